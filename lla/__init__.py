@@ -1,5 +1,34 @@
 """Loss landscapes and Hessian spectra of PyTorch models."""
 
 from lla._version import __version__
+from lla.allocator import tune_allocator
+from lla.errors import ChecksumError, InputError, MissingDataError, NonFiniteError
+from lla.estimate import Estimate
+from lla.hessian.criteria import Criteria, criteria, spectrum_criteria
+from lla.hessian.eigenpairs import Eigenpairs, top_eigenpairs
+from lla.hessian.operator import HessianOperator
+from lla.hessian.spectrum import Spectrum, spectral_density
+from lla.hessian.trace import trace
+from lla.parameters import ParameterSpace
+from lla.problem import Problem
 
-__all__ = ["__version__"]
+__all__ = [
+    "ChecksumError",
+    "Criteria",
+    "Eigenpairs",
+    "Estimate",
+    "HessianOperator",
+    "InputError",
+    "MissingDataError",
+    "NonFiniteError",
+    "ParameterSpace",
+    "Problem",
+    "Spectrum",
+    "__version__",
+    "criteria",
+    "spectral_density",
+    "spectrum_criteria",
+    "top_eigenpairs",
+    "trace",
+    "tune_allocator",
+]

@@ -1,0 +1,128 @@
+"""The batches that a loss is averaged over: one form for all, checked once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lla.errors import InputError
+
+
+class Batch(NamedTuple):
+    """One batch: what the model takes, what the loss compares its output with, and how many."""
+
+    x: Any  # tensor [n, ...], or a tuple (positional) or mapping (keyword) of the model's inputs
+    y: Any  # targets, [n, ...]
+    size: int  # n
+
+
+class Batches:
+    """A sequence of batches that can be passed over any number of times.
+
+    Args:
+        source: one pair (x, y), a sequence of pairs, or a re-iterable loader of pairs.
+        device: where the model is, and so where every tensor must be.
+
+    A loader is passed over twice here, and has to give the same bytes both times: a shuffled or
+    augmenting one defines no function of the parameters.
+
+    Raises:
+        InputError: no batch, an empty batch, a one-shot iterator, an element that is no pair, a
+            tensor on another device, or different data on the second pass.
+    """
+
+    def __init__(self, source: Any, device: torch.device) -> None:
+        self._source: Iterable[Any] = _as_pairs(source)
+        self.device = device
+        fixed = isinstance(self._source, tuple)
+        first = [self._inspect(i, pair, digest=not fixed) for i, pair in enumerate(self._source)]
+        if not first:
+            raise InputError("there is no batch: give a pair (x, y), a list of them or a loader")
+        self.sizes: tuple[int, ...] = tuple(size for size, _ in first)
+        if not fixed:
+            again = [self._inspect(i, pair, digest=True) for i, pair in enumerate(self._source)]
+            if again != first:
+                where = next(
+                    (i for i, (a, b) in enumerate(zip(first, again, strict=False)) if a != b),
+                    min(len(first), len(again)),
+                )
+                raise InputError(
+                    f"the loader gives different data on each pass (first at batch {where}), so "
+                    "the loss is no function of the parameters: use shuffle=False and no random "
+                    "augmentation, or pass list(loader)"
+                )
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in all batches."""
+        return sum(self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for (x, y), size in zip(self._source, self.sizes, strict=True):
+            yield Batch(x, y, size)
+
+    def _inspect(self, index: int, pair: Any, digest: bool) -> tuple[int, bytes]:
+        """Check one element of the source; its number of examples and a digest of its bytes."""
+        if not (isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2):
+            raise InputError(
+                f"batch {index} is {type(pair).__name__}, not a pair (x, y): wrap the loader so "
+                "that it gives the model's input and the loss's target"
+            )
+        tensors = list(_tensors(pair[0]))
+        if not tensors or tensors[0].ndim == 0 or len(tensors[0]) == 0:
+            raise InputError(f"batch {index} holds no example: leave it out")
+        hasher = hashlib.blake2b(digest_size=16)
+        for tensor in [*tensors, *_tensors(pair[1])]:
+            if tensor.device != self.device:
+                raise InputError(
+                    f"the model is on {self.device} and batch {index} on {tensor.device}: move "
+                    "one of them with .to(device)"
+                )
+            if digest:
+                hasher.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+                hasher.update(_bytes(tensor))
+        return len(tensors[0]), hasher.digest()
+
+
+def _as_pairs(source: Any) -> Iterable[Any]:
+    """A tuple of pairs, or the loader itself."""
+    if isinstance(source, Sequence) and len(source) == 2 and isinstance(source[0], Tensor):
+        return (tuple(source),)
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Mapping):
+        return (source,)
+    if isinstance(source, (list, tuple)):
+        return tuple(source)
+    if isinstance(source, Iterator):
+        raise InputError(
+            f"batches is a one-shot {type(source).__name__}, and every product passes over the "
+            "data again: give list(batches) or a loader"
+        )
+    if not isinstance(source, Iterable):
+        raise InputError(
+            f"batches is {type(source).__name__}: give a pair (x, y), a list of pairs or a loader"
+        )
+    return source
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The values of a tensor as raw bytes."""
+    return memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -1,0 +1,239 @@
+"""The criteria r_e, K_H1 and K_H05 of a Hessian spectrum (arXiv:2412.10146, Section 3)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch.nn.functional as F
+from torch import nn
+
+from lla.batches import Batches
+from lla.errors import InputError
+from lla.estimate import Estimate
+from lla.hessian.operator import HessianOperator
+from lla.hessian.routes import RouteName
+from lla.hessian.spectrum import Spectrum, spectral_density
+from lla.parameters import ParameterSpace, Pattern
+from lla.problem import Loss, Mode, Problem
+
+Reading = Literal["product", "density"]
+
+
+@dataclass(frozen=True)
+class ProbeCriteria:
+    """The criteria of every probe of one spectrum; ratios, not yet averaged."""
+
+    re: np.ndarray  # [probes]
+    kh1: np.ndarray  # [probes]
+    kh05: np.ndarray  # [probes]
+    negative_share: np.ndarray  # [probes], of sum |lambda| w
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The criteria of a model on its batches, with standard errors and what they rest on."""
+
+    re: Estimate  # max(0, -lambda_min) / lambda_max
+    kh1: Estimate  # sum_{l<0} |l| w / sum_{l>0} l w
+    kh05: Estimate  # the same with the terms to the power 1/2
+    negative_share: Estimate  # sum_{l<0} |l| w / sum |l| w
+    spectra: tuple[Spectrum, ...]  # one a batch, or one of all batches pooled
+    scope: Literal["batches", "pooled"]
+    stderr_kind: Literal["batches", "probes"]
+    reading: Reading
+    legacy: bool
+    probes: int
+    steps: int
+    batches: int
+    dtype: str
+    route: str  # of the Hessian products
+    loss: float  # mean over all examples
+    matvecs: int  # products of one batch, all batches and probes
+
+    def reread(self, reading: Reading) -> Criteria:
+        """The criteria in another reading, from the same spectra."""
+        facts = {name: getattr(self, name) for name in ("scope", "batches", "route", "loss")}
+        return _average(self.spectra, reading=reading, **facts)
+
+
+def spectrum_criteria(spectrum: Spectrum, reading: Reading = "product") -> ProbeCriteria:
+    """The criteria of every probe of a spectrum.
+
+    Nodes within rounding of zero (|lambda| <= eps max |lambda|) belong to neither side, except in
+    a legacy spectrum, where every sign counts.
+
+    Args:
+        spectrum: nodes and weights.
+        reading: "product" applies the power to |lambda| w, as the paper does; the result then
+            depends on the number of steps. "density" applies it to |lambda| alone, which
+            converges to a functional of the spectral density. For K_H1 they are the same.
+
+    Raises:
+        InputError: an unknown reading, or a probe without a positive eigenvalue.
+    """
+    if reading not in ("product", "density"):
+        raise InputError(f"reading is {reading!r}: choose 'product' or 'density'")
+    eps = 0.0 if spectrum.legacy else float(np.finfo(spectrum.dtype).eps)
+    rows = [
+        _one_probe(spectrum.eigenvalues[i, :n], spectrum.weights[i, :n], eps, reading)
+        for i, n in enumerate(spectrum.counts)
+    ]
+    return ProbeCriteria(*np.array(rows).T)
+
+
+def _one_probe(
+    values: np.ndarray, weights: np.ndarray, eps: float, reading: Reading
+) -> tuple[float, float, float, float]:
+    """r_e, K_H1, K_H05 and the negative share of the nodes [count] of one probe."""
+    largest = np.abs(values).max()
+    positive, negative = values > eps * largest, values < -eps * largest
+    if not positive.any():
+        raise InputError(
+            f"no eigenvalue is positive (the largest of {len(values)} is {values.max():.3g}), so "
+            "the ratios are not defined: is this a maximum, or the loss's sign reversed?"
+        )
+
+    def side(chosen: np.ndarray, power: float) -> float:
+        magnitude, weight = np.abs(values[chosen]), weights[chosen]
+        if reading == "product":
+            return float(((magnitude * weight) ** power).sum())
+        return float((magnitude**power * weight).sum())
+
+    lower, upper = side(negative, 1.0), side(positive, 1.0)
+    if not upper > 0:
+        raise InputError(
+            "the positive eigenvalues have no weight, so the ratios are not defined: take another "
+            "seed"
+        )
+    return (
+        max(0.0, -float(values.min())) / float(values.max()),
+        lower / upper,
+        side(negative, 0.5) / side(positive, 0.5),
+        lower / (lower + upper),
+    )
+
+
+def criteria(
+    model: nn.Module,
+    batches: Any,
+    mode: Mode = "eval",
+    probes: int = 10,
+    steps: int = 100,
+    seed: int = 0,
+    *,
+    loss: Loss = F.cross_entropy,
+    reading: Reading = "product",
+    legacy: bool = False,
+    scope: Literal["batches", "pooled"] = "batches",
+    parameters: Pattern | Sequence[Pattern] | None = None,
+    route: RouteName | None = None,
+    progress: bool = False,
+) -> Criteria:
+    """The criteria r_e, K_H1 and K_H05 of a model.
+
+    Each batch has a Hessian and a spectrum of its own. The ratios are averaged over its probes,
+    then over the batches. With two batches or more the standard error is that of the batch means;
+    with one it is the noise of the probes alone.
+
+    Args:
+        model: any module.
+        batches: see `lla.Problem`.
+        mode: see `lla.Problem`.
+        probes: random start vectors a batch (the paper's n_hes).
+        steps: Lanczos steps (m).
+        seed: of the probes, and of dropout's mask in train mode.
+        loss: see `lla.Problem`.
+        reading: see `spectrum_criteria`.
+        legacy: imitate the authors' public code, see `lla.hessian.legacy`.
+        scope: "pooled" takes the Hessian of all batches together instead.
+        parameters: see `lla.HessianOperator`.
+        route: see `lla.HessianOperator`.
+        progress: show a progress bar for each batch.
+
+    Raises:
+        InputError: see `lla.Problem` and `spectrum_criteria`.
+        NonFiniteError: a loss or a product is not finite.
+
+    >>> import lla, torch
+    >>> _ = torch.manual_seed(0)  # doctest: +SKIP
+    >>> crit = lla.criteria(model, (x, y), probes=2, steps=20)  # doctest: +SKIP
+    >>> print(crit.kh1)  # doctest: +SKIP
+    0.31 ± 0.02
+    """
+    if scope not in ("batches", "pooled"):
+        raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
+    checked = Batches(batches, ParameterSpace.of(model).device)
+    sources: list[Any] = [batches] if scope == "pooled" else [(b.x, b.y) for b in checked]
+    spectra: list[Spectrum] = []
+    losses: list[float] = []
+    for index, source in enumerate(sources):
+        problem = Problem(model, source, loss=loss, mode=mode, seed=seed)
+        losses.append(float(problem.loss()))
+        # what was measured for the first batch holds for the others
+        operator = HessianOperator(problem, parameters, route)
+        route = operator.route
+        with warnings.catch_warnings():
+            if index:
+                # that steps exceed P was said for the first
+                warnings.simplefilter("ignore")
+            spectra.append(
+                spectral_density(
+                    operator, probes, steps, seed, legacy=legacy, stream=index, progress=progress
+                )
+            )
+    sizes = [checked.examples] if scope == "pooled" else checked.sizes
+    return _average(
+        tuple(spectra),
+        reading=reading,
+        scope=scope,
+        batches=len(checked),
+        route=str(route),
+        loss=float(np.average(losses, weights=sizes)),
+    )
+
+
+def _average(
+    spectra: tuple[Spectrum, ...],
+    *,
+    reading: Reading,
+    scope: Literal["batches", "pooled"],
+    batches: int,
+    route: str,
+    loss: float,
+) -> Criteria:
+    """Average over probes, then over spectra."""
+    parts = [spectrum_criteria(spectrum, reading) for spectrum in spectra]
+    matvecs = sum(spectrum.matvecs for spectrum in spectra)
+
+    def estimate(name: str) -> Estimate:
+        per_probe = [getattr(part, name) for part in parts]
+        samples = per_probe[0] if len(parts) == 1 else [values.mean() for values in per_probe]
+        result = Estimate.of(samples, matvecs)
+        if not math.isfinite(result.value):
+            raise InputError(f"{name} is {result.value}: a positive eigenvalue is within rounding")
+        return result
+
+    first = spectra[0]
+    return Criteria(
+        re=estimate("re"),
+        kh1=estimate("kh1"),
+        kh05=estimate("kh05"),
+        negative_share=estimate("negative_share"),
+        spectra=spectra,
+        scope=scope,
+        stderr_kind="probes" if len(parts) == 1 else "batches",
+        reading=reading,
+        legacy=first.legacy,
+        probes=first.probes,
+        steps=first.steps,
+        batches=batches,
+        dtype=first.dtype,
+        route=route,
+        loss=loss,
+        matvecs=matvecs,
+    )

@@ -1,0 +1,165 @@
+"""Extreme eigenvalues and eigenvectors by restarted Lanczos, stopped by their residuals."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lla.errors import InputError
+from lla.hessian.lanczos import Lanczos
+from lla.hessian.operator import HessianOperator
+from lla.probes import gaussian
+from lla.storage import load_result, save_result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Which = Literal["LA", "SA", "LM"]
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Eigenpairs of a Hessian, the most extreme first."""
+
+    values: np.ndarray  # [k] float64, Rayleigh quotients
+    vectors: np.ndarray  # [k, P], rows of norm 1, in the operator's type
+    residuals: np.ndarray  # [k], ||H x - lambda x||, from products made after convergence
+    converged: bool
+    which: str
+    steps: int  # Lanczos steps made
+    matvecs: int  # Hessian-vector products that it cost
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the values with their residuals as error bars."""
+        from lla.plotting import plot_eigenpairs  # drawing knows results, not the other way round
+
+        return plot_eigenpairs(self, ax=ax)
+
+    def save(self, path: str | Path) -> None:
+        """Write to an npz file."""
+        save_result(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Eigenpairs:
+        """Read from an npz file."""
+        return load_result(cls, path)
+
+
+def top_eigenpairs(
+    operator: HessianOperator,
+    k: int = 1,
+    which: Which = "LA",
+    seed: int = 0,
+    *,
+    tol: float = 1e-4,
+    max_steps: int = 1000,
+    basis_dtype: torch.dtype | None = None,
+    basis_device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Eigenpairs:
+    """The k most extreme eigenpairs of a Hessian.
+
+    Lanczos with full reorthogonalisation goes on until the residual of every wanted Ritz pair,
+    |beta_m s_mi|, is below tol times the largest |Ritz value|. An eigenvalue's error is then at
+    most its residual, and of the order of its square where the next eigenvalue is far. The space
+    grows with the steps, one vector [P] each. Should a Krylov space be exhausted first, it is
+    continued with a random vector orthogonal to it; this also finds further copies of a repeated
+    eigenvalue, of which one Krylov space has only one.
+
+    Args:
+        operator: the Hessian.
+        k: how many.
+        which: "LA" largest, "SA" smallest, "LM" largest in magnitude (what power iteration finds).
+        seed: of the start vector.
+        tol: bound on the residuals, relative to the largest |Ritz value|.
+        max_steps: steps after which the best pairs so far are returned, with a warning.
+        basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
+        basis_device: device on which they are stored; the operator's by default.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: k below 1 or above P, an unknown `which`, tol not positive.
+        NonFiniteError: a product is not finite.
+    """
+    size = operator.shape[0]
+    if not 1 <= k <= size:
+        raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")
+    if which not in ("LA", "SA", "LM"):
+        raise InputError(f"which is {which!r}: choose 'LA', 'SA' or 'LM'")
+    if not tol > 0:
+        raise InputError(f"tol is {tol}: it must be positive")
+    before = operator.matvecs
+    room = max(min(size, max_steps), k)
+    start = gaussian(size, operator.theta, seed)[None]
+    lanczos = Lanczos(operator, start, room, basis_dtype, basis_device)
+    with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
+        converged, weights = False, np.zeros((k, 1))
+        while not converged and lanczos.done < room:
+            # T is looked at after every tenth more: its diagonalisation stays a small part
+            amount = min(max(k, 5, lanczos.done // 10), room - lanczos.done)
+            lanczos.advance(amount)
+            bar.update(amount)
+            tridiagonal = lanczos.tridiagonal()
+            count = int(tridiagonal.counts[0])
+            exhausted = count < lanczos.done
+            if exhausted:
+                lanczos.restart(count, gaussian(size, operator.theta, seed, count)[None])
+            residuals, weights = _ritz(lanczos, k, which)
+            whole = lanczos.done == size
+            # an exhausted space has exact pairs, but maybe not all copies of them
+            converged = whole or (not exhausted and bool((residuals <= tol).all()))
+    vectors = lanczos.basis.combine(torch.as_tensor(weights).to(operator.theta))
+    values, vectors, residuals = _refine(operator, vectors)
+    order = _order(values, which)
+    if not converged:
+        warnings.warn(
+            f"after {lanczos.done} steps the residuals are {residuals.max():.2g}, above "
+            f"tol={tol:.2g} times {np.abs(values).max():.2g}: raise max_steps or tol",
+            stacklevel=2,
+        )
+    return Eigenpairs(
+        values=values[order],
+        vectors=vectors[torch.as_tensor(order.copy())].cpu().numpy(),
+        residuals=residuals[order],
+        converged=converged,
+        which=which,
+        steps=lanczos.done,
+        matvecs=operator.matvecs - before,
+    )
+
+
+def _order(values: np.ndarray, which: Which) -> np.ndarray:
+    """Indices from the most extreme value on."""
+    keys = {"LA": -values, "SA": values, "LM": -np.abs(values)}
+    return np.argsort(keys[which], kind="stable")
+
+
+def _ritz(lanczos: Lanczos, k: int, which: Which) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals [k], relative to the largest |Ritz value|, and coordinates [k, done]."""
+    tridiagonal = lanczos.tridiagonal()
+    n = lanczos.done
+    alphas, betas = tridiagonal.alphas[0], tridiagonal.betas[0]
+    dense = np.diag(alphas) + np.diag(betas[: n - 1], 1) + np.diag(betas[: n - 1], -1)
+    values, vectors = np.linalg.eigh(dense)
+    chosen = _order(values, which)[:k]
+    if len(chosen) < k:
+        return np.full(k, np.inf), np.zeros((k, n))
+    scale = np.abs(values).max() or 1.0
+    return np.abs(betas[n - 1] * vectors[-1, chosen]) / scale, vectors[:, chosen].T
+
+
+def _refine(operator: HessianOperator, vectors: Tensor) -> tuple[np.ndarray, Tensor, np.ndarray]:
+    """Rayleigh quotients, normalised vectors and true residuals, by one more product each."""
+    vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    products = operator.rows(vectors)
+    values = (vectors.double() * products.double()).sum(1)
+    residuals = torch.linalg.vector_norm(products - values[:, None].to(vectors) * vectors, dim=1)
+    return values.cpu().numpy(), vectors, residuals.double().cpu().numpy()

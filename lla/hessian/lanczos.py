@@ -1,0 +1,226 @@
+"""The Lanczos process with full reorthogonalisation, for several start vectors side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lla.errors import InputError, NonFiniteError
+
+
+class RowOperator(Protocol):
+    """What Lanczos needs of an operator: symmetric, and applied to the rows of a matrix."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """The operator applied to each row [K, P]."""
+
+
+@dataclass(frozen=True)
+class Tridiagonal:
+    """The matrices T = V H V' of K Lanczos runs.
+
+    What stands after a run's count (an invariant subspace was found) means nothing.
+    """
+
+    alphas: np.ndarray  # [K, steps] float64, diagonals
+    betas: (
+        np.ndarray
+    )  # [K, steps], betas[:, j] couples j and j + 1; the last is the residual's norm
+    counts: np.ndarray  # [K] int, steps that are real
+
+
+class Basis:
+    """The Lanczos vectors [K, steps, P], flat, preallocated, and what is done with all of them.
+
+    Args:
+        runs: K.
+        steps: vectors a run.
+        like: a start vector; gives P, and the type and device of the arithmetic.
+        dtype: type of the storage. float16 and bfloat16 halve it; vectors are scaled by sqrt(P)
+            so that their elements are near 1. Semi-orthogonality (sqrt of the machine precision),
+            which suffices for T (Simon 1984), survives this.
+        device: of the storage; vectors travel in slabs when it is not the arithmetic's.
+    """
+
+    def __init__(
+        self,
+        runs: int,
+        steps: int,
+        like: Tensor,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self._like = like
+        size = like.shape[-1]
+        stored = like.dtype if dtype is None else dtype
+        self._scale = 1.0 if stored.itemsize >= 4 else float(size) ** 0.5
+        self._rows = torch.empty(
+            (runs, steps, size), dtype=stored, device=like.device if device is None else device
+        )
+        # what is not usable as stored is converted in slabs of at most 64 MiB
+        self._slab = max(1, 2**26 // max(1, runs * size * like.element_size()))
+        self._direct = stored == like.dtype and self._rows.device == like.device
+
+    def store(self, index: int, vectors: Tensor) -> None:
+        """Write the vectors [K, P] of one step."""
+        self._rows[:, index].copy_(vectors * self._scale if self._scale != 1 else vectors)
+
+    def vectors(self, start: int, stop: int) -> Tensor:
+        """The vectors of the steps start..stop [K, stop - start, P], fit for arithmetic."""
+        rows = self._rows[:, start:stop]
+        if self._direct:
+            return rows
+        return rows.to(device=self._like.device, dtype=self._like.dtype) / self._scale
+
+    def slabs(self, count: int) -> list[tuple[int, int]]:
+        """Ranges of steps below `count` that are handled at once."""
+        if self._direct:
+            return [(0, count)]
+        return [(s, min(s + self._slab, count)) for s in range(0, count, self._slab)]
+
+    def remove(self, vectors: Tensor, count: int) -> Tensor:
+        """Subtract from vectors [K, P], in place, their parts along the first `count` steps.
+
+        Returns:
+            The norm of what was subtracted [K].
+        """
+        removed = torch.zeros(len(vectors), dtype=vectors.dtype, device=vectors.device)
+        column = vectors.unsqueeze(-1)
+        for start, stop in self.slabs(count):
+            block = self.vectors(start, stop)
+            parts = torch.bmm(block, column)  # [K, stop - start, 1]
+            column.baddbmm_(block.transpose(1, 2), parts, alpha=-1)
+            removed += parts.square().sum((1, 2))
+        return removed.sqrt_()
+
+    def combine(self, weights: Tensor, run: int = 0) -> Tensor:
+        """Linear combinations [n, P] of one run's vectors, weights [n, steps]."""
+        total = torch.zeros(
+            len(weights), self._rows.shape[-1], dtype=self._like.dtype, device=self._like.device
+        )
+        for start, stop in self.slabs(weights.shape[1]):
+            total += weights[:, start:stop] @ self.vectors(start, stop)[run]
+        return total
+
+
+class Lanczos:
+    """A Lanczos process for K start vectors that can be continued.
+
+    Each step is one product, the three-term recurrence, and one pass of Gram-Schmidt against all
+    earlier vectors as two matrix products. The pass is repeated only where the first removed a
+    visible part: then rounding, in proportion to what was removed, may have left a part of the
+    earlier vectors. Nothing is read back to the host in between, except for that decision on the
+    CPU, where it is free; on a GPU the second pass is always made.
+
+    Args:
+        operator: symmetric, [P, P].
+        start: [K, P], need not be normalised.
+        steps: room for so many steps.
+        basis_dtype: type in which the basis is stored, see `Basis`.
+        basis_device: device on which it is stored.
+
+    Raises:
+        InputError: a zero start vector, fewer steps than one.
+    """
+
+    def __init__(
+        self,
+        operator: RowOperator,
+        start: Tensor,
+        steps: int,
+        basis_dtype: torch.dtype | None = None,
+        basis_device: torch.device | str | None = None,
+    ) -> None:
+        if steps < 1:
+            raise InputError(f"steps is {steps}: at least one Lanczos step is needed")
+        norms = torch.linalg.vector_norm(start, dim=-1, keepdim=True)
+        if not bool((norms > 0).all()):
+            raise InputError("a start vector is zero or NaN: draw another one")
+        self.operator = operator
+        self.done = 0
+        self._restarted = 0
+        self.basis = Basis(len(start), steps, start, basis_dtype, basis_device)
+        self._alphas = torch.zeros(len(start), steps, dtype=start.dtype, device=start.device)
+        self._betas = torch.zeros_like(self._alphas)
+        self._next = start / norms  # [K, P]
+        self._previous = torch.zeros_like(start)
+        self._beta = torch.zeros(len(start), 1, dtype=start.dtype, device=start.device)
+
+    @property
+    def capacity(self) -> int:
+        """Steps that there is room for."""
+        return self._alphas.shape[1]
+
+    def advance(self, steps: int) -> None:
+        """Make so many further steps."""
+        for j in range(self.done, self.done + steps):
+            vector = self._next
+            self.basis.store(j, vector)
+            residual = self.operator.rows(vector)
+            alpha = (residual * vector).sum(-1, keepdim=True)
+            residual = residual.addcmul(alpha, vector, value=-1)
+            residual.addcmul_(self._beta, self._previous, value=-1)
+            size = torch.linalg.vector_norm(residual, dim=-1)
+            removed = self.basis.remove(residual, j + 1)
+            # rounding leaves about eps |removed| behind, relative to what is left of the residual
+            if residual.is_cuda or bool((removed > _VISIBLE * size).any()):
+                self.basis.remove(residual, j + 1)
+            beta = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
+            self._alphas[:, j : j + 1] = alpha
+            self._betas[:, j : j + 1] = beta
+            # after a breakdown only zeros follow; `tridiagonal` leaves them out
+            self._next = torch.where(beta > 0, residual / beta, torch.zeros_like(residual))
+            self._previous, self._beta = vector, beta
+        self.done += steps
+
+    def restart(self, step: int, vector: Tensor) -> None:
+        """Go back to `step` steps of a single run, and on from a vector [1, P] of its own.
+
+        The vector is normalised and made orthogonal to the steps that stay; T has a zero there.
+        """
+        self.done = step
+        for _ in range(2):
+            vector = vector / torch.linalg.vector_norm(vector)
+            self.basis.remove(vector, step)
+        self._next = vector / torch.linalg.vector_norm(vector)
+        self._betas[:, step - 1] = 0
+        self._beta.zero_()
+        self._restarted = step
+
+    def tridiagonal(self) -> Tridiagonal:
+        """T of every run so far.
+
+        Raises:
+            NonFiniteError: a product was NaN or infinite.
+        """
+        alphas = self._alphas[:, : self.done].double().cpu().numpy()
+        betas = self._betas[:, : self.done].double().cpu().numpy()
+        finite = np.isfinite(alphas).all(0) & np.isfinite(betas).all(0)
+        if not finite.all():
+            raise NonFiniteError(
+                f"the Hessian-vector product of Lanczos step {int(np.argmin(finite))} is not "
+                "finite: check the weights, or compute in float64"
+            )
+        eps = torch.finfo(self._alphas.dtype).eps
+        counts = [_count(a, b, eps, self._restarted) for a, b in zip(alphas, betas, strict=True)]
+        return Tridiagonal(alphas, betas, np.array(counts))
+
+
+# below this share of the residual, what the first pass removed was rounding to begin with
+_VISIBLE = 0.1
+
+
+def _count(alphas: np.ndarray, betas: np.ndarray, eps: float, first: int) -> int:
+    """Steps before the Krylov space was exhausted: beta is rounding against the norm of T."""
+    scale = np.abs(alphas) + betas + np.concatenate([[0.0], betas[:-1]])
+    tolerance = 32 * eps * np.maximum.accumulate(scale)
+    small = np.flatnonzero(betas[first:] <= tolerance[first:])
+    return first + int(small[0]) + 1 if len(small) else len(alphas)

@@ -1,0 +1,228 @@
+"""The Hessian of a problem's loss as an operator on flat vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from lla.batches import Batch
+from lla.errors import InputError
+from lla.hessian.routes import ROUTES, Product, RouteName, agree, available_memory, timed
+from lla.parameters import Pattern
+from lla.probes import gaussian
+from lla.problem import Problem
+
+
+@dataclass(frozen=True)
+class RouteTrial:
+    """What was measured of one route on the first batch, or why it was left out."""
+
+    route: RouteName
+    seconds: float | None = None  # one product
+    kept_bytes: int | None = None  # held between products, all batches together
+    reason: str | None = None  # why the route was not taken
+
+
+class HessianOperator:
+    """H(theta), the matrix [P, P] of second derivatives of the mean loss, through its products.
+
+    The operator belongs to the weights that the model has when it is made; training on does not
+    change it. Products are exact, in the parameters' type, and weighted by batch size.
+
+    Args:
+        problem: model, batches, loss and mode.
+        parameters: glob, regular expression ("re:..." or compiled) or several that select the
+            parameters; the result is that diagonal block of the Hessian. None takes all.
+        route: "linearized", "retained" or "fresh" (see `lla.hessian.routes`). None measures the
+            first two on the first batch and takes the faster that fits into memory, else "fresh".
+            Except for "fresh", a product by double backward checks each batch's route first, on
+            its second and third call.
+        memory: bytes that routes may keep between products; half of what is free by default.
+
+    Attributes:
+        route: the route taken.
+        trials: what was measured of each.
+        matvecs: products with the whole of the data made so far.
+
+    Raises:
+        InputError: a pattern matches nothing, an unknown route, or a route asked for by name that
+            does not give the product of double backward.
+        NonFiniteError: the loss of a batch is not finite.
+
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> x, y = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1)
+    >>> problem = Problem(model, (x, y), loss=torch.nn.functional.mse_loss)
+    >>> HessianOperator(problem) @ torch.ones(2)  # 2/n x'x
+    tensor([1., 4.])
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        parameters: Pattern | Sequence[Pattern] | None = None,
+        route: RouteName | None = None,
+        memory: int | None = None,
+    ) -> None:
+        if route is not None and route not in ROUTES:
+            raise InputError(f"route is {route!r}: choose one of {', '.join(ROUTES)}, or None")
+        self.problem = problem
+        self.space = problem.space.select(parameters)
+        self.theta = self.space.read(problem._model)  # [P]
+        self.matvecs = 0
+        problem.loss()  # names a batch whose loss is not finite
+        memory = available_memory(self.device) // 2 if memory is None else memory
+        self.trials: tuple[RouteTrial, ...] = ()
+        self._kept: list[Product] = []  # one a batch, none for "fresh"
+        self.route: RouteName = route or self._choose(memory)
+        if self.route != "fresh":
+            for i, batch in enumerate(problem.batches):
+                if i >= len(self._kept):
+                    self._kept.append(self._checked(i, batch))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        return (self.space.size, self.space.size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the products."""
+        return self.space.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the products."""
+        return self.space.device
+
+    @property
+    def seconds_per_product(self) -> float | None:
+        """What a product took when the route was chosen, scaled to all batches, if measured."""
+        for trial in self.trials:
+            if trial.route == self.route:
+                return trial.seconds
+        return None
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """H @ v for v [P], or H @ V for V [P, K]."""
+        if vectors.ndim not in (1, 2):
+            raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
+        if vectors.ndim == 1:
+            return self.rows(vectors[None])[0]
+        return self.rows(vectors.T.contiguous()).T
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """H applied to each row of a matrix [K, P]; the layout in which vectors are contiguous.
+
+        Raises:
+            InputError: another length, type or device than the parameters'.
+        """
+        if rows.shape[-1] != self.space.size:
+            raise InputError(
+                f"the vector has {rows.shape[-1]} elements, the Hessian {self.space.size}"
+            )
+        if rows.dtype != self.dtype or rows.device != self.device:
+            raise InputError(
+                f"the vector is {rows.dtype} on {rows.device}, the Hessian {self.dtype} on "
+                f"{self.device}: convert it with .to(H.device, H.dtype)"
+            )
+        rows = rows.detach()
+        self.matvecs += len(rows)
+        batches = self.problem.batches
+        if len(batches) == 1:
+            return self._product(0, next(iter(batches)))(rows)
+        total = torch.zeros_like(rows)
+        for i, batch in enumerate(batches):
+            total.add_(self._product(i, batch)(rows), alpha=batch.size / batches.examples)
+        return total
+
+    def to_scipy(self) -> LinearOperator:
+        """The operator for SciPy's solvers, on NumPy arrays on the CPU."""
+
+        def matvec(v: object) -> object:
+            return (self @ torch.as_tensor(v).reshape(-1).to(self.theta)).cpu().numpy()
+
+        return LinearOperator(self.shape, matvec=matvec, dtype=self.theta.cpu().numpy().dtype)
+
+    def _product(self, index: int, batch: Batch) -> Product:
+        return self._kept[index] if self._kept else self._make("fresh", batch)
+
+    def _make(self, route: RouteName, batch: Batch) -> Product:
+        function = self.problem.batch_loss(batch, self.space)
+        return ROUTES[route](function, self.theta, self.problem.deterministic)
+
+    def _choose(self, memory: int) -> RouteName:
+        """Measure the routes on the first batch, take the fastest that fits, keep its product."""
+        batch = next(iter(self.problem.batches))
+        whole = self.problem.examples / batch.size
+        seconds, kept_bytes, expected = self._measure_retained(batch)
+        trials = [_trial("retained", seconds * whole, kept_bytes * whole, memory)]
+        product = None
+        # the recorded run holds about two training steps while it lasts
+        if 3 * kept_bytes > memory:
+            trials.append(RouteTrial("linearized", reason="its recorded run would not fit"))
+        else:
+            try:
+                product = self._make("linearized", batch)
+                seconds = _check(product, self._probe(), expected)
+                kept_bytes = product.kept_bytes
+                trials.append(_trial("linearized", seconds * whole, kept_bytes * whole, memory))
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                trials.append(RouteTrial("linearized", reason=reason))
+        self.trials = tuple(trials)
+        usable = {trial.seconds: trial.route for trial in trials if trial.reason is None}
+        route: RouteName = usable[min(usable)] if usable else "fresh"
+        if route == "linearized" and product is not None:
+            self._kept.append(product)
+        return route
+
+    def _measure_retained(self, batch: Batch) -> tuple[float, int, Tensor]:
+        """Seconds a product, bytes kept, and the product that other routes must give."""
+        product, probe = self._make("retained", batch), self._probe()
+        product(probe)
+        seconds, expected = timed(lambda: product(probe), probe)
+        return seconds, product.kept_bytes, expected
+
+    def _checked(self, index: int, batch: Batch) -> Product:
+        """The route's product for one batch, after it agreed with double backward."""
+        if self.route == "retained":
+            return self._make("retained", batch)
+        expected = self._make("retained", batch)(self._probe())
+        try:
+            product = self._make(self.route, batch)
+            _check(product, self._probe(), expected)
+        except (RuntimeError, NotImplementedError) as error:
+            raise InputError(
+                f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
+            ) from error
+        return product
+
+    def _probe(self) -> Tensor:
+        """The fixed vector [1, P] that routes are checked with."""
+        return gaussian(self.space.size, self.theta, 0)[None]
+
+
+def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
+    """Seconds of a product; raises unless the second and third are those of double backward.
+
+    The first call is not enough: a graph that overwrites its own constants is right once.
+    """
+    product(probe)
+    fastest = math.inf
+    for call in (2, 3):
+        seconds, found = timed(lambda: product(probe), probe)
+        if not agree(found, expected):
+            raise RuntimeError(f"product {call} differs from double backward")
+        fastest = min(fastest, seconds)
+    return fastest
+
+
+def _trial(route: RouteName, seconds: float, kept_bytes: float, memory: int) -> RouteTrial:
+    fits = kept_bytes <= memory
+    reason = None if fits else f"would keep {kept_bytes / 2**30:.1f} GiB between products"
+    return RouteTrial(route, seconds, int(kept_bytes), reason)

@@ -1,0 +1,193 @@
+"""Stochastic Lanczos quadrature: the spectral density of the Hessian seen by random probes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lla.errors import InputError
+from lla.hessian.lanczos import Lanczos, Tridiagonal
+from lla.hessian.legacy import legacy_tridiagonal
+from lla.hessian.operator import HessianOperator
+from lla.probes import rademacher
+from lla.storage import load_result, save_result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Nodes and weights of stochastic Lanczos quadrature, one row a probe.
+
+    For a probe v of norm 1, `sum_i w_i f(lambda_i)` approximates v' f(H) v, exactly so for
+    polynomials f of degree below 2 steps (Golub and Meurant 2010); its mean over probes
+    approximates trace(f(H)) / P (Ubaru, Chen and Saad 2017).
+    """
+
+    eigenvalues: np.ndarray  # [probes, steps] float64, ascending; 0 after the first counts[i]
+    weights: np.ndarray  # [probes, steps], each row sums to 1; 0 after the first counts[i]
+    counts: np.ndarray  # [probes] int, nodes that are real
+    size: int  # P
+    steps: int  # Lanczos steps made, at most P
+    seed: int
+    dtype: str  # of the products, "float32" or "float64"
+    legacy: bool  # the imitated public code's Lanczos, see `lla.hessian.legacy`
+    matvecs: int  # Hessian-vector products that it cost
+
+    @property
+    def probes(self) -> int:
+        """Number of probes."""
+        return len(self.counts)
+
+    def moment(self, order: int) -> np.ndarray:
+        """The moments v' H^order v, one a probe [probes]."""
+        return (self.weights * self.eigenvalues**order).sum(1)
+
+    def grid(self, points: int = 2000, margin: float = 0.05) -> np.ndarray:
+        """Equally spaced eigenvalues [points] over all nodes and a margin on either side."""
+        low, high = self.eigenvalues.min(), self.eigenvalues.max()
+        room = margin * ((high - low) or abs(high) or 1.0)
+        return np.linspace(low - room, high + room, points)
+
+    def density(self, grid: np.ndarray | None = None, sigma: float | None = None) -> np.ndarray:
+        """The density with every node broadened to a Gaussian, mean over the probes.
+
+        Args:
+            grid: eigenvalues [points] at which to evaluate; `self.grid()` by default.
+            sigma: standard deviation of the Gaussians; a 200th of the grid's range by default.
+
+        Returns:
+            The density [points], in units of 1 / eigenvalue; it integrates to 1.
+        """
+        grid = self.grid() if grid is None else np.asarray(grid, dtype=np.float64)
+        sigma = float(grid.max() - grid.min()) / 200 if sigma is None else sigma
+        if not sigma > 0:
+            raise InputError(f"sigma is {sigma}: the broadening must be positive")
+        distance = (grid[:, None] - self.eigenvalues.ravel()) / sigma  # [points, probes * steps]
+        bells = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
+        return bells @ self.weights.ravel() / self.probes
+
+    def plot(self, ax: Axes | None = None, **options: object) -> Figure:
+        """Draw the density on a logarithmic axis, see `lla.plotting.plot_spectrum`."""
+        from lla.plotting import plot_spectrum  # drawing knows results, not the other way round
+
+        return plot_spectrum(self, ax=ax, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write to an npz file."""
+        save_result(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Spectrum:
+        """Read from an npz file."""
+        return load_result(cls, path)
+
+
+def spectral_density(
+    operator: HessianOperator,
+    probes: int = 10,
+    steps: int = 100,
+    seed: int = 0,
+    *,
+    legacy: bool = False,
+    stream: int = 0,
+    together: int = 1,
+    basis_dtype: torch.dtype | None = None,
+    basis_device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Spectrum:
+    """Spectral density of a Hessian by stochastic Lanczos quadrature.
+
+    From each Rademacher probe, `steps` Lanczos steps with full reorthogonalisation; the tridiagonal
+    matrix is diagonalised in float64 (Golub and Welsch 1969). A run that exhausts its Krylov space
+    ends with fewer nodes.
+
+    Args:
+        operator: the Hessian.
+        probes: number of random start vectors (the paper's n_hes).
+        steps: Lanczos steps a probe (m); more than P are clamped, with a warning.
+        seed: of the probes; probe i is the same vector whatever their number.
+        legacy: imitate the authors' public code instead, see `lla.hessian.legacy`.
+        stream: a second index of the probes' seed, so that batches get probes of their own.
+        together: probes that advance side by side; needs so many bases at once.
+        basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
+        basis_device: device on which they are stored; the operator's by default.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: fewer probes or steps than one.
+        NonFiniteError: a product is not finite.
+    """
+    if probes < 1 or steps < 1:
+        raise InputError(f"probes is {probes} and steps {steps}: both must be at least 1")
+    size = operator.shape[0]
+    if steps > size:
+        warnings.warn(
+            f"steps={steps} exceeds the {size} parameters: {size} steps are taken", stacklevel=2
+        )
+        steps = size
+    before = operator.matvecs
+    like = operator.theta
+    parts = []
+    with tqdm(total=probes * steps, desc="Lanczos", unit="product", disable=not progress) as bar:
+        for first in range(0, probes, 1 if legacy else together):
+            indices = range(first, min(first + (1 if legacy else together), probes))
+            start = torch.stack([rademacher(size, like, seed, stream, i) for i in indices])
+
+            def step(amount: int = len(indices)) -> None:
+                bar.update(amount)
+
+            if legacy:
+                parts.append(legacy_tridiagonal(operator, start[0], steps, seed, step))
+            else:
+                parts.append(_run(operator, start, steps, basis_dtype, basis_device, step))
+    values, weights, counts = _quadrature(parts, steps)
+    return Spectrum(
+        eigenvalues=values,
+        weights=weights,
+        counts=counts,
+        size=size,
+        steps=steps,
+        seed=seed,
+        dtype=str(operator.dtype).removeprefix("torch."),
+        legacy=legacy,
+        matvecs=operator.matvecs - before,
+    )
+
+
+def _run(
+    operator: HessianOperator,
+    start: Tensor,
+    steps: int,
+    basis_dtype: torch.dtype | None,
+    basis_device: torch.device | str | None,
+    on_step: Callable[[], None],
+) -> Tridiagonal:
+    lanczos = Lanczos(operator, start, steps, basis_dtype, basis_device)
+    for _ in range(steps):
+        lanczos.advance(1)
+        on_step()
+    return lanczos.tridiagonal()
+
+
+def _quadrature(parts: list[Tridiagonal], steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eigenvalues, squared first components of the eigenvectors, and counts of all runs."""
+    alphas = np.concatenate([part.alphas for part in parts])
+    betas = np.concatenate([part.betas for part in parts])
+    counts = np.concatenate([part.counts for part in parts])
+    values, weights = np.zeros((2, len(counts), steps))
+    for i, n in enumerate(counts):
+        eigenvalues, vectors = eigh_tridiagonal(alphas[i, :n], betas[i, : n - 1])
+        values[i, :n], weights[i, :n] = eigenvalues, vectors[0] ** 2
+    return values, weights, counts

@@ -1,0 +1,143 @@
+"""The trace of a Hessian from random probes, to a stated standard error."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lla.errors import InputError, NonFiniteError
+from lla.estimate import Estimate
+from lla.hessian.operator import HessianOperator
+from lla.probes import rademacher
+
+FIRST = 16  # samples before the standard error is trusted enough to stop on it
+_SKETCH_STREAM, _SAMPLE_STREAM = 0, 1
+
+
+def trace(
+    operator: HessianOperator,
+    method: Literal["hutchinson", "hutch++"] = "hutchinson",
+    rtol: float = 0.05,
+    max_matvecs: int = 1000,
+    seed: int = 0,
+    *,
+    sketch: int | None = None,
+    progress: bool = False,
+) -> Estimate:
+    """Trace of a Hessian.
+
+    "hutchinson" averages v' H v over Rademacher probes (Hutchinson 1989). "hutch++" takes the
+    trace on a sketched dominant subspace exactly and samples the rest (Meyer, Musco, Musco and
+    Woodruff 2021), which needs fewer products where a few eigenvalues dominate. Both stop when the
+    standard error is at most rtol |value|, looked at after 16 samples and then after every quarter
+    more, or when the products are used up, with a warning.
+
+    Args:
+        operator: the Hessian.
+        method: "hutchinson" or "hutch++".
+        rtol: standard error to reach, relative to the estimate.
+        max_matvecs: Hessian-vector products at most.
+        seed: of the probes.
+        sketch: width of Hutch++'s subspace, for two products each; a sixth of max_matvecs and at
+            most 32 by default.
+        progress: show a progress bar.
+
+    Returns:
+        The estimate; its `matvecs` are what was used.
+
+    Raises:
+        InputError: an unknown method, rtol not positive, or too few products for two samples.
+        NonFiniteError: a product is not finite.
+    """
+    if method not in ("hutchinson", "hutch++"):
+        raise InputError(f"method is {method!r}: choose 'hutchinson' or 'hutch++'")
+    if not rtol > 0:
+        raise InputError(f"rtol is {rtol}: it must be positive")
+    before = operator.matvecs
+    size = operator.shape[0]
+    exact: float = 0.0
+    project: Callable[[Tensor], Tensor] = _keep
+    if method == "hutch++":
+        width = min(max(1, max_matvecs // 6), 32, size) if sketch is None else sketch
+        if not 1 <= width <= size:
+            raise InputError(f"sketch is {width}: choose 1 to {size}")
+        if max_matvecs >= 2 * width + 2:
+            exact, project = _sketched(operator, width, seed)
+    if max_matvecs - (operator.matvecs - before) < 2:
+        raise InputError(f"max_matvecs is {max_matvecs}: too few for two samples")
+    samples: list[float] = []
+    with tqdm(total=max_matvecs, desc="trace", unit="product", disable=not progress) as bar:
+        target = FIRST
+        while True:
+            left = max_matvecs - (operator.matvecs - before)
+            fresh = _sample(operator, project, seed, len(samples), min(target - len(samples), left))
+            samples.extend(fresh)
+            bar.update(operator.matvecs - before - bar.n)
+            estimate = Estimate.of(samples, operator.matvecs - before)
+            value = exact + estimate.value
+            stderr = estimate.stderr or 0.0
+            if stderr <= rtol * abs(value):
+                break
+            if operator.matvecs - before >= max_matvecs:
+                warnings.warn(
+                    f"after {max_matvecs} products the standard error is {stderr:.2g}, above "
+                    f"{rtol:.2g} of the trace {value:.2g}: raise max_matvecs or rtol",
+                    stacklevel=2,
+                )
+                break
+            target = math.ceil(1.25 * len(samples))
+    return Estimate(value, stderr, len(samples), operator.matvecs - before)
+
+
+def _keep(rows: Tensor) -> Tensor:
+    return rows
+
+
+def _sketched(
+    operator: HessianOperator, width: int, seed: int
+) -> tuple[float, Callable[[Tensor], Tensor]]:
+    """The trace on the range of H S, and the projection onto its complement."""
+    size, like = operator.shape[0], operator.theta
+    probes = torch.stack([rademacher(size, like, seed, _SKETCH_STREAM, i) for i in range(width)])
+    images = operator.rows(probes)
+    _refuse_nonfinite(images)
+    basis = torch.linalg.qr(images.T)[0]  # [P, width]
+    inside = operator.rows(basis.T.contiguous())
+    _refuse_nonfinite(inside)
+
+    def project(rows: Tensor) -> Tensor:
+        return rows - (rows @ basis) @ basis.T
+
+    return float((inside.double() * basis.T.double()).sum()), project
+
+
+def _sample(
+    operator: HessianOperator,
+    project: Callable[[Tensor], Tensor],
+    seed: int,
+    first: int,
+    count: int,
+) -> np.ndarray:
+    """Samples v' H v of `count` projected probes."""
+    size, like = operator.shape[0], operator.theta
+    values = []
+    for i in range(first, first + count):
+        row = project(rademacher(size, like, seed, _SAMPLE_STREAM, i)[None])
+        values.append((row.double() * operator.rows(row).double()).sum())
+    result = torch.stack(values)
+    _refuse_nonfinite(result)
+    return result.cpu().numpy()
+
+
+def _refuse_nonfinite(products: Tensor) -> None:
+    if not bool(torch.isfinite(products).all()):
+        raise NonFiniteError(
+            "a Hessian-vector product is not finite: check the weights, or compute in float64"
+        )

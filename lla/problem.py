@@ -1,0 +1,246 @@
+"""A model, its batches and a loss as one scalar function of the flat parameter vector."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lla.batches import Batch, Batches
+from lla.errors import InputError, NonFiniteError
+from lla.parameters import ParameterSpace, Pattern
+
+Mode = Literal["eval", "train"]
+Loss = Callable[[Any, Any], Tensor]
+
+
+class Problem:
+    """The mean loss L(theta) of a model over all examples of all batches.
+
+    Args:
+        model: any module; it is never changed. Its weights are read when a quantity is computed,
+            so training it between two calls is seen by the second.
+        batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs on every
+            pass. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
+        loss: (output, y) -> mean loss over the batch. An output with a `logits` attribute
+            (Hugging Face) is replaced by its logits.
+        mode: "eval" uses stored BatchNorm statistics and no dropout. "train" uses the batch's
+            statistics, leaves the stored ones alone, and draws one dropout mask from the seed, so
+            that L is one deterministic function.
+        seed: of the dropout mask, and of any other random number that the forward pass draws.
+
+    Attributes:
+        space: the trainable parameters as a flat vector of P elements.
+        batches: the batches, checked.
+
+    Raises:
+        InputError: see `lla.ParameterSpace.of` and `lla.batches.Batches`; the model rejects its
+            input, or the loss its targets; the loss is not a scalar tensor; an unknown mode.
+
+    >>> model = torch.nn.Linear(2, 3)
+    >>> problem = Problem(model, (torch.ones(4, 2), torch.zeros(4, dtype=torch.long)))
+    >>> problem.loss().shape, problem.space.size
+    (torch.Size([]), 9)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Any,
+        loss: Loss = F.cross_entropy,
+        mode: Mode = "eval",
+        seed: int = 0,
+    ) -> None:
+        if mode not in ("eval", "train"):
+            raise InputError(f"mode is {mode!r}: choose 'eval' or 'train'")
+        self.space = ParameterSpace.of(model)
+        self.batches = Batches(batches, self.space.device)
+        self.mode = mode
+        self.seed = seed
+        self._loss = loss
+        self._model = _private_view(model, mode)
+        self._try_first_batch()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        return self.space.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters and of the batches."""
+        return self.space.device
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Number of examples of each batch."""
+        return self.batches.sizes
+
+    @property
+    def examples(self) -> int:
+        """Number of examples of all batches."""
+        return self.batches.examples
+
+    def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
+        """A copy [P] of the model's present parameters, or of those that the patterns select."""
+        return self.space.select(parameters).read(self._model)
+
+    @contextmanager
+    def deterministic(self) -> Iterator[None]:
+        """Random numbers from the problem's seed, and attention that can be derived twice.
+
+        The global random state is the same after it as before. The fused attention kernels have
+        no second derivative, so the mathematical form is taken.
+        """
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), sdpa_kernel(SDPBackend.MATH):
+            # torch.manual_seed would also seed devices whose state is not restored
+            torch.default_generator.manual_seed(self.seed)
+            for device in cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(self.seed)
+            yield
+
+    def batch_loss(
+        self, batch: Batch, space: ParameterSpace | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """The function theta [P] -> mean loss of one batch, to be called in `deterministic()`.
+
+        Args:
+            batch: one of `problem.batches`.
+            space: the parameters that theta holds, the problem's by default; all others keep the
+                values that the model has now.
+        """
+        space = self.space if space is None else space
+        fixed = {
+            name: parameter.detach().clone()  # so that training on does not reach a kept graph
+            for name, parameter in self._model.named_parameters()
+            if name not in space.names
+        }
+        buffers = dict(self._model.named_buffers())
+        args, kwargs = _model_inputs(batch.x)
+
+        def evaluate(theta: Tensor) -> Tensor:
+            state = {
+                **fixed,
+                **space.unflatten(theta),
+                # what the forward pass writes into a buffer goes into a copy
+                **{name: buffer.detach().clone() for name, buffer in buffers.items()},
+            }
+            output = functional_call(self._model, state, args, kwargs)
+            return self._loss(getattr(output, "logits", output), batch.y)
+
+        return evaluate
+
+    def batch_losses(self, theta: Tensor | None = None) -> Tensor:
+        """The mean loss of every batch [batches], without a graph, finite or not."""
+        theta = self.theta() if theta is None else theta
+        losses = []
+        with torch.no_grad():
+            for batch in self.batches:
+                with self.deterministic():
+                    losses.append(self.batch_loss(batch)(theta))
+        return torch.stack(losses)
+
+    def loss(self, theta: Tensor | None = None) -> Tensor:
+        """L(theta), a 0-d tensor, at the given vector [P] or at the model's present parameters.
+
+        Raises:
+            NonFiniteError: the loss of a batch is NaN or infinite; the batch is named.
+        """
+        losses = self.batch_losses(theta)
+        bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+        if bad:
+            raise NonFiniteError(
+                f"the loss of batch {bad[0]} is {losses[bad[0]].item()} ({len(bad)} of "
+                f"{len(losses)} batches are not finite): check its inputs and the weights"
+            )
+        return self.pool(losses)
+
+    def pool(self, values: Tensor) -> Tensor:
+        """The mean over examples of what was averaged batch by batch [batches, ...]."""
+        if len(self.batch_sizes) == 1:
+            return values[0]
+        sizes = torch.tensor(self.batch_sizes, dtype=values.dtype, device=values.device)
+        return torch.tensordot(sizes / self.examples, values, dims=1)
+
+    def gradient(self, theta: Tensor | None = None) -> Tensor:
+        """The gradient of L [P] at the given vector [P] or at the model's present parameters."""
+        theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
+        total = torch.zeros_like(theta)
+        for batch in self.batches:
+            with self.deterministic(), torch.enable_grad():
+                (gradient,) = torch.autograd.grad(self.batch_loss(batch)(theta), theta)
+            total.add_(gradient, alpha=batch.size / self.examples)
+        return total
+
+    def _try_first_batch(self) -> None:
+        """One forward pass, so that what cannot work fails now and says why."""
+        batch = next(iter(self.batches))
+        args, kwargs = _model_inputs(batch.x)
+        buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
+        with torch.no_grad(), self.deterministic():
+            try:
+                output = functional_call(self._model, buffers, args, kwargs)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise InputError(
+                    f"the model rejects the input of batch 0 ({_describe(batch.x)}, parameters "
+                    f"{self.dtype}): {_first_line(error)}"
+                ) from error
+            output = getattr(output, "logits", output)
+            name = getattr(self._loss, "__name__", type(self._loss).__name__)
+            try:
+                value = self._loss(output, batch.y)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise InputError(
+                    f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
+                    f"({_describe(output)}): {_first_line(error)}; cross_entropy, say, takes int64 "
+                    "class indices below the number of outputs"
+                ) from error
+        if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
+            raise InputError(
+                f"the loss {name} gives {_describe(value)}, not one number: average it over the "
+                "batch (reduction='mean')"
+            )
+
+
+def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
+    """A copy of the model's modules, with flags of its own, that shares every tensor with it.
+
+    In train mode BatchNorm normalises with the batch and has no running statistics to update.
+    """
+    shared: dict[int, Any] = {}
+    for module in model.modules():
+        for holder in (module._parameters, module._buffers, vars(module)):
+            shared.update({id(t): t for t in holder.values() if isinstance(t, Tensor)})
+    view = copy.deepcopy(model, shared).train(mode == "train")
+    if mode == "train":
+        for module in view.modules():
+            if getattr(module, "track_running_stats", False):
+                vars(module)["track_running_stats"] = False
+    return view
+
+
+def _model_inputs(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of the model's call."""
+    if isinstance(x, Mapping):
+        return (), dict(x)
+    return (tuple(x) if isinstance(x, (tuple, list)) else (x,)), {}
+
+
+def _describe(value: Any) -> str:
+    """Type and shape, for a message."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,44 @@
+"""Saving and loading of result dataclasses: arrays in an npz file, the rest as JSON inside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lla.errors import ChecksumError, InputError
+
+T = TypeVar("T")
+
+
+def save_result(result: Any, path: str | Path) -> None:
+    """Write a dataclass of arrays and plain values to an npz file."""
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+    plain = {name: value for name, value in fields.items() if name not in arrays}
+    header = json.dumps({"type": type(result).__name__, "plain": plain})
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, header=np.array(header), **arrays)
+
+
+def load_result(cls: type[T], path: str | Path) -> T:
+    """Read what `save_result` wrote.
+
+    Raises:
+        ChecksumError: the file is truncated or no npz file.
+        InputError: it holds another type of result.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            arrays = {name: file[name] for name in file.files if name != "header"}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile, zlib, numpy and json each have their own
+        raise ChecksumError(f"{path} cannot be read ({error}): write it again") from error
+    if header["type"] != cls.__name__:
+        raise InputError(f"{path} holds a {header['type']}, not a {cls.__name__}")
+    return cls(**header["plain"], **arrays)
