@@ -13,6 +13,8 @@ forward mode carries along vanish.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from itertools import count
@@ -75,12 +77,21 @@ def linearize_gradient(
     def product(v: Tensor) -> Tensor:
         return jvp(grad(function), (theta,), (v,))[1]
 
+    _load_forward_mode()
     # any vector will do, but zeros would look like constants that are zero
     vector = torch.ones_like(theta)
     recorder = _Recorder(vector)
     with context(), torch.no_grad(), recorder:
         result = functionalize(product)(vector)
     return recorder.finish(result)
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Let PyTorch load its forward-mode rules, for which it calls what it deprecates itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
 
 
 class _Recorder(TorchDispatchMode):
@@ -114,6 +125,8 @@ class _Recorder(TorchDispatchMode):
             raise LinearizationError(
                 f"{func} on the path of the vector is random, works in place or reads values"
             )
+        # strides may be others than a view was written for: copies are left out, rows batched
+        func = aten.reshape.default if func in _VIEWS else func
         out = func(*args, **kwargs)
         outputs = [x for x in pytree.tree_leaves(out) if isinstance(x, Tensor)]
         key = self._key(func, leaves, numbers, structure)
@@ -175,9 +188,7 @@ class _Recorder(TorchDispatchMode):
         if isinstance(out, Tensor):
             node = _same_value(func, args, out) or self._fold_factors(func, args, out)
             if node is None:
-                # under vmap the strides of a batch may forbid a view
-                target = aten.reshape.default if func is aten.view.default else func
-                node = self._graph.call_function(target, args, kwargs)
+                node = self._graph.call_function(func, args, kwargs)
                 node.meta = {"shape": out.shape, "dtype": out.dtype, "zero": _is_zero(func, args)}
             self._nodes[known[0]] = node
             return
@@ -277,14 +288,13 @@ _IDENTITIES = {
     aten.alias.default,
     aten.detach.default,
     aten.lift_fresh.default,
-    aten.view.default,
     aten.reshape.default,
-    aten._unsafe_view.default,
 }
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
 _UNRECORDABLE = {
     torch.Tag.nondeterministic_seeded,
     torch.Tag.data_dependent_output,
     torch.Tag.dynamic_output_shape,
 }
 _PRODUCTS = {aten.mul.Tensor, aten.mm.default, aten.bmm.default}
-_KEEP_ZERO = {aten.view.default, aten.expand.default, aten.t.default, aten.neg.default}
+_KEEP_ZERO = {aten.reshape.default, aten.expand.default, aten.t.default, aten.neg.default}

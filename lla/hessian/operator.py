@@ -175,7 +175,7 @@ class HessianOperator:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 trials.append(RouteTrial("linearized", reason=reason))
         self.trials = tuple(trials)
-        usable = {trial.seconds: trial.route for trial in trials if trial.reason is None}
+        usable = {trial.seconds or 0.0: trial.route for trial in trials if trial.reason is None}
         route: RouteName = usable[min(usable)] if usable else "fresh"
         if route == "linearized" and product is not None:
             self._kept.append(product)

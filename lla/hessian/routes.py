@@ -51,7 +51,8 @@ class Retained:
         def note(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            # kept with its history, a tensor would hold the node that saves it: a leak
+            return tensor.detach()
 
         with context(), torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
             value = function(self._point)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Spectrum:
         bells = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
         return bells @ self.weights.ravel() / self.probes
 
-    def plot(self, ax: Axes | None = None, **options: object) -> Figure:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Figure:
         """Draw the density on a logarithmic axis, see `lla.plotting.plot_spectrum`."""
         from lla.plotting import plot_spectrum  # drawing knows results, not the other way round
 

@@ -1,0 +1,1 @@
+"""What the library costs: pytest-benchmark suites, ratios within one run."""

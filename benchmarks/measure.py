@@ -1,0 +1,52 @@
+"""Timings that can be compared: both sides of a ratio alternate within one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lla.hessian.operator import HessianOperator
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call, the device's work included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def alternate(
+    first: Callable[[], object], second: Callable[[], object], rounds: int = 15, warmup: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of both functions, called in turn [rounds], [rounds]."""
+    for _ in range(warmup):
+        first()
+        second()
+    times = np.array([(seconds(first), seconds(second)) for _ in range(rounds)])
+    return times[:, 0], times[:, 1]
+
+
+@dataclass
+class Timed:
+    """A Hessian operator that notes how long its products take."""
+
+    operator: HessianOperator
+    in_products: float = field(default=0.0)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.operator, name)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """The product, timed."""
+        out: list[Tensor] = []
+        self.in_products += seconds(lambda: out.append(self.operator.rows(rows)))
+        return out[0]

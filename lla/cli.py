@@ -1,0 +1,211 @@
+"""The command `lla`: criteria of a network, the paper's tables, data sets."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import torch
+import typer
+from tabulate import tabulate
+
+import lla
+from lla import data as datasets
+from lla import models
+
+app = typer.Typer(
+    help="Loss landscapes and Hessian spectra of PyTorch models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sets: what is here, fetch, verify.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Mode(str, Enum):
+    """How BatchNorm and dropout behave."""
+
+    EVAL = "eval"
+    TRAIN = "train"
+
+
+class Reading(str, Enum):
+    """What the power of K_H05 covers."""
+
+    PRODUCT = "product"
+    DENSITY = "density"
+
+
+class Precision(str, Enum):
+    """Type of the products."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder with the data sets; LLA_DATA by default.")
+]
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Show the library's own errors as their message, without a traceback."""
+    try:
+        yield
+    except (lla.InputError, lla.NonFiniteError, lla.MissingDataError, lla.ChecksumError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@app.command()
+def criteria(
+    model: Annotated[
+        str, typer.Argument(help="A registered name, or package.module:function that makes one.")
+    ],
+    data: Annotated[str, typer.Option(help="Data set; see `lla data list`.")] = "mnist",
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "train",
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint; random weights without one.")
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="Of BatchNorm and dropout.")] = Mode.EVAL,
+    batches: Annotated[int, typer.Option(min=1, help="Batches, drawn at random.")] = 2,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 512,
+    probes: Annotated[int, typer.Option(min=1, help="Random vectors a batch (n_hes).")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 100,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and probes.")] = 0,
+    reading: Annotated[Reading, typer.Option(help="What the power covers.")] = Reading.PRODUCT,
+    legacy: Annotated[bool, typer.Option(help="Imitate the authors' public code.")] = False,
+    pooled: Annotated[bool, typer.Option(help="One Hessian of all batches together.")] = False,
+    parameters: Annotated[
+        list[str] | None, typer.Option(help="Glob or re:... of parameter names; repeatable.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the products.")] = Precision.FLOAT32,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option(help="Fetch the data set if it is missing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the picture and the spectra.")
+    ] = None,
+) -> None:
+    """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
+    lla.tune_allocator()
+    with _one_sentence():
+        images = datasets.load(data, split, root=data_root, download=download)
+        network, preprocessing = _network(model, images.classes, seed)
+        if weights is not None:
+            models.load_weights(network, weights)
+        dtype = getattr(torch, precision.value)
+        network.to(device=device, dtype=dtype)
+        pairs = datasets.batches(
+            images, batch_size, batches, seed, device=device, dtype=dtype, **preprocessing
+        )
+        result = lla.criteria(
+            network,
+            pairs,
+            mode=mode.value,
+            probes=probes,
+            steps=steps,
+            seed=seed,
+            reading=reading.value,
+            legacy=legacy,
+            scope="pooled" if pooled else "batches",
+            parameters=parameters or None,
+            progress=sys.stderr.isatty(),
+        )
+    rows = [
+        (label, estimate.value, "" if estimate.stderr is None else estimate.stderr)
+        for label, estimate in (
+            ("r_e", result.re),
+            ("K_H1", result.kh1),
+            ("K_H05", result.kh05),
+            ("negative share", result.negative_share),
+        )
+    ]
+    typer.echo(tabulate(rows, headers=("criterion", "value", "stderr"), floatfmt=".4g"))
+    typer.echo(
+        f"\n{model} on {images.name} {images.split} ({images.fidelity}: {images.note}), "
+        f"{mode.value} mode, loss {result.loss:.4g}\n"
+        f"{batches} x {batch_size} images, {probes} probes, {result.steps} steps, {result.dtype}, "
+        f"{result.reading} reading{', legacy' if legacy else ''}; standard error over "
+        f"{result.stderr_kind}; {result.matvecs} products by the {result.route} route"
+    )
+    if out is not None:
+        _save(result, out)
+
+
+def _save(result: lla.Criteria, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, spectrum in enumerate(result.spectra):
+        spectrum.save(folder / f"spectrum_{index}.npz")
+    picture = folder / "spectrum.png"
+    result.spectra[0].plot(label="batch 0").savefig(picture, dpi=120)
+    typer.echo(f"wrote {picture} and {len(result.spectra)} spectra beside it")
+
+
+def _network(name: str, classes: int, seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """A registered network or one that the caller's function makes, and its preprocessing."""
+    if ":" not in name:
+        return models.build(name, num_classes=classes, seed=seed), models.preprocessing(name)
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")  # as `python -m` has it: the caller's own modules
+    try:
+        make: Callable[[], torch.nn.Module] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise lla.InputError(
+            f"{name} cannot be imported ({error}): give package.module:function, seen from here"
+        ) from error
+    finally:
+        sys.path.remove("")
+    network = make()
+    if not isinstance(network, torch.nn.Module):
+        raise lla.InputError(f"{name}() gives {type(network).__name__}, not a torch.nn.Module")
+    return network, {}
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def tables(context: typer.Context) -> None:
+    """Regenerate the paper's tables in a checkout; options go to pytest (--list-cells, -k, ...)."""
+    suite = Path("paper_tables")
+    if not (suite / "conftest.py").is_file():
+        raise click.ClickException(
+            "there is no folder paper_tables here: run this in a checkout of the project"
+        )
+    command = [sys.executable, "-m", "pytest", "-q", str(suite), *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@data_app.command("list")
+def data_list(data_root: DataRoot = None) -> None:
+    """Show every data set: whether it is here, how faithful, and what to do if it is not."""
+    with _one_sentence():
+        rows = [
+            (item.name, item.split, item.source or "missing", item.fidelity or "", item.note)
+            for item in datasets.describe(data_root)
+        ]
+    typer.echo(tabulate(rows, headers=("name", "split", "source", "fidelity", "note")))
+
+
+@data_app.command("fetch")
+def data_fetch(name: str, data_root: DataRoot = None) -> None:
+    """Download a data set and check it."""
+    with _one_sentence():
+        folder = datasets.fetch(name, data_root, progress=sys.stderr.isatty())
+    typer.echo(f"{name} is in {folder}")
+
+
+@data_app.command("verify")
+def data_verify(name: str, data_root: DataRoot = None) -> None:
+    """Check the files of a data set against their checksums."""
+    with _one_sentence():
+        checks = datasets.verify(name, data_root)
+    typer.echo(tabulate([(c.path.name, c.state, c.message) for c in checks], tablefmt="plain"))
+    if any(check.state != "right" for check in checks):
+        raise typer.Exit(1)
