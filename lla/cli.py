@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
-import click
 import torch
 import typer
 from tabulate import tabulate
@@ -62,7 +61,12 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except (lla.InputError, lla.NonFiniteError, lla.MissingDataError, lla.ChecksumError) as error:
-        raise click.ClickException(str(error)) from error
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(f"Error: {sentence}", err=True)
+    raise typer.Exit(2)
 
 
 @app.command()
@@ -175,9 +179,7 @@ def tables(context: typer.Context) -> None:
     """Regenerate the paper's tables in a checkout; options go to pytest (--list-cells, -k, ...)."""
     suite = Path("paper_tables")
     if not (suite / "conftest.py").is_file():
-        raise click.ClickException(
-            "there is no folder paper_tables here: run this in a checkout of the project"
-        )
+        _fail("there is no folder paper_tables here: run this in a checkout of the project")
     command = [sys.executable, "-m", "pytest", "-q", str(suite), *context.args]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
@@ -194,10 +196,17 @@ def data_list(data_root: DataRoot = None) -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(name: str, data_root: DataRoot = None) -> None:
+def data_fetch(
+    name: str,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; train and test by default.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
     """Download a data set and check it."""
     with _one_sentence():
-        folder = datasets.fetch(name, data_root, progress=sys.stderr.isatty())
+        splits = tuple(split or ("train", "test"))
+        folder = datasets.fetch(name, data_root, splits, progress=sys.stderr.isatty())
     typer.echo(f"{name} is in {folder}")
 
 

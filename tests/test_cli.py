@@ -1,0 +1,74 @@
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lla
+from lla import data, models
+from lla.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+SMALL = ("--batches", 2, "--batch-size", 16, "--probes", 2, "--steps", 6)
+
+
+def test_criteria_are_those_of_the_library(tmp_path):
+    result = run("criteria", "lenet", "--data", "digits", *SMALL, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    pairs = data.batches(data.load("digits", "train"), 16, 2, seed=0, size=32)
+    expected = lla.criteria(models.build("lenet", seed=0), pairs, probes=2, steps=6)
+    shown = {line.split()[0]: float(line.split()[1]) for line in result.output.splitlines()[2:5]}
+    assert shown["K_H1"] == pytest.approx(expected.kh1.value, rel=1e-2)
+    assert shown["r_e"] == pytest.approx(expected.re.value, rel=1e-2)
+    saved = lla.Spectrum.load(tmp_path / "spectrum_1.npz")
+    np.testing.assert_allclose(saved.eigenvalues, expected.spectra[1].eigenvalues, rtol=1e-2)
+    assert (tmp_path / "spectrum.png").stat().st_size > 1000
+
+
+def test_a_network_of_the_callers_own(tmp_path, monkeypatch):
+    (tmp_path / "own_network.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    result = run("criteria", "own_network:make", "--data", "digits", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("criteria", "lenet", "--data", "nothing"), "no data set"),
+        (("criteria", "nothing", "--data", "digits"), "no model"),
+        (("criteria", "no_module:make", "--data", "digits"), "cannot be imported"),
+        (("criteria", "lenet", "--data", "digits", "--parameters", "none*"), "matches none"),
+        (("criteria", "lenet", "--data", "digits", "--batches", 9999), "fewer or smaller"),
+        (("data", "verify", "nothing"), "no data set"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_errors_are_one_sentence(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_tables_needs_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("tables")
+    assert result.exit_code == 2
+    assert "checkout" in result.output
+
+
+def test_data_list_names_every_set():
+    result = run("data", "list")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in data.names())
