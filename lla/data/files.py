@@ -1,0 +1,142 @@
+"""Where data files lie, whether they are the ones expected, and how they get there."""
+
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pooch
+from filelock import FileLock
+
+from lla.errors import ChecksumError, InputError, MissingDataError
+
+
+def cache_folder() -> Path:
+    """Name the user's cache folder for data sets, where downloads go; it may not exist yet."""
+    return Path(pooch.os_cache("lla")) / "data"
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:
+    """Name the data root: the argument, else the variable LLA_DATA, else None.
+
+    Args:
+        root: Folder given by the caller.
+
+    Returns:
+        An existing folder, or None where neither is given.
+
+    Raises:
+        InputError: The folder does not exist.
+    """
+    given = root if root is not None else os.environ.get("LLA_DATA") or None
+    if given is None:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        name = "the data root" if root is not None else "LLA_DATA"
+        raise InputError(f"{name} is {folder}, which is no folder: name one that exists.")
+    return folder
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """Hash a file.
+
+    Args:
+        path: File to read.
+        algorithm: A name that hashlib knows, such as `sha256` or `md5`.
+
+    Returns:
+        `algorithm:digest`, such as `sha256:2cf24d...`.
+    """
+    return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
+
+
+def check_file(path: Path, expected: str) -> None:
+    """Check that a file is the one expected.
+
+    Args:
+        path: File to read.
+        expected: `algorithm:digest`.
+
+    Raises:
+        ChecksumError: It is another file, or truncated or altered.
+    """
+    found = file_hash(path, expected.partition(":")[0])
+    if found != expected:
+        raise ChecksumError(
+            f"{path} is {found} where {expected} is expected: it is truncated, altered or another "
+            "file, so delete it and get it again."
+        )
+
+
+def download(
+    urls: Sequence[str], expected: str, target: Path, unpack: str = "", progress: bool = False
+) -> None:
+    """Download a file, check it, unpack it, and put it in place all at once.
+
+    A run that is killed leaves no half file behind under the target's name, and two at a time
+    wait for each other.
+
+    Args:
+        urls: Addresses of the same file, tried in this order.
+        expected: `algorithm:digest` of the file as downloaded.
+        target: File or folder that shall exist in the end. A file that is there is replaced, a
+            folder is not: it may hold what is not ours to delete.
+        unpack: `gz` for one compressed file, `tar` for an archive that becomes the folder
+            `target` (with or without that folder's name inside), or nothing.
+        progress: Show a progress bar.
+
+    Raises:
+        ChecksumError: An address gave another file than the one expected.
+        InputError: The target is a folder that exists.
+        MissingDataError: No address answered.
+    """
+    if target.is_dir():
+        raise InputError(f"{target} exists but is not complete: delete it, then fetch again.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        FileLock(target.parent / ".lla.lock"),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder,
+    ):
+        archive = _retrieve(urls, expected, Path(folder), progress)
+        content = _unpack(archive, unpack, target.name)
+        os.replace(content, target)
+
+
+def _retrieve(urls: Sequence[str], expected: str, folder: Path, progress: bool) -> Path:
+    failures = []
+    wrong = False
+    for url in urls:
+        try:
+            path = pooch.retrieve(
+                url, expected, fname="download", path=folder, progressbar=progress
+            )
+            return Path(path)
+        except ValueError as error:  # what pooch raises for another checksum
+            wrong = True
+            failures.append(f"{url}: {error}")
+        except OSError as error:  # no network or no such address, requests' errors among them
+            failures.append(f"{url}: {error}")
+            response = getattr(error, "response", None)
+            if response is not None:
+                response.close()  # pooch leaves the connection of a refused request open
+    said = "; ".join(failures)
+    if wrong:
+        raise ChecksumError(f"no address gave the file that is {expected} ({said}).")
+    raise MissingDataError(f"no address could be downloaded ({said}).")
+
+
+def _unpack(archive: Path, unpack: str, name: str) -> Path:
+    if not unpack:
+        return archive
+    content = archive.with_name("content")
+    if unpack == "gz":
+        with gzip.open(archive, "rb") as packed, content.open("wb") as plain:
+            shutil.copyfileobj(packed, plain)
+        return content
+    with tarfile.open(archive) as packed_files:
+        packed_files.extractall(content, filter="data")
+    return content / name if (content / name).is_dir() else content

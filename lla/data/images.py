@@ -1,0 +1,201 @@
+"""What a loader returns, and how it becomes the batches of a problem."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lla.errors import InputError
+
+Source = Literal["data root", "cache", "download", "bundled"]
+Fidelity = Literal["paper", "reduced", "substitute"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The images of one split of one data set, with where they came from."""
+
+    images: Tensor  # [N, C, H, W] uint8
+    labels: Tensor  # [N] int64, 0 <= label < classes
+    name: str
+    split: str
+    source: Source
+    fidelity: Fidelity
+    sha256: str  # of the bytes of images, then of labels: equal for equal content in any file form
+    note: str  # one sentence on what these images are
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def content_sha256(images: Tensor, labels: Tensor) -> str:
+    """Hash the bytes of the images, then those of the labels.
+
+    Args:
+        images: [N, C, H, W] uint8.
+        labels: [N] int64.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for tensor in (images, labels):
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def to_grayscale(images: Tensor) -> Tensor:
+    """Turn RGB into the luma of ITU-R BT.601, in the 16-bit fixed point that Pillow uses.
+
+    Args:
+        images: [N, 3, H, W] uint8.
+
+    Returns:
+        [N, 1, H, W] uint8.
+
+    Raises:
+        InputError: The images are not RGB bytes.
+
+    Example:
+        >>> to_grayscale(torch.tensor([255, 0, 0], dtype=torch.uint8).reshape(1, 3, 1, 1)).item()
+        76
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+        raise InputError(
+            f"grayscale needs uint8 images [N, 3, H, W], not {images.dtype} {list(images.shape)}."
+        )
+    gray = torch.empty_like(images[:, :1])
+    # In slices: a large set must not be held in int32 as a whole.
+    for rgb, out in zip(images.split(4096), gray.split(4096), strict=True):
+        r, g, b = rgb.to(torch.int32).unbind(1)
+        out[:, 0] = (19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16
+    return gray
+
+
+def to_input(
+    images: Tensor,
+    size: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Turn stored images into network input: pad with zeros, scale to [0, 1], then normalise.
+
+    The padding comes before the normalisation, so that a border pixel becomes what a black pixel
+    becomes, (0 - mean) / std.
+
+    Args:
+        images: [N, C, H, W] uint8.
+        size: Side to pad to, centred (an odd remainder goes right and below); None pads nothing.
+        mean: Subtracted after the scaling: one number, or one a channel; None subtracts nothing.
+        std: Divided by after that: one number, or one a channel; None divides by nothing.
+        dtype: Floating type of the result.
+        device: Device of the result; None keeps that of the images.
+
+    Returns:
+        [N, C, size, size], or [N, C, H, W] without `size`.
+
+    Raises:
+        InputError: The images are no uint8 [N, C, H, W], are larger than `size`, or have another
+            number of channels than `mean` or `std`; or `std` is not positive.
+
+    Example:
+        >>> to_input(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), size=3).sum().item()
+        1.0
+    """
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise InputError(
+            f"images must be uint8 [N, C, H, W], not {images.dtype} {list(images.shape)}."
+        )
+    if not dtype.is_floating_point:
+        raise InputError(f"network input needs a floating dtype, not {dtype}.")
+    images = images.to(device)
+    if size is not None:
+        down, right = size - images.shape[2], size - images.shape[3]
+        if down < 0 or right < 0:
+            raise InputError(
+                f"images of {images.shape[2]} x {images.shape[3]} cannot be padded to {size}: "
+                "ask for a side at least as large."
+            )
+        images = F.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+    x = images.to(dtype) / 255
+    if mean is not None:
+        x -= _per_channel("mean", mean, x)
+    if std is not None:
+        scale = _per_channel("std", std, x)
+        if not bool((scale > 0).all()):
+            raise InputError(f"std must be positive, not {std}.")
+        x /= scale
+    return x
+
+
+def _per_channel(name: str, value: float | Sequence[float], x: Tensor) -> Tensor:
+    values = torch.as_tensor(value, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    if len(values) not in (1, x.shape[1]):
+        raise InputError(
+            f"{name} has {len(values)} values for images of {x.shape[1]} channels: "
+            "give one number, or one a channel."
+        )
+    return values
+
+
+def batches(
+    image_set: ImageSet,
+    batch_size: int,
+    count: int | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    size: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> list[tuple[Tensor, Tensor]]:
+    """Cut batches from a set of images, as a problem, the criteria and the training take them.
+
+    Args:
+        image_set: What to cut from.
+        batch_size: Images a batch.
+        count: Full batches wanted; None cuts the whole set, and the last batch may be short.
+        seed: Chooses images at random without replacement, the same ones on every machine; None
+            takes them in stored order.
+        device: Device of the batches; None keeps that of the images.
+        dtype: Floating type of the inputs.
+        size: As in `to_input`.
+        mean: As in `to_input`.
+        std: As in `to_input`.
+
+    Returns:
+        Pairs (x [batch_size, C, H, W], y [batch_size] int64).
+
+    Raises:
+        InputError: A size or count below 1, or fewer images than asked for.
+    """
+    if batch_size < 1 or (count is not None and count < 1):
+        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
+    wanted = len(image_set) if count is None else count * batch_size
+    if wanted > len(image_set) or len(image_set) == 0:
+        raise InputError(
+            f"{image_set.name} {image_set.split} has {len(image_set)} images, but {count} batches "
+            f"of {batch_size} need {wanted}: ask for fewer or smaller batches."
+        )
+    if seed is None:
+        order = torch.arange(wanted)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(image_set), generator=generator)[:wanted]
+    return [
+        (
+            to_input(image_set.images[index], size, mean, std, dtype, device),
+            image_set.labels[index].to(device),
+        )
+        for index in order.split(batch_size)
+    ]

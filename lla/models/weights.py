@@ -1,0 +1,139 @@
+"""Weights from files: checked, tensors only, and for this architecture."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lla.data.files import check_file, file_hash
+from lla.errors import ChecksumError, InputError, MissingDataError
+
+
+def load_weights(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    sha256: str | None = None,
+    key_map: Callable[[str], str] | Mapping[str, str] | None = None,
+) -> str:
+    """Load the weights of a file into a model, in place.
+
+    The file is a state dict as `torch.save` writes it, or a dict that has one under `state_dict`
+    or `model`; the prefix `module.`, which data-parallel training leaves, is dropped. Nothing but
+    tensors and plain containers is unpickled. On an error the model is as it was.
+
+    Args:
+        model: What to load into.
+        path: The file.
+        sha256: Its 64 hexadecimal digits; None checks nothing.
+        key_map: Names in the model for names in the file (after the prefix is dropped), where
+            they differ: a function, or a mapping that may leave names out.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        MissingDataError: There is no such file.
+        ChecksumError: It is another file than `sha256` says, or truncated, or holds more than
+            tensors and plain containers.
+        InputError: It holds no state dict, or one of another architecture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"there is no weight file {path}: put it there, or name another.")
+    if sha256 is not None:
+        check_file(path, f"sha256:{sha256}")
+    state = _state_dict(path, read(path))
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if isinstance(key_map, Mapping):
+        state = {key_map.get(name, name): tensor for name, tensor in state.items()}
+    elif key_map is not None:
+        state = {key_map(name): tensor for name, tensor in state.items()}
+    check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
+    # Not strict because of the counters alone: all other names are checked above.
+    model.load_state_dict(state, strict=False)
+    return file_hash(path, "sha256").partition(":")[2]
+
+
+def read(path: Path) -> Any:
+    """Read what `torch.save` wrote, onto the CPU; tensors and plain containers only.
+
+    Args:
+        path: An existing file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ChecksumError: The file cannot be read so: truncated, or it holds other objects.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # zip, pickle, end of file, ...: torch documents none of them
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ChecksumError(
+            f"{path} cannot be read as tensors ({type(error).__name__}: {reason}): it is "
+            "truncated, or it holds other objects, which are not loaded; get it again."
+        ) from error
+
+
+def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) -> None:
+    """Check that a state dict is of the model's architecture: the same names and shapes.
+
+    BatchNorm's counters (`num_batches_tracked`), which old files lack, may be missing.
+
+    Args:
+        model: The model.
+        shapes: Name -> shape of the state dict.
+        where: What holds the state dict, for the message.
+
+    Raises:
+        InputError: It is not, with the first few differences.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = [
+        name for name in own if name not in shapes and not name.endswith("num_batches_tracked")
+    ]
+    unexpected = [name for name in shapes if name not in own]
+    differing = [
+        f"{name} {list(shapes[name])} for {list(shape)}"
+        for name, shape in own.items()
+        if name in shapes and tuple(shapes[name]) != shape
+    ]
+    said = [
+        f"{what} {_first(which)}"
+        for what, which in (
+            ("lacks", missing),
+            ("has besides", unexpected),
+            ("has shapes", differing),
+        )
+        if which
+    ]
+    if said:
+        raise InputError(
+            f"{where} is of another architecture than {type(model).__name__}: "
+            f"it {'; it '.join(said)}; build the model that it is of, or give a key_map."
+        )
+
+
+def _first(items: list[str], count: int = 3) -> str:
+    rest = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(items[:count]) + rest
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise InputError(f"{path} holds no state dict: give a file of named tensors.")
+    return dict(content)

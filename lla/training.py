@@ -1,0 +1,418 @@
+"""Training with Adam: seeded, with checkpoints that continue to bitwise the same weights."""
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lla.checkpoints import read_checkpoint, tensors_sha256, weights_sha256, write_checkpoint
+from lla.errors import InputError, NonFiniteError
+
+__all__ = ["TrainingResult", "accuracy", "kept_checkpoint", "train", "weights_sha256"]
+
+_CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to."""
+
+    epochs: int  # done in all, those of an earlier, interrupted run included
+    loss: tuple[float, ...]  # [epochs] mean loss over the epoch's examples while it trained
+    accuracy: tuple[float, ...]  # [epochs] share of right answers after it, in eval mode
+    weights_sha256: str
+    seconds: float  # of training and evaluation, earlier runs included
+    finished: bool  # False if the target accuracy was not reached
+
+
+@dataclass
+class _Progress:
+    """What a run has done so far, and what its checkpoints hold beside weights and moments."""
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        return len(self.loss)
+
+
+def train(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    target_accuracy: float | None = None,
+    on_epoch: Callable[[int, float, float], None] | None = None,
+    progress: bool = False,
+    keep_epochs: Collection[int] = (),
+) -> TrainingResult:
+    """Train a classifier with Adam on its cross-entropy. The given model is trained, in place.
+
+    The order of the examples and the dropout of epoch e depend on (seed, e) alone. So a run that
+    was interrupted and is started again with the same arguments, on a model built with the same
+    initial weights, continues from its checkpoint and ends with bitwise the same weights as one
+    that was not (on the CPU with the same number of threads; on a GPU as far as its kernels are
+    deterministic). The global random state and the training flags end as they were, `.grad` empty.
+
+    Args:
+        model: Gives logits [N, C]. Frozen parameters stay as they are.
+        data: All inputs [N, ...] and labels [N] int64; moved to the model's device as a whole.
+        epochs: Epochs in all, an earlier run's included.
+        batch_size: Examples a step; the last step of an epoch may have fewer.
+        lr: Learning rate of Adam.
+        seed: Of order and dropout.
+        checkpoint: File that holds the run after its last full epoch; None keeps none. Where it
+            exists, the run continues from it. A second run on the same file waits for the first.
+        target_accuracy: Stop after the first epoch that ends with at least this training accuracy
+            in eval mode, in (0, 1]; None trains all epochs.
+        on_epoch: Called after each epoch with its number from 1, its loss and its accuracy,
+            before the checkpoint is written: an interrupted epoch is repeated with its call.
+        progress: Show a bar with the epoch's loss and accuracy so far.
+        keep_epochs: Epochs (0 is before the first) whose checkpoint is also kept beside the
+            other one, named as `kept_checkpoint` says.
+
+    Returns:
+        The result. With a diverged or failed run there is none, and the model is not to be used.
+
+    Raises:
+        InputError: The data do not fit the model or each other, an argument is out of range,
+            nothing is trainable, or the checkpoint is of another architecture, configuration or
+            data.
+        ChecksumError: The checkpoint is truncated or altered.
+        NonFiniteError: The loss or the weights became NaN or infinite; the checkpoint is still
+            that of the last epoch before.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise InputError("the model has no trainable parameter: set requires_grad of some.")
+    _check_arguments(epochs, batch_size, lr, seed, target_accuracy, keep_epochs, checkpoint)
+    x, y = (tensor.to(parameters[0].device) for tensor in data)
+    _check_data(model, x, y)
+    optimizer = torch.optim.Adam(parameters, lr=lr)
+    path = None if checkpoint is None else Path(checkpoint)
+    steps = -(-len(x) // batch_size)
+    with _locked(path), _training_flags_kept(model), _deterministic_cudnn():
+        done, config = _Progress(), {}
+        if path is not None:
+            config = _configuration(model, x, y, batch_size, lr, seed)
+            done, config = _start_or_resume(path, model, optimizer, config, epochs, keep_epochs)
+        with tqdm(
+            total=epochs * steps, initial=done.epochs * steps, unit="step", disable=not progress
+        ) as bar:
+            while done.epochs < epochs and not _reached(done, target_accuracy):
+                started = time.perf_counter()
+                epoch = done.epochs + 1
+                loss = _train_epoch(model, optimizer, x, y, batch_size, seed, epoch, bar)
+                done.accuracy.append(accuracy(model, x, y))
+                done.loss.append(loss)
+                done.seconds += time.perf_counter() - started
+                if on_epoch is not None:
+                    on_epoch(epoch, done.loss[-1], done.accuracy[-1])
+                if path is not None:
+                    _save(path, model, optimizer, config, done, keep_epochs)
+    return TrainingResult(
+        epochs=done.epochs,
+        loss=tuple(done.loss),
+        accuracy=tuple(done.accuracy),
+        weights_sha256=weights_sha256(model),
+        seconds=done.seconds,
+        finished=target_accuracy is None or _reached(done, target_accuracy),
+    )
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> float:
+    """Measure the share of right answers in eval mode; the model's training flags stay.
+
+    Args:
+        model: Gives logits [N, C].
+        x: Inputs [N, ...].
+        y: Labels [N] int64.
+        batch_size: Examples at a time; they are moved to the model's device so.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        InputError: There are no examples, or not as many labels.
+    """
+    if len(x) == 0 or len(x) != len(y):
+        raise InputError(f"accuracy needs as many labels as inputs, not {len(y)} and {len(x)}.")
+    device = next((parameter.device for parameter in model.parameters()), x.device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    with _training_flags_kept(model), torch.no_grad():
+        model.eval()
+        for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            right += (model(inputs.to(device)).argmax(1) == labels.to(device)).sum()
+    return right.item() / len(x)
+
+
+def kept_checkpoint(checkpoint: str | os.PathLike[str], epoch: int) -> Path:
+    """Name the file in which `train` keeps the state after one of `keep_epochs`.
+
+    `lla.models.load_weights` reads it.
+
+    Args:
+        checkpoint: As given to `train`.
+        epoch: 0 is before the first.
+
+    Returns:
+        A path in the same folder.
+
+    Example:
+        >>> kept_checkpoint("runs/lenet.pt", 5).as_posix()
+        'runs/lenet-epoch0005.pt'
+    """
+    path = Path(checkpoint)
+    return path.with_name(f"{path.stem}-epoch{epoch:04d}{path.suffix}")
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    bar: tqdm,
+) -> float:
+    """Train one epoch and give its mean loss."""
+    generator = torch.Generator().manual_seed(_stream(seed, epoch, 0))
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    right = torch.zeros((), dtype=torch.int64, device=x.device)
+    losses: list[Tensor] = []  # since the last look
+    model.train()
+    with _seeded(x.device, _stream(seed, epoch, 1)):
+        for step, index in enumerate(order.split(batch_size)):
+            labels = y[index]
+            logits = model(x[index])
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+            total += losses[-1] * len(index)
+            if not bar.disable:
+                right += (logits.detach().argmax(1) == labels).sum()
+            seen = step * batch_size + len(index)
+            if len(losses) == _CHECK_EVERY or seen == len(x):
+                finite = torch.stack(losses).isfinite().tolist()
+                if not all(finite):
+                    first = step + 1 - len(finite) + finite.index(False)
+                    raise NonFiniteError(
+                        f"the loss of epoch {epoch} became {losses[finite.index(False)].item()} "
+                        f"at step {first + 1}: lower the learning rate or check the inputs."
+                    )
+                bar.update(len(losses))
+                if not bar.disable:
+                    bar.set_postfix(
+                        epoch=epoch,
+                        loss=f"{total.item() / seen:.4f}",
+                        accuracy=f"{100 * right.item() / seen:.2f} %",
+                    )
+                losses = []
+    optimizer.zero_grad()
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise NonFiniteError(
+            f"the weights became NaN or infinite in the last steps of epoch {epoch}: "
+            "lower the learning rate or check the inputs."
+        )
+    return total.item() / len(x)
+
+
+def _stream(seed: int, epoch: int, use: int) -> int:
+    """Give the seed of one use (0 order, 1 dropout) of randomness in one epoch."""
+    return int(np.random.SeedSequence([seed, epoch, use]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators of the CPU and of one device, and put them back."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _training_flags_kept(model: nn.Module) -> Iterator[None]:
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@contextmanager
+def _deterministic_cudnn() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
+def _locked(path: Path | None) -> Iterator[None]:
+    """Let one run at a time write a checkpoint; the lock ends with the process, however it ends."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+def _reached(done: _Progress, target: float | None) -> bool:
+    return target is not None and bool(done.accuracy) and done.accuracy[-1] >= target
+
+
+def _configuration(
+    model: nn.Module, x: Tensor, y: Tensor, batch_size: int, lr: float, seed: int
+) -> dict[str, Any]:
+    """Collect what must be equal for a run to continue another one."""
+    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+    return {
+        "optimizer": "adam",
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "device": x.device.type,
+        "dtypes": sorted({str(value.dtype) for value in model.parameters()}),
+        "frozen": frozen,
+        "data_sha256": tensors_sha256([("x", x), ("y", y)]),
+        "initial_weights_sha256": weights_sha256(model),
+    }
+
+
+def _save(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: dict[str, Any],
+    done: _Progress,
+    keep_epochs: Collection[int],
+) -> None:
+    content = {
+        "epoch": done.epochs,
+        "loss": done.loss,
+        "accuracy": done.accuracy,
+        "seconds": done.seconds,
+        "config": config,
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    # The kept one first: a run that ends between the two repeats the epoch and writes both.
+    if done.epochs in keep_epochs:
+        write_checkpoint(kept_checkpoint(path, done.epochs), content)
+    if done.epochs > 0:
+        write_checkpoint(path, content)
+
+
+def _start_or_resume(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: dict[str, Any],
+    epochs: int,
+    keep_epochs: Collection[int],
+) -> tuple[_Progress, dict[str, Any]]:
+    if not path.exists():
+        done = _Progress()
+        _save(path, model, optimizer, config, done, keep_epochs)
+        return done, config
+    content = read_checkpoint(path, model)
+    done = _Progress(content["loss"], content["accuracy"], content["seconds"])
+    stored = content["config"]
+    # A model that has been trained to this very checkpoint may go on as well.
+    if config["initial_weights_sha256"] == tensors_sha256(content["state_dict"].items()):
+        config = {**config, "initial_weights_sha256": stored["initial_weights_sha256"]}
+    differing = [
+        f"{key} is {stored.get(key)} there and {value} here"
+        for key, value in config.items()
+        if stored.get(key) != value
+    ]
+    if differing:
+        raise InputError(
+            f"{path} is the checkpoint of another run ({'; '.join(differing)}): give the same "
+            "arguments, another path, or delete it."
+        )
+    if done.epochs > epochs:
+        raise InputError(
+            f"{path} has {done.epochs} epochs already: ask for at least as many as that, not "
+            f"{epochs}, or give another path."
+        )
+    for epoch in keep_epochs:
+        if epoch <= done.epochs and not kept_checkpoint(path, epoch).exists():
+            raise InputError(
+                f"{path} is past epoch {epoch}, which was not kept: delete it to train again."
+            )
+    model.load_state_dict(content["state_dict"])
+    optimizer.load_state_dict(content["optimizer"])
+    return done, config
+
+
+def _check_arguments(
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    target_accuracy: float | None,
+    keep_epochs: Collection[int],
+    checkpoint: str | os.PathLike[str] | None,
+) -> None:
+    if epochs < 1 or batch_size < 1 or seed < 0 or not lr > 0:
+        raise InputError(
+            "epochs and batch_size must be at least 1, seed at least 0 and lr positive, not "
+            f"{epochs}, {batch_size}, {seed} and {lr}."
+        )
+    if target_accuracy is not None and not 0 < target_accuracy <= 1:
+        raise InputError(f"target_accuracy is a share in (0, 1], not {target_accuracy}.")
+    if any(epoch < 0 for epoch in keep_epochs):
+        raise InputError(f"keep_epochs must be at least 0, not {sorted(keep_epochs)}.")
+    if keep_epochs and checkpoint is None:
+        raise InputError("keep_epochs needs a checkpoint, beside which they are kept.")
+
+
+def _check_data(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Try two examples, so that what does not fit is said before any long work."""
+    if len(x) == 0 or y.shape != x.shape[:1] or y.dtype != torch.int64:
+        raise InputError(
+            "training needs inputs [N, ...] and labels [N] int64 with N > 0, not "
+            f"{list(x.shape)} and {list(y.shape)} {y.dtype}."
+        )
+    try:
+        with _training_flags_kept(model), torch.no_grad():
+            logits = model.eval()(x[:2])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{type(model).__name__} does not take inputs {list(x.shape)} {x.dtype} ({error})."
+        ) from error
+    if logits.ndim != 2 or not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
+        raise InputError(
+            f"{type(model).__name__} gives {list(logits.shape)} for two examples, which does not "
+            f"fit labels from {int(y.min())} to {int(y.max())}."
+        )
