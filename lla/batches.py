@@ -39,22 +39,25 @@ class Batches:
         self._source: Iterable[Any] = _as_pairs(source)
         self.device = device
         fixed = isinstance(self._source, tuple)
-        first = [self._inspect(i, pair, digest=not fixed) for i, pair in enumerate(self._source)]
+        # one fork for both passes: each with the same state would hide a shuffling loader
+        with torch.random.fork_rng(devices=[]):
+            first, again = (
+                [self._inspect(i, pair, digest=not fixed) for i, pair in enumerate(self._source)]
+                for _ in range(2)
+            )
         if not first:
             raise InputError("there is no batch: give a pair (x, y), a list of them or a loader")
         self.sizes: tuple[int, ...] = tuple(size for size, _ in first)
-        if not fixed:
-            again = [self._inspect(i, pair, digest=True) for i, pair in enumerate(self._source)]
-            if again != first:
-                where = next(
-                    (i for i, (a, b) in enumerate(zip(first, again, strict=False)) if a != b),
-                    min(len(first), len(again)),
-                )
-                raise InputError(
-                    f"the loader gives different data on each pass (first at batch {where}), so "
-                    "the loss is no function of the parameters: use shuffle=False and no random "
-                    "augmentation, or pass list(loader)"
-                )
+        if not fixed and again != first:
+            where = next(
+                (i for i, (a, b) in enumerate(zip(first, again, strict=False)) if a != b),
+                min(len(first), len(again)),
+            )
+            raise InputError(
+                f"the loader gives different data on each pass (first at batch {where}), so "
+                "the loss is no function of the parameters: use shuffle=False and no random "
+                "augmentation, or pass list(loader)"
+            )
 
     @property
     def examples(self) -> int:
@@ -65,7 +68,7 @@ class Batches:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
-        for (x, y), size in zip(self._source, self.sizes, strict=True):
+        for (x, y), size in zip(_undisturbed(self._source), self.sizes, strict=True):
             yield Batch(x, y, size)
 
     def _inspect(self, index: int, pair: Any, digest: bool) -> tuple[int, bytes]:
@@ -76,7 +79,12 @@ class Batches:
                 "that it gives the model's input and the loss's target"
             )
         tensors = list(_tensors(pair[0]))
-        if not tensors or tensors[0].ndim == 0 or len(tensors[0]) == 0:
+        if not tensors:
+            raise InputError(
+                f"the input of batch {index} is {type(pair[0]).__name__} and holds no tensor: "
+                "convert it with torch.as_tensor"
+            )
+        if tensors[0].ndim == 0 or len(tensors[0]) == 0:
             raise InputError(f"batch {index} holds no example: leave it out")
         hasher = hashlib.blake2b(digest_size=16)
         for tensor in [*tensors, *_tensors(pair[1])]:
@@ -97,6 +105,8 @@ def _as_pairs(source: Any) -> Iterable[Any]:
         return (tuple(source),)
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Mapping):
         return (source,)
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], Tensor):
+        return (source,)
     if isinstance(source, (list, tuple)):
         return tuple(source)
     if isinstance(source, Iterator):
@@ -109,6 +119,19 @@ def _as_pairs(source: Any) -> Iterable[Any]:
             f"batches is {type(source).__name__}: give a pair (x, y), a list of pairs or a loader"
         )
     return source
+
+
+def _undisturbed(source: Iterable[Any]) -> Iterator[Any]:
+    """The elements of a source; a `DataLoader` draws a random number a pass, here of its own."""
+    with torch.random.fork_rng(devices=[]):
+        iterator = iter(source)
+    while True:
+        with torch.random.fork_rng(devices=[]):
+            try:
+                pair = next(iterator)
+            except StopIteration:
+                return
+        yield pair
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -100,6 +100,9 @@ class ParameterSpace:
             return self
         if isinstance(patterns, (str, re.Pattern)):
             patterns = [patterns]
+        patterns = list(patterns)
+        if not patterns:
+            raise InputError("there is no parameter pattern: give one, or None for all parameters")
         chosen: set[str] = set()
         for pattern in patterns:
             matches = {name for name in self.names if _matches(pattern, name)}
@@ -166,7 +169,12 @@ def _matches(pattern: Pattern, name: str) -> bool:
     if isinstance(pattern, str) and not pattern.startswith("re:"):
         return fnmatch.fnmatchcase(name, pattern)
     expression = pattern.removeprefix("re:") if isinstance(pattern, str) else pattern
-    return re.search(expression, name) is not None
+    try:
+        return re.search(expression, name) is not None
+    except re.error as error:
+        raise InputError(
+            f"the parameter pattern {pattern!r} is no regular expression ({error}): correct it"
+        ) from error
 
 
 def _listing(names: Sequence[str], most: int = 8) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
 from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError
@@ -99,8 +100,16 @@ class Problem:
         The global random state is the same after it as before. The fused attention kernels have
         no second derivative, so the mathematical form is taken.
         """
+        if torch.is_inference_mode_enabled():
+            raise InputError(
+                "torch.inference_mode() is on, in which nothing can be derived: call outside of it"
+            )
+        refuse_autocast(self.device)
         cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), sdpa_kernel(SDPBackend.MATH):
+        with (
+            torch.random.fork_rng(devices=cuda),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             # torch.manual_seed would also seed devices whose state is not restored
             torch.default_generator.manual_seed(self.seed)
             for device in cuda:
@@ -108,45 +117,61 @@ class Problem:
                     torch.cuda.manual_seed(self.seed)
             yield
 
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all parameters and buffers as they are now, by name."""
+        tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
+        return {name: tensor.detach().clone() for name, tensor in tensors}
+
     def batch_loss(
-        self, batch: Batch, space: ParameterSpace | None = None
+        self,
+        batch: Batch,
+        space: ParameterSpace | None = None,
+        state: dict[str, Tensor] | None = None,
     ) -> Callable[[Tensor], Tensor]:
         """The function theta [P] -> mean loss of one batch, to be called in `deterministic()`.
 
         Args:
             batch: one of `problem.batches`.
-            space: the parameters that theta holds, the problem's by default; all others keep the
-                values that the model has now.
+            space: the parameters that theta holds, the problem's by default.
+            state: what all others and the buffers are, `self.state()` by default.
         """
         space = self.space if space is None else space
-        fixed = {
-            name: parameter.detach().clone()  # so that training on does not reach a kept graph
-            for name, parameter in self._model.named_parameters()
-            if name not in space.names
-        }
-        buffers = dict(self._model.named_buffers())
-        args, kwargs = _model_inputs(batch.x)
+        # copies, so that training on does not reach a kept graph
+        fixed = self.state() if state is None else state
+        buffers = {name for name, _ in self._model.named_buffers()}
 
         def evaluate(theta: Tensor) -> Tensor:
-            state = {
-                **fixed,
-                **space.unflatten(theta),
+            now = {
                 # what the forward pass writes into a buffer goes into a copy
-                **{name: buffer.detach().clone() for name, buffer in buffers.items()},
+                **{name: t.clone() if name in buffers else t for name, t in fixed.items()},
+                **space.unflatten(theta),
             }
-            output = functional_call(self._model, state, args, kwargs)
-            return self._loss(getattr(output, "logits", output), batch.y)
+            # copies: a network may work in place on its input, a loader refill its tensors
+            x, y = pytree.tree_map_only(Tensor, Tensor.clone, (batch.x, batch.y))
+            output = functional_call(self._model, now, *_model_inputs(x))
+            return self._loss(getattr(output, "logits", output), y)
 
         return evaluate
 
     def batch_losses(self, theta: Tensor | None = None) -> Tensor:
-        """The mean loss of every batch [batches], without a graph, finite or not."""
+        """The mean loss of every batch [batches], without a graph, finite or not.
+
+        Raises:
+            InputError: the model or the loss rejects a batch; it is named.
+        """
         theta = self.theta() if theta is None else theta
         losses = []
         with torch.no_grad():
-            for batch in self.batches:
+            for i, batch in enumerate(self.batches):
                 with self.deterministic():
-                    losses.append(self.batch_loss(batch)(theta))
+                    try:
+                        losses.append(self.batch_loss(batch)(theta))
+                    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                        raise InputError(
+                            f"the model or the loss rejects batch {i} (input "
+                            f"{_describe(batch.x)}, targets {_describe(batch.y)}): "
+                            f"{_first_line(error)}"
+                        ) from error
         return torch.stack(losses)
 
     def loss(self, theta: Tensor | None = None) -> Tensor:
@@ -177,14 +202,17 @@ class Problem:
         total = torch.zeros_like(theta)
         for batch in self.batches:
             with self.deterministic(), torch.enable_grad():
-                (gradient,) = torch.autograd.grad(self.batch_loss(batch)(theta), theta)
+                value = self.batch_loss(batch)(theta)
+                if not value.requires_grad:  # a constant
+                    continue
+                (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
             total.add_(gradient, alpha=batch.size / self.examples)
         return total
 
     def _try_first_batch(self) -> None:
         """One forward pass, so that what cannot work fails now and says why."""
         batch = next(iter(self.batches))
-        args, kwargs = _model_inputs(batch.x)
+        args, kwargs = _model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
         buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
         with torch.no_grad(), self.deterministic():
             try:
@@ -211,6 +239,15 @@ class Problem:
             )
 
 
+def refuse_autocast(device: torch.device) -> None:
+    """Raise where torch.autocast would compute in half precision what has to be exact."""
+    if torch.is_autocast_enabled(device.type):
+        raise InputError(
+            "torch.autocast is on, in which second derivatives drown in rounding: call outside "
+            "of it"
+        )
+
+
 def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
     """A copy of the model's modules, with flags of its own, that shares every tensor with it.
 
@@ -218,8 +255,11 @@ def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
     """
     shared: dict[int, Any] = {}
     for module in model.modules():
-        for holder in (module._parameters, module._buffers, vars(module)):
-            shared.update({id(t): t for t in holder.values() if isinstance(t, Tensor)})
+        for value in vars(module).values():
+            if isinstance(value, Tensor):  # not registered; deepcopy refuses those with a history
+                shared[id(value)] = value.detach().clone()
+    for tensor in (*model.parameters(), *model.buffers()):
+        shared[id(tensor)] = tensor
     view = copy.deepcopy(model, shared).train(mode == "train")
     if mode == "train":
         for module in view.modules():

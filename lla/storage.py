@@ -32,13 +32,15 @@ def load_result(cls: type[T], path: str | Path) -> T:
         InputError: it holds another type of result.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             arrays = {name: file[name] for name in file.files if name != "header"}
+            kind, plain = header["type"], header["plain"]
+        result = cls(**plain, **arrays) if kind == cls.__name__ else None
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and json each have their own
         raise ChecksumError(f"{path} cannot be read ({error}): write it again") from error
-    if header["type"] != cls.__name__:
-        raise InputError(f"{path} holds a {header['type']}, not a {cls.__name__}")
-    return cls(**header["plain"], **arrays)
+    if result is None:
+        raise InputError(f"{path} holds a {kind}, not a {cls.__name__}")
+    return result

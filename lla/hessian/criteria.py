@@ -12,13 +12,12 @@ import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
-from lla.batches import Batches
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.operator import HessianOperator
 from lla.hessian.routes import RouteName
 from lla.hessian.spectrum import Spectrum, spectral_density
-from lla.parameters import ParameterSpace, Pattern
+from lla.parameters import Pattern
 from lla.problem import Loss, Mode, Problem
 
 Reading = Literal["product", "density"]
@@ -76,14 +75,18 @@ def spectrum_criteria(spectrum: Spectrum, reading: Reading = "product") -> Probe
     Raises:
         InputError: an unknown reading, or a probe without a positive eigenvalue.
     """
-    if reading not in ("product", "density"):
-        raise InputError(f"reading is {reading!r}: choose 'product' or 'density'")
+    _check_reading(reading)
     eps = 0.0 if spectrum.legacy else float(np.finfo(spectrum.dtype).eps)
     rows = [
         _one_probe(spectrum.eigenvalues[i, :n], spectrum.weights[i, :n], eps, reading)
         for i, n in enumerate(spectrum.counts)
     ]
     return ProbeCriteria(*np.array(rows).T)
+
+
+def _check_reading(reading: str) -> None:
+    if reading not in ("product", "density"):
+        raise InputError(f"reading is {reading!r}: choose 'product' or 'density'")
 
 
 def _one_probe(
@@ -111,7 +114,7 @@ def _one_probe(
             "seed"
         )
     return (
-        max(0.0, -float(values.min())) / float(values.max()),
+        max(0.0, -float(values[negative | positive].min())) / float(values.max()),
         lower / upper,
         side(negative, 0.5) / side(positive, 0.5),
         lower / (lower + upper),
@@ -167,13 +170,15 @@ def criteria(
     """
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
-    checked = Batches(batches, ParameterSpace.of(model).device)
-    sources: list[Any] = [batches] if scope == "pooled" else [(b.x, b.y) for b in checked]
+    _check_reading(reading)
+    whole = Problem(model, batches, loss=loss, mode=mode, seed=seed)
+    mean_loss = float(whole.loss())  # names a bad batch before the first product
+    checked = whole.batches
+    # in lists of one, since a pair whose input is a pair looks like two pairs
+    sources: list[Any] = [batches] if scope == "pooled" else [[(b.x, b.y)] for b in checked]
     spectra: list[Spectrum] = []
-    losses: list[float] = []
     for index, source in enumerate(sources):
         problem = Problem(model, source, loss=loss, mode=mode, seed=seed)
-        losses.append(float(problem.loss()))
         # what was measured for the first batch holds for the others
         operator = HessianOperator(problem, parameters, route)
         route = operator.route
@@ -186,14 +191,13 @@ def criteria(
                     operator, probes, steps, seed, legacy=legacy, stream=index, progress=progress
                 )
             )
-    sizes = [checked.examples] if scope == "pooled" else checked.sizes
     return _average(
         tuple(spectra),
         reading=reading,
         scope=scope,
         batches=len(checked),
         route=str(route),
-        loss=float(np.average(losses, weights=sizes)),
+        loss=mean_loss,
     )
 
 

@@ -71,8 +71,9 @@ def top_eigenpairs(
     |beta_m s_mi|, is below tol times the largest |Ritz value|. An eigenvalue's error is then at
     most its residual, and of the order of its square where the next eigenvalue is far. The space
     grows with the steps, one vector [P] each. Should a Krylov space be exhausted first, it is
-    continued with a random vector orthogonal to it; this also finds further copies of a repeated
-    eigenvalue, of which one Krylov space has only one.
+    continued with a random vector orthogonal to it, until that changes nothing: this finds further
+    copies of a repeated eigenvalue, of which one Krylov space has only one. Copies of an outlying
+    eigenvalue that converges before its space is exhausted may be missed.
 
     Args:
         operator: the Hessian.
@@ -96,12 +97,14 @@ def top_eigenpairs(
         raise InputError(f"which is {which!r}: choose 'LA', 'SA' or 'LM'")
     if not tol > 0:
         raise InputError(f"tol is {tol}: it must be positive")
+    if max_steps < 1:
+        raise InputError(f"max_steps is {max_steps}: it must be positive")
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     start = gaussian(size, operator.theta, seed)[None]
     lanczos = Lanczos(operator, start, room, basis_dtype, basis_device)
     with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
-        converged, weights = False, np.zeros((k, 1))
+        converged, weights, exact, scale = False, np.zeros((k, 1)), None, 0.0
         while not converged and lanczos.done < room:
             # T is looked at after every tenth more: its diagonalisation stays a small part
             amount = min(max(k, 5, lanczos.done // 10), room - lanczos.done)
@@ -109,25 +112,38 @@ def top_eigenpairs(
             bar.update(amount)
             tridiagonal = lanczos.tridiagonal()
             count = int(tridiagonal.counts[0])
-            exhausted = count < lanczos.done
-            if exhausted:
+            exhausted = bool(tridiagonal.exhausted[0])
+            if exhausted and count < size:
                 lanczos.restart(count, gaussian(size, operator.theta, seed, count)[None])
-            residuals, weights = _ritz(lanczos, k, which)
-            whole = lanczos.done == size
-            # an exhausted space has exact pairs, but maybe not all copies of them
-            converged = whole or (not exhausted and bool((residuals <= tol).all()))
-    vectors = lanczos.basis.combine(torch.as_tensor(weights).to(operator.theta))
+            values, residuals, weights, scale = _ritz(lanczos, k, which)
+            if lanczos.done == size:
+                converged = True
+            elif exhausted:
+                # one copy of each eigenvalue that was left came with the last start vector
+                converged = (
+                    exact is not None
+                    and len(values) == k
+                    and bool((np.abs(values - exact) <= tol * scale).all())
+                )
+                exact = values if len(values) == k else None
+            elif exact is None:
+                converged = bool((residuals <= tol * scale).all())
+    vectors = lanczos.basis.combine(
+        torch.from_numpy(np.ascontiguousarray(weights)).to(operator.theta)
+    )
     values, vectors, residuals = _refine(operator, vectors)
     order = _order(values, which)
+    # a basis in half precision gives vectors of its precision only
+    converged = converged and bool(residuals.max() <= 2 * tol * scale)
     if not converged:
         warnings.warn(
             f"after {lanczos.done} steps the residuals are {residuals.max():.2g}, above "
-            f"tol={tol:.2g} times {np.abs(values).max():.2g}: raise max_steps or tol",
+            f"tol={tol:.2g} times {scale:.2g}: raise max_steps or tol",
             stacklevel=2,
         )
     return Eigenpairs(
         values=values[order],
-        vectors=vectors[torch.as_tensor(order.copy())].cpu().numpy(),
+        vectors=vectors[torch.from_numpy(order.copy())].cpu().numpy(),
         residuals=residuals[order],
         converged=converged,
         which=which,
@@ -142,8 +158,10 @@ def _order(values: np.ndarray, which: Which) -> np.ndarray:
     return np.argsort(keys[which], kind="stable")
 
 
-def _ritz(lanczos: Lanczos, k: int, which: Which) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals [k], relative to the largest |Ritz value|, and coordinates [k, done]."""
+def _ritz(
+    lanczos: Lanczos, k: int, which: Which
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Values [k], residuals [k], coordinates [k, done], and the largest |value| of all."""
     tridiagonal = lanczos.tridiagonal()
     n = lanczos.done
     alphas, betas = tridiagonal.alphas[0], tridiagonal.betas[0]
@@ -151,9 +169,9 @@ def _ritz(lanczos: Lanczos, k: int, which: Which) -> tuple[np.ndarray, np.ndarra
     values, vectors = np.linalg.eigh(dense)
     chosen = _order(values, which)[:k]
     if len(chosen) < k:
-        return np.full(k, np.inf), np.zeros((k, n))
-    scale = np.abs(values).max() or 1.0
-    return np.abs(betas[n - 1] * vectors[-1, chosen]) / scale, vectors[:, chosen].T
+        return values[chosen], np.full(k, np.inf), np.zeros((k, n)), 0.0
+    residuals = np.abs(betas[n - 1] * vectors[-1, chosen])
+    return values[chosen], residuals, vectors[:, chosen].T, float(np.abs(values).max())
 
 
 def _refine(operator: HessianOperator, vectors: Tensor) -> tuple[np.ndarray, Tensor, np.ndarray]:

@@ -35,6 +35,7 @@ class Tridiagonal:
         np.ndarray
     )  # [K, steps], betas[:, j] couples j and j + 1; the last is the residual's norm
     counts: np.ndarray  # [K] int, steps that are real
+    exhausted: np.ndarray  # [K] bool, whether the count is that of the whole Krylov space
 
 
 class Basis:
@@ -209,18 +210,25 @@ class Lanczos:
                 f"the Hessian-vector product of Lanczos step {int(np.argmin(finite))} is not "
                 "finite: check the weights, or compute in float64"
             )
-        eps = torch.finfo(self._alphas.dtype).eps
-        counts = [_count(a, b, eps, self._restarted) for a, b in zip(alphas, betas, strict=True)]
-        return Tridiagonal(alphas, betas, np.array(counts))
+        dtype = self._alphas.dtype
+        tolerance = _ROUNDING[dtype] * torch.finfo(dtype).eps
+        ends = [_end(a, b, tolerance, self._restarted) for a, b in zip(alphas, betas, strict=True)]
+        counts = np.array([self.done if end is None else end for end in ends])
+        return Tridiagonal(alphas, betas, counts, np.array([end is not None for end in ends]))
 
 
 # below this share of the residual, what the first pass removed was rounding to begin with
 _VISIBLE = 0.1
 
 
-def _count(alphas: np.ndarray, betas: np.ndarray, eps: float, first: int) -> int:
-    """Steps before the Krylov space was exhausted: beta is rounding against the norm of T."""
+# betas below so many eps, relative to the norm of T, are rounding. Products in float64 leave up to
+# 400 eps for 3000 parameters; in float32 a real beta below an outlier must not be taken for one
+_ROUNDING = {torch.float64: 4096.0, torch.float32: 32.0}
+
+
+def _end(alphas: np.ndarray, betas: np.ndarray, tolerance: float, first: int) -> int | None:
+    """Steps after which the Krylov space was exhausted: beta is rounding against the norm of T."""
     scale = np.abs(alphas) + betas + np.concatenate([[0.0], betas[:-1]])
-    tolerance = 32 * eps * np.maximum.accumulate(scale)
-    small = np.flatnonzero(betas[first:] <= tolerance[first:])
-    return first + int(small[0]) + 1 if len(small) else len(alphas)
+    bounds = tolerance * np.maximum.accumulate(scale)
+    small = np.flatnonzero(betas[first:] <= bounds[first:])
+    return first + int(small[0]) + 1 if len(small) else None

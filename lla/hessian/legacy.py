@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla.errors import NonFiniteError
 from lla.hessian.lanczos import RowOperator, Tridiagonal
 from lla.probes import rademacher
 
@@ -55,7 +56,11 @@ def legacy_tridiagonal(
             residual = residual - betas[j - 1] * previous
         on_step()
     diagonal, off = (x.double().cpu().numpy()[None] for x in (alphas, betas))
-    return Tridiagonal(diagonal, off, np.array([steps]))
+    if not (np.isfinite(diagonal).all() and np.isfinite(off).all()):
+        raise NonFiniteError(
+            "a Hessian-vector product is not finite: check the weights, or compute in float64"
+        )
+    return Tridiagonal(diagonal, off, np.array([steps]), np.array([False]))
 
 
 def _normalised(vector: Tensor) -> Tensor:

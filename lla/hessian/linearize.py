@@ -113,6 +113,7 @@ class _Recorder(TorchDispatchMode):
         node.meta = {"shape": vector.shape, "dtype": vector.dtype}
         self._nodes[self._number_of(vector)] = node
         self._constants: dict[int, fx.Node] = {}
+        self._versions: list[tuple[Tensor, int]] = []  # of the constants
         self._vector = vector  # held, so that its number stays its own
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -139,11 +140,13 @@ class _Recorder(TorchDispatchMode):
             if reached and outputs:
                 self._record(func, leaves, numbers, structure, out, known)
         for tensor, number in zip(outputs, known, strict=True):
-            self._number[tensor] = number
+            self._number[tensor] = number, tensor._version
         return out
 
     def finish(self, result: Tensor) -> LinearMap:
         """The recorded graph, with `result` as what it returns."""
+        if any(tensor._version != version for tensor, version in self._versions):
+            raise LinearizationError("a constant that the product reads is overwritten later")
         number = self._number_of(result)
         if number in self._nodes:
             self._graph.output(self._nodes[number])
@@ -157,9 +160,10 @@ class _Recorder(TorchDispatchMode):
         return LinearMap(fx.GraphModule(self._root, self._graph))
 
     def _number_of(self, tensor: Tensor) -> int:
-        number = self._number.get(tensor)
-        if number is None:
-            number = self._number[tensor] = next(self._fresh)
+        number, version = self._number.get(tensor, (None, None))
+        if number is None or version != tensor._version:  # or written since, maybe through a view
+            number = next(self._fresh)
+            self._number[tensor] = number, tensor._version
         return number
 
     def _key(
@@ -210,6 +214,7 @@ class _Recorder(TorchDispatchMode):
         return node
 
     def _constant(self, tensor: Tensor) -> fx.Node:
+        self._versions.append((tensor, tensor._version))
         name = f"constant_{len(self._root._buffers)}"
         self._root.register_buffer(name, tensor.detach(), persistent=False)
         with self._graph.inserting_before(next(iter(self._graph.nodes)).next):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
@@ -15,7 +16,7 @@ from lla.errors import InputError
 from lla.hessian.routes import ROUTES, Product, RouteName, agree, available_memory, timed
 from lla.parameters import Pattern
 from lla.probes import gaussian
-from lla.problem import Problem
+from lla.problem import Problem, refuse_autocast
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,13 @@ class HessianOperator:
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = self.space.read(problem._model)  # [P]
+        self._state = problem.state()
         self.matvecs = 0
         problem.loss()  # names a batch whose loss is not finite
         memory = available_memory(self.device) // 2 if memory is None else memory
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
+        self._named = route is not None
         self.route: RouteName = route or self._choose(memory)
         if self.route != "fresh":
             for i, batch in enumerate(problem.batches):
@@ -109,6 +112,8 @@ class HessianOperator:
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""
+        if not isinstance(vectors, Tensor):
+            raise InputError(f"H @ v takes a tensor, not a {type(vectors).__name__}")
         if vectors.ndim not in (1, 2):
             raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
         if vectors.ndim == 1:
@@ -130,29 +135,31 @@ class HessianOperator:
                 f"the vector is {rows.dtype} on {rows.device}, the Hessian {self.dtype} on "
                 f"{self.device}: convert it with .to(H.device, H.dtype)"
             )
+        refuse_autocast(self.device)
         rows = rows.detach()
         self.matvecs += len(rows)
         batches = self.problem.batches
+        if len(rows) == 0:
+            return rows.clone()
+        # kept products need no data: a loader may be slow
+        products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
         if len(batches) == 1:
-            return self._product(0, next(iter(batches)))(rows)
+            return next(products)(rows)
         total = torch.zeros_like(rows)
-        for i, batch in enumerate(batches):
-            total.add_(self._product(i, batch)(rows), alpha=batch.size / batches.examples)
+        for size, product in zip(batches.sizes, products, strict=True):
+            total.add_(product(rows), alpha=size / batches.examples)
         return total
 
     def to_scipy(self) -> LinearOperator:
         """The operator for SciPy's solvers, on NumPy arrays on the CPU."""
 
         def matvec(v: object) -> object:
-            return (self @ torch.as_tensor(v).reshape(-1).to(self.theta)).cpu().numpy()
+            return (self @ torch.from_numpy(np.array(v)).reshape(-1).to(self.theta)).cpu().numpy()
 
         return LinearOperator(self.shape, matvec=matvec, dtype=self.theta.cpu().numpy().dtype)
 
-    def _product(self, index: int, batch: Batch) -> Product:
-        return self._kept[index] if self._kept else self._make("fresh", batch)
-
     def _make(self, route: RouteName, batch: Batch) -> Product:
-        function = self.problem.batch_loss(batch, self.space)
+        function = self.problem.batch_loss(batch, self.space, self._state)
         return ROUTES[route](function, self.theta, self.problem.deterministic)
 
     def _choose(self, memory: int) -> RouteName:
@@ -196,7 +203,9 @@ class HessianOperator:
         try:
             product = self._make(self.route, batch)
             _check(product, self._probe(), expected)
-        except (RuntimeError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
+            if not self._named:
+                return self._make("retained", batch)
             raise InputError(
                 f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
             ) from error

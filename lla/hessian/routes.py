@@ -48,13 +48,13 @@ class Retained:
         self._gradient: Tensor | None = None
         storages: dict[int, int] = {}
 
-        def note(tensor: Tensor) -> Tensor:
+        def note(tensor: Tensor) -> tuple[Tensor, int]:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
             # kept with its history, a tensor would hold the node that saves it: a leak
-            return tensor.detach()
+            return tensor.detach(), tensor._version
 
-        with context(), torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
+        with context(), torch.enable_grad(), saved_tensors_hooks(note, _unchanged):
             value = function(self._point)
             if value.requires_grad:
                 (gradient,) = torch.autograd.grad(
@@ -74,6 +74,16 @@ class Retained:
             for row in rows
         ]
         return torch.stack(products)
+
+
+def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
+    """A saved tensor; autograd leaves the check that nothing overwrote it to such hooks."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor {tuple(tensor.shape)} that the gradient needs was changed in place"
+        )
+    return tensor
 
 
 class Fresh:

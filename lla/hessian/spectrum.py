@@ -56,8 +56,10 @@ class Spectrum:
 
     def grid(self, points: int = 2000, margin: float = 0.05) -> np.ndarray:
         """Equally spaced eigenvalues [points] over all nodes and a margin on either side."""
-        low, high = self.eigenvalues.min(), self.eigenvalues.max()
-        room = margin * ((high - low) or abs(high) or 1.0)
+        nodes = self.eigenvalues[np.arange(self.steps) < self.counts[:, None]]
+        low, high = nodes.min(), nodes.max()
+        width, size = high - low, max(abs(low), abs(high))
+        room = margin * (width if width > 1e-9 * size else size or 1.0)
         return np.linspace(low - room, high + room, points)
 
     def density(self, grid: np.ndarray | None = None, sigma: float | None = None) -> np.ndarray:

@@ -68,6 +68,11 @@ def trace(
         width = min(max(1, max_matvecs // 6), 32, size) if sketch is None else sketch
         if not 1 <= width <= size:
             raise InputError(f"sketch is {width}: choose 1 to {size}")
+        if sketch is not None and max_matvecs < 2 * sketch + 2:
+            raise InputError(
+                f"max_matvecs is {max_matvecs}: a sketch of {sketch} takes {2 * sketch}, and two "
+                "samples two more"
+            )
         if max_matvecs >= 2 * width + 2:
             exact, project = _sketched(operator, width, seed)
     if max_matvecs - (operator.matvecs - before) < 2:
