@@ -109,6 +109,7 @@ class Problem:
         with (
             torch.random.fork_rng(devices=cuda),
             sdpa_kernel(SDPBackend.MATH),
+            full_precision(self.device),
         ):
             # torch.manual_seed would also seed devices whose state is not restored
             torch.default_generator.manual_seed(self.seed)
@@ -246,6 +247,22 @@ def refuse_autocast(device: torch.device) -> None:
             "torch.autocast is on, in which second derivatives drown in rounding: call outside "
             "of it"
         )
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Keep float32 what it says: by default CUDA convolutions round their inputs to TF32."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    kept = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(**kept, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
 
 
 def _private_view(model: nn.Module, mode: Mode) -> nn.Module:

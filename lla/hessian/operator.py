@@ -16,7 +16,7 @@ from lla.errors import InputError
 from lla.hessian.routes import ROUTES, Product, RouteName, agree, available_memory, timed
 from lla.parameters import Pattern
 from lla.probes import gaussian
-from lla.problem import Problem, refuse_autocast
+from lla.problem import Problem, full_precision, refuse_autocast
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,13 @@ class HessianOperator:
             return rows.clone()
         # kept products need no data: a loader may be slow
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
-        if len(batches) == 1:
-            return next(products)(rows)
-        total = torch.zeros_like(rows)
-        for size, product in zip(batches.sizes, products, strict=True):
-            total.add_(product(rows), alpha=size / batches.examples)
-        return total
+        with full_precision(self.device):
+            if len(batches) == 1:
+                return next(products)(rows)
+            total = torch.zeros_like(rows)
+            for size, product in zip(batches.sizes, products, strict=True):
+                total.add_(product(rows), alpha=size / batches.examples)
+            return total
 
     def to_scipy(self) -> LinearOperator:
         """The operator for SciPy's solvers, on NumPy arrays on the CPU."""

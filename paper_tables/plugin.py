@@ -1,0 +1,167 @@
+"""How pytest runs the suites: options, cells as parameters, progress, and the report at the end.
+
+A test module offers `cells(settings) -> list[Cell]`; each of its tests that asks for `cell` runs
+once a cell. Without pytest nothing here is needed: see `paper_tables.suite`.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lla
+from paper_tables import render
+from paper_tables.cells import Cell, Settings
+from paper_tables.profiles import PROFILES, adjusted
+from paper_tables.suite import Suite, checkout, listing
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_finish",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "pytest_runtestloop",
+    "pytest_terminal_summary",
+    "suite",
+]
+
+_SUITE = pytest.StashKey[Suite]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the suites."""
+    group = parser.getgroup("paper tables")
+    group.addoption("--profile", choices=sorted(PROFILES), default="quick", help="how much to run")
+    group.addoption("--data-root", metavar="DIR", help="folder of data sets (default: LLA_DATA)")
+    group.addoption("--recompute", action="store_true", help="compute finished cells again")
+    group.addoption(
+        "--strict-paper", action="store_true", help="fail where a value differs from the paper"
+    )
+    group.addoption(
+        "--list-cells", action="store_true", help="show every cell and its cost, compute nothing"
+    )
+    group.addoption("--results", metavar="DIR", help="where to publish (default: results)")
+    group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
+    group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
+    for name, what in (
+        ("probes", "random vectors a batch"),
+        ("steps", "Lanczos steps a probe"),
+        ("batches", "batches that criteria are averaged over"),
+        ("batch-size", "images a batch"),
+        ("epochs", "epochs of training, exactly so many"),
+    ):
+        group.addoption(f"--{name}", type=_positive, metavar="N", help=f"{what} (of the profile)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the session's suite."""
+
+    def option(name: str, default: Any = None) -> Any:
+        # With a conftest that is found late the options were never parsed: defaults, then.
+        return config.getoption(name, default) or default
+
+    changes = ("probes", "steps", "batches", "batch_size", "epochs")
+    root = option("data_root")
+    with _uncaptured(config):
+        terminal = sys.stderr.isatty()
+    profile = adjusted(
+        PROFILES[option("profile", "quick")], **{name: option(name) for name in changes}
+    )
+    settings = Settings(
+        profile=profile,
+        results=Path(option("results", checkout() / "results")),
+        work=Path(option("work_dir", checkout() / ".lla")),
+        data_root=Path(root) if root else None,
+        device=option("device", "cuda" if torch.cuda.is_available() else "cpu"),
+        recompute=option("recompute", False),
+        strict_paper=option("strict_paper", False),
+        progress=terminal,
+        download=profile.download and not option("list_cells", False),
+    )
+
+    def say(line: str) -> None:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:  # none in a worker of pytest-xdist
+            with _uncaptured(config):
+                if config.get_terminal_writer().width_of_current_line:
+                    reporter.write_line("")
+                reporter.write_line(line)
+
+    config.stash[_SUITE] = Suite(
+        settings, say, lambda: _uncaptured(config), allocator_tuned=lla.tune_allocator()
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for `cell` every cell of its module."""
+    if "cell" in metafunc.fixturenames and hasattr(metafunc.module, "cells"):
+        cells = metafunc.module.cells(metafunc.config.stash[_SUITE].settings)
+        metafunc.parametrize("cell", cells, ids=[cell.name for cell in cells])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order cells by stage: a first table stands before the network is trained."""
+    last = 99  # what compares cells, and doctests, come after them
+    items.sort(key=lambda item: last if (cell := _cell(item)) is None else cell.stage)
+    for item in items:
+        if _cell(item) is not None:
+            item.add_marker(pytest.mark.timeout(0))  # a cell takes as long as it takes
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count what will run, for the progress."""
+    cells = filter(None, map(_cell, session.items))
+    session.config.stash[_SUITE].planned = sum(cell.compute is not None for cell in cells)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With --list-cells, show the cells instead of running them."""
+    if not session.config.getoption("list_cells", False):
+        return None
+    this = session.config.stash[_SUITE]
+    cells = [cell for item in session.items if (cell := _cell(item)) is not None]
+    this.say(listing(cells, this.settings))
+    return True
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print a short table of the cells of this session."""
+    this = config.stash[_SUITE]
+    records = this.records()
+    if records:
+        terminalreporter.section("paper tables")
+        terminalreporter.write_line(render.overview(records))
+        terminalreporter.write_line(f"written to {this.settings.results.name}/: tables, figures, "
+                                    "claims.md, records")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def suite(pytestconfig: pytest.Config) -> Suite:
+    """The suite of this session."""
+    return pytestconfig.stash[_SUITE]
+
+
+def _cell(item: pytest.Item) -> Cell | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("cell") if callspec else None
+
+
+def _uncaptured(config: pytest.Config) -> AbstractContextManager[object]:
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    return capture.global_and_fixture_disabled() if capture else nullcontext()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(f"{text} is not at least 1")
+    return value

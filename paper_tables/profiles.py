@@ -1,0 +1,85 @@
+"""How much is computed: the paper's settings, and a quick version for a laptop."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+__all__ = ["PAPER_EPOCHS", "PROFILES", "Profile", "adjusted"]
+
+PAPER_EPOCHS = 1000  # what the paper trains for, section 4
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Settings of one run of the suites."""
+
+    name: str
+    batches: int  # batches that the criteria are averaged over
+    batch_size: int
+    probes: int  # random vectors a batch
+    steps: int  # Lanczos steps a probe
+    epochs: int  # most epochs of training
+    target_accuracy: float | None  # training stops here; None: after `epochs`
+    download: bool  # whether a data set that is not found is fetched
+
+    def is_the_papers(self) -> bool:
+        """Whether criteria computed with these settings have the paper's fidelity.
+
+        More probes or batches than the paper's only narrow the error bar. Steps and batch size
+        are part of what is measured and must be equal.
+        """
+        paper = PROFILES["paper"]
+        return (
+            (self.steps, self.batch_size) == (paper.steps, paper.batch_size)
+            and self.probes >= paper.probes
+            and self.batches >= paper.batches
+        )
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="quick",
+            batches=4,  # rather than more probes: batches are what the error bar is over
+            batch_size=512,
+            probes=2,
+            steps=100,
+            epochs=40,
+            target_accuracy=0.995,
+            download=False,
+        ),
+        Profile(
+            name="paper",
+            batches=4,
+            batch_size=2048,
+            probes=10,
+            steps=100,
+            epochs=40,
+            target_accuracy=0.995,
+            download=True,
+        ),
+    )
+}
+
+
+def adjusted(profile: Profile, **changes: int | None) -> Profile:
+    """A profile with some settings replaced.
+
+    Args:
+        profile: where to start.
+        changes: settings by name; None leaves one as it is. With `epochs` training runs for
+            exactly that many, whatever accuracy it reaches.
+
+    Returns:
+        The new profile, named `custom` if anything differs.
+
+    >>> adjusted(PROFILES["quick"], probes=5, steps=None).probes
+    5
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    new = dataclasses.replace(profile, **given)  # type: ignore[arg-type]
+    if "epochs" in given:
+        new = dataclasses.replace(new, target_accuracy=None)
+    return new if new == profile else dataclasses.replace(new, name="custom")

@@ -1,0 +1,206 @@
+"""Finished cells and published records.
+
+Two places. The journal, `records/<table>.jsonl` in the work folder, says what was finished in this
+checkout; the published records, `records/<table>.jsonl` in the folder of results, are committed.
+A finished cell goes to the journal first and is then compared with the published records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lla import records
+from lla.records import Record
+from paper_tables.cells import Cell, settings_key
+
+__all__ = [
+    "LEGACY_ROUNDING",
+    "ROUNDING",
+    "Outcome",
+    "conflict",
+    "finish",
+    "finished",
+    "publish",
+    "published",
+    "records_file",
+    "save_artifact",
+]
+
+# Relative difference that rounding alone may make between machines, thread counts and routes,
+# where a value carries no (or by chance a tiny) standard error. Measured on LeNet: up to 3e-5. The
+# legacy Lanczos loses orthogonality, which amplifies rounding: up to 11 %.
+ROUNDING = 1e-3
+LEGACY_ROUNDING = 0.25
+
+
+def records_file(folder: Path, table: str) -> Path:
+    """The file of a table's records in the work folder or the folder of results."""
+    return folder / "records" / f"{table}.jsonl"
+
+
+def finished(cell: Cell, work: Path) -> list[Record] | None:
+    """The records of a cell that was finished in this checkout.
+
+    Returns:
+        One record a metric, in the cell's order, or None if any of them or their artifact is
+        missing.
+
+    Raises:
+        InputError: the journal is broken; the message names the line.
+    """
+    path = records_file(work, cell.table)
+    if not path.exists():
+        return None
+    place = (cell.table, cell.row, cell.column)
+    mine = {
+        record.metric: record
+        for record in records.read_records(path)
+        if (record.table, record.row, record.column) == place
+        and record.config_hash == cell.hash
+        and record.value is not None
+    }
+    if not mine.keys() >= set(cell.metrics):
+        return None
+    found = [mine[metric] for metric in cell.metrics]
+    return found if all(_has_artifact(record, work) for record in found) else None
+
+
+def finish(new: Sequence[Record], work: Path) -> None:
+    """Write the records of one finished cell to the journal."""
+    records.write_records(records_file(work, new[0].table), new)
+
+
+def published(results: Path) -> list[Record]:
+    """All published records.
+
+    Raises:
+        InputError: a file is broken; the message names file and line.
+    """
+    return [
+        record
+        for path in sorted((results / "records").glob("*.jsonl"))
+        for record in records.read_records(path)
+    ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of publishing a cell."""
+
+    conflicts: tuple[str, ...]  # one sentence for each value that disagrees with its published one
+    retrained: bool  # its published records were of another training: nothing was compared
+
+
+def publish(new: Sequence[Record], work: Path, results: Path) -> Outcome:
+    """Put the records of one cell among the published ones.
+
+    A published record of equal configuration is replaced if the new value agrees with it, and left
+    alone if not. A reason for not running gives way to a value, and never the other way round.
+
+    Training amplifies rounding, so the same training on another machine ends with other weights,
+    a network of its own: such records are not compared, and take the place of all published ones
+    of the other network at these settings.
+
+    Args:
+        new: the cell's records.
+        work: where its artifacts lie.
+        results: where to publish.
+
+    Returns:
+        What came of it.
+    """
+    conflicts: list[str] = []
+    retrained = False
+
+    def merge(old: list[Record]) -> list[Record]:
+        nonlocal retrained
+        kept = {record.key: record for record in old if not any(_retrained(r, record) for r in new)}
+        retrained = len(kept) < len(old)
+        for record in new:
+            place = record.key[:4]
+            rivals = [other for other in kept.values() if other.key[:4] == place]
+            if record.value is None and any(other.value is not None for other in rivals):
+                continue
+            if record.value is not None:
+                for other in rivals:
+                    if other.value is None:
+                        del kept[other.key]
+            message = conflict(record, kept.get(record.key))
+            if message:
+                conflicts.append(message)
+                continue
+            if record.artifact is not None:  # before the record that names it
+                _copy(work / record.artifact.name, results / record.artifact.name)
+            kept[record.key] = record
+        return list(kept.values())
+
+    records.update_records(records_file(results, new[0].table), merge)
+    return Outcome(tuple(conflicts), retrained)
+
+
+def conflict(new: Record, old: Record | None) -> str | None:
+    """Compare a value with the published one of equal configuration.
+
+    Returns:
+        A sentence if they differ by more than 3 combined standard errors (and by more than
+        rounding explains), else None.
+    """
+    if old is None or old.value is None or new.value is None:
+        return None
+    combined = math.hypot(new.stderr or 0.0, old.stderr or 0.0)
+    rounding = LEGACY_ROUNDING if new.legacy else ROUNDING
+    allowed = 3 * combined + rounding * max(abs(new.value), abs(old.value))
+    difference = abs(new.value - old.value)
+    if difference <= allowed:
+        return None
+    return (
+        f"{new.table} {new.row} {new.column} {new.metric}: measured {new.value:.6g}, but the "
+        f"published record of equal configuration has {old.value:.6g}, which is {difference:.2g} "
+        f"away where {allowed:.2g} is allowed (3 combined standard errors and rounding); remove "
+        "the published line if it is the one that is wrong"
+    )
+
+
+def save_artifact(content: bytes, name: str, work: Path) -> records.Source:
+    """Write a file that belongs to a record.
+
+    Args:
+        content: of the file.
+        name: relative to the work folder, and to the folder of results once published.
+        work: the work folder.
+
+    Returns:
+        What the record says of it.
+    """
+    records.atomic_write(work / name, content)
+    return records.Source(name, hashlib.sha256(content).hexdigest())
+
+
+def _retrained(new: Record, old: Record) -> bool:
+    """Whether both come from the same training and settings, but not from the same weights."""
+    names = ("state", "training")
+    return (
+        "training" in new.config
+        and None not in (new.weights, old.weights)
+        and new.weights != old.weights
+        and new.row == old.row
+        and [new.config[name] for name in names] == [old.config.get(name) for name in names]
+        and settings_key(new) == settings_key(old)
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    content = source.read_bytes()
+    if not target.exists() or target.read_bytes() != content:
+        records.atomic_write(target, content)
+
+
+def _has_artifact(record: Record, work: Path) -> bool:
+    if record.artifact is None:
+        return True
+    path = work / record.artifact.name
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == record.artifact.sha256

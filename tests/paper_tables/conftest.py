@@ -1,0 +1,76 @@
+import pytest
+
+from lla.records import Source
+from paper_tables.cells import Cell
+
+SHA = "ab" * 32
+CONFIG = {
+    "m": 100,
+    "probes": 3,
+    "batches": 2,
+    "batch_size": 512,
+    "seed": 0,
+    "dtype": "float32",
+    "init": "torch",
+    "legacy": False,
+}
+
+
+@pytest.fixture
+def make_cell():
+    """A cell of Table 2 that needs no network: `values` are what it computes."""
+
+    def make(
+        values=None, column="random/eval", *, calls=None, row="lenet", table="table2", **facts
+    ):
+        values = {"kh1": 0.97} if values is None else values
+        facts = {"fidelity": "reduced", "stderr": 0.01, "data": "mnist"} | facts
+        config = {**CONFIG, "column": column, **facts.pop("config", {})}
+        stderr, data = facts.pop("stderr"), Source(facts.pop("data"), SHA)
+        artifact, weights = facts.pop("artifact", None), facts.pop("weights", None)
+
+        def compute(cell, settings):
+            if calls is not None:
+                calls.append(cell.name)
+            return [
+                cell.record(
+                    metric,
+                    value,
+                    stderr,
+                    n=2,
+                    stderr_kind="batches",
+                    data=data,
+                    weights=weights,
+                    artifact=artifact(cell, settings) if artifact else None,
+                )
+                for metric, value in values.items()
+            ]
+
+        return Cell(
+            **{
+                "table": table,
+                "row": row,
+                "column": column,
+                "name": f"{row}-{column.replace('/', '-')}",
+                "metrics": tuple(values),
+                "config": config,
+                "inputs": "nothing",
+                "compute": compute,
+                "seconds": 1.0,
+                "memory": 2**20,
+                **facts,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_records(make_cell):
+    """The records of such a cell."""
+
+    def make(*args, **facts):
+        cell = make_cell(*args, **facts)
+        return cell.compute(cell, None) if cell.compute else cell.not_run()
+
+    return make

@@ -1,0 +1,262 @@
+"""The suites as a user runs them: pytest with the plugin, over tiny cells."""
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lla.records import read_records
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# One process that has imported everything, and a fork of it for every run of pytest.
+SERVER = """
+import os, shlex, sys
+import paper_tables.plugin, pytest
+for line in sys.stdin:
+    command, *arguments = shlex.split(line)
+    if command == "start":
+        output, *arguments = arguments
+        pid = os.fork()
+        if pid == 0:
+            stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(stream, 1)
+            os.dup2(stream, 2)
+            code = pytest.main(arguments)
+            sys.stdout.flush()
+            os._exit(code)
+        print(pid, flush=True)
+    else:
+        print(os.waitstatus_to_exitcode(os.waitpid(int(arguments[0]), 0)[1]), flush=True)
+"""
+
+CELLS = """
+import json, time
+from pathlib import Path
+from paper_tables.cells import Cell, SharedStep
+
+HERE = Path(__file__).parent
+KNOBS = json.loads((HERE / "knobs.json").read_text())
+
+def log(text):
+    with (HERE / "log").open("a") as stream:
+        stream.write(text + "\\n")
+
+def compute(cell, settings):
+    log(cell.name)
+    time.sleep(KNOBS["seconds"])
+    return [cell.record("kh1", KNOBS["value"], 0.01, n=2, stderr_kind="batches")]
+
+def step(settings):
+    log("step")
+    return "all went well"
+
+def cells(settings):
+    shared = SharedStep("a shared step", 7, step)
+    facts = dict(table="table2", row="lenet", metrics=("kh1",))
+    return [
+        Cell(column="absent", name="absent", config={}, fidelity=None, inputs="",
+             reason="no such data", **facts),
+        *(Cell(column=f"c{i}", name=f"c{i}", config={"i": i, "m": settings.profile.steps},
+               fidelity="reduced", inputs=f"input {i}", compute=compute, seconds=60,
+               memory=2**20, stage=int(i == 0), shared=shared if i == 0 else None, **facts)
+          for i in range(6)),
+    ]
+"""
+
+SUITE = """
+import pytest
+from tiny_cells import cells
+
+def test_cell(cell, suite):
+    suite.run(cell)
+    if cell.compute is None:
+        pytest.skip(cell.reason)
+
+def test_after_all_cells(suite):
+    assert suite.settings.profile.name in ("quick", "custom")
+"""
+
+CONFTEST = (ROOT / "paper_tables" / "conftest.py").read_text()
+ALL = {f"c{i}" for i in range(6)}
+
+
+@pytest.fixture(scope="module")
+def server():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+class Runs:
+    """Runs of pytest over a suite of tiny cells in one folder."""
+
+    def __init__(self, server, folder):
+        self.server, self.folder = server, folder
+        self.journal = folder / "work" / "records" / "table2.jsonl"
+        self.published = folder / "results" / "records" / "table2.jsonl"
+        (folder / "pytest.ini").write_text(
+            "[pytest]\naddopts = -ra --import-mode=importlib -p no:cacheprovider\n"
+            f"pythonpath = {folder}\nfilterwarnings = error\n"
+        )
+        (folder / "conftest.py").write_text(CONFTEST)
+        (folder / "tiny_cells.py").write_text(CELLS)
+        (folder / "test_tiny.py").write_text(SUITE)
+        self.turn()
+
+    def turn(self, value=0.97, seconds=0.0):
+        (self.folder / "knobs.json").write_text(json.dumps({"value": value, "seconds": seconds}))
+
+    def ask(self, *words):
+        self.server.stdin.write(shlex.join(map(str, words)) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def start(self, *options):
+        words = ["start", self.folder / "output", "-c", self.folder / "pytest.ini"]
+        return self.ask(*words, *options)
+
+    def finish(self, pid):
+        return self.ask("wait", pid), (self.folder / "output").read_text()
+
+    def start_suite(self, *options):
+        return self.start(
+            self.folder / "test_tiny.py",
+            *("--results", self.folder / "results"),
+            *("--work-dir", self.folder / "work"),
+            *options,
+        )
+
+    def run(self, *options):
+        return self.finish(self.start_suite(*options))
+
+    def computed(self):
+        log = self.folder / "log"
+        return log.read_text().split() if log.exists() else []
+
+
+@pytest.fixture
+def runs(server, tmp_path):
+    return Runs(server, tmp_path)
+
+
+def test_cells_are_computed_once_and_seen_while_they_are(runs):
+    code, output = runs.run("-v")
+    assert code == 0, output
+    assert runs.computed() == ["c1", "c2", "c3", "c4", "c5", "step", "c0"], "stages in order"
+    assert "cell 1/6 c1 ... (about 60 s)" in output
+    assert "cell 6/6 c0 done in" in output
+    assert "a shared step done in" in output
+    assert "all went well" in output
+    assert "no such data" in output, "what does not run is said"
+    assert "LeNet c3" in output.split("paper tables")[1], "the short table at the end"
+    assert len(read_records(runs.published)) == 7
+    assert (runs.folder / "results" / "table2.md").exists()
+
+    code, output = runs.run()
+    assert code == 0, output
+    assert len(runs.computed()) == 7, "finished cells are not computed again"
+    assert "cell 1/6 c1 finished before: K_H1 0.970 ± 0.010" in output
+
+    code, output = runs.run("--recompute", "-k", "c1 or c2")
+    assert code == 0, output
+    assert runs.computed()[7:] == ["c1", "c2"]
+    assert "cell 2/2 c2" in output
+
+
+def test_a_value_that_disagrees_with_the_published_one_fails(runs):
+    assert runs.run("-k", "c1")[0] == 0
+    before = runs.published.read_text()
+    runs.turn(value=0.5)
+    code, output = runs.run("--recompute", "-k", "c1")
+    assert code == 1
+    assert "3 combined standard errors" in output
+    assert runs.published.read_text() == before
+
+
+def test_an_option_changes_the_configuration(runs):
+    assert runs.run("-k", "c1")[0] == 0
+    assert runs.run("-k", "c1", "--steps", "50")[0] == 0
+    assert runs.computed() == ["c1", "c1"]
+    assert [(r.m, r.profile) for r in read_records(runs.published)] == [
+        (100, "quick"),
+        (50, "custom"),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--profile", "huge"]])
+def test_wrong_options_are_refused(runs, wrong):
+    code, output = runs.run(*wrong)
+    assert code == 4
+    assert wrong[0] in output
+
+
+def test_cells_are_listed_without_computing(runs):
+    code, output = runs.run("--list-cells")
+    assert code == 0, output
+    for part in ("c5", "reduced", "60 s", "1 MiB", "input 5", "no such data", "a shared step"):
+        assert part in output
+    assert "7 cells, 6 of them run; about 6 min" in output
+    assert runs.computed() == []
+    assert not (runs.folder / "results").exists()
+    assert not (runs.folder / "work").exists()
+
+
+def test_a_conftest_that_is_found_late_takes_the_defaults(runs):
+    (runs.folder / "below").mkdir()
+    (runs.folder / "conftest.py").rename(runs.folder / "below" / "conftest.py")
+    (runs.folder / "below" / "test_default.py").write_text(
+        "def test_default(suite):\n    assert suite.settings.profile.name == 'quick'\n"
+    )
+    (runs.folder / "test_tiny.py").unlink()
+    code, output = runs.finish(runs.start(runs.folder))
+    assert code == 0, output
+    assert "1 passed" in output
+
+
+def test_killed_at_any_moment_it_repeats_at_most_the_cell_it_was_in(runs):
+    generator = random.Random(1)
+    runs.turn(seconds=0.15)
+    kills = 0
+    done = set()
+    for _ in range(20):
+        before = len(runs.computed())
+        pid = runs.start_suite()
+        # From the moment it has begun a cell, at any time within the next cells.
+        deadline = time.monotonic() + 30
+        while len(runs.computed()) == before:
+            assert time.monotonic() < deadline, (runs.folder / "output").read_text()
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.6))
+        assert pid > 1
+        os.kill(pid, signal.SIGKILL)
+        runs.finish(pid)
+        kills += 1
+        again = set(runs.computed()[before:]) & done
+        assert not again, f"{again} were finished and computed again"
+        for path in (runs.journal, runs.published):
+            if path.exists():
+                read_records(path)  # raises if anything is broken
+        if runs.journal.exists():
+            done = {record.column for record in read_records(runs.journal)}
+        if done == ALL:
+            break
+    assert kills > 1, "all cells were done before the first kill"
+    code, output = runs.run()
+    assert code == 0, output
+    assert {record.column for record in read_records(runs.journal)} == ALL
+    assert len(read_records(runs.published)) == 7
+    cells = [name for name in runs.computed() if name != "step"]
+    assert set(cells) == ALL
+    assert len(cells) <= len(ALL) + kills

@@ -1,0 +1,144 @@
+import dataclasses
+import os
+
+import pytest
+import torch
+
+from lla import data
+from paper_tables import lenet, store, table2
+from paper_tables.cells import Settings
+from paper_tables.profiles import PROFILES, adjusted
+from paper_tables.suite import Suite
+from paper_tables.values import paper_columns, paper_rows
+
+TINY = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=2, steps=4, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", "train")
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch, digits):
+    """Tiny settings without MNIST, so that the bundled digits stand in."""
+    monkeypatch.setattr(lenet, "images", lambda settings: digits)
+    return Settings(TINY, results=tmp_path / "results", work=tmp_path / "work")
+
+
+def test_every_value_of_the_paper_has_a_cell(settings):
+    cells = table2.cells(settings)
+    places = {(cell.row, cell.column, metric) for cell in cells for metric in cell.metrics}
+    for row in paper_rows("table2"):
+        for column in paper_columns("table2"):
+            for metric in ("accuracy",) if column == "accuracy" else ("kh1", "kh05", "re"):
+                assert (row, column, metric) in places
+    assert all(cell.reason for cell in cells if cell.compute is None)
+    assert {cell.row for cell in cells if cell.compute} == {"lenet"}
+
+
+def test_cells_are_distinct_and_the_figures_are_among_them(settings):
+    cells = table2.cells(settings)
+    keys = [(cell.column, cell.row, cell.hash) for cell in cells]
+    assert len(set(keys)) == len(keys)
+    assert len({cell.name for cell in cells}) == len(cells)
+    first, during, last = table2.figure_cells(settings)
+    assert {first.hash, last.hash} <= {cell.hash for cell in cells}
+    assert during.table == "hesd"
+    assert during.hash not in {cell.hash for cell in cells}
+
+
+def test_random_networks_come_before_any_training(settings):
+    stages = {cell.config.get("state"): cell.stage for cell in table2.cells(settings)}
+    assert stages["random"] < stages["trained"]
+    random = [c for c in table2.cells(settings) if c.config.get("state") == "random"]
+    assert all(cell.shared is None for cell in random)
+
+
+def test_settings_that_determine_the_value_change_the_configuration(settings):
+    def hashes(profile):
+        changed = dataclasses.replace(settings, profile=profile)
+        return {cell.name: cell.hash for cell in table2.cells(changed) if cell.compute}
+
+    before = hashes(TINY)
+    for change in ({"probes": 3}, {"steps": 5}, {"batches": 3}, {"batch_size": 8}):
+        after = hashes(adjusted(TINY, **change))
+        assert all(before[n] != after[n] for n in before if n != "lenet-accuracy")
+    longer = hashes(adjusted(TINY, epochs=2))
+    assert longer["lenet-random-eval-torch-plain"] == before["lenet-random-eval-torch-plain"]
+    assert longer["lenet-accuracy"] != before["lenet-accuracy"]
+    renamed = hashes(dataclasses.replace(TINY, name="other"))
+    assert renamed == before
+
+
+def test_fidelity(digits):
+    mnist = dataclasses.replace(digits, name="mnist", fidelity="paper")
+    part = dataclasses.replace(mnist, fidelity="reduced")
+    paper, quick = PROFILES["paper"], PROFILES["quick"]
+    assert lenet.fidelity(paper, mnist, "random") == "paper"
+    assert lenet.fidelity(paper, mnist, "trained") == "reduced"
+    assert lenet.fidelity(adjusted(paper, epochs=1000), mnist, "trained") == "paper"
+    assert lenet.fidelity(adjusted(paper, epochs=1000), mnist, "during") == "reduced"
+    assert lenet.fidelity(quick, mnist, "random") == "reduced"
+    assert lenet.fidelity(paper, part, "random") == "reduced"
+    assert lenet.fidelity(paper, digits, "random") == "substitute"
+
+
+def test_a_small_stand_in_gets_smaller_batches(digits):
+    enough = adjusted(PROFILES["quick"], batches=2, batch_size=512)
+    assert lenet.fitted(enough, digits) == enough
+    profile = lenet.fitted(PROFILES["paper"], digits)
+    assert profile.batch_size * profile.batches <= len(digits) < 4 * 2048
+
+
+def run(settings, *names):
+    suite = Suite(settings, say=lambda line: None)
+    cells = {cell.name: cell for cell in table2.cells(settings)}
+    return [{r.metric: r for r in suite.run(cells[name])} for name in names]
+
+
+def test_a_random_cell_from_images_to_table(settings):
+    before = torch.get_rng_state()
+    evaluated, trained = run(
+        settings, "lenet-random-eval-torch-plain", "lenet-random-train-torch-plain"
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    for metric, record in evaluated.items():
+        assert trained[metric].value == record.value, "LeNet's modes are one function"
+    record = evaluated["kh05"]
+    assert (record.n, record.stderr_kind, record.matvecs) == (2, "batches", 2 * 2 * 4)
+    assert (record.fidelity, record.verdict, record.paper_value) == ("substitute", None, "0.98")
+    assert record.data.name == "digits"
+    assert record.weights.name == "lenet, torch init, seed 0"
+    assert record.batch_sha256 == trained["kh05"].batch_sha256
+    assert evaluated["kh05_density"].reading == "density"
+    assert evaluated["kh05_density"].value != record.value
+    assert (settings.results / record.artifact.name).exists()
+    assert "[substitute]" in (settings.results / "table2.md").read_text()
+    assert (settings.results / "figures" / "hesd_lenet_digits.png").exists()
+
+
+def test_trained_cells_share_one_training(settings):
+    legacy, accuracy = run(settings, "lenet-pretrained-eval-torch-legacy", "lenet-accuracy")
+    assert legacy["kh1"].legacy
+    assert set(legacy) == {"kh1", "kh05", "re", "negative_share", "loss"}
+    assert legacy["kh1"].weights == accuracy["accuracy"].weights
+    assert legacy["kh1"].weights.name == "lenet trained here, 1 epochs"
+    assert 0 < accuracy["accuracy"].value <= 100
+    assert accuracy["accuracy"].n == 32
+    assert 0 < accuracy["training_accuracy"].value <= 100
+    files = {path.name for path in (settings.work / "weights").glob("*.pt")}
+    assert len(files) == 2, "one training, with the epoch kept for the figure"
+    during = table2.figure_cells(settings)[1]
+    records = Suite(settings, say=lambda line: None).run(during)
+    assert records[0].config["epoch"] == 1
+    assert len(store.published(settings.results)) == 7 + 6
+
+
+def test_mnist_is_taken_where_it_is_and_digits_where_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.files, "cache_folder", lambda: tmp_path)
+    settings = Settings(TINY, tmp_path, tmp_path, data_root=tmp_path)
+    assert lenet.images(settings).name == "digits"
+    if not os.environ.get("LLA_DATA"):
+        pytest.skip("LLA_DATA names no folder of data sets")
+    assert lenet.images(dataclasses.replace(settings, data_root=None)).name == "mnist"

@@ -1,0 +1,264 @@
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lla import records
+from lla.errors import InputError, NonFiniteError
+from lla.records import Record, Source, config_hash, read_records, write_records
+
+SHA = "0123456789abcdef" * 4
+
+
+def make(**changes):
+    fields = {
+        "table": "table2",
+        "row": "lenet",
+        "column": "random/eval",
+        "metric": "kh1",
+        "value": 0.98,
+        "stderr": 0.01,
+        "n": 2,
+        "stderr_kind": "batches",
+        "paper_value": "0.98",
+        "verdict": "reproduced",
+        "fidelity": "reduced",
+        "config": {"m": 100, "mode": "eval"},
+    }
+    return Record(**{**fields, **changes})
+
+
+def test_a_record_survives_the_file(tmp_path):
+    path = tmp_path / "deep" / "table2.jsonl"
+    record = make(
+        data=Source("mnist", SHA),
+        config={"shape": (1, 32, 32), "m": 100},
+        note="a line\u2028separator, and ± as it is",
+    )
+    write_records(path, [record])
+    assert read_records(path) == [record]
+    assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".lock")] == [path.name]
+
+
+def test_records_of_equal_identity_take_the_old_ones_place(tmp_path):
+    path = tmp_path / "r.jsonl"
+    write_records(path, [make(), make(metric="re")])
+    write_records(path, [make(value=0.5), make(config={"m": 50, "mode": "eval"})])
+    assert [(r.metric, r.value, r.config["m"]) for r in read_records(path)] == [
+        ("kh1", 0.5, 100),
+        ("re", 0.98, 100),
+        ("kh1", 0.98, 50),
+    ]
+
+
+def test_config_hash_sees_values_and_not_order():
+    assert config_hash({"a": 1, "b": [1, 2]}) == config_hash({"b": (1, 2), "a": 1})
+    assert config_hash({"a": 1}) != config_hash({"a": 2})
+    assert len(config_hash({})) == 16
+    for bad in ({"a": float("nan")}, {"a": object()}):
+        with pytest.raises(InputError, match="cannot be hashed"):
+            config_hash(bad)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["value", "stderr", "seconds"])
+def test_non_finite_numbers_are_refused(field, bad):
+    with pytest.raises(NonFiniteError, match=field):
+        make(**{field: bad})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": None}, "exactly when it was not run"),
+        ({"verdict": "not_run"}, "exactly when it was not run"),
+        ({"value": None, "verdict": "not_run"}, "say why"),
+        ({"reason": "no data"}, "say why"),
+        ({"verdict": "perfect"}, "verdict"),
+        ({"fidelity": None}, "fidelity"),
+        ({"fidelity": "substitute"}, "never judged"),
+        ({"stderr": -0.1}, "not negative"),
+        ({"stderr_kind": "runs"}, "stderr_kind"),
+        ({"value": True}, "value"),
+        ({"m": 1.5}, "m is 1.5"),
+        ({"row": ""}, "identity"),
+        ({"config_hash": "0" * 16}, "hashes to"),
+        ({"batch_sha256": "xyz"}, "64 hex digits"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        make(**changes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/root/data/x.npz", "see /work for it", "C:\\data", "~/data", "file://x", "in '/tmp'"],
+)
+def test_paths_of_the_machine_are_refused(text):
+    with pytest.raises(InputError, match="path"):
+        make(note=text)
+    with pytest.raises(InputError, match="path"):
+        make(config={"where": [text]})
+
+
+@pytest.mark.parametrize(
+    "text", ["random/train", "https://arxiv.org/abs/1", "spectra/a.npz", "a / b"]
+)
+def test_what_only_looks_like_a_path_is_not(text):
+    assert make(note=text).note == text
+
+
+def test_a_source_needs_a_whole_digest():
+    with pytest.raises(InputError, match="64 hex"):
+        Source("mnist", "abc")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("[]", "a JSON object"),
+        ('{"table": "t"}', "missing fields"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, line, message):
+    path = tmp_path / "r.jsonl"
+    path.write_text(f"{make().to_json()}\n{line}\n")
+    with pytest.raises(InputError, match=rf"r\.jsonl, line 2: .*{message}"):
+        read_records(path)
+    with pytest.raises(InputError, match="line 2"):
+        write_records(path, [make()])
+    assert path.read_text().endswith(f"\n{line}\n"), "the broken file is left for its owner"
+
+
+def test_nan_and_repeats_in_a_file_are_named(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text(make().to_json().replace("0.98,", "NaN,", 1) + "\n")
+    with pytest.raises(InputError, match="line 1: it holds NaN"):
+        read_records(path)
+    path.write_text((make().to_json() + "\n") * 2)
+    with pytest.raises(InputError, match=r"line 2: .*second time"):
+        read_records(path)
+
+
+def test_the_json_has_every_field_of_the_design():
+    names = set(json.loads(make().to_json()))
+    design = (
+        "table, row, column, metric, value, stderr, n, paper_value, verdict, fidelity, seed, "
+        "dtype, device, m, probes, batches, batch_size, data, weights, config, config_hash, "
+        "code_version, torch, threads, seconds, matvecs, peak_memory"
+    )
+    assert names >= set(design.split(", "))
+    assert not {"host", "hostname", "path", "cwd", "user"} & names
+
+
+def test_environment_fits_a_record():
+    record = make(**records.environment())
+    assert record.device == "cpu"
+    assert record.threads >= 1
+    assert record.code_version.startswith("0.")
+
+
+def test_peak_memory_sees_an_allocation_and_forgets_it():
+    records.reset_peak_memory()
+    before = records.peak_memory()
+    block = bytearray(os.urandom(1)) * (64 << 20)
+    peak = records.peak_memory()
+    assert peak >= before
+    assert len(block) == 64 << 20
+    assert peak > 64 << 20
+
+
+def test_writers_in_parallel_lose_nothing(tmp_path):
+    path = tmp_path / "r.jsonl"
+
+    def write(worker):
+        for i in range(10):
+            write_records(path, [make(row=f"{worker}-{i}")])
+
+    threads = [threading.Thread(target=write, args=(w,)) for w in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {r.row for r in read_records(path)} == {f"{w}-{i}" for w in range(4) for i in range(10)}
+
+
+def test_an_unchanged_file_is_not_written_again(tmp_path):
+    path = tmp_path / "r.jsonl"
+    write_records(path, [make()])
+    before = path.stat().st_ino
+    write_records(path, [dataclasses.replace(make())])
+    assert path.stat().st_ino == before
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_cut_off_at_any_step_changes_nothing(tmp_path, monkeypatch, step):
+    path = tmp_path / "r.jsonl"
+    write_records(path, [make()])
+
+    def cut_off(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.os, step, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            write_records(path, [make(value=0.5)])
+    assert read_records(path) == [make()]
+    write_records(path, [make(value=0.5)])
+    assert read_records(path) == [make(value=0.5)]
+
+
+# Forks of one loaded process, so that the import of torch is paid once. A line from the test
+# starts a writer, whose number is the answer; end of input ends the process.
+WRITERS = """
+import itertools, os, signal, sys
+from lla.records import Record, write_records
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while sys.stdin.readline():
+    pid = os.fork()
+    if pid == 0:
+        for i in itertools.count():
+            rows = [Record(table="t", row=f"r{j}", column="c", metric="m", value=os.getpid() + i,
+                           fidelity="paper", note="x" * 4000) for j in range(50)]
+            write_records(sys.argv[1], rows)
+    print(pid, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
+def test_a_killed_writer_leaves_a_valid_file(tmp_path):
+    path = tmp_path / "r.jsonl"
+    generator = random.Random(0)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    seen = set()
+    with subprocess.Popen([sys.executable, "-c", WRITERS, str(path)], **pipes) as parent:
+        try:
+            for _ in range(30):
+                parent.stdin.write("\n")
+                parent.stdin.flush()
+                pid = int(parent.stdout.readline())
+                assert pid > 1
+                time.sleep(generator.uniform(0.02, 0.08))
+                os.kill(pid, signal.SIGKILL)
+                if path.exists():
+                    rows = read_records(path)  # raises if anything is broken
+                    assert len(rows) == 50
+                    values = {row.value for row in rows}
+                    assert len(values) == 1, "half of one write, half of another"
+                    seen |= values
+        finally:
+            parent.stdin.close()
+    assert len(seen) > 1, "the writers were killed before they wrote"
+    write_records(path, [make()])  # the lock of the killed is free
+    assert len(read_records(path)) == 51
