@@ -10,9 +10,7 @@ import lla
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a run leave the allocator as it is, to show what tuning it brings."""
-    parser.addoption(
-        "--untuned", action="store_true", help="do not tune the C library's allocator"
-    )
+    parser.addoption("--untuned", action="store_true", help="do not tune the C library's allocator")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,9 +15,7 @@ STEPS = 100
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_share_outside_products(
-    case: Case, benchmark, environment: dict[str, object]
-) -> None:
+def test_share_outside_products(case: Case, benchmark, environment: dict[str, object]) -> None:
     """Reorthogonalisation, T and all else stay a small part of one run of 100 steps."""
     problem, _ = case.make()
     made: list[lla.HessianOperator] = []

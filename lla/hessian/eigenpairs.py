@@ -60,7 +60,7 @@ def top_eigenpairs(
     seed: int = 0,
     *,
     tol: float = 1e-4,
-    max_steps: int = 1000,
+    max_steps: int = 300,
     basis_dtype: torch.dtype | None = None,
     basis_device: torch.device | str | None = None,
     progress: bool = False,
@@ -81,7 +81,8 @@ def top_eigenpairs(
         which: "LA" largest, "SA" smallest, "LM" largest in magnitude (what power iteration finds).
         seed: of the start vector.
         tol: bound on the residuals, relative to the largest |Ritz value|.
-        max_steps: steps after which the best pairs so far are returned, with a warning.
+        max_steps: steps after which the best pairs so far are returned, with a warning. Room for
+            as many vectors is reserved; see `basis_dtype` and `basis_device`.
         basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
         basis_device: device on which they are stored; the operator's by default.
         progress: show a progress bar.

@@ -46,8 +46,8 @@ class Basis:
         steps: vectors a run.
         like: a start vector; gives P, and the type and device of the arithmetic.
         dtype: type of the storage. float16 and bfloat16 halve it; vectors are scaled by sqrt(P)
-            so that their elements are near 1. Semi-orthogonality (sqrt of the machine precision),
-            which suffices for T (Simon 1984), survives this.
+            so that their elements are near 1. What is left of orthogonality keeps ghosts away
+            (Simon 1984); the outermost Ritz values move by some 1e-5, relative, in bfloat16.
         device: of the storage; vectors travel in slabs when it is not the arithmetic's.
     """
 

@@ -81,11 +81,12 @@ class HessianOperator:
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        self.route: RouteName = route or self._choose(memory)
-        if self.route != "fresh":
-            for i, batch in enumerate(problem.batches):
-                if i >= len(self._kept):
-                    self._kept.append(self._checked(i, batch))
+        with full_precision(self.device):
+            self.route: RouteName = route or self._choose(memory)
+            if self.route != "fresh":
+                for i, batch in enumerate(problem.batches):
+                    if i >= len(self._kept):
+                        self._kept.append(self._checked(i, batch))
 
     @property
     def shape(self) -> tuple[int, int]:

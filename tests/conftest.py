@@ -1,0 +1,47 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def _load_cases():
+    # tests are no package, so the list of cases is loaded by its path
+    name = "lla_test_cases"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("cases.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def pytest_generate_tests(metafunc):
+    """Every case for a test that asks for `case`, unless it names some itself."""
+    named = {
+        name.strip()
+        for mark in metafunc.definition.iter_markers("parametrize")
+        for name in str(mark.args[0]).split(",")
+    }
+    if "case" in metafunc.fixturenames and "case" not in named:
+        metafunc.parametrize("case", list(_load_cases().BY_NAME), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def cases():
+    """The module tests/cases.py."""
+    return _load_cases()
+
+
+@pytest.fixture
+def case(request):
+    """One of its cases, by name."""
+    return _load_cases().BY_NAME[request.param]
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Each device that there is."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(request.param)

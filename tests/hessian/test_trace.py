@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, t
+
+import lla
+
+BULK = np.random.default_rng(0).uniform(0.5, 1.5, size=60)
+OUTLIERS = np.concatenate([[4000.0, 2500.0, 1800.0, 900.0, 500.0], BULK])
+METHODS = ("hutchinson", "hutch++")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_trace_of_networks_is_inside_its_error_bar(cases, case, method):
+    exact = float(cases.hessian(case).trace())
+    H = lla.HessianOperator(case.problem())
+    rtol = 0.05 * float(cases.hessian(case).norm()) / (abs(exact) or 1.0)
+    estimate = lla.trace(H, method, rtol=rtol, max_matvecs=20000)
+    assert abs(estimate.value - exact) <= 4 * estimate.stderr + 1e-9
+    assert estimate.stderr <= rtol * abs(estimate.value)
+    assert estimate.matvecs == H.matvecs
+
+
+def within(p, runs=100, confidence=1e-4):
+    """Bounds of a count of successes."""
+    return binom.ppf(confidence, runs, p), binom.ppf(1 - confidence, runs, p)
+
+
+@pytest.mark.filterwarnings("ignore:after")
+@pytest.mark.parametrize("rtol", [0.02, 1e-9])
+@pytest.mark.parametrize("method", METHODS)
+def test_over_100_seeds_the_error_bar_holds_at_its_rate(cases, method, rtol):
+    A, _ = cases.matrix(np.concatenate([BULK, -0.3 * BULK]))
+    H = cases.quadratic(A)
+    options = {"rtol": rtol, "max_matvecs": 60, "sketch": 10 if method == "hutch++" else None}
+    z = []
+    for seed in range(100):
+        estimate = lla.trace(H, method, seed=seed, **options)
+        z.append((estimate.value - np.trace(A)) / estimate.stderr)
+    for width in (1, 2):
+        low, high = within(1 - 2 * t.sf(width, estimate.n - 1))
+        assert low <= np.sum(np.abs(z) <= width) <= high
+    assert abs(np.mean(z)) < 4 * 1.1 / 10
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mean_over_seeds_is_the_trace(cases, method):
+    A, _ = cases.matrix(OUTLIERS)
+    H = cases.quadratic(A)
+    values = [lla.trace(H, method, rtol=10, seed=seed, max_matvecs=30).value for seed in range(200)]
+    assert abs(np.mean(values) - np.trace(A)) < 4 * np.std(values) / np.sqrt(200)
+
+
+def test_hutch_needs_fewer_products_where_few_eigenvalues_dominate(cases):
+    A, _ = cases.matrix(OUTLIERS)
+    H = cases.quadratic(A)
+    plain, better = (lla.trace(H, m, rtol=0.01, max_matvecs=100000) for m in METHODS)
+    assert better.matvecs < plain.matvecs / 4
+    assert better.value == pytest.approx(np.trace(A), rel=0.01)
+    assert plain.value == pytest.approx(np.trace(A), rel=0.04)
+
+
+def test_hutch_with_a_sketch_of_full_width_is_exact(cases):
+    A, _ = cases.matrix(OUTLIERS)
+    estimate = lla.trace(cases.quadratic(A), "hutch++", sketch=len(A))
+    assert estimate.value == pytest.approx(np.trace(A), rel=1e-10)
+
+
+def test_hutch_with_low_rank_is_exact(cases):
+    A, _ = cases.matrix(np.concatenate([[50.0, -7.0, 1.0], np.zeros(50)]))
+    estimate = lla.trace(cases.quadratic(A), "hutch++", sketch=8)
+    assert estimate.value == pytest.approx(44, rel=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_diagonal_and_zero_hessians_cost_the_first_samples_only(cases, method):
+    for diagonal in (np.arange(40.0), np.zeros(40)):
+        estimate = lla.trace(cases.quadratic(np.diag(diagonal)), "hutchinson")
+        assert estimate.value == diagonal.sum()
+        assert estimate.stderr == 0
+        assert estimate.matvecs == 16
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_enough_products_it_says_so(cases, method):
+    A, _ = cases.matrix(np.concatenate([BULK, -BULK + 0.01]))
+    H = cases.quadratic(A)
+    with pytest.warns(UserWarning, match="after 50 products the standard error .*max_matvecs"):
+        estimate = lla.trace(H, method, rtol=1e-6, max_matvecs=50)
+    assert estimate.matvecs == H.matvecs == 50
+    assert abs(estimate.value - np.trace(A)) < 5 * estimate.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_products_are_counted(cases, method):
+    H = cases.spectrum_of(OUTLIERS)
+    product, passed = H._kept[0], []
+
+    def counting(rows):
+        passed.append(len(rows))
+        return product(rows)
+
+    H._kept[0] = counting
+    estimate = lla.trace(H, method, rtol=0.2, sketch=6 if method == "hutch++" else None)
+    assert estimate.matvecs == sum(passed)
+    assert estimate.n == sum(passed) - (12 if method == "hutch++" else 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_seeds(cases, method):
+    H = cases.spectrum_of(OUTLIERS)
+    one, same, other = (lla.trace(H, method, rtol=0.2, seed=seed) for seed in (0, 0, 1))
+    assert one == same
+    assert one.value != other.value
+
+
+def test_float32(cases):
+    A, _ = cases.matrix(OUTLIERS)
+    for method in METHODS:
+        estimate = lla.trace(cases.quadratic(A, torch.float32), method, rtol=0.05)
+        assert abs(estimate.value - np.trace(A)) < 4 * estimate.stderr + 1e-3 * np.trace(A)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_product_that_is_not_finite(cases, method):
+    H = cases.spectrum_of(OUTLIERS)
+    H._kept[0] = lambda rows: rows * float("nan")
+    with pytest.raises(lla.NonFiniteError, match="not finite"):
+        lla.trace(H, method)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "xtrace"}, "method is 'xtrace': choose 'hutchinson' or 'hutch"),
+        ({"rtol": 0}, "rtol is 0: it must be positive"),
+        ({"rtol": float("nan")}, "rtol is nan"),
+        ({"max_matvecs": 1}, "max_matvecs is 1: too few"),
+        ({"max_matvecs": 0}, "max_matvecs is 0: too few"),
+        ({"method": "hutch++", "sketch": 0}, "sketch is 0: choose 1 to 65"),
+        ({"method": "hutch++", "sketch": 66}, "sketch is 66: choose 1 to 65"),
+        ({"method": "hutch++", "sketch": 30, "max_matvecs": 40}, "max_matvecs|sketch"),
+    ],
+)
+def test_options_that_cannot_be(cases, options, message):
+    with pytest.raises(lla.InputError, match=message):
+        lla.trace(cases.spectrum_of(OUTLIERS), **options)

@@ -1,0 +1,300 @@
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lla
+
+X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 0])
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("sizes", [(5,), (5, 5, 2)])
+def test_loss_and_gradient_are_those_of_plain_calls(cases, case, sizes, device):
+    problem = case.problem(sizes, device=device)
+    model, batches = case.make(), case.batches(sizes)
+    loss, _ = cases.plain_loss(model, batches, case.loss, case.mode)
+    gradient, _ = cases.plain_gradient(model, batches, case.loss, case.mode)
+    torch.testing.assert_close(problem.loss().cpu(), loss.detach(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(problem.gradient().cpu(), gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_facts(cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    problem = case.problem((5, 5, 2), torch.float32)
+    assert problem.batch_sizes == (5, 5, 2)
+    assert problem.examples == 12
+    assert problem.dtype == torch.float32
+    assert problem.device == torch.device("cpu")
+    assert problem.loss().shape == ()
+    assert problem.batch_losses().shape == (3,)
+
+
+def test_theta_is_a_copy_in_the_order_of_named_parameters(cases):
+    case = cases.BY_NAME["frozen_and_unused"]
+    model = case.make()
+    problem = lla.Problem(model, case.batch(3))
+    expected = torch.cat([p.flatten() for p in model.parameters() if p.requires_grad])
+    theta = problem.theta()
+    assert torch.equal(theta, expected)
+    theta.zero_()
+    assert torch.equal(problem.theta(), expected)
+    assert torch.equal(problem.theta("last.*"), expected[-15:])
+
+
+def test_loss_elsewhere_is_that_of_a_model_with_those_weights(cases):
+    case = cases.BY_NAME["residual_eval"]
+    model, batches = case.make(), case.batches((4, 3))
+    problem = lla.Problem(model, batches)
+    elsewhere = problem.theta() + 0.1
+    found, gradient = problem.loss(elsewhere), problem.gradient(elsewhere)
+    nn.utils.vector_to_parameters(elsewhere, model.parameters())
+    assert torch.equal(found, problem.loss())
+    torch.testing.assert_close(found, cases.plain_loss(model, batches, case.loss)[0].detach())
+    torch.testing.assert_close(gradient, cases.plain_gradient(model, batches)[0])
+    assert not elsewhere.requires_grad
+
+
+def test_training_between_two_calls_is_seen(cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    model, batch = case.make(), case.batch(5)
+    problem = lla.Problem(model, batch)
+    first = problem.loss()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1.1)
+        model[1].running_mean.add_(0.5)
+    second = problem.loss()
+    assert second != first
+    torch.testing.assert_close(second, cases.plain_loss(model, [batch], case.loss)[0].detach())
+
+
+def test_modes_differ_by_statistics_and_dropout(cases):
+    for name in ("cnn_bn_eval", "dropout_train"):
+        case = cases.BY_NAME[name]
+        model, batch = case.make(), case.batch(5)
+        by_mode = {mode: lla.Problem(model, batch, mode=mode).loss() for mode in ("eval", "train")}
+        assert by_mode["eval"] != by_mode["train"]
+
+
+def test_train_mode_is_one_deterministic_function_of_the_seed(cases):
+    case = cases.BY_NAME["dropout_train"]
+    model, batches = case.make(), case.batches((5, 5))
+    first, same, other = (
+        lla.Problem(model, batches, mode="train", seed=seed) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first.loss(), first.loss())
+    assert torch.equal(first.batch_losses(), same.batch_losses())
+    assert not torch.equal(first.batch_losses(), other.batch_losses())
+
+
+def test_flags_of_the_model_do_not_matter(cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    model, batch = case.make(), case.batch(5)
+    losses = []
+    for flag in (True, False):
+        model.train(flag)
+        losses.append([lla.Problem(model, batch, mode=m).loss() for m in ("eval", "train")])
+    assert losses[0] == losses[1]
+
+
+def test_batchnorm_without_statistics_of_its_own_uses_the_batch_in_both_modes():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    modes = [lla.Problem(model, (X, Y), mode=mode).loss() for mode in ("eval", "train")]
+    assert modes[0] == modes[1]
+
+
+def test_instance_norm_with_statistics_in_train_mode():
+    model = nn.Sequential(nn.InstanceNorm1d(2, affine=True, track_running_stats=True), nn.Flatten())
+    x = torch.rand(3, 2, 4)
+    problem = lla.Problem(model, (x, Y[:3]), mode="train")
+    expected = F.cross_entropy(nn.InstanceNorm1d(2)(x).flatten(1), Y[:3])
+    torch.testing.assert_close(problem.loss(), expected)
+    assert not model[0].running_mean.any()
+    H = lla.HessianOperator(problem)
+    assert (H @ torch.ones(4)).shape == (4,)
+
+
+def test_running_an_exotic_module_does_not_reach_the_original():
+    class Exotic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.register_buffer("average", torch.zeros(3), persistent=False)
+            self.calls, self.last = 0, None
+
+        def forward(self, x):
+            self.calls += 1
+            self.last = x
+            self.average.mul_(0.9).add_(x.mean(0))
+            self.average = self.average * 2
+            return self.layer(x) + self.average
+
+    model = Exotic()
+    buffer = model.average
+    problem = lla.Problem(model, (X, Y), mode="train")
+    assert torch.equal(problem.loss(), problem.loss())
+    problem.gradient()
+    assert model.calls == 0
+    assert model.last is None
+    assert model.average is buffer
+    assert not buffer.any()
+
+
+@pytest.mark.parametrize("loss", [lambda out, y: out.sum() * 0, lambda out, y: out.detach().sum()])
+def test_gradient_of_a_constant_loss_is_zero(loss):
+    assert not lla.Problem(nn.Linear(3, 3), (X, Y), loss).gradient().any()
+
+
+def test_weighting_of_the_batches():
+    model = nn.Linear(1, 1, bias=False)
+    batches = [(torch.full((n, 1), v), torch.zeros(n, 1)) for n, v in ((3, 1.0), (1, 5.0))]
+    problem = lla.Problem(model, batches, lambda out, y: (out / model.weight.detach()).mean())
+    assert float(problem.loss()) == pytest.approx(2.0)
+    values = torch.tensor([[1.0, 2.0], [5.0, 6.0]])
+    assert problem.pool(values).tolist() == pytest.approx([2.0, 3.0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_loss_that_is_not_finite_names_its_batch(value):
+    bad = X.clone()
+    bad[1, 1] = value
+    problem = lla.Problem(nn.Linear(3, 3), [(X, Y), (X, Y), (bad, Y), (bad, Y)])
+    with pytest.raises(lla.NonFiniteError, match=r"batch 2 is (nan|inf) \(2 of 4 batches"):
+        problem.loss()
+    assert problem.batch_losses().isfinite().tolist() == [True, True, False, False]
+
+
+def test_weights_that_are_not_finite():
+    model = nn.Linear(3, 3)
+    nn.init.constant_(model.bias, float("nan"))
+    with pytest.raises(lla.NonFiniteError, match="check its inputs and the weights"):
+        lla.Problem(model, (X, Y)).loss()
+
+
+@pytest.mark.parametrize(
+    ("targets", "loss", "message"),
+    [
+        (torch.rand(4), F.cross_entropy, r"cross_entropy rejects targets \(float32 \(4,\)\)"),
+        (Y + 7, F.cross_entropy, r"cross_entropy rejects targets .*out of bounds.*int64"),
+        (Y[:3], F.cross_entropy, r"rejects targets \(int64 \(3,\)\) for outputs \(float32 \(4"),
+        (Y[:, None], F.cross_entropy, "cross_entropy rejects targets"),
+        ([0, 1, 2, 0], F.cross_entropy, r"rejects targets \(list\)"),
+        (None, F.cross_entropy, r"rejects targets \(NoneType\)"),
+        (torch.rand(4, 2), F.mse_loss, "mse_loss rejects targets"),
+        (torch.rand(4), nn.BCEWithLogitsLoss(), "BCEWithLogitsLoss rejects targets"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_targets_of_the_wrong_type(targets, loss, message):
+    with pytest.raises(lla.InputError, match=message):
+        lla.Problem(mlp(), (X, targets), loss)
+
+
+@pytest.mark.parametrize("bad", [Y + 7, Y.float(), Y[:2]], ids=["class", "type", "number"])
+def test_targets_of_a_later_batch_are_named(bad):
+    problem = lla.Problem(mlp(), [(X, Y), (X, bad)])
+    for action in (problem.loss, lambda: lla.HessianOperator(problem)):
+        with pytest.raises(lla.InputError, match="batch 1"):
+            action()
+
+
+def test_later_batch_that_the_model_rejects_is_named():
+    problem = lla.Problem(mlp(), [(X, Y), (X[:, :2], Y)])
+    with pytest.raises(lla.InputError, match="batch 1"):
+        problem.loss()
+
+
+def test_batch_of_one_example_under_batchnorm_in_train_mode_is_named():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    problem = lla.Problem(model, [(X, Y), (X[:1], Y[:1])], mode="train")
+    with pytest.raises(lla.InputError, match="batch 1"):
+        problem.loss()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.CrossEntropyLoss(reduction="none"), r"float32 \(4,\), not one number: average it"),
+        (lambda out, y: F.mse_loss(out, out, reduction="none"), r"float32 \(4, 3\), not one"),
+        (lambda out, y: float(out.sum()), "gives float, not one number"),
+        (lambda out, y: (out.argmax(1) == y).sum(), r"gives int64 \(\), not one number"),
+        (lambda out, y: None, "gives NoneType"),
+        (lambda out, y: out.sum().to(torch.complex64), "complex64"),
+        (lambda out, y: out.sum()[None], r"float32 \(1,\), not one number"),
+    ],
+)
+def test_loss_that_is_no_number(loss, message):
+    with pytest.raises(lla.InputError, match=message):
+        lla.Problem(mlp(), (X, Y), loss)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.rand(4, 5), r"rejects the input of batch 0 \(float32 \(4, 5\), parameters"),
+        (X.double(), r"float64 \(4, 3\), parameters torch.float32"),
+        (torch.ones(4, 3, dtype=torch.long), r"int64 \(4, 3\)"),
+        ((X, X), "tuple"),
+        ({"image": X}, "image"),
+    ],
+)  # fmt: skip
+def test_input_that_the_model_rejects(x, message):
+    with pytest.raises(lla.InputError, match=message):
+        lla.Problem(nn.Linear(3, 3), [(x, Y)])
+
+
+def test_unknown_mode():
+    with pytest.raises(lla.InputError, match="mode is 'training': choose 'eval' or 'train'"):
+        lla.Problem(mlp(), (X, Y), mode="training")
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_inputs_in_tuples_and_mappings(cases, pair):
+    for name in ("tuple_input", "dict_input"):
+        case = cases.BY_NAME[name]
+        model, batch = case.make(), case.batch(5)
+        problem = lla.Problem(model, batch if pair else [batch])
+        expected = cases.plain_loss(model, [batch], case.loss)[0].detach()
+        torch.testing.assert_close(problem.loss(), expected)
+        assert problem.batch_sizes == (5,)
+
+
+def test_two_batches_in_a_tuple_are_two_batches():
+    problem = lla.Problem(mlp(), ((X, Y), (X[:2], Y[:2])))
+    assert problem.batch_sizes == (4, 2)
+
+
+def test_python_random_numbers_in_the_loader_are_found():
+    class Augments:
+        def __iter__(self):
+            yield X + random.random(), Y
+
+    with pytest.raises(lla.InputError, match="different data on each pass"):
+        lla.Problem(mlp(), Augments())
+
+
+def test_attention_has_the_same_loss_with_and_without_gradients(cases):
+    case = cases.BY_NAME["encoder_eval"]
+    problem = case.problem()
+    with torch.enable_grad():
+        one = problem.loss()
+    with torch.no_grad():
+        other = problem.loss()
+    assert torch.equal(one, other)
+    batch = next(iter(problem.batches))
+    with problem.deterministic(), torch.enable_grad():
+        theta = problem.theta().requires_grad_()
+        torch.testing.assert_close(problem.batch_loss(batch)(theta).detach(), one)
+
+
+def test_attributes_that_are_no_tensors_are_carried():
+    model = mlp()
+    model.generator = torch.Generator().manual_seed(3)
+    problem = lla.Problem(model, (X, Y))
+    torch.testing.assert_close(problem.loss(), F.cross_entropy(model(X), Y).detach())

@@ -1,0 +1,107 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import lla
+from lla.storage import load_result, save_result
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    values: np.ndarray
+    vectors: np.ndarray
+    name: str
+    steps: int
+    done: bool
+    ratio: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    name: str
+
+
+RESULT = Result(
+    np.linspace(0, 1, 5), np.random.default_rng(0).normal(size=(50, 40)).astype(np.float32),
+    "digits ±", 3, True, None,
+)  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "result.npz"
+    save_result(RESULT, path)
+    return path
+
+
+def test_round_trip(path):
+    again = load_result(Result, path)
+    for field in dataclasses.fields(Result):
+        a, b = getattr(RESULT, field.name), getattr(again, field.name)
+        assert type(a) is type(b)
+        assert np.array_equal(a, b)
+    assert again.vectors.dtype == np.float32
+
+
+def test_the_file_is_exactly_where_it_was_asked_for(tmp_path):
+    save_result(RESULT, str(tmp_path / "plain"))
+    assert [p.name for p in tmp_path.iterdir()] == ["plain"]
+
+
+def test_file_holds_no_pickle(path):
+    with np.load(path, allow_pickle=False) as file:
+        assert set(file.files) == {"header", "values", "vectors"}
+        assert json.loads(str(file["header"]))["type"] == "Result"
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 100, -1000, -100, -1])
+def test_truncated_file(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(lla.ChecksumError, match=r"result\.npz cannot be read .*write it again"):
+        load_result(Result, path)
+
+
+def test_altered_file(path):
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 8] = bytes(b ^ 0xFF for b in content[middle : middle + 8])
+    path.write_bytes(content)
+    with pytest.raises(lla.ChecksumError, match="cannot be read"):
+        load_result(Result, path)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"PK\x03\x04", b"\x93NUMPY", b"{}"])
+def test_another_kind_of_file(path, content):
+    path.write_bytes(content)
+    with pytest.raises(lla.ChecksumError, match="cannot be read"):
+        load_result(Result, path)
+
+
+def test_npz_file_of_someone_else(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones(3))
+    np.savez(tmp_path / "b.npz", header=np.array("[1, 2]"))
+    np.savez(tmp_path / "c.npz", header=np.array('{"type": "Result", "plain": {}}'))
+    with (tmp_path / "d.npz").open("wb") as file:
+        np.save(file, np.ones(3))
+    for name in "abcd":
+        with pytest.raises((lla.ChecksumError, lla.InputError), match=rf"{name}\.npz"):
+            load_result(Result, tmp_path / f"{name}.npz")
+
+
+def test_pickled_content_is_refused(tmp_path):
+    header = json.dumps({"type": "Result", "plain": {}})
+    np.savez(tmp_path / "evil.npz", header=np.array(header), values=np.array([{}], dtype=object))
+    with pytest.raises(lla.ChecksumError, match="cannot be read"):
+        load_result(Result, tmp_path / "evil.npz")
+
+
+def test_another_result(path):
+    with pytest.raises(lla.InputError, match="holds a Result, not a Other"):
+        load_result(Other, path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_result(Result, tmp_path / "none.npz")
