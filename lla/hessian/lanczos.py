@@ -97,7 +97,7 @@ class Basis:
         column = vectors.unsqueeze(-1)
         for start, stop in self.slabs(count):
             block = self.vectors(start, stop)
-            parts = torch.bmm(block, column)  # [K, stop - start, 1]
+            parts = _coefficients(block, column)  # [K, stop - start, 1]
             column.baddbmm_(block.transpose(1, 2), parts, alpha=-1)
             removed += parts.square().sum((1, 2))
         return removed.sqrt_()
@@ -142,7 +142,7 @@ class Lanczos:
     ) -> None:
         if steps < 1:
             raise InputError(f"steps is {steps}: at least one Lanczos step is needed")
-        norms = torch.linalg.vector_norm(start, dim=-1, keepdim=True)
+        norms = _norms(start)
         if not bool((norms > 0).all()):
             raise InputError("a start vector is zero or NaN: draw another one")
         self.operator = operator
@@ -174,7 +174,7 @@ class Lanczos:
             # rounding leaves about eps |removed| behind, relative to what is left of the residual
             if residual.is_cuda or bool((removed > _VISIBLE * size).any()):
                 self.basis.remove(residual, j + 1)
-            beta = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
+            beta = _norms(residual)
             self._alphas[:, j : j + 1] = alpha
             self._betas[:, j : j + 1] = beta
             # after a breakdown only zeros follow; `tridiagonal` leaves them out
@@ -189,9 +189,9 @@ class Lanczos:
         """
         self.done = step
         for _ in range(2):
-            vector = vector / torch.linalg.vector_norm(vector)
+            vector = vector / _norms(vector)
             self.basis.remove(vector, step)
-        self._next = vector / torch.linalg.vector_norm(vector)
+        self._next = vector / _norms(vector)
         self._betas[:, step - 1] = 0
         self._beta.zero_()
         self._restarted = step
@@ -215,6 +215,31 @@ class Lanczos:
         ends = [_end(a, b, tolerance, self._restarted) for a, b in zip(alphas, betas, strict=True)]
         counts = np.array([self.done if end is None else end for end in ends])
         return Tridiagonal(alphas, betas, counts, np.array([end is not None for end in ends]))
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Norms [K, 1] of the rows [K, P].
+
+    `vector_norm` adds one by one, which in float32 is off by 4e-5 already for 60,000 equal terms,
+    and a Rademacher vector has nothing else; `sum` adds in pairs.
+    """
+    return rows.square().sum(-1, keepdim=True).sqrt_()
+
+
+_CHUNK = 4096
+
+
+def _coefficients(block: Tensor, column: Tensor) -> Tensor:
+    """Inner products [K, n, 1] of the rows of a block [K, n, P] with a column [K, P, 1].
+
+    The CPU's matrix-vector product adds one by one, which in float32 leaves 3e-5 of orthogonality
+    lost for 60,000 parameters; short sums, added up, cost little and leave a tenth of that.
+    """
+    size = column.shape[1] if column.is_cuda else _CHUNK
+    parts = block.new_zeros(*block.shape[:2], 1)
+    for chunk, part in zip(block.split(size, dim=2), column.split(size, dim=1), strict=True):
+        parts.baddbmm_(chunk, part)
+    return parts
 
 
 # below this share of the residual, what the first pass removed was rounding to begin with
