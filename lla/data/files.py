@@ -138,5 +138,21 @@ def _unpack(archive: Path, unpack: str, name: str) -> Path:
             shutil.copyfileobj(packed, plain)
         return content
     with tarfile.open(archive) as packed_files:
-        packed_files.extractall(content, filter="data")
+        _refuse_outsiders(packed_files, content)
+        if hasattr(tarfile, "data_filter"):  # not in every 3.10 and 3.11
+            packed_files.extractall(content, filter="data")
+        else:
+            packed_files.extractall(content)
     return content / name if (content / name).is_dir() else content
+
+
+def _refuse_outsiders(archive: tarfile.TarFile, folder: Path) -> None:
+    """Raise unless every member is a file or folder that ends up inside the folder."""
+    inside = folder.resolve()
+    for member in archive.getmembers():
+        target = (inside / member.name).resolve()
+        if not (member.isfile() or member.isdir()) or not target.is_relative_to(inside):
+            raise InputError(
+                f"the archive has a member {member.name!r} that is a link or leads outside: "
+                "unpack it by hand if you trust it."
+            )
