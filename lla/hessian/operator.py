@@ -103,14 +103,6 @@ class HessianOperator:
         """Device of the products."""
         return self.space.device
 
-    @property
-    def seconds_per_product(self) -> float | None:
-        """What a product took when the route was chosen, scaled to all batches, if measured."""
-        for trial in self.trials:
-            if trial.route == self.route:
-                return trial.seconds
-        return None
-
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""
         if not isinstance(vectors, Tensor):
