@@ -190,7 +190,7 @@ def data_list(data_root: DataRoot = None) -> None:
     with _one_sentence():
         rows = [
             (item.name, item.split, item.source or "missing", item.fidelity or "", item.note)
-            for item in datasets.describe(data_root)
+            for item in (*datasets.describe(data_root), *datasets.describe_pictures(data_root))
         ]
     typer.echo(tabulate(rows, headers=("name", "split", "source", "fidelity", "note")))
 
@@ -217,4 +217,21 @@ def data_verify(name: str, data_root: DataRoot = None) -> None:
         checks = datasets.verify(name, data_root)
     typer.echo(tabulate([(c.path.name, c.state, c.message) for c in checks], tablefmt="plain"))
     if any(check.state != "right" for check in checks):
+        raise typer.Exit(1)
+
+
+@data_app.command("check-pictures")
+def data_check_pictures(
+    folder: Annotated[Path, typer.Argument(help="With labels.csv, or subfolders named by wnid.")],
+) -> None:
+    """Check a folder of pictures: readable, RGB, labelled, none twice, none of an odd shape."""
+    with _one_sentence():
+        checks = datasets.check_pictures(folder)
+    rows = [(c.file, c.state, c.message) for c in checks if c.state != "right"]
+    if rows:
+        typer.echo(tabulate(rows, headers=("picture", "state", "what")) + "\n")
+    states = ("right", "odd", "wrong")
+    counts = [len({c.file for c in checks if c.state == state}) for state in states]
+    typer.echo(", ".join(f"{n} {state}" for n, state in zip(counts, states, strict=True)))
+    if any(check.state == "wrong" for check in checks):
         raise typer.Exit(1)

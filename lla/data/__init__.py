@@ -10,6 +10,21 @@ from lla.data.images import (
     to_grayscale,
     to_input,
 )
+from lla.data.picture_batches import (
+    PictureBatches,
+    PicturePreprocessing,
+    picture_batches,
+    read_rgb,
+)
+from lla.data.picture_checks import PictureCheck, check_pictures
+from lla.data.picture_folders import wnids
+from lla.data.pictures import (
+    PictureSet,
+    describe_pictures,
+    load_pictures,
+    picture_names,
+    read_pictures,
+)
 from lla.data.registry import (
     Availability,
     DataSet,
@@ -35,14 +50,26 @@ __all__ = [
     "FileCheck",
     "Form",
     "ImageSet",
+    "PictureBatches",
+    "PictureCheck",
+    "PicturePreprocessing",
+    "PictureSet",
     "batches",
+    "check_pictures",
     "content_sha256",
     "describe",
+    "describe_pictures",
     "fetch",
     "load",
+    "load_pictures",
     "names",
+    "picture_batches",
+    "picture_names",
+    "read_pictures",
+    "read_rgb",
     "register",
     "to_grayscale",
     "to_input",
     "verify",
+    "wnids",
 ]

@@ -1,6 +1,7 @@
 """Where data files lie, whether they are the ones expected, and how they get there."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import tarfile
@@ -54,22 +55,31 @@ def file_hash(path: Path, algorithm: str) -> str:
     return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
 
 
-def check_file(path: Path, expected: str) -> None:
+def check_file(path: Path, expected: str) -> str:
     """Check that a file is the one expected.
 
     Args:
         path: File to read.
-        expected: `algorithm:digest`.
+        expected: `algorithm:digest`, or the first 8 digits or more, as torchvision's file names
+            have them.
+
+    Returns:
+        `algorithm:digest` in full.
 
     Raises:
         ChecksumError: It is another file, or truncated or altered.
+        InputError: Fewer than 8 digits are expected.
     """
-    found = file_hash(path, expected.partition(":")[0])
-    if found != expected:
+    algorithm, _, digest = expected.partition(":")
+    if len(digest) < 8:
+        raise InputError(f"{expected!r} is no checksum: give algorithm:digest, 8 digits or more.")
+    found = file_hash(path, algorithm)
+    if not found.startswith(expected):
         raise ChecksumError(
             f"{path} is {found} where {expected} is expected: it is truncated, altered or another "
             "file, so delete it and get it again."
         )
+    return found
 
 
 def download(
@@ -82,7 +92,8 @@ def download(
 
     Args:
         urls: Addresses of the same file, tried in this order.
-        expected: `algorithm:digest` of the file as downloaded.
+        expected: `algorithm:digest` of the file as downloaded, or as much of it as is known (8
+            digits or more).
         target: File or folder that shall exist in the end. A file that is there is replaced, a
             folder is not: it may hold what is not ours to delete.
         unpack: `gz` for one compressed file, `tar` for an archive that becomes the folder
@@ -109,12 +120,20 @@ def download(
 def _retrieve(urls: Sequence[str], expected: str, folder: Path, progress: bool) -> Path:
     failures = []
     wrong = False
+    algorithm, _, digest = expected.partition(":")
+    # pooch knows whole digests alone, so a part of one is checked here.
+    known = expected if len(digest) == 2 * hashlib.new(algorithm).digest_size else None
     for url in urls:
         try:
-            path = pooch.retrieve(
-                url, expected, fname="download", path=folder, progressbar=progress
+            path = Path(
+                pooch.retrieve(url, known, fname="download", path=folder, progressbar=progress)
             )
-            return Path(path)
+            check_file(path, expected)
+            return path
+        except ChecksumError as error:
+            wrong = True
+            failures.append(f"{url}: {error}")
+            path.unlink()  # else the next address's file is not looked at
         except ValueError as error:  # what pooch raises for another checksum
             wrong = True
             failures.append(f"{url}: {error}")

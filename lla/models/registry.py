@@ -10,11 +10,13 @@ from torch import nn
 from lla.errors import InputError
 from lla.models.lenet import MLP, LeNet
 from lla.models.resnet20 import ResNet20
+from lla.models.zoo import ZOO
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet": LeNet,
     "mlp": MLP,
     "resnet20": ResNet20,
+    **ZOO,
 }
 
 
@@ -51,12 +53,14 @@ def build(
         name: A registered name, see `names`.
         num_classes: Outputs of the last layer.
         seed: Of the initialisation; the global random state is left alone.
-        init: `torch` is what the model's constructor does, which for the models here is torch's
-            default for every layer. `uniform` draws the weight and the bias of every layer with
-            one afresh from U(-b, b), b = 1 / sqrt(fan_in); only normalisation layers, which have
-            no weights of two or more dimensions, keep their ones and zeros. That is torch's own
-            law for linear and convolution layers, so both differ in law only for models that
-            initialise themselves otherwise.
+        init: `torch` is what the model's constructor does: torch's default for every layer of
+            LeNet, the perceptron, ResNet20 and AlexNet, laws of their own for the others (normal
+            for ResNet18 and 50, MobileNetV2, ViT). `uniform` draws the weight and the bias of
+            every layer with one afresh from U(-b, b), b = 1 / sqrt(fan_in); only normalisation
+            layers, which have no weights of two or more dimensions, keep their ones and zeros.
+            That is torch's own law for linear and convolution layers, so both differ in law only
+            for models that initialise themselves otherwise. A class token or position embedding,
+            which no layer multiplies, counts its width as fan_in.
         **options: Of the constructor, such as `padding` of `lenet`.
 
     Returns:
@@ -91,11 +95,17 @@ def build(
 @torch.no_grad()
 def _draw_uniform(model: nn.Module) -> None:
     for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        weights = [parameter for parameter in own if parameter.ndim >= 2]
-        if not weights:
+        own = list(module.named_parameters(recurse=False))
+        fans = {name: _fan_in(name, tensor) for name, tensor in own if tensor.ndim >= 2}
+        if not fans:
             continue
-        fan_in = weights[0][0].numel()
-        for parameter in own:
-            fan = parameter[0].numel() if parameter.ndim >= 2 else fan_in
-            parameter.uniform_(-(fan**-0.5), fan**-0.5)
+        first = next(iter(fans.values()))
+        for name, parameter in own:
+            bound = fans.get(name, first) ** -0.5
+            parameter.uniform_(-bound, bound)
+
+
+def _fan_in(name: str, parameter: nn.Parameter) -> int:
+    """Numbers that one output sums over; the width of a token for what is added to tokens."""
+    added_to_tokens = name != "weight" and parameter.shape[0] == 1
+    return parameter.shape[-1] if added_to_tokens else parameter[0].numel()

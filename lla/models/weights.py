@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lla.data.files import check_file, file_hash
-from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.errors import ChecksumError, InputError, MissingDataError, NonFiniteError
 
 
 def load_weights(
@@ -21,13 +21,14 @@ def load_weights(
     """Load the weights of a file into a model, in place.
 
     The file is a state dict as `torch.save` writes it, or a dict that has one under `state_dict`
-    or `model`; the prefix `module.`, which data-parallel training leaves, is dropped. Nothing but
-    tensors and plain containers is unpickled. On an error the model is as it was.
+    or `model`, or a `.safetensors` file; the prefix `module.`, which data-parallel training
+    leaves, is dropped. Nothing but tensors and plain containers is unpickled. Half-precision
+    tensors become the model's type. On an error the model is as it was.
 
     Args:
         model: What to load into.
         path: The file.
-        sha256: Its 64 hexadecimal digits; None checks nothing.
+        sha256: Its hexadecimal digits, all 64 or the first 8 and more; None checks nothing.
         key_map: Names in the model for names in the file (after the prefix is dropped), where
             they differ: a function, or a mapping that may leave names out.
 
@@ -38,7 +39,9 @@ def load_weights(
         MissingDataError: There is no such file.
         ChecksumError: It is another file than `sha256` says, or truncated, or holds more than
             tensors and plain containers.
-        InputError: It holds no state dict, or one of another architecture.
+        InputError: It holds no state dict, one of another architecture or number of classes, or
+            integers where the model has floating-point numbers.
+        NonFiniteError: It holds NaN or infinite weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,13 +56,14 @@ def load_weights(
     elif key_map is not None:
         state = {key_map(name): tensor for name, tensor in state.items()}
     check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
+    _check_values(model, state, path)
     # Not strict because of the counters alone: all other names are checked above.
     model.load_state_dict(state, strict=False)
     return file_hash(path, "sha256").partition(":")[2]
 
 
 def read(path: Path) -> Any:
-    """Read what `torch.save` wrote, onto the CPU; tensors and plain containers only.
+    """Read what `torch.save` or safetensors wrote, onto the CPU; tensors, plain containers only.
 
     Args:
         path: An existing file.
@@ -71,6 +75,10 @@ def read(path: Path) -> Any:
         ChecksumError: The file cannot be read so: truncated, or it holds other objects.
     """
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -117,8 +125,41 @@ def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) 
     if said:
         raise InputError(
             f"{where} is of another architecture than {type(model).__name__}: "
-            f"it {'; it '.join(said)}; build the model that it is of, or give a key_map."
+            f"it {'; it '.join(said)}; {_remedy(own, shapes, missing + unexpected)}."
         )
+
+
+def _remedy(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Any], names: list[str]) -> str:
+    """Say what to do about another architecture; if all that differs is the classes, which."""
+    pairs = {
+        (tuple(shapes[name])[:1], shape[:1])
+        for name, shape in own.items()
+        if not names and name in shapes and tuple(shapes[name]) != shape
+    }
+    if len(pairs) == 1:
+        ((theirs, mine),) = pairs
+        if theirs and mine and theirs != mine:
+            return (
+                f"it seems to be for {theirs[0]} classes, not {mine[0]}: build the model with "
+                f"num_classes={theirs[0]}"
+            )
+    return "build the model that it is of, or give a key_map"
+
+
+def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse values that a copy into the model's tensors would turn into something else."""
+    for name, tensor in model.state_dict().items():
+        if name not in state or not tensor.is_floating_point():
+            continue
+        if not state[name].is_floating_point():
+            raise InputError(
+                f"{path} has {state[name].dtype} for {name}, where the model has {tensor.dtype}: "
+                "dequantise it first."
+            )
+        if not bool(state[name].isfinite().all()):
+            raise NonFiniteError(
+                f"{path} has NaN or infinite values in {name}: take a checkpoint from before that."
+            )
 
 
 def _first(items: list[str], count: int = 3) -> str:

@@ -1,0 +1,250 @@
+"""From picture files to the batches of a problem: decode, resize, crop, normalise."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, to_input
+from lla.data.pictures import PictureSet
+from lla.errors import InputError
+
+if TYPE_CHECKING:  # loaded when the first picture is
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class PicturePreprocessing:
+    """What a picture goes through before a network sees it, as torchvision and timm evaluate.
+
+    The shorter side is resized to `resize` (antialiased, by Pillow), the square of side `crop` in
+    the centre is cut out, values are scaled to [0, 1], then normalised. Called on an RGB picture,
+    it gives the tensor [3, crop, crop] in float32, equal bit for bit to what `Resize`,
+    `CenterCrop`, `ToTensor` and `Normalize` of torchvision's transforms give.
+    """
+
+    resize: int = 256  # pixels
+    crop: int = 224  # pixels
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.resize:
+            raise InputError(
+                f"a crop of {self.crop} does not fit a shorter side of {self.resize}: give sides "
+                "of 1 pixel or more, the crop not the larger."
+            )
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise InputError(
+                f"there is no interpolation {self.interpolation!r}: choose bilinear or bicubic."
+            )
+        if not all(value > 0 for value in self.std):
+            raise InputError(f"std must be positive, not {self.std}.")
+
+    def scaled(self, crop: int) -> "PicturePreprocessing":
+        """The same view of a picture in another number of pixels: both sides in proportion.
+
+        Args:
+            crop: Side of the result in pixels.
+
+        Returns:
+            Preprocessing whose `resize` is the rounded proportion.
+
+        Example:
+            >>> PicturePreprocessing().scaled(128).resize
+            146
+        """
+        resize = (2 * self.resize * crop + self.crop) // (2 * self.crop)  # a half rounds up
+        return replace(self, crop=crop, resize=resize)
+
+    def __call__(self, picture: "Image") -> Tensor:
+        """Turn an RGB picture into network input [3, crop, crop]."""
+        from PIL.Image import Resampling
+
+        width, height = picture.size
+        short = min(width, height)
+        # The longer side is truncated and a half is rounded to even, as torchvision does it.
+        width, height = (self.resize * side // short for side in (width, height))
+        resized = picture.resize((width, height), Resampling[self.interpolation.upper()])
+        left, upper = (round((side - self.crop) / 2) for side in (width, height))
+        square = resized.crop((left, upper, left + self.crop, upper + self.crop))
+        pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+        return to_input(pixels[None], mean=self.mean, std=self.std)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBatches:
+    """Batches of pictures, and which pictures they are."""
+
+    pairs: list[tuple[Tensor, Tensor]]  # x [batch_size, 3, crop, crop] floating, y int64
+    files: tuple[str, ...]  # n names below the set's folder, in the order of the batches
+    files_sha256: tuple[str, ...]  # n; of a part of a file: of the file's digits and the part
+    sha256: str  # of the bytes of all x and y as float32 and int64, batch after batch
+    pictures: PictureSet
+    preprocessing: PicturePreprocessing
+    skipped: tuple[str, ...] = ()  # files that could not be decoded
+
+
+def read_rgb(path: Path) -> tuple["Image", str]:
+    """Decode a picture file as 8-bit RGB.
+
+    Grey, palette and CMYK pictures are converted and transparency is dropped, as torchvision's
+    loader does; an orientation in the EXIF data is not applied, as it does not either.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The picture and the sha256 of the file.
+
+    Raises:
+        InputError: There is no such file, it is no picture, it is corrupt or truncated, or it has
+            more than 8 bits a channel.
+    """
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"picture {path} cannot be read ({error.strerror}).") from error
+    try:
+        picture: Image.Image = Image.open(io.BytesIO(content))
+        picture.load()
+        if "transparency" in picture.info:  # else Pillow warns of palettes
+            picture = picture.convert("RGBA")
+        many_bits = picture.mode[0] in "IF"  # Pillow would cut everything above 255
+        rgb = picture if many_bits else picture.convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"picture {path} cannot be decoded ({type(error).__name__}: {reason}): it is corrupt, "
+            "truncated or no picture, so get it again or take it out."
+        ) from error
+    if many_bits:
+        raise InputError(
+            f"picture {path} has more than 8 bits a channel (mode {picture.mode}): save it as an "
+            "8-bit picture."
+        )
+    return rgb, hashlib.sha256(content).hexdigest()
+
+
+def picture_batches(
+    pictures: PictureSet,
+    preprocessing: PicturePreprocessing,
+    batch_size: int,
+    count: int | None = None,
+    seed: int | None = None,
+    skip_corrupt: bool = False,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> PictureBatches:
+    """Cut batches from a set of pictures, as a problem and the criteria take them.
+
+    Args:
+        pictures: What to cut from.
+        preprocessing: What each goes through; `lla.models.picture_preprocessing` has a model's.
+        batch_size: Pictures a batch.
+        count: Full batches wanted; None cuts the whole set, and the last batch may be short.
+        seed: Chooses pictures at random without replacement, the same ones on every machine that
+            has the same files; None takes them in stored order.
+        skip_corrupt: Take the next picture for one that cannot be decoded, with a warning that
+            names it.
+        device: Device of the batches; None takes the CPU.
+        dtype: Floating type of the inputs.
+
+    Returns:
+        The pairs, with the names and hashes of what is in them.
+
+    Raises:
+        InputError: A size or count below 1, fewer pictures than asked for, one that cannot be
+            decoded, or the same picture twice.
+
+    Example:
+        >>> from lla.data import load_pictures
+        >>> small = PicturePreprocessing().scaled(32)
+        >>> batches = picture_batches(load_pictures("sample-crops"), small, 4, count=2, seed=0)
+        >>> batches.pairs[0][0].shape
+        torch.Size([4, 3, 32, 32])
+    """
+    if batch_size < 1 or (count is not None and count < 1):
+        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
+    if not dtype.is_floating_point:
+        raise InputError(f"network input needs a floating dtype, not {dtype}.")
+    wanted = len(pictures) if count is None else count * batch_size
+    if wanted > len(pictures) or len(pictures) == 0:
+        raise InputError(
+            f"{pictures.name} has {len(pictures)} pictures, but {count} batches of {batch_size} "
+            f"need {wanted}: ask for fewer or smaller batches."
+        )
+    if seed is None:
+        order = torch.arange(len(pictures))
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(pictures), generator=generator)
+
+    xs: list[Tensor] = []
+    taken: dict[str, int] = {}  # sha256 -> index in the set
+    skipped = []
+    for index in order.tolist():
+        if len(xs) == wanted:
+            break
+        try:
+            picture, sha256 = _read(pictures, index)
+        except InputError as error:
+            if not skip_corrupt:
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            skipped.append(pictures.files[index])
+            continue
+        if sha256 in taken:
+            raise InputError(
+                f"{pictures.files[index]} and {pictures.files[taken[sha256]]} of "
+                f"{pictures.folder} are the same picture: take one out."
+            )
+        taken[sha256] = index
+        xs.append(preprocessing(picture))
+    if len(xs) < wanted and (count is not None or not xs):
+        raise InputError(
+            f"{pictures.name} has only {len(xs)} pictures that can be decoded, but {wanted} are "
+            "needed: ask for fewer or smaller batches."
+        )
+
+    chosen = list(taken.values())
+    pairs = list(_cut(xs, pictures.labels[chosen], batch_size))
+    digest = hashlib.sha256()
+    for tensor in (tensor for pair in pairs for tensor in pair):
+        digest.update(tensor.numpy().data)
+    return PictureBatches(
+        pairs=[(x.to(device, dtype), y.to(device)) for x, y in pairs],
+        files=tuple(pictures.files[index] for index in chosen),
+        files_sha256=tuple(taken),
+        sha256=digest.hexdigest(),
+        pictures=pictures,
+        preprocessing=preprocessing,
+        skipped=tuple(skipped),
+    )
+
+
+def _read(pictures: PictureSet, index: int) -> tuple["Image", str]:
+    """Decode one picture of a set; its hash tells the parts of one file apart."""
+    picture, sha256 = read_rgb(pictures.folder / pictures.files[index])
+    if pictures.boxes is None:
+        return picture, sha256
+    box = pictures.boxes[index]
+    return picture.crop(box), hashlib.sha256(f"{sha256} {box}".encode()).hexdigest()
+
+
+def _cut(xs: list[Tensor], labels: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(xs), batch_size):
+        stop = start + batch_size
+        yield torch.stack(xs[start:stop]), labels[start:stop].clone()

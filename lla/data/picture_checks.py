@@ -1,0 +1,96 @@
+"""Whether a folder of pictures can be used: readable, labelled, none twice, none odd."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lla.data.picture_batches import read_rgb
+from lla.data.picture_folders import LABELS, Listing, list_folder, unlisted
+from lla.errors import InputError
+
+_SHORT = 224  # pixels: a shorter side is enlarged by every network of the paper
+_LONG = 3.0  # times the shorter side: the central square leaves out two thirds
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@dataclass(frozen=True)
+class PictureCheck:
+    """What `check_pictures` says of one picture or one line of its labels."""
+
+    file: str  # path below the folder, or the line of the label file
+    state: Literal["right", "odd", "wrong"]  # odd: usable, but worth a look
+    message: str  # empty if right
+
+
+def check_pictures(folder: str | os.PathLike[str]) -> tuple[PictureCheck, ...]:
+    """Check every picture of a folder and every line of its labels.
+
+    Wrong are: a file that cannot be decoded or has more than 8 bits a channel, a class outside 0
+    to 999 or against the wnid of its folder, a line without a file, a file or a content (the
+    decoded pixels) that is there twice. Odd are: colours other than RGB, which are converted; a
+    shorter side below 224 pixels; a side more than 3 times the other; an EXIF orientation, which
+    is not applied; a picture without a label.
+
+    Args:
+        folder: With `labels.csv` (`file,class_index`), or with subfolders named by wnid.
+
+    Returns:
+        One entry a picture, or more where several things are to be said of it.
+
+    Raises:
+        InputError: No such folder, nothing in it that could be checked, or a label file that is
+            no table.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise InputError(f"there is no folder {place}: name one with pictures.")
+    listing = list_folder(place)
+    checks = tuple(_checks(place, listing))
+    if not checks:
+        raise InputError(
+            f"{place} has no pictures: put some there, and a {LABELS} (file,class_index)."
+        )
+    return checks
+
+
+def _checks(folder: Path, listing: Listing) -> Iterator[PictureCheck]:
+    for problem in listing.problems:
+        yield PictureCheck(problem.where, "wrong", problem.message)
+    seen: dict[str, str] = {}
+    for file, _ in listing.entries:
+        found = list(_picture(folder, file, seen))
+        yield from found or [PictureCheck(file, "right", "")]
+    for file in unlisted(folder, listing):
+        yield PictureCheck(file, "odd", "it has no label, so it is not used.")
+
+
+def _picture(folder: Path, file: str, seen: dict[str, str]) -> Iterator[PictureCheck]:
+    """Say what is wrong or odd about one picture; `seen` has the contents so far."""
+    from PIL import Image
+
+    path = folder / file
+    try:
+        picture, _ = read_rgb(path)
+    except InputError as error:
+        yield PictureCheck(file, "wrong", str(error).replace(str(path), file))
+        return
+    content = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).hexdigest()
+    first = seen.setdefault(content, file)
+    if first != file:
+        yield PictureCheck(file, "wrong", f"it is the same picture as {first}: take one out.")
+    with Image.open(path) as stored:
+        mode, orientation = stored.mode, stored.getexif().get(_ORIENTATION, 1)
+    if mode != "RGB":
+        yield PictureCheck(file, "odd", f"it is {mode}, not RGB, and is converted.")
+    if orientation != 1:
+        message = "its EXIF orientation is not applied: turn the pixels themselves."
+        yield PictureCheck(file, "odd", message)
+    short, long = sorted(picture.size)
+    size = f"{picture.width} x {picture.height} pixels"
+    if short < _SHORT:
+        yield PictureCheck(file, "odd", f"it has {size}, so it is enlarged to {_SHORT}.")
+    if long > _LONG * short:
+        yield PictureCheck(file, "odd", f"it has {size}, of which the central square is used.")

@@ -1,0 +1,247 @@
+"""Sets of photographs with ImageNet's 1000 classes: which there are and where they lie."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lla.data import files as _files
+from lla.data.images import Fidelity, Source
+from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, wnids
+from lla.data.registry import Availability
+from lla.errors import InputError, MissingDataError
+
+Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillow has it
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """The pictures of a set, not yet read, with where they came from."""
+
+    name: str
+    split: str  # val, train, or all where the set has no splits or they are not known
+    folder: Path  # what `files` are below
+    files: tuple[str, ...]  # N paths below the folder with "/"
+    labels: Tensor  # [N] int64, 0 <= label < classes
+    source: Source
+    fidelity: Fidelity
+    note: str  # one sentence on what these pictures are
+    boxes: tuple[Box, ...] | None = None  # N, where each picture is only a part of its file
+    classes: int = CLASSES
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def wnids(self) -> tuple[str, ...]:
+        """The WordNet id of each picture's class, N of them."""
+        return tuple(wnids()[label] for label in self.labels.tolist())
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A set that is looked for in the data root."""
+
+    folders: tuple[str, ...]
+    advice: str
+
+
+_KNOWN = {
+    "imagenet": _Known(
+        ("imagenet", "ILSVRC2012", "ImageNet", "imagenet-1k"),
+        "put val/<wnid>/*.JPEG, as torchvision unpacks it, into imagenet/ of a data root "
+        "(--data-root or LLA_DATA); it needs a registration, so nothing here downloads it",
+    ),
+    "ni": _Known(
+        ("ni", "NI"),
+        f"put pictures and {LABELS} (file,class_index) into ni/ of a data root (--data-root or "
+        "LLA_DATA), and run `lla data check-pictures` on that folder",
+    ),
+}
+_BUNDLED = "sample-crops"
+_SPLITS = {"val": ("validation", 50_000), "train": ("training", 1_281_167)}
+
+
+def picture_names() -> tuple[str, ...]:
+    """Name every set that `load_pictures` knows.
+
+    >>> picture_names()
+    ('imagenet', 'ni', 'sample-crops')
+    """
+    return (*_KNOWN, _BUNDLED)
+
+
+def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> PictureSet:
+    """Find a set of pictures; none is decoded yet.
+
+    `imagenet` is looked for in `imagenet/`, `ILSVRC2012/`, `ImageNet/` and `imagenet-1k/` of the
+    data root, `ni` in `ni/` and `NI/`. Of the layouts `val/<wnid>/*` and `train/<wnid>/*`
+    (torchvision's), `labels.csv` and `<wnid>/*`, the first that is there is taken. The index of a
+    class is the rank of its wnid among ImageNet's 1000, however few are present. `sample-crops`
+    is bundled: 64 squares cut from scikit-learn's two sample photographs, labelled at random, so
+    that everything runs without data.
+
+    Args:
+        name: One of `picture_names`.
+        root: The data root; None takes LLA_DATA.
+
+    Returns:
+        The set. ImageNet is `paper` where its validation or training split is complete, else
+        `reduced`; `ni` is always a `substitute`, as the paper's 64 pictures are not public.
+
+    Raises:
+        InputError: No such set, the data root is no folder, or labels are wrong.
+        MissingDataError: Not found; it says where to put what.
+
+    Example:
+        >>> len(load_pictures("sample-crops"))
+        64
+    """
+    if name == _BUNDLED:
+        return _sample_crops()
+    if name not in _KNOWN:
+        raise InputError(
+            f"there is no set of pictures {name!r}: choose from {', '.join(picture_names())}, or "
+            "give a folder of your own to lla.data.read_pictures."
+        )
+    top = _files.data_root(root)
+    for folder in [] if top is None else [top / folder for folder in _KNOWN[name].folders]:
+        for split in _SPLITS:
+            if has_classes(folder / split):
+                return _read(folder / split, name, split)
+        if (folder / LABELS).is_file() or has_classes(folder):
+            return _read(folder, name, "all")
+    looked = "no data root is given" if top is None else f"looked in {top}"
+    raise MissingDataError(f"pictures {name!r} are not found: {_KNOWN[name].advice}; {looked}.")
+
+
+def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:
+    """Find the pictures of a folder of one's own: `labels.csv`, or subfolders named by wnid.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The set, named by the folder; a `substitute`, as it is nothing that a paper used.
+
+    Raises:
+        InputError: No such folder, nothing labelled in it, or labels that are wrong.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise InputError(f"there is no folder {place}: name one with pictures.")
+    return _read(place, place.resolve().name, "all")
+
+
+def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
+    """Say of every set of pictures whether it is here, and what to do if not.
+
+    Args:
+        root: The data root; None takes LLA_DATA.
+
+    Returns:
+        One entry a set.
+
+    Raises:
+        InputError: The data root is no folder.
+    """
+    _files.data_root(root)
+    return tuple(_availability(name, root) for name in picture_names())
+
+
+def _availability(name: str, root: str | os.PathLike[str] | None) -> Availability:
+    try:
+        found = load_pictures(name, root)
+    except (InputError, MissingDataError) as error:  # said in the table instead
+        return Availability(name, "all", False, None, None, None, str(error))
+    place = None if found.source == "bundled" else found.folder
+    return Availability(name, found.split, True, found.source, found.fidelity, place, found.note)
+
+
+def _read(folder: Path, name: str, split: str) -> PictureSet:
+    listing = list_folder(folder)
+    if listing.problems:
+        first = listing.problems[0]
+        more = len(listing.problems) - 1
+        raise InputError(
+            f"{folder}, {first.where}: {first.message.rstrip('.')}"
+            + (f" ({more} more: run `lla data check-pictures` on the folder)." if more else ".")
+        )
+    if not listing.entries:
+        raise InputError(
+            f"{folder} has no labelled pictures: give it a {LABELS} (file,class_index), or one "
+            "subfolder a class, named by its wnid."
+        )
+    fidelity, note = _what(name, split, len(listing.entries))
+    return PictureSet(
+        name=name,
+        split=split,
+        folder=folder,
+        files=tuple(file for file, _ in listing.entries),
+        labels=torch.tensor([label for _, label in listing.entries]),
+        source="data root",
+        fidelity=fidelity,
+        note=note,
+    )
+
+
+def _what(name: str, split: str, count: int) -> tuple[Fidelity, str]:
+    """How faithful such a set is, and one sentence on it."""
+    if name == "ni":
+        return "substitute", (
+            f"{count} photographs from outside ImageNet with its labels, in place of the paper's "
+            "64, which are not public."
+        )
+    if name != "imagenet":
+        return "substitute", f"{count} pictures of a folder with ImageNet's labels."
+    if split in _SPLITS:
+        what, complete = _SPLITS[split]
+        if count == complete:
+            return "paper", f"ImageNet-1K's {what} split, complete."
+        return "reduced", f"{count} of the {complete} pictures of ImageNet-1K's {what} split."
+    return "reduced", (
+        f"{count} pictures of ImageNet-1K of no stated split: most likely training images, on "
+        "which accuracy is higher than on the validation split."
+    )
+
+
+_CROPS = 64
+_CROP_SEED = 0
+
+
+def _sample_crops() -> PictureSet:
+    """Choose the squares: sides 160 to 427, the height of both photographs, at any position."""
+    spec = importlib.util.find_spec("sklearn")  # found, not imported: that takes a second
+    places = (spec and spec.submodule_search_locations) or ()
+    folder = next((Path(place) / "datasets" / "images" for place in places), None)
+    if folder is None or not (folder / "china.jpg").is_file():
+        raise MissingDataError(
+            "scikit-learn's sample photographs are not found: install scikit-learn again."
+        )
+    generator = torch.Generator().manual_seed(_CROP_SEED)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    width, height = 640, 427
+    boxes, labels = [], []
+    for _ in range(_CROPS):
+        side = draw(160, height)
+        left, upper = draw(0, width - side), draw(0, height - side)
+        boxes.append((left, upper, left + side, upper + side))
+        labels.append(draw(0, CLASSES - 1))
+    return PictureSet(
+        name=_BUNDLED,
+        split="all",
+        folder=folder,
+        files=("china.jpg", "flower.jpg") * (_CROPS // 2),
+        labels=torch.tensor(labels),
+        source="bundled",
+        fidelity="substitute",
+        note=f"{_CROPS} squares cut from scikit-learn's two sample photographs, with labels drawn "
+        "at random.",
+        boxes=tuple(boxes),
+    )

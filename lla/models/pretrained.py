@@ -1,0 +1,385 @@
+"""Trained networks by name: which weight file, where it lies, how faithful it is."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from lla._torchvision import import_torchvision
+from lla.data import PicturePreprocessing
+from lla.data import files as _files
+from lla.data.images import Fidelity, Source
+from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.models.preprocessing import picture_preprocessing, preprocessing
+from lla.models.registry import build
+from lla.models.weights import load_weights
+
+FOLDER = "weights"  # of a data root
+_SIZE = 224  # pixels: of the photographs that the weights of all models but two were trained on
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights that is known for a model."""
+
+    file: str  # its name, in weights/ of a data root or in torch.hub's folder of checkpoints
+    fidelity: Fidelity  # of the weights alone: `paper` is the published file, unaltered
+    note: str  # one sentence on them
+    sha256: str | None = None  # all hexadecimal digits or the first 8; None: not known
+    publisher: Literal["torchvision", "hub"] | None = None  # who offers it for download
+    repository: str = ""  # on the Hugging Face hub
+    architecture: str | None = None  # registered name of what it is for, if another model
+    options: Mapping[str, Any] = field(default_factory=dict)  # that the model is built with
+    classes: int = 1000
+
+    @property
+    def photographs(self) -> bool:
+        """Whether the model takes photographs with ImageNet's classes."""
+        return self.classes == 1000
+
+
+@dataclass(frozen=True)
+class PretrainedSource:
+    """What `find_pretrained` says of a model's weights."""
+
+    name: str
+    available: bool  # whether a file is here
+    file: str | None  # its name; None where there is none
+    path: Path | None
+    source: Source | None
+    fidelity: Fidelity | None
+    note: str  # what the weights are, or what to do to have some
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A trained network, and which weights it has."""
+
+    model: nn.Module  # on the CPU, float32, in eval mode
+    name: str  # as asked for
+    architecture: str  # registered name of what was built: another one for some stand-ins
+    file: str  # name of the weight file
+    sha256: str  # of the file, 64 hexadecimal digits
+    source: Source
+    fidelity: Fidelity  # of the weights alone
+    note: str  # one sentence on them
+    classes: int
+    preprocessing: PicturePreprocessing | None  # for photographs; None if the model takes none
+    batch_options: dict[str, Any]  # of `lla.data.batches`, for the images of a data set
+
+
+def _torchvision(file: str) -> WeightFile:
+    return WeightFile(
+        file,
+        "paper",
+        "torchvision's ImageNet-1K weights, first version (V1).",
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        publisher="torchvision",
+    )
+
+
+def _timm(name: str, tag: str, fidelity: Fidelity, note: str) -> WeightFile:
+    # The hub names a file by its sha256, which is compared; we know no published one to pin.
+    return WeightFile(
+        f"{name}.{tag}.safetensors",
+        fidelity,
+        note,
+        publisher="hub",
+        repository=f"timm/{name}.{tag}",
+    )
+
+
+_MOBILENET_V2 = WeightFile(
+    "mobilenet_v2_tf2ptq_dequant.timm_mobilenetv2_100_same.pth",
+    "substitute",
+    "MobileNetV2 weights dequantised from int8, with BatchNorm folded and rebuilt: right outputs "
+    "in another parameterisation than torchvision's.",
+    sha256="bdda0655341dbb0045e3a8e98e2a3de3ed733db20af89119b6921cd52ec7f80c",
+    architecture="mobilenetv2_100",
+    options={"pad_type": "same"},
+)
+
+# The most faithful first.
+WEIGHTS: dict[str, tuple[WeightFile, ...]] = {
+    "lenet": (
+        WeightFile(
+            "lla_lenet_example.pth",
+            "reduced",
+            "LeNet trained on MNIST for a few epochs.",
+            sha256="db31b4944e58837d5767d6c511ba2e637579417f7789910451f623966dd20110",
+            classes=10,
+        ),
+    ),
+    "resnet20": (
+        WeightFile(
+            "resnet20-12fca82f.th",
+            "paper",
+            "Public ResNet20 weights for CIFAR-10, of a network that the paper does not have.",
+            sha256="12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
+            classes=10,
+        ),
+    ),
+    "resnet18": (_torchvision("resnet18-f37072fd.pth"),),
+    "resnet50": (_torchvision("resnet50-0676ba61.pth"),),
+    "alexnet": (_torchvision("alexnet-owt-7be5be79.pth"),),
+    "squeezenet1_1": (
+        _torchvision("squeezenet1_1-b8a52dc0.pth"),
+        WeightFile(
+            "squeezenet1_1_torchvision_fp16rounded.pth",
+            "reduced",
+            "torchvision's ImageNet-1K weights, rounded to half precision.",
+            sha256="0893821267426a20aa2e747a5e4cf9648d7840dc66497ca6c4ceeb412e3ea240",
+        ),
+    ),
+    "mobilenet_v2": (_torchvision("mobilenet_v2-b0353104.pth"), _MOBILENET_V2),
+    "mobilenetv2_100": (_MOBILENET_V2,),
+    "vit_base_patch16_224": (
+        _timm(
+            "vit_base_patch16_224",
+            "augreg2_in21k_ft_in1k",
+            "paper",
+            "timm's default weights: trained on ImageNet-21K, fine-tuned on ImageNet-1K.",
+        ),
+    ),
+    "vit_tiny_patch16_224": (
+        _timm(
+            "vit_tiny_patch16_224",
+            "augreg_in21k_ft_in1k",
+            "substitute",
+            "timm's default weights of a smaller vision transformer than the paper's.",
+        ),
+    ),
+}
+
+
+def pretrained_names() -> tuple[str, ...]:
+    """Name every model of which weights are known."""
+    return tuple(WEIGHTS)
+
+
+def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> PretrainedSource:
+    """Say which weights `pretrained` would take without a download, or why none; loads nothing.
+
+    Args:
+        name: One of `pretrained_names`.
+        root: The data root; None takes LLA_DATA.
+
+    Returns:
+        The most faithful file that is here. It is not opened: `pretrained` checks it.
+
+    Raises:
+        InputError: No weights are known for that name, or the data root is no folder.
+    """
+    found = _find(name, root)
+    if found is None:
+        return PretrainedSource(name, False, None, None, None, None, _advice(name, root))
+    weights, path, source = found
+    return PretrainedSource(name, True, path.name, path, source, weights.fidelity, weights.note)
+
+
+def pretrained(
+    name: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    num_classes: int | None = None,
+    **options: Any,
+) -> Pretrained:
+    """Build a trained network from the most faithful weights that can be had.
+
+    A known file is looked for in `weights/` of the data root, then in the folders that torchvision
+    (torch.hub) and timm (the Hugging Face hub) keep. With `download`, the most faithful file is
+    fetched into those folders where it is in none of them. Else a stand-in is taken: look at
+    `fidelity`.
+
+    Args:
+        name: One of `pretrained_names`.
+        root: The data root; None takes LLA_DATA.
+        download: Whether the file may be fetched.
+        num_classes: If given, checked against what the weights are for.
+        **options: Of the model's constructor, such as `img_size` of the vision transformers:
+            their position embeddings are then interpolated, and the result is `reduced`.
+
+    Returns:
+        The network with what its weights are and what its input goes through.
+
+    Raises:
+        InputError: No weights are known for that name, they are for another number of classes or
+            another architecture, or an option does not fit.
+        MissingDataError: No file is here, or it cannot be downloaded; it says where to put it.
+        ChecksumError: A file is another one than it should be, or truncated.
+        NonFiniteError: A file has NaN or infinite weights.
+
+    Example:
+        >>> trained = pretrained("squeezenet1_1")  # doctest: +SKIP
+        >>> trained.fidelity, trained.preprocessing.crop  # doctest: +SKIP
+        ('reduced', 224)
+    """
+    weights, path, source = _locate(name, root, download)
+    if num_classes is not None and num_classes != weights.classes:
+        raise InputError(
+            f"{path.name} has weights for {weights.classes} classes, not {num_classes}: leave "
+            "num_classes out, or build an untrained model."
+        )
+    architecture = weights.architecture or name
+    options = {**weights.options, **options}
+    size = options.pop("img_size", None)
+    if not (size is None or (isinstance(size, int) and size > 0)):
+        raise InputError(f"img_size must be one side in pixels, not {size!r}.")
+    model = build(architecture, num_classes=weights.classes, **options)
+    sha256 = load_weights(model, path, sha256=weights.sha256 or _said_sha256(path))
+    fidelity, note = weights.fidelity, weights.note
+    if size not in (None, _SIZE):
+        model = _resized(model, build(architecture, weights.classes, **options, img_size=size))
+        fidelity = "reduced" if fidelity == "paper" else fidelity
+        note = f"{note.rstrip('.')}; position embeddings interpolated to {size} pixels."
+    return Pretrained(
+        model=model.eval(),
+        name=name,
+        architecture=architecture,
+        file=path.name,
+        sha256=sha256,
+        source=source,
+        fidelity=fidelity,
+        note=note,
+        classes=weights.classes,
+        preprocessing=picture_preprocessing(architecture, size) if weights.photographs else None,
+        batch_options=preprocessing(architecture, **options),
+    )
+
+
+def _locate(
+    name: str, root: str | os.PathLike[str] | None, download: bool
+) -> tuple[WeightFile, Path, Source]:
+    """Find the most faithful weights, or fetch them."""
+    found = _find(name, root)
+    best = WEIGHTS[name][0]
+    if download and best.publisher is not None and (found is None or found[0] is not best):
+        return best, _download(name, best), "download"
+    if found is None:
+        raise MissingDataError(f"weights of {name!r} are not found: {_advice(name, root)}.")
+    return found
+
+
+def _known(name: str) -> tuple[WeightFile, ...]:
+    if name not in WEIGHTS:
+        raise InputError(
+            f"no trained weights are known for {name!r}: choose from {', '.join(WEIGHTS)}, or "
+            "load a file of your own with lla.models.load_weights."
+        )
+    return WEIGHTS[name]
+
+
+def _find(name: str, root: str | os.PathLike[str] | None) -> tuple[WeightFile, Path, Source] | None:
+    known = _known(name)
+    top = _files.data_root(root)
+    for weights in known:
+        if top is not None:
+            for file in _spellings(weights):
+                if (top / FOLDER / file).is_file():
+                    return weights, top / FOLDER / file, "data root"
+        cached = _cached(weights)
+        if cached is not None:
+            return weights, cached, "cache"
+    return None
+
+
+def _spellings(weights: WeightFile) -> tuple[str, ...]:
+    """File names under which weights may lie; those of the hub have no official one."""
+    if weights.publisher != "hub":
+        return (weights.file,)
+    stem = weights.file.removesuffix(".safetensors")
+    return (weights.file, f"{stem}.pth", f"{stem}.bin")
+
+
+def _cached(weights: WeightFile) -> Path | None:
+    if weights.publisher == "torchvision":
+        path = _hub_folder() / weights.file
+        return path if path.is_file() else None
+    if weights.publisher == "hub":
+        from huggingface_hub import try_to_load_from_cache
+
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(weights.repository, file)
+            if isinstance(found, str):
+                return Path(found)
+    return None
+
+
+def _hub_folder() -> Path:
+    """Where torchvision keeps its weight files; it may not exist."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _download(name: str, weights: WeightFile) -> Path:
+    try:
+        if weights.publisher == "hub":
+            return _download_from_hub(weights.repository)
+        torchvision = import_torchvision()
+        url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+        target = _hub_folder() / weights.file
+        _files.download((url,), f"sha256:{weights.sha256}", target)
+        return target
+    except MissingDataError as error:
+        raise MissingDataError(
+            f"weights of {name!r}: {str(error).rstrip('.')}, so {_wanted(weights)}, or leave "
+            "download out to take a stand-in where there is one."
+        ) from error
+
+
+def _download_from_hub(repository: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except MemoryError:
+        raise
+    except Exception as error:  # of the hub's HTTP client, another one by version
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise MissingDataError(f"{repository} could not be downloaded ({reason}).") from error
+
+
+def _said_sha256(path: Path) -> str | None:
+    """The sha256 that is said of a file: in a file beside it, or by its name in the hub's cache."""
+    beside = path.with_name(path.name + ".sha256")
+    if beside.is_file():
+        said = beside.read_text(encoding="utf-8").split()
+        if not said or not re.fullmatch(r"[0-9a-fA-F]{64}", said[0]):
+            raise ChecksumError(f"{beside} does not begin with 64 hexadecimal digits: mend it.")
+        return said[0].lower()
+    stored = path.resolve().name  # the hub's cache links to the content, named by its sha256
+    return stored if re.fullmatch(r"[0-9a-f]{64}", stored) else None
+
+
+def _resized(trained: nn.Module, model: nn.Module) -> nn.Module:
+    """Copy a vision transformer into one for photographs of another size."""
+    from timm.layers import resample_abs_pos_embed
+
+    state = trained.state_dict()
+    side = int((model.pos_embed.shape[1] - 1) ** 0.5)  # type: ignore[index]
+    state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], new_size=[side, side])
+    model.load_state_dict(state)
+    return model
+
+
+def _wanted(weights: WeightFile) -> str:
+    return f"put {weights.file} into {FOLDER}/ of a data root (--data-root or LLA_DATA)"
+
+
+def _advice(name: str, root: str | os.PathLike[str] | None) -> str:
+    first = _known(name)[0]
+    text = _wanted(first)
+    if first.publisher is not None:
+        text += f", or call lla.models.pretrained({name!r}, download=True)"
+    top = _files.data_root(root)
+    looked = [] if top is None else [str(top / FOLDER)]
+    looked += {
+        "torchvision": [str(_hub_folder())],
+        "hub": ["the Hugging Face cache"],
+    }.get(first.publisher or "", [])
+    return f"{text}; looked in {' and '.join(looked) or 'no data root, as none is given'}"

@@ -1,0 +1,78 @@
+"""The networks of the paper that torchvision and timm build, without weights.
+
+Neither library is imported before the first model is built: both take seconds.
+"""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from lla._torchvision import import_torchvision
+from lla.errors import InputError
+
+
+def torchvision_model(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
+    """Build a model of `torchvision.models`, randomly initialised.
+
+    Args:
+        name: Its name there.
+        num_classes: Outputs of the last layer.
+        **options: Of its constructor, such as `dropout` of `alexnet`.
+
+    Returns:
+        The model, for images [N, 3, H, W]: of 64 x 64 pixels or more for `alexnet`.
+
+    Raises:
+        InputError: An option asks for weights.
+    """
+    _refuse_weights(options)
+    torchvision = import_torchvision()
+    model: nn.Module = torchvision.models.get_model(
+        name, weights=None, num_classes=num_classes, **options
+    )
+    return model
+
+
+def timm_model(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
+    """Build a model of `timm`, randomly initialised.
+
+    Args:
+        name: Its name there.
+        num_classes: Outputs of the last layer.
+        **options: Of its constructor, such as `img_size` of the vision transformers (224 by
+            default; a multiple of the patch of 16) or `pad_type` of `mobilenetv2_100`.
+
+    Returns:
+        The model, for images [N, 3, H, W].
+
+    Raises:
+        InputError: An option asks for weights.
+    """
+    _refuse_weights(options)
+    import_torchvision()  # timm imports it
+    import timm
+
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    return model
+
+
+def _refuse_weights(options: dict[str, Any]) -> None:
+    for name in ("weights", "pretrained", "weights_backbone", "checkpoint_path"):
+        if name in options:
+            raise InputError(
+                f"{name!r} is no option of a randomly initialised model: "
+                "lla.models.pretrained gives models with weights."
+            )
+
+
+ZOO = {
+    **{
+        name: partial(torchvision_model, name)
+        for name in ("resnet18", "resnet50", "alexnet", "squeezenet1_1", "mobilenet_v2")
+    },
+    **{
+        name: partial(timm_model, name)
+        for name in ("vit_base_patch16_224", "vit_tiny_patch16_224", "mobilenetv2_100")
+    },
+}
