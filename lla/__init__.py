@@ -9,6 +9,8 @@ from lla.hessian.eigenpairs import Eigenpairs, top_eigenpairs
 from lla.hessian.operator import HessianOperator
 from lla.hessian.spectrum import Spectrum, spectral_density
 from lla.hessian.trace import trace
+from lla.landscape.loss_plane import loss_plane
+from lla.landscape.plane import Plane
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
 
@@ -22,10 +24,12 @@ __all__ = [
     "MissingDataError",
     "NonFiniteError",
     "ParameterSpace",
+    "Plane",
     "Problem",
     "Spectrum",
     "__version__",
     "criteria",
+    "loss_plane",
     "spectral_density",
     "spectrum_criteria",
     "top_eigenpairs",

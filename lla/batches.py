@@ -38,7 +38,7 @@ class Batches:
     def __init__(self, source: Any, device: torch.device) -> None:
         self._source: Iterable[Any] = _as_pairs(source)
         self.device = device
-        fixed = isinstance(self._source, tuple)
+        fixed = self.in_memory
         # one fork for both passes: each with the same state would hide a shuffling loader
         with torch.random.fork_rng(devices=[]):
             first, again = (
@@ -58,6 +58,11 @@ class Batches:
                 "the loss is no function of the parameters: use shuffle=False and no random "
                 "augmentation, or pass list(loader)"
             )
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a pass costs nothing: pairs, not a loader."""
+        return isinstance(self._source, tuple)
 
     @property
     def examples(self) -> int:

@@ -33,3 +33,8 @@ def gaussian(size: int, like: Tensor, *seeds: int) -> Tensor:
     return torch.randn(size, generator=generator(*seeds), dtype=torch.float64, device="cpu").to(
         like
     )
+
+
+def uniform(size: int, like: Tensor, *seeds: int) -> Tensor:
+    """A vector [size] of numbers uniform in [0, 1), of the type and device of `like`."""
+    return torch.rand(size, generator=generator(*seeds), dtype=torch.float64, device="cpu").to(like)

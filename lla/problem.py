@@ -40,6 +40,7 @@ class Problem:
     Attributes:
         space: the trainable parameters as a flat vector of P elements.
         batches: the batches, checked.
+        classes: C, the outputs an example [n, C, ...] where the targets are class indices, or None.
 
     Raises:
         InputError: see `lla.ParameterSpace.of` and `lla.batches.Batches`; the model rejects its
@@ -67,7 +68,7 @@ class Problem:
         self.seed = seed
         self._loss = loss
         self._model = _private_view(model, mode)
-        self._try_first_batch()
+        self.classes = self._try_first_batch()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,6 +89,22 @@ class Problem:
     def examples(self) -> int:
         """Number of examples of all batches."""
         return self.batches.examples
+
+    @property
+    def network(self) -> nn.Module:
+        """The model in the problem's mode: flags of its own, the model's tensors. Not to change."""
+        return self._model
+
+    def at(self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None) -> Problem:
+        """The same problem with other parameters [P], and other buffers where given.
+
+        It has tensors of its own: what happens to the model afterwards does not reach it.
+        """
+        moved = copy.copy(self)
+        moved._model = _with_tensors(
+            self._model, {**self.state(), **self.space.unflatten(theta.detach()), **(buffers or {})}
+        )
+        return moved
 
     def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
         """A copy [P] of the model's present parameters, or of those that the patterns select."""
@@ -139,18 +156,49 @@ class Problem:
         space = self.space if space is None else space
         # copies, so that training on does not reach a kept graph
         fixed = self.state() if state is None else state
-        buffers = {name for name, _ in self._model.named_buffers()}
+        output = self.batch_output(batch, space, fixed)
 
         def evaluate(theta: Tensor) -> Tensor:
+            y = pytree.tree_map_only(Tensor, Tensor.clone, batch.y)
+            return self._loss(output(theta), y)
+
+        return evaluate
+
+    def outputs(
+        self, theta: Tensor | None = None, state: dict[str, Tensor] | None = None
+    ) -> Iterator[tuple[Tensor, Any]]:
+        """The model's output and the targets, batch by batch, without a graph.
+
+        Args:
+            theta: [P], the model's present parameters by default.
+            state: as in `batch_loss`.
+        """
+        theta = self.theta() if theta is None else theta
+        state = self.state() if state is None else state
+        for batch in self.batches:
+            with torch.no_grad(), self.deterministic():
+                output = self.batch_output(batch, self.space, state)(theta)
+            yield output, batch.y
+
+    def batch_output(
+        self, batch: Batch, space: ParameterSpace, state: dict[str, Tensor]
+    ) -> Callable[[Tensor], Any]:
+        """The function theta [P] -> the model's output on one batch, its logits where it has any.
+
+        Arguments as of `batch_loss`.
+        """
+        buffers = {name for name, _ in self._model.named_buffers()}
+
+        def evaluate(theta: Tensor) -> Any:
             now = {
                 # what the forward pass writes into a buffer goes into a copy
-                **{name: t.clone() if name in buffers else t for name, t in fixed.items()},
+                **{name: t.clone() if name in buffers else t for name, t in state.items()},
                 **space.unflatten(theta),
             }
             # copies: a network may work in place on its input, a loader refill its tensors
-            x, y = pytree.tree_map_only(Tensor, Tensor.clone, (batch.x, batch.y))
-            output = functional_call(self._model, now, *_model_inputs(x))
-            return self._loss(getattr(output, "logits", output), y)
+            x = pytree.tree_map_only(Tensor, Tensor.clone, batch.x)
+            output = functional_call(self._model, now, *model_inputs(x))
+            return getattr(output, "logits", output)
 
         return evaluate
 
@@ -210,10 +258,10 @@ class Problem:
             total.add_(gradient, alpha=batch.size / self.examples)
         return total
 
-    def _try_first_batch(self) -> None:
-        """One forward pass, so that what cannot work fails now and says why."""
+    def _try_first_batch(self) -> int | None:
+        """One forward pass, so that what cannot work fails now and says why; the classes."""
         batch = next(iter(self.batches))
-        args, kwargs = _model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
         buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
         with torch.no_grad(), self.deterministic():
             try:
@@ -238,6 +286,9 @@ class Problem:
                 f"the loss {name} gives {_describe(value)}, not one number: average it over the "
                 "batch (reduction='mean')"
             )
+        indices = isinstance(batch.y, Tensor) and not batch.y.is_floating_point()
+        many = isinstance(output, Tensor) and output.ndim >= 2
+        return output.shape[1] if indices and many else None
 
 
 def refuse_autocast(device: torch.device) -> None:
@@ -270,14 +321,7 @@ def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
 
     In train mode BatchNorm normalises with the batch and has no running statistics to update.
     """
-    shared: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor):  # not registered; deepcopy refuses those with a history
-                shared[id(value)] = value.detach().clone()
-    for tensor in (*model.parameters(), *model.buffers()):
-        shared[id(tensor)] = tensor
-    view = copy.deepcopy(model, shared).train(mode == "train")
+    view = _with_tensors(model, {}).train(mode == "train")
     if mode == "train":
         for module in view.modules():
             if getattr(module, "track_running_stats", False):
@@ -285,7 +329,23 @@ def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
     return view
 
 
-def _model_inputs(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the model's modules with the named tensors, and the model's own for the rest."""
+    kept: dict[int, Any] = {}  # of a tensor -> what stands for it in the copy
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor):  # not registered; deepcopy refuses those with a history
+                kept[id(value)] = value.detach().clone()
+    for name, parameter in model.named_parameters():
+        kept[id(parameter)] = (
+            nn.Parameter(tensors[name], parameter.requires_grad) if name in tensors else parameter
+        )
+    for name, buffer in model.named_buffers():
+        kept[id(buffer)] = tensors.get(name, buffer)
+    return copy.deepcopy(model, kept)
+
+
+def model_inputs(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of the model's call."""
     if isinstance(x, Mapping):
         return (), dict(x)

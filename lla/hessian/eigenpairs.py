@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 from lla.errors import InputError
 from lla.hessian.lanczos import Lanczos
 from lla.hessian.operator import HessianOperator
+from lla.hessian.routes import available_memory
+from lla.hessian.thick_restart import thick_restart
 from lla.probes import gaussian
 from lla.storage import load_result, save_result
 
@@ -63,6 +65,7 @@ def top_eigenpairs(
     max_steps: int = 300,
     basis_dtype: torch.dtype | None = None,
     basis_device: torch.device | str | None = None,
+    basis_size: int | None = None,
     progress: bool = False,
 ) -> Eigenpairs:
     """The k most extreme eigenpairs of a Hessian.
@@ -81,14 +84,18 @@ def top_eigenpairs(
         which: "LA" largest, "SA" smallest, "LM" largest in magnitude (what power iteration finds).
         seed: of the start vector.
         tol: bound on the residuals, relative to the largest |Ritz value|.
-        max_steps: steps after which the best pairs so far are returned, with a warning. Room for
-            as many vectors is reserved; see `basis_dtype` and `basis_device`.
+        max_steps: steps after which the best pairs so far are returned, with a warning.
         basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
         basis_device: device on which they are stored; the operator's by default.
+        basis_size: most Lanczos vectors held at once; when there are as many, the better half of
+            their Ritz vectors stays and the others make room (thick restart). None holds
+            max_steps vectors, or 40 where those would take more than a quarter of the memory
+            that is free.
         progress: show a progress bar.
 
     Raises:
-        InputError: k below 1 or above P, an unknown `which`, tol not positive.
+        InputError: k below 1 or above P, an unknown `which`, tol not positive, a basis of less
+            than k + 2 vectors, or one that restarts and is to be stored elsewhere.
         NonFiniteError: a product is not finite.
     """
     size = operator.shape[0]
@@ -103,6 +110,24 @@ def top_eigenpairs(
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     start = gaussian(size, operator.theta, seed)[None]
+    if basis_size is None and basis_dtype is None and basis_device is None:
+        needed = room * size * start.element_size()
+        if needed > available_memory(operator.device) // 4:
+            basis_size = max(_BOUNDED, 3 * k)
+    if basis_size is not None and basis_size < room:
+        if basis_size < k + 2 or basis_dtype is not None or basis_device is not None:
+            raise InputError(
+                f"basis_size is {basis_size} for k={k}: give at least k + 2, without basis_dtype "
+                "and basis_device"
+            )
+        with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
+            ritz = thick_restart(
+                operator, start[0], k, lambda values: _order(values, which), basis_size, tol,
+                room, bar.update,
+            )  # fmt: skip
+        return _finished(
+            operator, ritz.vectors, which, ritz.converged, tol, ritz.scale, ritz.steps, before
+        )
     lanczos = Lanczos(operator, start, room, basis_dtype, basis_device)
     with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
         converged, weights, exact, scale = False, np.zeros((k, 1)), None, 0.0
@@ -132,15 +157,29 @@ def top_eigenpairs(
     vectors = lanczos.basis.combine(
         torch.from_numpy(np.ascontiguousarray(weights)).to(operator.theta)
     )
+    return _finished(operator, vectors, which, converged, tol, scale, lanczos.done, before)
+
+
+def _finished(
+    operator: HessianOperator,
+    vectors: Tensor,
+    which: Which,
+    converged: bool,
+    tol: float,
+    scale: float,
+    steps: int,
+    before: int,
+) -> Eigenpairs:
+    """The result from Ritz vectors [k, P], with a warning where they are not good enough."""
     values, vectors, residuals = _refine(operator, vectors)
     order = _order(values, which)
     # a basis in half precision gives vectors of its precision only
     converged = converged and bool(residuals.max() <= 2 * tol * scale)
     if not converged:
         warnings.warn(
-            f"after {lanczos.done} steps the residuals are {residuals.max():.2g}, above "
+            f"after {steps} steps the residuals are {residuals.max():.2g}, above "
             f"tol={tol:.2g} times {scale:.2g}: raise max_steps or tol",
-            stacklevel=2,
+            stacklevel=3,
         )
     return Eigenpairs(
         values=values[order],
@@ -148,9 +187,12 @@ def top_eigenpairs(
         residuals=residuals[order],
         converged=converged,
         which=which,
-        steps=lanczos.done,
+        steps=steps,
         matvecs=operator.matvecs - before,
     )
+
+
+_BOUNDED = 40  # vectors of a basis that has to be bounded
 
 
 def _order(values: np.ndarray, which: Which) -> np.ndarray:

@@ -97,7 +97,7 @@ class Basis:
         column = vectors.unsqueeze(-1)
         for start, stop in self.slabs(count):
             block = self.vectors(start, stop)
-            parts = _coefficients(block, column)  # [K, stop - start, 1]
+            parts = coefficients(block, column)  # [K, stop - start, 1]
             column.baddbmm_(block.transpose(1, 2), parts, alpha=-1)
             removed += parts.square().sum((1, 2))
         return removed.sqrt_()
@@ -142,8 +142,8 @@ class Lanczos:
     ) -> None:
         if steps < 1:
             raise InputError(f"steps is {steps}: at least one Lanczos step is needed")
-        norms = _norms(start)
-        if not bool((norms > 0).all()):
+        lengths = norms(start)
+        if not bool((lengths > 0).all()):
             raise InputError("a start vector is zero or NaN: draw another one")
         self.operator = operator
         self.done = 0
@@ -151,7 +151,7 @@ class Lanczos:
         self.basis = Basis(len(start), steps, start, basis_dtype, basis_device)
         self._alphas = torch.zeros(len(start), steps, dtype=start.dtype, device=start.device)
         self._betas = torch.zeros_like(self._alphas)
-        self._next = start / norms  # [K, P]
+        self._next = start / lengths  # [K, P]
         self._previous = torch.zeros_like(start)
         self._beta = torch.zeros(len(start), 1, dtype=start.dtype, device=start.device)
 
@@ -174,7 +174,7 @@ class Lanczos:
             # rounding leaves about eps |removed| behind, relative to what is left of the residual
             if residual.is_cuda or bool((removed > _VISIBLE * size).any()):
                 self.basis.remove(residual, j + 1)
-            beta = _norms(residual)
+            beta = norms(residual)
             self._alphas[:, j : j + 1] = alpha
             self._betas[:, j : j + 1] = beta
             # after a breakdown only zeros follow; `tridiagonal` leaves them out
@@ -189,9 +189,9 @@ class Lanczos:
         """
         self.done = step
         for _ in range(2):
-            vector = vector / _norms(vector)
+            vector = vector / norms(vector)
             self.basis.remove(vector, step)
-        self._next = vector / _norms(vector)
+        self._next = vector / norms(vector)
         self._betas[:, step - 1] = 0
         self._beta.zero_()
         self._restarted = step
@@ -217,7 +217,7 @@ class Lanczos:
         return Tridiagonal(alphas, betas, counts, np.array([end is not None for end in ends]))
 
 
-def _norms(rows: Tensor) -> Tensor:
+def norms(rows: Tensor) -> Tensor:
     """Norms [K, 1] of the rows [K, P].
 
     `vector_norm` adds one by one, which in float32 is off by 4e-5 already for 60,000 equal terms,
@@ -229,7 +229,7 @@ def _norms(rows: Tensor) -> Tensor:
 _CHUNK = 4096
 
 
-def _coefficients(block: Tensor, column: Tensor) -> Tensor:
+def coefficients(block: Tensor, column: Tensor) -> Tensor:
     """Inner products [K, n, 1] of the rows of a block [K, n, P] with a column [K, P, 1].
 
     The CPU's matrix-vector product adds one by one, which in float32 leaves 3e-5 of orthogonality

@@ -77,7 +77,7 @@ def linearize_gradient(
     def product(v: Tensor) -> Tensor:
         return jvp(grad(function), (theta,), (v,))[1]
 
-    _load_forward_mode()
+    load_forward_mode()
     # any vector will do, but zeros would look like constants that are zero
     vector = torch.ones_like(theta)
     recorder = _Recorder(vector)
@@ -87,7 +87,7 @@ def linearize_gradient(
 
 
 @functools.cache
-def _load_forward_mode() -> None:
+def load_forward_mode() -> None:
     """Let PyTorch load its forward-mode rules, for which it calls what it deprecates itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -213,3 +213,26 @@ def test_another_result_than_was_saved(cases, tmp_path):
     lla.top_eigenpairs(cases.spectrum_of(INDEFINITE)).save(tmp_path / "pairs.npz")
     with pytest.raises(lla.InputError, match="holds a Eigenpairs, not a Spectrum"):
         lla.Spectrum.load(tmp_path / "pairs.npz")
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("size", [6, 12])
+def test_a_bounded_basis_finds_the_prescribed_pairs(cases, which, size):
+    A, _ = cases.matrix(INDEFINITE)
+    H = cases.quadratic(A)
+    pairs = lla.top_eigenpairs(H, 2, which, tol=1e-9, basis_size=size)
+    assert pairs.converged
+    assert pairs.steps > size  # it restarted
+    check(pairs, A, INDEFINITE, which, 2)
+    assert pairs.matvecs == H.matvecs == pairs.steps + 2
+
+
+def test_a_bounded_basis_ends_with_its_invariant_space(cases):
+    A, _ = cases.matrix(np.array([3.0, 3.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))
+    pairs = lla.top_eigenpairs(cases.quadratic(A), 2, basis_size=6)
+    np.testing.assert_allclose(pairs.values, [3.0, 1.0], atol=1e-10)
+
+
+def test_a_basis_too_small_is_refused(cases):
+    with pytest.raises(lla.InputError, match="at least k \\+ 2"):
+        lla.top_eigenpairs(cases.spectrum_of(INDEFINITE), 3, basis_size=4)

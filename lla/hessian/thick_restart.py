@@ -1,0 +1,111 @@
+"""Extreme Ritz pairs in bounded memory: Lanczos with thick restart (Wu and Simon, 2000)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lla.errors import NonFiniteError
+from lla.hessian.lanczos import RowOperator, coefficients, norms
+
+
+@dataclass(frozen=True)
+class RitzPairs:
+    """What a restarted process ended with."""
+
+    values: np.ndarray  # [k] float64
+    vectors: Tensor  # [k, P]
+    residuals: np.ndarray  # [k], by the recurrence
+    scale: float  # largest |Ritz value|
+    steps: int  # products made
+    converged: bool
+
+
+def thick_restart(
+    operator: RowOperator,
+    start: Tensor,
+    k: int,
+    order: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    tol: float,
+    max_steps: int,
+    advanced: Callable[[int], object] = lambda steps: None,
+) -> RitzPairs:
+    """The k most wanted Ritz pairs from at most `size` basis vectors at a time.
+
+    When the basis is full, the better half of its Ritz vectors stays and the process goes on from
+    the last residual. Every vector is made orthogonal to all others, twice, and the coefficients
+    of the first pass are the columns of the projected matrix.
+
+    Args:
+        operator: symmetric, [P, P].
+        start: [P].
+        k: how many.
+        order: Ritz values [n] -> indices, the most wanted first.
+        size: basis vectors held, at least k + 2; while it restarts, half as many more.
+        tol: stop when the residuals are below tol times the largest |Ritz value|.
+        max_steps: most products.
+        advanced: called with the number of products made since the last call.
+
+    Raises:
+        NonFiniteError: a product is not finite.
+    """
+    basis = torch.empty(size, len(start), dtype=start.dtype, device=start.device)
+    projected = np.zeros((size, size))
+    following = start / norms(start[None])[0]
+    filled, steps = 0, 0
+    while True:
+        beta, begin = 0.0, steps
+        while filled < size and steps < max_steps:
+            basis[filled] = following
+            vector = operator.rows(following[None])[0]
+            filled, steps = filled + 1, steps + 1
+            column = _remove(basis[:filled], vector)
+            _remove(basis[:filled], vector)
+            projected[:filled, filled - 1] = projected[filled - 1, :filled] = column
+            beta = norms(vector[None])[0].item()
+            if not np.isfinite(beta) or not np.isfinite(column).all():
+                raise NonFiniteError(
+                    f"the Hessian-vector product of Lanczos step {steps} is not finite: check "
+                    "the weights, or compute in float64"
+                )
+            if beta <= _ROUNDING * torch.finfo(start.dtype).eps * np.abs(column).max():
+                beta = 0.0  # an invariant space
+                break
+            following = vector / beta
+        advanced(steps - begin)
+        values, vectors = np.linalg.eigh(projected[:filled, :filled])
+        ranked = order(values)
+        scale = float(np.abs(values).max())
+        residuals = beta * np.abs(vectors[-1, ranked[:k]])
+        converged = bool((residuals <= tol * scale).all()) and filled >= k
+        if converged or beta == 0 or steps >= max_steps:
+            kept = ranked[:k]
+            return RitzPairs(
+                values[kept], _combine(basis[:filled], vectors[:, kept]), residuals, scale, steps,
+                converged,
+            )  # fmt: skip
+        kept = ranked[: max(k + 1, size // 2)]
+        basis[: len(kept)] = _combine(basis[:filled], vectors[:, kept])
+        filled = len(kept)
+        projected[:] = 0
+        projected[range(filled), range(filled)] = values[kept]
+
+
+def _remove(basis: Tensor, vector: Tensor) -> np.ndarray:
+    """Subtract from a vector, in place, its parts along the rows of a basis, and return them."""
+    parts = coefficients(basis[None], vector[None, :, None])[0]  # [n, 1]
+    vector.sub_((basis.T @ parts)[:, 0])
+    return parts[:, 0].double().cpu().numpy()
+
+
+def _combine(basis: Tensor, weights: np.ndarray) -> Tensor:
+    """Linear combinations [n, P] of the rows of a basis, weights [rows, n]."""
+    return torch.from_numpy(np.ascontiguousarray(weights.T)).to(basis) @ basis
+
+
+_ROUNDING = 32.0  # eps, relative to the column of the projected matrix

@@ -1,0 +1,74 @@
+"""BatchNorm statistics that belong to moved weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
+
+from lla.batches import Batch
+from lla.errors import InputError
+from lla.problem import Problem, model_inputs
+
+
+def statistics(network: nn.Module) -> dict[str, _BatchNorm]:
+    """The BatchNorm layers that normalise with stored statistics, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
+def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    """BatchNorm's running mean and variance at other weights, estimated from batches.
+
+    Each layer sees what the layers before it give when they normalise with their own batch; the
+    statistics of the batches are averaged with their sizes as weights. (Izmailov et al., 2018,
+    section 3.2, re-estimate them so after averaging weights.)
+
+    Args:
+        problem: in eval mode; its dropout stays off.
+        theta: the weights [P].
+        batches: of inputs; the targets are not used.
+
+    Returns:
+        New buffers by name; empty without BatchNorm.
+
+    Raises:
+        InputError: the model rejects a batch, as BatchNorm does one of a single value a channel.
+    """
+    network = problem.at(theta).network
+    layers = statistics(network)
+    found: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        for kind in ("running_mean", "running_var"):
+            found[f"{name}.{kind}" if name else kind] = torch.zeros_like(getattr(layer, kind))
+        layer.train()
+    seen = 0
+    for i, batch in enumerate(batches):
+        seen += batch.size
+        for layer in layers.values():
+            layer.momentum = batch.size / seen  # the running value becomes the weighted mean
+        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        with torch.no_grad(), problem.deterministic():
+            try:
+                functional_call(network, found, args, kwargs)  # writes into `found`
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise InputError(
+                    f"batch {i} cannot recalibrate BatchNorm ({error}): give batches that the "
+                    "model takes, of two examples or more"
+                ) from error
+    return found
+
+
+def kind(network: nn.Module) -> str:
+    """Where BatchNorm's statistics come from: "stored", "batch", or "none" without BatchNorm."""
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    # in train mode a problem's network tracks nothing: see lla.problem
+    stored = any(layer.running_mean is not None and not layer.training for layer in layers)
+    return "stored" if stored else "batch" if layers else "none"

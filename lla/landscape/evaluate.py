@@ -1,0 +1,199 @@
+"""The loss at many points theta + sum_k c_k d_k, by the fastest of several exact routes.
+
+`loop` calls the model once a point. `slices` does so with max pooling by slices, which is bitwise
+the same and on CPU much faster. `vmap:k` stacks the weights of k points and calls the model once:
+worth it where a call is bound by its launches, as on a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from lla.batches import Batches
+from lla.errors import InputError
+from lla.hessian.routes import available_memory
+from lla.landscape.batchnorm import recalibrated
+from lla.landscape.pooling import SlicedMaxPooling
+from lla.problem import Problem
+
+_TRIAL = 8  # points a route is measured on
+_WORTH = 48  # with fewer points to do, measuring costs more than it brings
+_PASS = 16  # points between two looks at the clock, and for one pass over a loader
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Where points lie: at `theta + coefficients @ rows`."""
+
+    theta: Tensor  # [P]
+    rows: Tensor  # [K, P]
+
+    def point(self, coefficients: Tensor) -> Tensor:
+        """The weights [P] of one point, coefficients [K] in float64."""
+        theta = self.theta
+        for i, c in enumerate(coefficients.tolist()):
+            theta = (
+                theta.add(self.rows[i], alpha=c) if i == 0 else theta.add_(self.rows[i], alpha=c)
+            )
+        return theta
+
+    def points(self, coefficients: Tensor) -> Tensor:
+        """The weights [n, P] of several points, coefficients [n, K]."""
+        return torch.stack([self.point(row) for row in coefficients])
+
+
+Route = Callable[[Tensor], Tensor]  # coefficients [n, K] float64 -> losses [n]
+
+
+def losses(
+    problem: Problem,
+    directions: Directions,
+    coefficients: Tensor,
+    *,
+    route: str | None = None,
+    calibration: Batches | None = None,
+) -> Iterator[tuple[slice, Tensor, str]]:
+    """Evaluate points, a few at a time.
+
+    Args:
+        problem: whose loss.
+        directions: theta and the axes.
+        coefficients: [n, K] float64.
+        route: "loop", "slices" or "vmap:k"; None measures them on the first points and takes the
+            fastest that gives the loop's values.
+        calibration: batches from which BatchNorm's statistics are estimated at every point.
+
+    Yields:
+        Which points, their losses (in the problem's type, finite or not), and the route.
+
+    Raises:
+        InputError: an unknown route, or one that cannot go with calibration.
+    """
+    begin = 0
+    if calibration is not None:
+        if route not in (None, "loop", "slices"):
+            raise InputError(f"route {route!r} cannot recalibrate: take route='loop'")
+        route = route or "loop"
+    if route is None:
+        route = "loop"
+        if len(coefficients) >= _WORTH:
+            route, first = _fastest(problem, directions, coefficients[:_TRIAL])
+            begin = len(first)
+            yield slice(0, begin), first, "loop"
+    function = make_route(route, problem, directions, calibration)
+    for start in range(begin, len(coefficients), _PASS):
+        part = slice(start, min(start + _PASS, len(coefficients)))
+        yield part, function(coefficients[part]), route
+
+
+def make_route(
+    name: str, problem: Problem, directions: Directions, calibration: Batches | None = None
+) -> Route:
+    """The function that evaluates points by the named route."""
+    kind, _, size = name.partition(":")
+    if kind == "vmap" and size.isdecimal() and int(size) > 0:
+        return lambda coefficients: _together(problem, directions, coefficients, int(size))
+    if name in ("loop", "slices"):
+        sliced = name == "slices"
+        return lambda coefficients: _one_by_one(
+            problem, directions, coefficients, calibration, sliced
+        )
+    raise InputError(f"route is {name!r}: choose 'loop', 'slices', 'vmap:8' or None")
+
+
+@torch.no_grad()
+def _one_by_one(
+    problem: Problem,
+    directions: Directions,
+    coefficients: Tensor,
+    calibration: Batches | None,
+    sliced: bool,
+) -> Tensor:
+    """The losses [n], a call of the model for each point and batch."""
+    state = problem.state()
+    found = torch.empty(
+        len(problem.batches), len(coefficients), dtype=problem.dtype, device=problem.device
+    )
+    with SlicedMaxPooling() if sliced else contextlib.nullcontext():
+        if calibration is not None or problem.batches.in_memory:  # weights are made once a point
+            for i, row in enumerate(coefficients):
+                theta, here = directions.point(row), state
+                if calibration is not None:
+                    here = {**state, **recalibrated(problem, theta, calibration)}
+                for b, batch in enumerate(problem.batches):
+                    with problem.deterministic():
+                        found[b, i] = problem.batch_loss(batch, state=here)(theta)
+        else:  # a batch is loaded once for all these points
+            for b, batch in enumerate(problem.batches):
+                function = problem.batch_loss(batch, state=state)
+                for i, row in enumerate(coefficients):
+                    with problem.deterministic():
+                        found[b, i] = function(directions.point(row))
+    return problem.pool(found)
+
+
+@torch.no_grad()
+def _together(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
+    """The losses [n], a call of the model for `size` points and each batch."""
+    state = problem.state()
+    found = []
+    for batch in problem.batches:
+        function = vmap(problem.batch_loss(batch, state=state), randomness="same")
+        parts = []
+        for rows in coefficients.split(size):
+            with problem.deterministic():
+                parts.append(function(directions.points(rows)).to(problem.dtype))
+        found.append(torch.cat(parts))
+    return problem.pool(torch.stack(found))
+
+
+def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> tuple[str, Tensor]:
+    """The name of the fastest right route, and the loop's values of these points."""
+    one = coefficients[:1]
+    loop = make_route("loop", problem, directions)
+    loop(one)  # the first call sets up kernels
+    best, expected = _timed(loop, coefficients)
+    route = "loop"
+    for name in _candidates(problem):
+        function = make_route(name, problem, directions)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # an operation without a batching rule: slow
+                function(one)
+                seconds, found = _timed(function, coefficients)
+        except Exception:  # the model has just worked: whatever this is, it is the route's
+            continue
+        if seconds < best and same(found, expected):
+            best, route = seconds, name
+    return route, expected
+
+
+def _candidates(problem: Problem) -> Sequence[str]:
+    cuda = problem.device.type == "cuda"
+    names = ["slices"] if not cuda else []
+    for size in (8, 32) if cuda else (8,):
+        weights = size * problem.space.size * problem.theta().element_size()
+        if 4 * weights <= available_memory(problem.device):
+            names.append(f"vmap:{size}")
+    return names
+
+
+def _timed(function: Route, coefficients: Tensor) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    found = function(coefficients)
+    found[-1].item()  # waits for the device
+    return time.perf_counter() - start, found
+
+
+def same(found: Tensor, expected: Tensor) -> bool:
+    """Whether losses are equal but for rounding, infinite and NaN ones included."""
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-10}[expected.dtype]
+    return torch.allclose(found, expected, rtol=tolerance, atol=0.0, equal_nan=True)

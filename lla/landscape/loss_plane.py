@@ -1,0 +1,306 @@
+"""Loss planes and lines: evaluation of the loss on a grid of points around the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from lla.batches import Batches
+from lla.errors import InputError, NonFiniteError
+from lla.hessian.eigenpairs import Which
+from lla.landscape import directions as dirs
+from lla.landscape.axes import Axes, Normalization, chosen_normalization, plane_directions
+from lla.landscape.batchnorm import kind, recalibrated, statistics
+from lla.landscape.evaluate import Directions, losses
+from lla.landscape.keeping import Kept
+from lla.landscape.plane import Plane, grid
+from lla.problem import Problem
+
+Scalar = Callable[[Problem], float]
+
+
+def loss_plane(
+    problem: Problem,
+    axes: Axes = "random",
+    *,
+    distribution: dirs.Distribution = "normal",
+    normalization: Normalization | Literal["auto"] = "auto",
+    order: int = 2,
+    signed: bool = False,
+    steps: int = 40,
+    distance: float = 1.0,
+    coordinates: tuple[Sequence[float], ...] | None = None,
+    seed: int = 0,
+    update: Literal["add", "adameq"] = "add",
+    which: Which = "LA",
+    optimizer: torch.optim.Optimizer | None = None,
+    freeze: dirs.Freeze = None,
+    recalibrate: Any = None,
+    scalars: Mapping[str, Scalar] | None = None,
+    route: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    part: tuple[int, int] | None = None,
+    progress: bool = False,
+    count: int = 2,
+) -> Plane:
+    """The loss around the weights, on the plane of two directions or the line of one.
+
+    The points are theta + a d_0 + b d_1 with coefficients (i - steps / 2) / steps * distance,
+    computed from i, never accumulated. At the centre stands `problem.loss()`, bit for bit.
+
+    Args:
+        problem: whose loss, in its mode.
+        axes: "random"; "hessian", eigenvectors of the largest eigenvalues; "adam", the moments of
+            `optimizer`; or one or two flat vectors [P], or other models, towards which the axes
+            point (the other model then stands at coefficient 1: give distance=2).
+        distribution: of random axes; the paper's is "uniform" in [0, 1).
+        normalization: see `normalize` for "weight", "filter", "layer", "model" and None, and
+            `lla.landscape.normalize_output` for "output". "auto" is "output", the one that no plane
+            explodes under (results/normalization.md), for random and Hessian axes, and None for
+            given ones and for Adam's.
+        order: of the norm.
+        signed: legacy, see `normalize`.
+        steps: even; the grid has steps + 1 points along an axis.
+        distance: from the first coefficient to the last.
+        coordinates: the coefficients along each axis, in place of steps and distance.
+        seed: of the random axes, or of the Lanczos start vector.
+        update: "add", or, for Adam's axes, "adameq": theta + a / sqrt(b) m / (sqrt(v) + eps) with
+            a in [-1, 1] and b in (0, 2], so that the weights stand at every point with a = 0.
+        which: eigenvalues of Hessian axes: "LA", "SA" or "LM".
+        optimizer: for Adam's axes.
+        freeze: patterns of parameter names, or a range of positions among them, that do not move.
+        recalibrate: True, or batches, from which BatchNorm's statistics are estimated anew at
+            every point (the centre too). For eval mode.
+        scalars: name -> function of the problem at a point, for other numbers than the loss:
+            `lla.landscape.accuracy`, `lla.landscape.top_eigenvalue`, or one of yours. NaN stands
+            where it raises a NonFiniteError.
+        route: how points are evaluated, see `lla.landscape.evaluate`; None measures.
+        checkpoint: file in which values are kept while they come; an interrupted plane goes on.
+        part: (k, n) evaluates every n-th point from the k-th on, for n processes; `join` them.
+        progress: show a progress bar.
+        count: 1 gives a line along the first random or Hessian direction.
+
+    Raises:
+        InputError: an argument out of range; directions that are zero, parallel or of another
+            model; Adam's axes without a trained optimiser of this model; a checkpoint of another
+            plane.
+        NonFiniteError: the loss at the centre is not finite.
+
+    Warns:
+        UserWarning: recalibrate without BatchNorm; it goes on with the mode as it is.
+
+    >>> model = torch.nn.Linear(2, 3)
+    >>> problem = Problem(model, (torch.ones(4, 2), torch.zeros(4, dtype=torch.long)))
+    >>> plane = loss_plane(problem, steps=4)
+    >>> plane.loss.shape, bool(plane.loss[2, 2] == problem.loss())
+    ((5, 5), True)
+    """
+    if update not in ("add", "adameq") or (update == "adameq" and axes != "adam"):
+        raise InputError(f"update is {update!r}: 'adameq' goes with axes='adam', else take 'add'")
+    if count not in (1, 2):
+        raise InputError(f"count is {count}: 2 directions span a plane, 1 a line")
+    if coordinates is None:
+        grid(steps, distance)  # fails before the directions are computed
+    calibration = _calibration(problem, recalibrate)
+    rows = plane_directions(
+        problem, axes, count=count, distribution=distribution, normalization=normalization,
+        order=order, signed=signed, seed=seed, update=update, which=which, optimizer=optimizer,
+        freeze=freeze,
+    )  # fmt: skip
+    dimensions = 2 if update == "adameq" else len(rows)
+    along = _coordinates(coordinates, dimensions, steps, distance, update)
+    theta = problem.theta()
+    here = (
+        problem
+        if calibration is None
+        else problem.at(theta, recalibrated(problem, theta, calibration))
+    )
+    center = here.loss().item()
+    mesh = np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, dimensions)
+    coefficients = (mesh[:, :1] / np.sqrt(mesh[:, 1:])) if update == "adameq" else mesh
+    job = _Job(problem, Directions(theta, rows), coefficients, center, calibration, scalars or {})
+    path = None if checkpoint is None else Path(checkpoint)
+    dtype = np.float32 if problem.dtype == torch.float32 else np.float64
+    kept = Kept(len(mesh), len(job.scalars), dtype, path, part, job.fingerprint() if path else "")
+    job.run(kept, route, progress)
+    method = chosen_normalization(axes, normalization)
+    norm = method in ("filter", "layer", "model")
+    shape = tuple(len(c) for c in along)
+    return Plane(
+        loss=kept.loss.reshape(shape),
+        a=along[0],
+        b=along[1] if dimensions == 2 else np.zeros(0),
+        evaluated=kept.done.reshape(shape),
+        scalars=kept.scalars.reshape(-1, *shape),
+        names=tuple(scalars or ()),
+        center=center,
+        classes=problem.classes,
+        axes=axes if isinstance(axes, str) else "given",
+        distribution=distribution if axes == "random" else None,
+        normalization=method,
+        order=order if norm else None,
+        signed=signed,
+        update=update,
+        mode=problem.mode,
+        batchnorm="recalibrated" if calibration is not None else kind(problem.network),
+        frozen=dirs.frozen(problem.space, freeze),
+        seed=seed,
+        norms=tuple(dirs.inner(row, row) ** 0.5 for row in rows),
+        route=kept.route,
+    )
+
+
+def loss_planes(problem: Problem, count: int, *, seed: int = 0, **options: Any) -> list[Plane]:
+    """Several random planes, drawn from the seeds seed, ..., seed + count - 1.
+
+    What a plane shows depends on the directions drawn: several say how much.
+
+    Args:
+        problem: whose loss.
+        count: how many planes.
+        seed: of the first.
+        **options: of `loss_plane`; a checkpoint gets the plane's seed before its suffix.
+
+    Raises:
+        InputError: see `loss_plane`; count below 1.
+    """
+    if count < 1:
+        raise InputError(f"count is {count}: at least one plane is needed")
+    planes: list[Plane] = []
+    checkpoint = options.pop("checkpoint", None)
+    for i in range(seed, seed + count):
+        if planes:
+            options.setdefault("route", planes[0].route)  # measured once
+        file = None if checkpoint is None else Path(checkpoint)
+        file = file and file.with_name(f"{file.stem}-{i}{file.suffix}")
+        planes.append(loss_plane(problem, "random", seed=i, checkpoint=file, **options))
+    return planes
+
+
+def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
+    """The batches that BatchNorm is estimated from; None where there is nothing to estimate."""
+    if recalibrate is None or recalibrate is False:
+        return None
+    if problem.mode == "train":
+        raise InputError(
+            "in train mode BatchNorm takes the batch's statistics: recalibrate in eval"
+        )
+    if not statistics(problem.network):
+        warnings.warn(
+            "recalibrate: the model has no BatchNorm with stored statistics, so this is plain "
+            "eval mode",
+            stacklevel=3,
+        )
+        return None
+    return problem.batches if recalibrate is True else Batches(recalibrate, problem.device)
+
+
+def _coordinates(
+    given: tuple[Sequence[float], ...] | None,
+    dimensions: int,
+    steps: int,
+    distance: float,
+    update: str,
+) -> tuple[np.ndarray, ...]:
+    """The coefficients along each axis."""
+    if given is None:
+        along = [grid(steps, distance)] * dimensions
+        if update == "adameq":
+            along = [2 * along[0], 2 * (np.arange(steps + 1) + 1) / (steps + 1)]
+    else:
+        along = [np.asarray(values, dtype=np.float64) for values in given]
+    if len(along) != dimensions:
+        raise InputError(f"coordinates for {len(along)} axes are given, the plane has {dimensions}")
+    for values in along:
+        if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+            raise InputError("coordinates must be at least 2 finite numbers along each axis")
+    if update == "adameq" and not (along[1] > 0).all():
+        raise InputError("the second coordinate of adameq is under a root: give positive numbers")
+    return tuple(along)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be evaluated."""
+
+    problem: Problem
+    directions: Directions
+    coefficients: np.ndarray  # [N, K]
+    center: float
+    calibration: Batches | None
+    scalars: Mapping[str, Scalar]
+
+    def fingerprint(self) -> str:
+        """Hash of what determines the values; the loss at the centre stands for the data."""
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in (self.directions.theta, self.directions.rows):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        digest.update(np.ascontiguousarray(self.coefficients).data)
+        facts = (self.center, self.problem.mode, self.problem.seed, self.problem.batch_sizes,
+                 self.calibration is not None, tuple(self.scalars))  # fmt: skip
+        digest.update(repr(facts).encode())
+        return digest.hexdigest()
+
+    def run(self, kept: Kept, route: str | None, progress: bool) -> None:
+        """Evaluate all points of the part that are not kept."""
+        try:
+            self._run(kept, route, progress)
+        finally:
+            kept.write()  # an interrupted plane too
+
+    def _run(self, kept: Kept, route: str | None, progress: bool) -> None:
+        at_center = kept.mine & (np.abs(self.coefficients).max(1) == 0)
+        todo = np.flatnonzero(kept.mine & ~kept.done & ~at_center)
+        with tqdm(
+            total=int(kept.mine.sum()),
+            initial=int(kept.done.sum()),
+            desc="plane",
+            unit="point",
+            disable=not progress,
+        ) as bar:
+            for i in np.flatnonzero(at_center & ~kept.done):
+                kept.put([int(i)], [self.center], self._scalars([int(i)]), route or "loop")
+                bar.update(1)
+            coefficients = torch.from_numpy(self.coefficients[todo])
+            for places, values, used in losses(
+                self.problem,
+                self.directions,
+                coefficients,
+                route=route,
+                calibration=self.calibration,
+            ):
+                found = values.cpu().numpy()
+                # scalars may take long: each point is kept as soon as it is done
+                size = 1 if self.scalars else len(found)
+                for begin in range(0, len(found), size):
+                    some = slice(begin, begin + size)
+                    indices = todo[places][some]
+                    kept.put(indices, found[some], self._scalars(indices), used)
+                    bar.update(len(indices))
+
+    def _scalars(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The scalars [S, n] at some points."""
+        found = np.empty((len(self.scalars), len(indices)))
+        if not self.scalars:
+            return found
+        for column, i in enumerate(indices):
+            theta = self.directions.point(torch.from_numpy(self.coefficients[i]))
+            buffers = (
+                recalibrated(self.problem, theta, self.calibration) if self.calibration else {}
+            )
+            there = self.problem.at(theta, buffers)
+            for row, function in enumerate(self.scalars.values()):
+                try:
+                    found[row, column] = function(there)
+                except NonFiniteError:  # as on a plane that explodes; other points have a value
+                    found[row, column] = np.nan
+        return found

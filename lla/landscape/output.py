@@ -1,0 +1,205 @@
+"""Scaling a direction by what it does to the outputs of the layers."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+from torch.utils import _pytree as pytree
+
+from lla.errors import InputError
+from lla.hessian.linearize import load_forward_mode
+from lla.landscape.normalization import check_direction
+from lla.problem import Problem, model_inputs
+
+
+def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
+    """How much each parameter's part of a direction changes its layer's output, to first order.
+
+    The layer of a parameter is the innermost module around it that the model calls. Its relative
+    change is ||J d|| / ||f||, J being the derivative of its output f with respect to this
+    parameter alone at the input that it has at theta, the norms over all examples and calls.
+
+    Args:
+        problem: whose batches and mode.
+        direction: [P].
+
+    Returns:
+        Relative change by parameter name; infinite where the output is zero and would change.
+    """
+    check_direction(direction, problem.space)
+    parts = problem.space.unflatten(direction)
+    theta = problem.theta()
+    # two copies: hooks on the one, calls from within them of the other
+    watched, quiet = problem.at(theta).network, problem.at(theta).network
+    layers = _layers(problem, watched)
+    squares: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+    sizes: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+
+    def watch(path: str, names: Sequence[str]) -> Any:
+        layer = quiet.get_submodule(path)
+
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            size = _square(output)
+            for name in names:
+                local = name.removeprefix(f"{path}.")
+                squares[name] = squares[name] + _change(layer, local, parts[name], args, kwargs)
+                sizes[name] = sizes[name] + size
+
+        return hook
+
+    for path, names in layers.items():
+        watched.get_submodule(path).register_forward_hook(watch(path, names), with_kwargs=True)
+    for batch in problem.batches:
+        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        with torch.no_grad(), problem.deterministic():
+            watched(*args, **kwargs)
+    return {
+        name: (squares[name] / sizes[name]).sqrt().item() if squares[name] > 0 else 0.0
+        for name in problem.space.names
+    }
+
+
+def _change(
+    layer: nn.Module, name: str, part: Tensor, args: Any, kwargs: Mapping[str, Any]
+) -> Tensor:
+    """||J d||^2 of a layer's output with respect to one of its parameters."""
+    weights = layer.get_parameter(name).detach()
+
+    def output(parameter: Tensor) -> Any:
+        # as they came in: a layer may work in place
+        inputs, named = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))
+        return _floating(functional_call(layer, {name: parameter}, inputs, named))
+
+    return _square(_derivative(output, weights, part)[1])
+
+
+def _square(output: Any) -> Tensor:
+    """The sum of the squares of all floating elements of an output, in float64."""
+    total = torch.zeros((), dtype=torch.float64)
+    for tensor in _floating(output):
+        total += torch.linalg.vector_norm(tensor.flatten(), dtype=torch.float64).square().cpu()
+    return total
+
+
+def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
+    """Path of a called module -> the parameters whose innermost called module it is."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_hook(lambda *_, path=path: called.add(path))
+        for path, module in network.named_modules()
+    ]
+    batch = next(iter(problem.batches))
+    args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+    with torch.no_grad(), problem.deterministic():
+        network(*args, **kwargs)
+    for handle in handles:
+        handle.remove()
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in problem.space.names:
+        path = name.rpartition(".")[0]
+        while path not in called and path:
+            path = path.rpartition(".")[0]
+        found[path].append(name)
+    return found
+
+
+def output_change(problem: Problem, direction: Tensor) -> float:
+    """How much a direction changes the network's output, to first order and relative to it.
+
+    Args:
+        problem: whose batches and mode.
+        direction: [P].
+
+    Returns:
+        ||J d|| / ||f||, J being the derivative of the output f with respect to all parameters, the
+        norms over all examples.
+
+    Raises:
+        InputError: the output is zero for every example, or an operation of the network has no
+            forward-mode derivative.
+    """
+    check_direction(direction, problem.space)
+    theta, state = problem.theta(), problem.state()
+    change, size = 0.0, 0.0
+    for batch in problem.batches:
+        function = problem.batch_output(batch, problem.space, state)
+        with torch.no_grad(), problem.deterministic():
+            output, derivative = _derivative(function, theta, direction)
+        change, size = change + _square(derivative).item(), size + _square(output).item()
+    if size == 0:
+        raise InputError(
+            "the network gives zero for every example, and no change is relative to that: take "
+            "normalization='filter'"
+        )
+    return math.sqrt(change / size)
+
+
+def normalize_output(problem: Problem, direction: Tensor) -> Tensor:
+    """A direction in units of what it does to the outputs: "output" normalization.
+
+    Each parameter's part is scaled until, to first order and on its own, it changes its layer's
+    output by the same relative amount as every other (`layer_changes`). Then the whole is scaled
+    until it changes the network's output by its own norm (`output_change`): along the result d,
+    theta + c d changes the output by about 100 c percent. So no layer is thrown off its course
+    while others rest, whatever the direction came from and however the weights are scaled.
+
+    What is left out: a part without effect on its layer's output, and one whose layer gives zero,
+    are zero. A whole that changes the output by less than a tenth of what its layers' changes come
+    to (their root of the sum of squares) is scaled as if it were a tenth.
+
+    The result does not depend on the size of the direction in any parameter, nor, in a ReLU
+    network, on a factor that one layer takes from another. Within a parameter the direction
+    keeps its shape. Unlike the norms of `lla.landscape.normalize` it depends on the data, and on
+    the mode.
+
+    Args:
+        problem: whose batches and mode.
+        direction: [P].
+
+    Returns:
+        A new vector [P].
+
+    Raises:
+        InputError: as `output_change`; the direction is of another model or not finite.
+
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> _ = torch.nn.init.constant_(model.weight, 3.0)
+    >>> problem = Problem(model, (torch.eye(2), torch.zeros(2, 1)), torch.nn.functional.mse_loss)
+    >>> normalize_output(problem, torch.tensor([0.1, 0.1]))
+    tensor([3., 3.])
+    """
+    changes = layer_changes(problem, direction)
+    moved = sum(0 < change < math.inf for change in changes.values())
+    scaled = torch.zeros_like(direction)
+    for name, _, place in problem.space:
+        if 0 < changes[name] < math.inf:
+            scaled[place] = direction[place] / (changes[name] * math.sqrt(moved))
+    return scaled / max(output_change(problem, scaled), _LEAST) if moved else scaled
+
+
+_LEAST = 0.1  # so that a direction that the output hardly feels is not blown up
+
+
+def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) -> tuple[Any, Any]:
+    """Value and forward-mode derivative."""
+    load_forward_mode()
+    try:
+        value, derivative = jvp(function, (at,), (along,))[:2]
+    except NotImplementedError as error:
+        raise InputError(
+            f"normalization 'output' needs forward-mode derivatives, and an operation has none "
+            f"({str(error).splitlines()[0]}): take normalization='filter'"
+        ) from error
+    return value, derivative
+
+
+def _floating(output: Any) -> list[Tensor]:
+    """The floating tensors of an output."""
+    tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [tensor for tensor in tensors if tensor.is_floating_point()]

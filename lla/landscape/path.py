@@ -1,0 +1,154 @@
+"""The way that training took, on the two axes along which it moved most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lla.errors import InputError
+from lla.parameters import ParameterSpace
+
+
+@dataclass(frozen=True)
+class Path:
+    """Weights theta_1, ..., theta_T projected on their first two principal axes about theta_T."""
+
+    directions: Tensor  # [2, P], orthonormal; the first weights have no negative coordinate
+    coordinates: np.ndarray  # [T, 2] float64 of theta_t - theta_T; the last are (0, 0)
+    explained: np.ndarray  # [2] float64, shares of the variance
+
+    def grid(self, points: int = 41, margin: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients [points] along each axis that enclose the path.
+
+        With the model at the last weights, `lla.loss_plane(problem, axes=path.directions,
+        coordinates=path.grid(), normalization=None)` is the landscape that the path ran through.
+
+        Args:
+            points: along an axis.
+            margin: beyond the path at each end, as a share of its extent.
+
+        Raises:
+            InputError: fewer points than 2, or a margin that is negative or not finite.
+        """
+        if points < 2:
+            raise InputError(f"the grid has {points} points along an axis: give 2 or more")
+        if not (margin >= 0 and np.isfinite(margin)):
+            raise InputError(f"the margin is {margin}: give 0 or a positive number")
+        low, high = self.coordinates.min(0), self.coordinates.max(0)
+        beyond = margin * (high - low)
+        a, b = np.linspace(low - beyond, high + beyond, points).T
+        return a.copy(), b.copy()
+
+
+def pca_path(
+    thetas: Tensor | Sequence[Tensor] | Sequence[Mapping[str, Tensor]],
+    space: ParameterSpace | None = None,
+) -> Path:
+    """Project the weights of a training run on their principal axes.
+
+    Li et al. (2018), section 7.2: the principal axes of theta_t - theta_T, t = 1, ..., T, here
+    with the last one among them. They come from the T x T matrix of inner products, in float64, so
+    that neither [P, P] nor a copy of all weights is held.
+
+    Args:
+        thetas: [T, P], or T flat vectors, or T state dicts, in the order of training.
+        space: which of their tensors to take, and in which order; for state dicts.
+
+    Raises:
+        InputError: fewer than 3 weights, weights of different lengths or not finite, state dicts
+            without a space, or a path that does not move or moves along a straight line only.
+
+    >>> path = pca_path(torch.tensor([[3.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
+    >>> path.directions.shape, [round(share, 2) for share in path.explained.tolist()]
+    (torch.Size([2, 3]), [0.88, 0.12])
+    """
+    vectors = _vectors(thetas, space)
+    moved = _inner_products(vectors)  # [T, T] of theta_t - theta_T
+    scale = float(moved.diagonal().max())
+    if not np.isfinite(scale):
+        raise InputError("the weights hold NaN or infinite elements: check where they come from")
+    if scale == 0:
+        raise InputError("all weights are the same, so the path has no axes: take others")
+    centered = moved - moved.mean(0) - moved.mean(1, keepdims=True) + moved.mean()
+    values, rows = np.linalg.eigh(centered)
+    if values[-2] <= len(vectors) * _ROUNDING * values[-1]:
+        raise InputError(
+            "the weights lie on a straight line, so they have one axis only: take a line through "
+            "the first and the last, axes=[first - last]"
+        )
+    values, rows = values[:-3:-1], rows[:, :-3:-1].T  # the two largest
+    weights = (rows - rows.mean(1, keepdims=True)) / np.sqrt(values)[:, None]
+    coordinates = moved @ weights.T
+    signs = np.where(coordinates[0] < 0, -1.0, 1.0)
+    return Path(
+        directions=_combined(vectors, weights * signs[:, None]),
+        coordinates=coordinates * signs,
+        explained=values / np.trace(centered),
+    )
+
+
+def _vectors(
+    thetas: Tensor | Sequence[Tensor] | Sequence[Mapping[str, Tensor]],
+    space: ParameterSpace | None,
+) -> list[Tensor]:
+    """The weights as flat vectors [P], T of them."""
+    vectors: list[Tensor] = []
+    for t, theta in enumerate(thetas):
+        if isinstance(theta, Mapping):
+            if space is None:
+                raise InputError(
+                    "state dicts need a space that says which of their tensors are parameters: "
+                    "give lla.ParameterSpace.of(model)"
+                )
+            theta = space.flatten({name: tensor.detach() for name, tensor in theta.items()})
+        if not isinstance(theta, Tensor) or theta.ndim != 1 or not theta.is_floating_point():
+            what = tuple(theta.shape) if isinstance(theta, Tensor) else type(theta).__name__
+            raise InputError(f"weights {t} are {what}: give flat vectors or state dicts")
+        length = len(vectors[0]) if vectors else len(theta) if space is None else space.size
+        if len(theta) != length:
+            raise InputError(
+                f"weights {t} have {len(theta)} elements, not {length}: give those of one model"
+            )
+        vectors.append(theta.detach())
+    if len(vectors) < 3:
+        raise InputError(f"there are {len(vectors)} weights: a path has two axes from 3 on")
+    return vectors
+
+
+def _inner_products(vectors: Sequence[Tensor]) -> np.ndarray:
+    """The matrix [T, T] of (theta_s - theta_T)' (theta_t - theta_T)."""
+    total = torch.zeros(len(vectors), len(vectors), dtype=torch.float64, device=vectors[0].device)
+    for place in _slabs(vectors):
+        moved = _moved(vectors, place)
+        total += moved @ moved.T
+    return total.cpu().numpy()
+
+
+def _combined(vectors: Sequence[Tensor], weights: np.ndarray) -> Tensor:
+    """Two orthonormal combinations [2, P] of theta_t - theta_T."""
+    last = vectors[-1]
+    factors = torch.from_numpy(weights).to(last.device)
+    found = last.new_empty(len(weights), len(last))
+    for place in _slabs(vectors):
+        found[:, place] = (factors @ _moved(vectors, place)).to(last.dtype)
+    return found
+
+
+def _moved(vectors: Sequence[Tensor], place: slice) -> Tensor:
+    """Some elements of theta_t - theta_T, [T, n] in float64."""
+    part = torch.stack([vector[place] for vector in vectors]).double()
+    return part - part[-1]
+
+
+def _slabs(vectors: Sequence[Tensor]) -> list[slice]:
+    """Slices of the weights of which all T fit into little memory."""
+    width = max(1, _ELEMENTS // len(vectors))
+    return [slice(begin, begin + width) for begin in range(0, len(vectors[0]), width)]
+
+
+_ELEMENTS = 2**24  # of a slab
+_ROUNDING = 1e-14  # below this share of the largest eigenvalue an eigenvalue is noise

@@ -1,0 +1,196 @@
+"""The loss on a grid of points around the weights, as a result that draws and judges itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lla.errors import InputError
+from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
+from lla.storage import load_result, save_result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The loss on a grid theta + a_i d_0 + b_j d_1; with one axis, on a line theta + a_i d_0."""
+
+    loss: np.ndarray  # [n0, n1] or [n0], in the problem's type; infinite and NaN as they came
+    a: np.ndarray  # [n0] float64, coefficients of the first direction
+    b: np.ndarray  # [n1], of the second; [0] for a line
+    evaluated: np.ndarray  # bool, as loss; False where another part has the value
+    scalars: np.ndarray  # [S, n0, n1] or [S, n0] float64
+    names: tuple[str, ...]  # [S]
+    center: float  # L(theta)
+    classes: int | None  # C, outputs of the network
+    axes: str
+    distribution: str | None
+    normalization: str | None
+    order: int | None
+    signed: bool
+    update: str
+    mode: str
+    batchnorm: str  # "stored", "batch", "recalibrated", or "none" without BatchNorm
+    frozen: tuple[str, ...]
+    seed: int
+    norms: tuple[float, ...]  # of the directions
+    route: str  # by which most points were evaluated
+
+    def __post_init__(self) -> None:
+        for name in ("names", "frozen", "norms"):  # JSON knows lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def coordinates(self) -> tuple[np.ndarray, ...]:
+        """The coefficients along each axis."""
+        return (self.a, self.b) if self.loss.ndim == 2 else (self.a,)
+
+    @property
+    def minimum(self) -> tuple[float, ...]:
+        """Where the smallest finite loss is, in units of the directions."""
+        values = np.where(np.isfinite(self.loss) & self.evaluated, self.loss, np.inf)
+        place = np.unravel_index(int(values.argmin()), values.shape)
+        return tuple(float(c[i]) for c, i in zip(self.coordinates, place, strict=True))
+
+    def scalar(self, name: str) -> np.ndarray:
+        """The values of one scalar, shaped as the loss.
+
+        Raises:
+            InputError: it was not asked for.
+        """
+        if name not in self.names:
+            known = ", ".join(self.names) or "none"
+            raise InputError(f"there is no scalar {name!r} on this plane: it has {known}")
+        return self.scalars[self.names.index(name)]
+
+    def explosion(self, explodes: float = 100.0, rises: float = 10.0) -> Explosion:
+        """How far the loss rises, see `lla.landscape.explosion`; of a part, a lower bound."""
+        return explosion(self.loss[self.evaluated], self.center, self.classes, explodes, rises)
+
+    def asymmetry(self, level: float) -> Asymmetry:
+        """The skew of the set where the loss is at most the level: `lla.landscape.asymmetry`."""
+        self._check_complete()
+        return asymmetry(self.loss, self.coordinates, level)
+
+    def subset(self, *indices: Sequence[int]) -> Plane:
+        """The points with these indices along each axis."""
+        if len(indices) != self.loss.ndim:
+            raise InputError(f"subset takes {self.loss.ndim} index lists, not {len(indices)}")
+        mesh = np.ix_(*indices)
+        kept = [c[np.asarray(i)] for c, i in zip(self.coordinates, indices, strict=True)]
+        return dataclasses.replace(
+            self,
+            loss=self.loss[mesh],
+            evaluated=self.evaluated[mesh],
+            scalars=np.stack([s[mesh] for s in self.scalars])
+            if len(self.names)
+            else np.empty((0, *self.loss[mesh].shape)),
+            a=kept[0],
+            b=kept[1] if len(kept) == 2 else self.b,
+        )
+
+    def plot(
+        self,
+        kind: Literal["contour", "surface", "line"] | None = None,
+        *,
+        cap: float | None = None,
+        log: bool | None = None,
+        scalar: str | None = None,
+        ax: Axes | None = None,
+    ) -> Figure:
+        """Draw the plane, see `lla.plotting.plot_plane`."""
+        from lla.plotting import plot_plane  # drawing knows results, not the other way round
+
+        self._check_complete()
+        return plot_plane(self, kind, cap=cap, log=log, scalar=scalar, ax=ax)
+
+    def save(self, path: str | Path) -> None:
+        """Write to an npz file."""
+        save_result(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plane:
+        """Read from an npz file."""
+        return load_result(cls, path)
+
+    def _check_complete(self) -> None:
+        if not self.evaluated.all():
+            raise InputError(
+                f"{int((~self.evaluated).sum())} of {self.loss.size} points are missing: join "
+                "the parts with lla.landscape.join first"
+            )
+
+
+def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
+    """Coefficients [steps + 1] from -distance / 2 to distance / 2, 0 exactly in the middle.
+
+    Raises:
+        InputError: fewer steps than 2 or an odd number, or a distance that is not positive.
+
+    >>> grid(4)
+    array([-0.5 , -0.25,  0.  ,  0.25,  0.5 ])
+    """
+    if steps < 2 or steps % 2:
+        raise InputError(f"steps is {steps}: give an even number from 2 on, the centre is a point")
+    if not (distance > 0 and np.isfinite(distance)):
+        raise InputError(f"distance is {distance}: give a positive number")
+    return distance * ((np.arange(steps + 1) - steps // 2) / steps)
+
+
+def nested(points: int, steps: int = 40) -> list[int]:
+    """Indices of a coarse grid within the grid of so many steps, with its ends and its centre.
+
+    Raises:
+        InputError: no such grid: points - 1 must divide steps and be even.
+
+    >>> nested(5)
+    [0, 10, 20, 30, 40]
+    """
+    if points < 3 or points % 2 == 0 or steps % (points - 1):
+        raise InputError(
+            f"a grid of {points} points is not nested in {steps} steps: points - 1 must be even "
+            f"and divide {steps}"
+        )
+    return list(range(0, steps + 1, steps // (points - 1)))
+
+
+def join(parts: Sequence[Plane]) -> Plane:
+    """One plane from the parts that several processes evaluated.
+
+    Raises:
+        InputError: the parts are of different planes, or points are missing.
+    """
+    if not parts:
+        raise InputError("there are no parts to join: give those of one plane")
+    first = parts[0]
+    loss, evaluated, scalars = first.loss.copy(), first.evaluated.copy(), first.scalars.copy()
+    for other in parts[1:]:
+        if not _same_plane(first, other):
+            raise InputError("the parts are of different planes: give those of one call each")
+        new = other.evaluated
+        loss[new], scalars[:, new] = other.loss[new], other.scalars[:, new]
+        evaluated |= new
+    if not evaluated.all():
+        raise InputError(f"{int((~evaluated).sum())} points are missing: give all parts")
+    return dataclasses.replace(first, loss=loss, evaluated=evaluated, scalars=scalars)
+
+
+def _same_plane(one: Plane, other: Plane) -> bool:
+    apart = ("loss", "evaluated", "scalars", "route", "a", "b")
+    return (
+        np.array_equal(one.a, other.a)
+        and np.array_equal(one.b, other.b)
+        and all(
+            getattr(one, f.name) == getattr(other, f.name)
+            for f in dataclasses.fields(Plane)
+            if f.name not in apart
+        )
+    )
