@@ -9,8 +9,9 @@ import lla
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run leave the allocator as it is, to show what tuning it brings."""
+    """Options: without the tuned allocator, to show what it brings; planes as a whole."""
     parser.addoption("--untuned", action="store_true", help="do not tune the C library's allocator")
+    parser.addoption("--whole-plane", action="store_true", help="time all 41 x 41 points, once")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,15 +1,14 @@
-"""The command `lla`: criteria of a network, the paper's tables, data sets."""
+"""The command `lla`: criteria and loss planes of a network, the paper's tables, data sets."""
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -17,7 +16,9 @@ from tabulate import tabulate
 
 import lla
 from lla import data as datasets
-from lla import models
+from lla import landscape
+from lla.inputs import load_inputs
+from lla.plotting import check_cap
 
 app = typer.Typer(
     help="Loss landscapes and Hessian spectra of PyTorch models.",
@@ -50,6 +51,20 @@ class Precision(str, Enum):
     FLOAT64 = "float64"
 
 
+class AxesName(str, Enum):
+    """Axes that need nothing but the network."""
+
+    RANDOM = "random"
+    HESSIAN = "hessian"
+
+
+class Law(str, Enum):
+    """Distribution of random axes."""
+
+    NORMAL = "normal"
+    UNIFORM = "uniform"
+
+
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder with the data sets; LLA_DATA by default.")
 ]
@@ -69,19 +84,34 @@ def _fail(sentence: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+# Options that several commands share.
+Model = Annotated[
+    str, typer.Argument(help="A registered name, or package.module:function that makes one.")
+]
+Data = Annotated[str, typer.Option(help="Data or picture set; see `lla data list`.")]
+Split = Annotated[str, typer.Option(help="Split of the data set.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Checkpoint, or `pretrained`; random weights without one.")
+]
+ModeOption = Annotated[Mode, typer.Option(help="Of BatchNorm and dropout.")]
+BatchCount = Annotated[int, typer.Option(min=1, help="Batches, drawn at random.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Side of pictures; the network's own.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Of the products.")]
+DownloadOption = Annotated[bool, typer.Option(help="Fetch data and weights that are missing.")]
+
+
 @app.command()
 def criteria(
-    model: Annotated[
-        str, typer.Argument(help="A registered name, or package.module:function that makes one.")
-    ],
-    data: Annotated[str, typer.Option(help="Data set; see `lla data list`.")] = "mnist",
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "train",
-    weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint; random weights without one.")
-    ] = None,
-    mode: Annotated[Mode, typer.Option(help="Of BatchNorm and dropout.")] = Mode.EVAL,
-    batches: Annotated[int, typer.Option(min=1, help="Batches, drawn at random.")] = 2,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 512,
+    model: Model,
+    data: Data = "mnist",
+    split: Split = "train",
+    weights: Weights = None,
+    mode: ModeOption = Mode.EVAL,
+    batches: BatchCount = 2,
+    batch_size: BatchSize = 512,
+    size: Size = None,
     probes: Annotated[int, typer.Option(min=1, help="Random vectors a batch (n_hes).")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 100,
     seed: Annotated[int, typer.Option(help="Of weights, batches and probes.")] = 0,
@@ -91,10 +121,10 @@ def criteria(
     parameters: Annotated[
         list[str] | None, typer.Option(help="Glob or re:... of parameter names; repeatable.")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the products.")] = Precision.FLOAT32,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    precision: PrecisionOption = Precision.FLOAT32,
+    device: Device = "cpu",
     data_root: DataRoot = None,
-    download: Annotated[bool, typer.Option(help="Fetch the data set if it is missing.")] = False,
+    download: DownloadOption = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the picture and the spectra.")
     ] = None,
@@ -102,18 +132,14 @@ def criteria(
     """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
     lla.tune_allocator()
     with _one_sentence():
-        images = datasets.load(data, split, root=data_root, download=download)
-        network, preprocessing = _network(model, images.classes, seed)
-        if weights is not None:
-            models.load_weights(network, weights)
-        dtype = getattr(torch, precision.value)
-        network.to(device=device, dtype=dtype)
-        pairs = datasets.batches(
-            images, batch_size, batches, seed, device=device, dtype=dtype, **preprocessing
-        )
+        inputs = load_inputs(
+            model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision.value),
+            data_root=data_root, download=download,
+        )  # fmt: skip
         result = lla.criteria(
-            network,
-            pairs,
+            inputs.model,
+            inputs.pairs,
             mode=mode.value,
             probes=probes,
             steps=steps,
@@ -135,8 +161,7 @@ def criteria(
     ]
     typer.echo(tabulate(rows, headers=("criterion", "value", "stderr"), floatfmt=".4g"))
     typer.echo(
-        f"\n{model} on {images.name} {images.split} ({images.fidelity}: {images.note}), "
-        f"{mode.value} mode, loss {result.loss:.4g}\n"
+        f"\n{model} on {inputs.text}, {mode.value} mode, loss {result.loss:.4g}\n"
         f"{batches} x {batch_size} images, {probes} probes, {result.steps} steps, {result.dtype}, "
         f"{result.reading} reading{', legacy' if legacy else ''}; standard error over "
         f"{result.stderr_kind}; {result.matvecs} products by the {result.route} route"
@@ -154,24 +179,76 @@ def _save(result: lla.Criteria, folder: Path) -> None:
     typer.echo(f"wrote {picture} and {len(result.spectra)} spectra beside it")
 
 
-def _network(name: str, classes: int, seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """A registered network or one that the caller's function makes, and its preprocessing."""
-    if ":" not in name:
-        return models.build(name, num_classes=classes, seed=seed), models.preprocessing(name)
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, "")  # as `python -m` has it: the caller's own modules
-    try:
-        make: Callable[[], torch.nn.Module] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise lla.InputError(
-            f"{name} cannot be imported ({error}): give package.module:function, seen from here"
-        ) from error
-    finally:
-        sys.path.remove("")
-    network = make()
-    if not isinstance(network, torch.nn.Module):
-        raise lla.InputError(f"{name}() gives {type(network).__name__}, not a torch.nn.Module")
-    return network, {}
+@app.command()
+def plane(
+    model: Model,
+    data: Data = "mnist",
+    split: Split = "train",
+    weights: Weights = None,
+    mode: ModeOption = Mode.EVAL,
+    batches: BatchCount = 1,
+    batch_size: BatchSize = 512,
+    size: Size = None,
+    axes: Annotated[AxesName, typer.Option(help="Where the plane lies.")] = AxesName.RANDOM,
+    distribution: Annotated[Law, typer.Option(help="Of random axes.")] = Law.NORMAL,
+    normalization: Annotated[
+        str, typer.Option(help="auto, output, filter, layer, model, weight or none.")
+    ] = "auto",
+    steps: Annotated[int, typer.Option(help="Of the grid; even.")] = 40,
+    distance: Annotated[float, typer.Option(help="From one end of an axis to the other.")] = 1.0,
+    accuracy: Annotated[bool, typer.Option(help="Put the accuracy on the plane, too.")] = False,
+    recalibrate: Annotated[bool, typer.Option(help="Estimate BatchNorm at each point.")] = False,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Glob or re:... of what stays; repeatable.")
+    ] = None,
+    cap: Annotated[float | None, typer.Option(help="Highest loss that pictures show.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and axes.")] = 0,
+    precision: PrecisionOption = Precision.FLOAT32,
+    device: Device = "cpu",
+    data_root: DataRoot = None,
+    download: DownloadOption = False,
+    out: Annotated[Path, typer.Option(help="Folder for plane and pictures.")] = Path("plane"),
+) -> None:
+    """Evaluate and draw the loss around a network's weights; an interrupted plane goes on."""
+    lla.tune_allocator()
+    with _one_sentence():
+        check_cap(cap)  # before the work, not after it
+        inputs = load_inputs(
+            model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision.value),
+            data_root=data_root, download=download,
+        )  # fmt: skip
+        out.mkdir(parents=True, exist_ok=True)
+        unfinished = out / "unfinished.npz"
+        result = lla.loss_plane(
+            lla.Problem(inputs.model, inputs.pairs, mode=mode.value),
+            axes.value,
+            distribution=distribution.value,
+            normalization=None if normalization == "none" else normalization,  # type: ignore[arg-type]
+            steps=steps,
+            distance=distance,
+            scalars={"accuracy": landscape.accuracy} if accuracy else None,
+            recalibrate=recalibrate,
+            freeze=freeze or None,
+            seed=seed,
+            checkpoint=unfinished,
+            progress=sys.stderr.isatty(),
+        )
+        result.save(out / "plane.npz")
+        for kind in ("contour", "surface", "line"):
+            result.plot(kind, cap=cap).savefig(out / f"{kind}.png", dpi=120)
+        if accuracy:
+            result.plot(scalar="accuracy").savefig(out / "accuracy.png", dpi=120)
+        unfinished.unlink()
+    found = result.explosion()
+    lowest = ", ".join(f"{value:g}" for value in result.minimum)
+    typer.echo(
+        f"{model} on {inputs.text}, {mode.value} mode, {result.axes} axes, normalization "
+        f"{result.normalization}\nloss {result.center:.4g} at the weights; largest on the plane "
+        f"{found.ratio:.4g} times max(loss, ln C)"
+        f"{f', {found.nonfinite} points not finite' if found.nonfinite else ''}: {found.verdict}; "
+        f"lowest at ({lowest})\nwrote plane.npz and pictures into {out}"
+    )
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -105,8 +105,7 @@ def plot_plane(
         raise InputError(f"kind is {kind!r}: choose 'contour', 'surface' or 'line'")
     if plane.loss.ndim == 1 and kind != "line":
         raise InputError(f"a line cannot be drawn as {kind}: give two axes, or kind='line'")
-    if cap is not None and not cap > 0:
-        raise InputError(f"cap is {cap}: give a positive value, or None")
+    check_cap(cap)
     name = scalar or "loss"
     values = plane.loss if scalar is None else plane.scalar(scalar)
     shown, notes = _shown(values.astype(np.float64), cap)
@@ -154,6 +153,12 @@ def plot_plane(
     ax.set_xlabel(_axis_name(plane, 0))
     ax.set_ylabel(label)
     return figure
+
+
+def check_cap(cap: float | None) -> None:
+    """Raise unless a cap is positive or None."""
+    if cap is not None and not cap > 0:
+        raise InputError(f"cap is {cap}: give a positive value, or None")
 
 
 def _shown(values: np.ndarray, cap: float | None) -> tuple[np.ndarray, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +26,12 @@ METRICS = {
     "negative_share": "negative share",
     "loss": "loss",
     "training_accuracy": "training accuracy (%)",
+    "ratio": "ratio",
+    "nonfinite": "points not finite",
+    "center": "loss at the centre",
+    "center_error": "error at the centre",
+    "asymmetry": "asymmetry",
+    "sublevel_points": "points below the cap",
 }
 
 
@@ -75,6 +81,8 @@ class Cell:
     seconds: float = 0.0  # estimate, on 2 CPU cores
     memory: int = 0  # estimate, bytes
     shared: SharedStep | None = None  # comes before, once for all cells that share it
+    # Gives its records the verdicts that are no comparison of two numbers; None: they all are.
+    judge: Callable[[Cell, Sequence[Record]], list[Record]] | None = None
 
     @property
     def hash(self) -> str:

@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
-from scipy import stats
 
 from lla.records import FIDELITIES, Record, atomic_write
+from paper_tables import claims_landscape
 from paper_tables.cells import METRICS, settings_key
+from paper_tables.intervals import Verdict, combined, quantile
 from paper_tables.text import markdown_table, measured
 from paper_tables.values import Claim, claims
 
@@ -36,8 +36,6 @@ __all__ = [
     "near_one",
     "write",
 ]
-
-Verdict = Literal["holds", "fails", "undecided", "not_run"]
 
 MARGIN = (0.8, 1.25)  # "near 1", symmetric on the log scale
 ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
@@ -57,15 +55,6 @@ class Judgement:
     fidelity: str | None = None  # of the least faithful cell it rests on
     cells: tuple[str, ...] = ()  # "table2 lenet random/eval"
     note: str = ""
-
-
-def quantile(freedom: float) -> float:
-    """Half the width of a 95 % interval in standard errors.
-
-    >>> round(quantile(1), 1), round(quantile(3), 2), round(quantile(1e6), 2)
-    (12.7, 3.18, 1.96)
-    """
-    return float(stats.t.ppf(0.975, freedom))
 
 
 def near_one(record: Record, margin: tuple[float, float] = MARGIN) -> Verdict:
@@ -122,19 +111,6 @@ def below(record: Record, limit: float) -> Verdict:
     if half is None or abs(_value(record) - limit) <= half:
         return "undecided"
     return "holds" if _value(record) < limit else "fails"
-
-
-def combined(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on a claim that says all of them.
-
-    >>> combined(["holds", "undecided"]), combined(["holds", "undecided", "fails"])
-    ('undecided', 'fails')
-    """
-    seen = set(verdicts)
-    for verdict in ("not_run", "fails", "undecided"):
-        if verdict in seen:
-            return verdict
-    return "holds"
 
 
 # --- the records that a predicate sees
@@ -288,6 +264,10 @@ def _judge_one(
 ) -> Judgement:
     if missing is not None:
         return Judgement(claim, scope, "not_run", note=missing)
+    if (claim.id, scope) in claims_landscape.PREDICATES:
+        found = claims_landscape.judge(claim.id, scope, records)
+        cells = tuple(dict.fromkeys(f"{r.table} {r.row}" for r in found.records))
+        return Judgement(claim, scope, found.verdict, found.fidelity, cells, found.note)
     predicate = PREDICATES[claim.id, scope]
     reason = "no cell of it was computed yet"
     for evidence in _evidence(records, scope.split(",")[0]):
@@ -325,8 +305,11 @@ def write(records: Sequence[Record], results: Path) -> None:
         f"Intervals are 95 % (Student's t over the batches). *Near 1*: the interval lies in "
         f"[{MARGIN[0]}, {MARGIN[1]}]. *Almost only positive*: at most {ALMOST_NONE} of the "
         "magnitude sum |lambda| w is negative. *Falls*: the interval of the difference excludes 0. "
-        "*fidelity* is that of the least faithful cell a verdict rests on; a claim is not judged "
-        "on stand-in data.\n\n" + markdown_table(rows, headers, aligned=False) + "\n"
+        "*Asymmetric*: the interval of the share of points below the cap without a mirror image "
+        f"below it lies above {claims_landscape.ASYMMETRIC}. *fidelity* is that "
+        "of the least faithful cell a verdict rests on; a claim is not judged on stand-in data.\n\n"
+        + markdown_table(rows, headers, aligned=False)
+        + "\n"
     )
     atomic_write(results / "claims.md", text)
 

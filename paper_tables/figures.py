@@ -18,7 +18,7 @@ from lla.records import FIDELITIES, Record, atomic_write
 from paper_tables.cells import settings_key
 from paper_tables.text import display
 
-__all__ = ["hesd", "write"]
+__all__ = ["hesd", "write", "written_for"]
 
 # Columns of one network's life, in order, and what the panels are called.
 STAGES = {
@@ -41,7 +41,7 @@ def write(records: Sequence[Record], results: Path) -> None:
     for (row, data), chosen in _series(records).items():
         path = results / "figures" / f"hesd_{row}_{data}.png"
         key = hashlib.sha256("\n".join([_code(), *(r.to_json() for r in chosen)]).encode())
-        if path.exists() and _key(path) == key.hexdigest():
+        if path.exists() and written_for(path) == key.hexdigest():
             continue
         stream = io.BytesIO()
         figure = hesd(chosen, results)
@@ -121,6 +121,7 @@ def _code() -> str:
     return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))
 
 
-def _key(path: Path) -> str | None:
+def written_for(path: Path) -> str | None:
+    """The key of the records that a figure was drawn from."""
     with Image.open(path) as image:
         return image.info.get("Description")

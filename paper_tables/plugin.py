@@ -27,6 +27,7 @@ __all__ = [
     "pytest_configure",
     "pytest_generate_tests",
     "pytest_runtestloop",
+    "pytest_sessionfinish",
     "pytest_terminal_summary",
     "suite",
 ]
@@ -46,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--list-cells", action="store_true", help="show every cell and its cost, compute nothing"
     )
+    group.addoption(
+        "--every-plane", action="store_true", help="also planes that the profile leaves out"
+    )
     group.addoption("--results", metavar="DIR", help="where to publish (default: results)")
     group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
@@ -55,6 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("batches", "batches that criteria are averaged over"),
         ("batch-size", "images a batch"),
         ("epochs", "epochs of training, exactly so many"),
+        ("images", "images of a loss plane"),
+        ("side", "pixels of a side of its pictures"),
+        ("points", "points of a loss plane per direction: 3, 5, 9, 21 or 41"),
+        ("planes", "planes with random directions, of seeds 0, 1, ..."),
     ):
         group.addoption(f"--{name}", type=_positive, metavar="N", help=f"{what} (of the profile)")
 
@@ -66,12 +74,16 @@ def pytest_configure(config: pytest.Config) -> None:
         # With a conftest that is found late the options were never parsed: defaults, then.
         return config.getoption(name, default) or default
 
-    changes = ("probes", "steps", "batches", "batch_size", "epochs")
+    changes = (
+        "probes", "steps", "batches", "batch_size", "epochs", "images", "side", "points", "planes",
+    )  # fmt: skip
     root = option("data_root")
     with _uncaptured(config):
         terminal = sys.stderr.isatty()
     profile = adjusted(
-        PROFILES[option("profile", "quick")], **{name: option(name) for name in changes}
+        PROFILES[option("profile", "quick")],
+        every_plane=option("every_plane", None),
+        **{name: option(name) for name in changes},
     )
     settings = Settings(
         profile=profile,
@@ -129,6 +141,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     cells = [cell for item in session.items if (cell := _cell(item)) is not None]
     this.say(listing(cells, this.settings))
     return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Bring tables, figures and claims up to date."""
+    session.config.stash[_SUITE].finish()
 
 
 def pytest_terminal_summary(

@@ -22,6 +22,14 @@ class Profile:
     epochs: int  # most epochs of training
     target_accuracy: float | None  # training stops here; None: after `epochs`
     download: bool  # whether a data set that is not found is fetched
+    images: int  # of a loss plane, in one batch
+    side: int  # of its pictures, pixels
+    trained_side: int  # of those for trained networks, which recognise nothing in small ones
+    points: int  # of a loss plane, per direction: a subset of the 41
+    planes: int  # with random directions of seeds 0, 1, ...
+    early_stop: bool  # a plane that explodes at its corners is not computed further
+    every_plane: bool  # also those that no claim needs, and of the largest networks
+    small_vit: bool  # a small vision transformer stands in for ViT-B
 
     def is_the_papers(self) -> bool:
         """Whether criteria computed with these settings have the paper's fidelity.
@@ -49,6 +57,14 @@ PROFILES = {
             epochs=40,
             target_accuracy=0.995,
             download=False,
+            images=8,
+            side=64,
+            trained_side=128,
+            points=5,
+            planes=1,
+            early_stop=True,
+            every_plane=False,
+            small_vit=True,
         ),
         Profile(
             name="paper",
@@ -59,6 +75,14 @@ PROFILES = {
             epochs=40,
             target_accuracy=0.995,
             download=True,
+            images=64,
+            side=224,
+            trained_side=224,
+            points=41,
+            planes=3,
+            early_stop=False,
+            every_plane=True,
+            small_vit=False,
         ),
     )
 }
@@ -80,6 +104,8 @@ def adjusted(profile: Profile, **changes: int | None) -> Profile:
     """
     given = {name: value for name, value in changes.items() if value is not None}
     new = dataclasses.replace(profile, **given)  # type: ignore[arg-type]
+    if "side" in given:
+        new = dataclasses.replace(new, trained_side=new.side)
     if "epochs" in given:
         new = dataclasses.replace(new, target_accuracy=None)
     return new if new == profile else dataclasses.replace(new, name="custom")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from lla.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
-from paper_tables import claims, figures, store
+from paper_tables import claims, figures, figures_landscape, render_table1, store
 from paper_tables.cells import METRICS, settings_key
+from paper_tables.planes import TABLE
 from paper_tables.text import (
     display,
     latex_table,
@@ -58,8 +59,11 @@ def write_all(results: Path) -> None:
     records = store.published(results)
     for table in LINES:
         write_table(records, table, results)
+    planes = [record for record in records if record.table == TABLE]
+    render_table1.write(records, results, frame(planes).to_csv(index=False))
     claims.write(records, results)
     figures.write(records, results)
+    figures_landscape.write(records, results)
 
 
 def write_table(records: Sequence[Record], table: str, results: Path) -> None:
@@ -182,7 +186,14 @@ def cell_text(record: Record | None, notes: list[str]) -> str:
 
 
 def overview(records: Sequence[Record]) -> str:
-    """A short table for the terminal: one line a cell, the paper's values in brackets."""
+    """Short tables for the terminal: one line a cell, the paper's values in brackets."""
+    planes = [record for record in records if record.table == TABLE]
+    others = [record for record in records if record.table != TABLE]
+    parts = [_overview(others)] if others else []
+    return "\n\n".join([*parts, *([render_table1.overview(planes)] if planes else [])])
+
+
+def _overview(records: Sequence[Record]) -> str:
     sign = {"reproduced": "=", "close": "~", "differs": "x"}
     metrics = ("kh1", "kh05", "re", "accuracy")
     lines: dict[tuple[object, ...], dict[str, Record]] = {}

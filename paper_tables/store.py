@@ -7,6 +7,7 @@ A finished cell goes to the journal first and is then compared with the publishe
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from paper_tables.cells import Cell, settings_key
 __all__ = [
     "LEGACY_ROUNDING",
     "ROUNDING",
+    "SPLIT",
     "Outcome",
     "conflict",
     "finish",
@@ -32,14 +34,26 @@ __all__ = [
 
 # Relative difference that rounding alone may make between machines, thread counts and routes,
 # where a value carries no (or by chance a tiny) standard error. Measured on LeNet: up to 3e-5. The
-# legacy Lanczos loses orthogonality, which amplifies rounding: up to 11 %.
+# legacy Lanczos loses orthogonality, which amplifies rounding: up to 11 %. A loss plane that
+# explodes does so by the product of all layers, see `_rounding`.
 ROUNDING = 1e-3
 LEGACY_ROUNDING = 0.25
 
 
-def records_file(folder: Path, table: str) -> Path:
-    """The file of a table's records in the work folder or the folder of results."""
-    return folder / "records" / f"{table}.jsonl"
+# Tables whose records are many, so that each network has a file of its own.
+SPLIT = ("table1",)
+
+
+def records_file(folder: Path, table: str, row: str | None = None) -> Path:
+    """The file of a table's records in the work folder or the folder of results.
+
+    Args:
+        folder: the work folder or the folder of results.
+        table: the table.
+        row: the network; it makes a difference only for tables in `SPLIT`.
+    """
+    name = f"{table}-{row}" if table in SPLIT and row else table
+    return folder / "records" / f"{name}.jsonl"
 
 
 def finished(cell: Cell, work: Path) -> list[Record] | None:
@@ -52,13 +66,13 @@ def finished(cell: Cell, work: Path) -> list[Record] | None:
     Raises:
         InputError: the journal is broken; the message names the line.
     """
-    path = records_file(work, cell.table)
+    path = records_file(work, cell.table, cell.row)
     if not path.exists():
         return None
     place = (cell.table, cell.row, cell.column)
     mine = {
         record.metric: record
-        for record in records.read_records(path)
+        for record in _read(path)
         if (record.table, record.row, record.column) == place
         and record.config_hash == cell.hash
         and record.value is not None
@@ -71,7 +85,7 @@ def finished(cell: Cell, work: Path) -> list[Record] | None:
 
 def finish(new: Sequence[Record], work: Path) -> None:
     """Write the records of one finished cell to the journal."""
-    records.write_records(records_file(work, new[0].table), new)
+    records.write_records(records_file(work, new[0].table, new[0].row), new)
 
 
 def published(results: Path) -> list[Record]:
@@ -81,10 +95,19 @@ def published(results: Path) -> list[Record]:
         InputError: a file is broken; the message names file and line.
     """
     return [
-        record
-        for path in sorted((results / "records").glob("*.jsonl"))
-        for record in records.read_records(path)
+        record for path in sorted((results / "records").glob("*.jsonl")) for record in _read(path)
     ]
+
+
+def _read(path: Path) -> tuple[Record, ...]:
+    """The records of a file, read and checked again only when it was written to."""
+    stat = path.stat()
+    return _parsed(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(path: Path, *_version: int) -> tuple[Record, ...]:
+    return tuple(records.read_records(path))
 
 
 @dataclass(frozen=True)
@@ -138,7 +161,7 @@ def publish(new: Sequence[Record], work: Path, results: Path) -> Outcome:
             kept[record.key] = record
         return list(kept.values())
 
-    records.update_records(records_file(results, new[0].table), merge)
+    records.update_records(records_file(results, new[0].table, new[0].row), merge)
     return Outcome(tuple(conflicts), retrained)
 
 
@@ -152,8 +175,7 @@ def conflict(new: Record, old: Record | None) -> str | None:
     if old is None or old.value is None or new.value is None:
         return None
     combined = math.hypot(new.stderr or 0.0, old.stderr or 0.0)
-    rounding = LEGACY_ROUNDING if new.legacy else ROUNDING
-    allowed = 3 * combined + rounding * max(abs(new.value), abs(old.value))
+    allowed = 3 * combined + _rounding(new) * max(abs(new.value), abs(old.value))
     difference = abs(new.value - old.value)
     if difference <= allowed:
         return None
@@ -163,6 +185,18 @@ def conflict(new: Record, old: Record | None) -> str | None:
         f"away where {allowed:.2g} is allowed (3 combined standard errors and rounding); remove "
         "the published line if it is the one that is wrong"
     )
+
+
+def _rounding(record: Record) -> float:
+    """The relative difference that rounding alone may make in a value."""
+    if record.legacy:
+        return LEGACY_ROUNDING
+    if record.metric == "ratio":
+        if record.config.get("signed"):
+            return 1.0  # anything: signed sums come near zero, and what is divided by them is noise
+        return 0.5 if record.config.get("axes") == "hessian" else 0.05
+    # how many points lie beyond float32's range, or just below a cap, turns on the last digits
+    return {"nonfinite": 1.0, "asymmetry": 0.1, "sublevel_points": 0.1}.get(record.metric, ROUNDING)
 
 
 def save_artifact(content: bytes, name: str, work: Path) -> records.Source:

@@ -16,6 +16,8 @@ from paper_tables.text import measured, plain_table
 
 __all__ = ["CellError", "Suite"]
 
+RENDERING = 10.0  # computing goes on for at least this many times what rendering took
+
 
 class CellError(AssertionError):
     """A cell whose records are incomplete, or contradict the published ones."""
@@ -46,6 +48,8 @@ class Suite:
         self.started = 0
         self.prepared: set[str] = set()  # names of shared steps
         self.done: dict[tuple[str, ...], list[Record]] = {}  # cell -> its records
+        self._render_next = 0.0  # when, on the clock of time.monotonic
+        self._stale = False  # whether records were published since the last rendering
 
     def run(self, cell: Cell) -> list[Record]:
         """Bring one cell to its end: compute it unless it is finished, publish, render.
@@ -62,7 +66,7 @@ class Suite:
         if cell.compute is None:
             new = cell.not_run()
             store.publish(new, settings.work, settings.results)
-            self.render()
+            self._render_at_times()
             return new
         self.started += 1
         label = f"cell {self.started}/{self.planned} {cell.name}"
@@ -78,7 +82,7 @@ class Suite:
             if any(record.code_version != records.code_version() for record in new):
                 how += " by other code (--recompute computes it again)"
         outcome = store.publish(new, settings.work, settings.results)
-        self.render()
+        self._render_at_times()
         if outcome.retrained:
             how += " (another training than the published one: not compared with it)"
         self.say(f"{label} {how}: {_summary(new)}")
@@ -92,7 +96,22 @@ class Suite:
 
     def render(self) -> None:
         """Write tables, figures and claims from the published records."""
+        begin = time.monotonic()
         render.write_all(self.settings.results)
+        end = time.monotonic()
+        # Many cells are quick: rendering after each would take longer than computing them.
+        self._render_next = end + RENDERING * (end - begin)
+        self._stale = False
+
+    def finish(self) -> None:
+        """Render what was published since the last time; a session calls it at its end."""
+        if self._stale:
+            self.render()
+
+    def _render_at_times(self) -> None:
+        self._stale = True
+        if time.monotonic() >= self._render_next:
+            self.render()
 
     def records(self) -> list[Record]:
         """The records of all cells that this session has brought to their end."""
@@ -104,7 +123,10 @@ class Suite:
             return self.done[key]
         found = None if self.settings.recompute else store.finished(cell, self.settings.work)
         if found is not None:
-            found = [_judged_anew(cell, record) for record in found]
+            if cell.judge is not None:
+                found = cell.judge(cell, found)
+            else:
+                found = [_judged_anew(cell, record) for record in found]
             self.done[key] = found
         return found
 

@@ -97,6 +97,7 @@ _SYMBOLS = {  # in escaped text
     r"r\_e": "$r_e$",
     "±": r"$\pm$",
     "—": "---",
+    "≥": r"$\geq$",
 }
 
 

@@ -42,6 +42,28 @@ def test_a_network_of_the_callers_own(tmp_path, monkeypatch):
     assert sys.path == before
 
 
+def test_a_plane_is_that_of_the_library(tmp_path):
+    arguments = ("--data", "digits", "--batch-size", 16, "--steps", 4, "--accuracy")
+    result = run("plane", "lenet", *arguments, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    pairs = data.batches(data.load("digits", "train"), 16, 1, seed=0, size=32)
+    expected = lla.loss_plane(lla.Problem(models.build("lenet", seed=0), pairs), steps=4)
+    saved = lla.Plane.load(tmp_path / "plane.npz")
+    np.testing.assert_allclose(saved.loss, expected.loss, rtol=1e-5)
+    assert saved.scalar("accuracy").shape == (5, 5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "accuracy.png", "contour.png", "line.png", "plane.npz", "surface.png",
+    ]  # fmt: skip
+
+
+def test_pictures_are_taken_too(tmp_path):
+    arguments = ("--data", "sample-crops", "--size", 64, "--batch-size", 2, "--steps", 2)
+    result = run("plane", "squeezenet1_1", *arguments, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "substitute" in result.output
+    assert lla.Plane.load(tmp_path / "plane.npz").classes == 1000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -50,6 +72,9 @@ def test_a_network_of_the_callers_own(tmp_path, monkeypatch):
         (("criteria", "no_module:make", "--data", "digits"), "cannot be imported"),
         (("criteria", "lenet", "--data", "digits", "--parameters", "none*"), "matches none"),
         (("criteria", "lenet", "--data", "digits", "--batches", 9999), "fewer or smaller"),
+        (("plane", "lenet", "--data", "digits", "--normalization", "best"), "choose 'auto'"),
+        (("plane", "lenet", "--data", "digits", "--steps", 3), "even number"),
+        (("plane", "lenet", "--data", "digits", "--cap", -1.0), "positive"),
         (("data", "verify", "nothing"), "no data set"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -298,3 +298,134 @@ def test_attributes_that_are_no_tensors_are_carried():
     model.generator = torch.Generator().manual_seed(3)
     problem = lla.Problem(model, (X, Y))
     torch.testing.assert_close(problem.loss(), F.cross_entropy(model(X), Y).detach())
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_problem_elsewhere_is_that_of_a_model_with_those_weights(cases, case, mode):
+    batches = case.batches((4, 3))
+    problem = lla.Problem(case.make(), batches, case.loss, mode, seed=cases.SEED)
+    theta = problem.theta() * 1.1
+    there = problem.at(theta)
+    assert torch.equal(there.theta(), theta)
+    torch.testing.assert_close(there.loss(), problem.loss(theta), rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(there.gradient(), problem.gradient(theta), rtol=1e-11, atol=1e-13)
+    assert (there.mode, there.classes, there.batch_sizes) == (mode, problem.classes, (4, 3))
+    assert there.space == problem.space
+    assert all(
+        a.training == b.training
+        for a, b in zip(there.network.modules(), problem.network.modules(), strict=True)
+    )
+
+
+def test_a_problem_elsewhere_has_tensors_of_its_own(cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    model, batch = case.make(), case.batch(5)
+    problem = lla.Problem(model, batch)
+    first = problem.loss()
+    there = problem.at(problem.theta() * 1.1)
+    kept = there.loss()
+    with torch.no_grad():
+        for tensor in [*model.parameters(), model[1].running_mean]:
+            tensor.add_(1.0)
+    assert torch.equal(there.loss(), kept)
+    assert not torch.equal(problem.loss(), first)
+    mine = {id(t) for t in [*model.parameters(), *model.buffers()]}
+    network = there.network
+    assert not mine & {id(t) for t in [*network.parameters(), *network.buffers()]}
+    again = there.at(there.theta() * 2)
+    assert torch.equal(again.theta(), there.theta() * 2)
+
+
+def test_a_problem_elsewhere_with_other_buffers(cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    model, batch = case.make(), case.batch(5)
+    problem = lla.Problem(model, batch)
+    buffers = {"1.running_mean": torch.tensor([0.5, -0.5]).double()}
+    there = problem.at(problem.theta(), buffers)
+    other = case.make()
+    other[1].running_mean.copy_(buffers["1.running_mean"])
+    assert torch.equal(there.loss(), lla.Problem(other, batch).loss())
+    assert there.loss() != problem.loss()
+    assert torch.equal(there.theta(), problem.theta())
+
+
+def test_a_tied_or_a_frozen_parameter_elsewhere(cases):
+    there = cases.BY_NAME["tied"].problem().at(torch.zeros(44).double())
+    assert there.network.head.weight is there.network.embed.weight
+    problem = cases.BY_NAME["frozen_and_unused"].problem()
+    there = problem.at(problem.theta() * 0)
+    assert torch.equal(there.network.frozen.weight, problem.network.frozen.weight)
+    assert not there.network.frozen.weight.requires_grad
+    assert there.network.first.weight.requires_grad
+
+
+def test_a_hessian_elsewhere(cases):
+    case = cases.BY_NAME["layer_norm_tanh"]
+    problem = case.problem((4, 3))
+    theta = problem.theta() * 1.2
+    model = case.make()
+    nn.utils.vector_to_parameters(theta, model.parameters())
+    expected = cases.plain_hessian(model, case.batches((4, 3)), case.loss)
+    found = lla.HessianOperator(problem.at(theta)) @ torch.eye(len(theta)).double()
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_weights_of_another_length_elsewhere():
+    problem = lla.Problem(mlp(), (X, Y))
+    with pytest.raises(lla.InputError, match="the vector has 30 elements, the parameters have 31"):
+        problem.at(torch.zeros(30))
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_outputs_are_those_of_plain_calls(cases, case, mode):
+    batches = case.batches((4, 3))
+    problem = lla.Problem(case.make(), batches, case.loss, mode, seed=cases.SEED)
+    model = case.make().train(mode == "train")
+    found = list(problem.outputs())
+    assert len(found) == 2
+    for (output, y), (x, target) in zip(found, batches, strict=True):
+        _, there = cases.plain_loss(model, [(x, target)], case.loss, mode)  # a copy of the model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cases.SEED)
+            expected = cases.call(there, x).detach()
+        torch.testing.assert_close(output, expected, rtol=1e-11, atol=1e-13)
+        assert torch.equal(y, target)
+        assert not output.requires_grad
+        value = case.loss(output, y)
+        assert value.isfinite()
+    total = sum(len(y) * case.loss(o, y) for o, y in found) / 7
+    torch.testing.assert_close(total, problem.loss(), rtol=1e-12, atol=1e-14)
+
+
+def test_outputs_elsewhere(cases):
+    problem = cases.BY_NAME["fire"].problem((4, 3))
+    theta = problem.theta() * 1.3
+    for (one, _), (other, _) in zip(problem.outputs(theta), problem.at(theta).outputs(),
+                                    strict=True):  # fmt: skip
+        assert torch.equal(one, other)
+    grad = torch.is_grad_enabled()
+    next(iter(problem.outputs()))
+    assert torch.is_grad_enabled() == grad
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "y", "loss", "expected"),
+    [
+        (nn.Linear(3, 5), X, Y, F.cross_entropy, 5),
+        (nn.Linear(3, 5), X, torch.rand(4, 5), F.cross_entropy, None),  # probabilities
+        (nn.Linear(3, 5), X, torch.rand(4, 5), F.mse_loss, None),
+        (nn.Conv2d(1, 4, 1), X[:, None, None], torch.zeros(4, 1, 3).long(), F.cross_entropy, 4),
+        (nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), X, Y,
+         lambda out, y: F.mse_loss(out, y.float()), None),
+        (nn.Linear(3, 5), X, (Y, Y), lambda out, y: F.cross_entropy(out, y[0]), None),
+        (nn.Linear(3, 5), X, None, lambda out, y: out.mean(), None),
+    ],
+    ids=["indices", "probabilities", "values", "pictures", "one number", "two targets", "none"],
+)  # fmt: skip
+def test_number_of_classes(model, x, y, loss, expected):
+    assert lla.Problem(model, [(x, y)], loss).classes == expected
+
+
+def test_number_of_classes_of_logits(cases):
+    assert cases.BY_NAME["output_with_logits"].problem().classes == 3
+    assert cases.BY_NAME["quadratic"].problem().classes is None

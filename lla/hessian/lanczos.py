@@ -154,6 +154,8 @@ class Lanczos:
         self._next = start / lengths  # [K, P]
         self._previous = torch.zeros_like(start)
         self._beta = torch.zeros(len(start), 1, dtype=start.dtype, device=start.device)
+        self._size = torch.zeros_like(self._beta)  # of T, as its largest row sum so far
+        self._tolerance = _ROUNDING[start.dtype] * torch.finfo(start.dtype).eps
 
     @property
     def capacity(self) -> int:
@@ -175,10 +177,14 @@ class Lanczos:
             if residual.is_cuda or bool((removed > _VISIBLE * size).any()):
                 self.basis.remove(residual, j + 1)
             beta = norms(residual)
+            self._size = torch.maximum(self._size, alpha.abs() + beta + self._beta)
+            # a breakdown: to go on with rounding would feed it back, in the end to infinity. Only
+            # zeros follow, and `tridiagonal` leaves them out; a NaN is not taken for one
+            ended = beta <= self._tolerance * self._size
+            beta = beta.masked_fill(ended, 0.0)
             self._alphas[:, j : j + 1] = alpha
             self._betas[:, j : j + 1] = beta
-            # after a breakdown only zeros follow; `tridiagonal` leaves them out
-            self._next = torch.where(beta > 0, residual / beta, torch.zeros_like(residual))
+            self._next = (residual / beta).masked_fill_(ended, 0.0)
             self._previous, self._beta = vector, beta
         self.done += steps
 
@@ -210,11 +216,9 @@ class Lanczos:
                 f"the Hessian-vector product of Lanczos step {int(np.argmin(finite))} is not "
                 "finite: check the weights, or compute in float64"
             )
-        dtype = self._alphas.dtype
-        tolerance = _ROUNDING[dtype] * torch.finfo(dtype).eps
-        ends = [_end(a, b, tolerance, self._restarted) for a, b in zip(alphas, betas, strict=True)]
-        counts = np.array([self.done if end is None else end for end in ends])
-        return Tridiagonal(alphas, betas, counts, np.array([end is not None for end in ends]))
+        ended = betas[:, self._restarted :] == 0
+        steps = [row.argmax() + 1 if row.any() else len(row) for row in ended]
+        return Tridiagonal(alphas, betas, self._restarted + np.array(steps), ended.any(1))
 
 
 def norms(rows: Tensor) -> Tensor:
@@ -249,11 +253,3 @@ _VISIBLE = 0.1
 # betas below so many eps, relative to the norm of T, are rounding. Products in float64 leave up to
 # 400 eps for 3000 parameters; in float32 a real beta below an outlier must not be taken for one
 _ROUNDING = {torch.float64: 4096.0, torch.float32: 32.0}
-
-
-def _end(alphas: np.ndarray, betas: np.ndarray, tolerance: float, first: int) -> int | None:
-    """Steps after which the Krylov space was exhausted: beta is rounding against the norm of T."""
-    scale = np.abs(alphas) + betas + np.concatenate([[0.0], betas[:-1]])
-    bounds = tolerance * np.maximum.accumulate(scale)
-    small = np.flatnonzero(betas[first:] <= bounds[first:])
-    return first + int(small[0]) + 1 if len(small) else None

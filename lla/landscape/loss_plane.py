@@ -221,8 +221,8 @@ def _coordinates(
     if len(along) != dimensions:
         raise InputError(f"coordinates for {len(along)} axes are given, the plane has {dimensions}")
     for values in along:
-        if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-            raise InputError("coordinates must be at least 2 finite numbers along each axis")
+        if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
+            raise InputError("coordinates are empty or not finite: give numbers along each axis")
     if update == "adameq" and not (along[1] > 0).all():
         raise InputError("the second coordinate of adameq is under a root: give positive numbers")
     return tuple(along)

@@ -1,10 +1,11 @@
-"""Scaling a direction by what it does to the outputs of the layers."""
+"""Scaling a direction by what it does to the outputs of the layers and of the network."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
 from lla.hessian.linearize import load_forward_mode
-from lla.landscape.normalization import check_direction
+from lla.landscape.normalization import check_direction, normalize
 from lla.problem import Problem, model_inputs
 
 
@@ -57,7 +58,7 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
         watched.get_submodule(path).register_forward_hook(watch(path, names), with_kwargs=True)
     for batch in problem.batches:
         args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
-        with torch.no_grad(), problem.deterministic():
+        with torch.no_grad(), problem.deterministic(), _unfused():
             watched(*args, **kwargs)
     return {
         name: (squares[name] / sizes[name]).sqrt().item() if squares[name] > 0 else 0.0
@@ -96,7 +97,7 @@ def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
     ]
     batch = next(iter(problem.batches))
     args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
-    with torch.no_grad(), problem.deterministic():
+    with torch.no_grad(), problem.deterministic(), _unfused():
         network(*args, **kwargs)
     for handle in handles:
         handle.remove()
@@ -129,7 +130,7 @@ def output_change(problem: Problem, direction: Tensor) -> float:
     change, size = 0.0, 0.0
     for batch in problem.batches:
         function = problem.batch_output(batch, problem.space, state)
-        with torch.no_grad(), problem.deterministic():
+        with torch.no_grad(), problem.deterministic(), _unfused():
             output, derivative = _derivative(function, theta, direction)
         change, size = change + _square(derivative).item(), size + _square(output).item()
     if size == 0:
@@ -141,29 +142,32 @@ def output_change(problem: Problem, direction: Tensor) -> float:
 
 
 def normalize_output(problem: Problem, direction: Tensor) -> Tensor:
-    """A direction in units of what it does to the outputs: "output" normalization.
+    """A filter-normalised direction, its length set by what it does to outputs: "output".
 
-    Each parameter's part is scaled until, to first order and on its own, it changes its layer's
-    output by the same relative amount as every other (`layer_changes`). Then the whole is scaled
-    until it changes the network's output by its own norm (`output_change`): along the result d,
-    theta + c d changes the output by about 100 c percent. So no layer is thrown off its course
-    while others rest, whatever the direction came from and however the weights are scaled.
+    Filter normalization (Li et al., 2018) says how long a direction is against the weights. It
+    does not say how far the network goes along it: a direction that is coherent with what the
+    filters see, such as a uniform one or an eigenvector, changes outputs many times more than
+    one that is not, and the changes of the layers multiply with the depth. So the whole direction
+    f, of which only the length is changed, is divided by the larger of two numbers:
 
-    What is left out: a part without effect on its layer's output, and one whose layer gives zero,
-    are zero. A whole that changes the output by less than a tenth of what its layers' changes come
-    to (their root of the sum of squares) is scaled as if it were a tenth.
+    - the root of the sum of squares of what it changes the layers' outputs by, each parameter on
+      its own (`layer_changes`): the layers together change by 100 percent, whatever the depth;
+    - half of what it changes the network's output by (`output_change`): at the edge of a plane of
+      distance 1 that output changes by its own norm, or less, to first order.
 
-    The result does not depend on the size of the direction in any parameter, nor, in a ReLU
-    network, on a factor that one layer takes from another. Within a parameter the direction
-    keeps its shape. Unlike the norms of `lla.landscape.normalize` it depends on the data, and on
-    the mode.
+    The second is the larger one for coherent directions only: along random ones what a small
+    change of the layers does to the output is what tells a sharp minimum from a flat one, and
+    stays. In a ReLU network the result moves with the weights when one layer takes a factor from
+    another, so the plane is the same. Unlike the norms of `lla.landscape.normalize` it depends on
+    the data and on the mode.
 
     Args:
         problem: whose batches and mode.
         direction: [P].
 
     Returns:
-        A new vector [P].
+        A new vector [P]; zero where a layer gives zero for every example, and as a whole where it
+        changes no layer's output.
 
     Raises:
         InputError: as `output_change`; the direction is of another model or not finite.
@@ -174,16 +178,18 @@ def normalize_output(problem: Problem, direction: Tensor) -> Tensor:
     >>> normalize_output(problem, torch.tensor([0.1, 0.1]))
     tensor([3., 3.])
     """
-    changes = layer_changes(problem, direction)
-    moved = sum(0 < change < math.inf for change in changes.values())
-    scaled = torch.zeros_like(direction)
+    scaled = normalize(direction, problem.theta(), problem.space, "filter")
+    changes = layer_changes(problem, scaled)
     for name, _, place in problem.space:
-        if 0 < changes[name] < math.inf:
-            scaled[place] = direction[place] / (changes[name] * math.sqrt(moved))
-    return scaled / max(output_change(problem, scaled), _LEAST) if moved else scaled
+        if math.isinf(changes[name]):
+            scaled[place] = 0
+    layers = math.sqrt(sum(change**2 for change in changes.values() if math.isfinite(change)))
+    if layers == 0:
+        return torch.zeros_like(scaled)
+    return scaled / max(layers, output_change(problem, scaled) / _MOST)
 
 
-_LEAST = 0.1  # so that a direction that the output hardly feels is not blown up
+_MOST = 2.0  # relative change of the output for a coefficient of 1; planes end at 1/2
 
 
 def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) -> tuple[Any, Any]:
@@ -197,6 +203,17 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
             f"({str(error).splitlines()[0]}): take normalization='filter'"
         ) from error
     return value, derivative
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention layer by layer: the kernels fused for inference have no forward mode."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _floating(output: Any) -> list[Tensor]:

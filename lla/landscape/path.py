@@ -75,7 +75,7 @@ def pca_path(
         raise InputError("all weights are the same, so the path has no axes: take others")
     centered = moved - moved.mean(0) - moved.mean(1, keepdims=True) + moved.mean()
     values, rows = np.linalg.eigh(centered)
-    if values[-2] <= len(vectors) * _ROUNDING * values[-1]:
+    if values[-2] <= max(len(vectors) * _ROUNDING * values[-1], _noise(vectors)):
         raise InputError(
             "the weights lie on a straight line, so they have one axis only: take a line through "
             "the first and the last, axes=[first - last]"
@@ -142,6 +142,12 @@ def _moved(vectors: Sequence[Tensor], place: slice) -> Tensor:
     """Some elements of theta_t - theta_T, [T, n] in float64."""
     part = torch.stack([vector[place] for vector in vectors]).double()
     return part - part[-1]
+
+
+def _noise(vectors: Sequence[Tensor]) -> float:
+    """What rounding the weights to their type can add to an eigenvalue."""
+    norm = torch.linalg.vector_norm(vectors[-1], dtype=torch.float64).item()
+    return len(vectors) * (torch.finfo(vectors[-1].dtype).eps * norm) ** 2
 
 
 def _slabs(vectors: Sequence[Tensor]) -> list[slice]:

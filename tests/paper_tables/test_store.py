@@ -1,10 +1,11 @@
 import dataclasses
+import time
 
 import pytest
 
 from lla.errors import InputError
 from lla.records import Source, read_records, write_records
-from paper_tables import store
+from paper_tables import render, store
 from paper_tables.cells import Settings
 from paper_tables.profiles import PROFILES
 from paper_tables.suite import CellError, Suite
@@ -205,3 +206,55 @@ def test_every_cell_renders(settings, make_cell):
         "0.970 ± 0.010 (0.98) reproduced [reduced]" in (settings.results / "table2.md").read_text()
     )
     assert (settings.results / "claims.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("facts", "first", "second", "agree"),
+    [
+        ({}, 1e20, 1.04e20, True),
+        ({}, 1e20, 1.1e20, False),
+        ({"axes": "hessian"}, 1e20, 1.9e20, True),
+        ({"axes": "hessian"}, 1e20, 2.1e20, False),
+        ({"signed": True}, 1e20, 1e22, True),
+    ],
+)
+def test_ratios_of_planes_agree_within_what_rounding_makes_of_them(
+    make_records, facts, first, second, agree
+):
+    new, old = (
+        make_records({"ratio": value}, table="table1", stderr=None, config=facts)[0]
+        for value in (first, second)
+    )
+    assert (store.conflict(new, old) is None) == agree
+
+
+def test_tables_with_many_records_have_a_file_a_network(tmp_path):
+    assert store.records_file(tmp_path, "table1", "lenet").name == "table1-lenet.jsonl"
+    assert store.records_file(tmp_path, "table2", "lenet").name == "table2.jsonl"
+
+
+def test_published_records_are_read_anew_when_they_change(tmp_path, make_records):
+    path = store.records_file(tmp_path, "table2")
+    write_records(path, make_records({"kh1": 0.5}))
+    assert [record.value for record in store.published(tmp_path)] == [0.5]
+    write_records(path, make_records({"kh1": 0.25}))
+    assert [record.value for record in store.published(tmp_path)] == [0.25]
+
+
+def test_rendering_does_not_outweigh_many_quick_cells(settings, make_cell, monkeypatch):
+    rendered = []
+
+    def slow(results):
+        rendered.append(len(store.published(results)))
+        time.sleep(0.02)
+
+    monkeypatch.setattr(render, "write_all", slow)
+    made, _ = suite(settings)
+    for i in range(8):
+        made.run(make_cell(column=f"c{i}"))
+    assert rendered[0] == 1, "a first table comes at once"
+    assert len(rendered) < 8
+    made.finish()
+    assert rendered[-1] == 8
+    made.finish()
+    assert rendered.count(8) == 1

@@ -1,0 +1,102 @@
+"""What a point of a loss plane costs against a plain loop that loads the weights and calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lla
+from benchmarks.measure import alternate
+from lla.landscape import grid, random_directions
+from lla.models import build
+
+
+@dataclass(frozen=True)
+class PlaneCase:
+    """A network, its batch, and how much faster than the plain loop a plane has to be."""
+
+    name: str
+    classes: int
+    shape: tuple[int, ...]
+    batch: int
+    least: float  # seconds of the loop / seconds of the plane, on CPU
+    least_cuda: float
+
+    def make(self) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+        """The network in eval mode, inputs and targets."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(self.batch, *self.shape, generator=generator)
+        y = torch.randint(0, self.classes, (self.batch,), generator=generator)
+        model = build(self.name, num_classes=self.classes, seed=0).eval()
+        return model.to(device), x.to(device), y.to(device)
+
+
+CASES = [
+    PlaneCase("lenet", 10, (1, 32, 32), 512, least=1.5, least_cuda=10.0),
+    PlaneCase("resnet18", 1000, (3, 64, 64), 16, least=1.0, least_cuda=1.0),
+]
+
+
+def plain_loop(
+    model: torch.nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    axes: torch.Tensor,
+    points: np.ndarray,
+) -> np.ndarray:
+    """The losses as one would write them down: set the weights, call the model."""
+    parameters = list(model.parameters())
+    theta = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+    losses = []
+    with torch.no_grad():
+        for a, b in points:
+            moved = theta + a * axes[0] + b * axes[1]
+            torch.nn.utils.vector_to_parameters(moved, parameters)
+            losses.append(F.cross_entropy(model(x), y).item())
+        torch.nn.utils.vector_to_parameters(theta, parameters)
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_plane_against_a_plain_loop(
+    case: PlaneCase, benchmark, environment: dict[str, object], request: pytest.FixtureRequest
+) -> None:
+    """A plane by the route that it chooses, and the same points by the plain loop, in turn."""
+    model, x, y = case.make()
+    problem = lla.Problem(model, (x, y))
+    axes = 0.01 * random_directions(problem.theta())
+    coefficients = grid()
+    mesh = np.stack(np.meshgrid(coefficients, coefficients, indexing="ij"), -1).reshape(-1, 2)
+
+    def plane(rows: int = 41, route: str | None = None) -> lla.Plane:
+        along = (coefficients[:rows], coefficients)
+        return lla.loss_plane(problem, axes, coordinates=along, normalization=None, route=route)
+
+    route = plane(2).route  # 82 points, enough for the routes to be measured
+    rows = 41 if request.config.getoption("--whole-plane") else 1
+    points = mesh[: 41 * rows]
+    ours, loop = alternate(
+        # the whole plane pays for its own choice of a route
+        lambda: plane(rows, None if rows == 41 else route),
+        lambda: plain_loop(model, x, y, axes, points),
+        rounds=1 if rows == 41 else 7,
+        warmup=0 if rows == 41 else 1,
+    )
+    ratio = float(np.median(loop) / np.median(ours))
+    benchmark.extra_info.update(
+        environment,
+        route=route,
+        points=len(points),
+        loop_ms_a_point=float(np.median(loop) / len(points) * 1e3),
+        plane_ms_a_point=float(np.median(ours) / len(points) * 1e3),
+        speedup=ratio,
+    )
+    benchmark.pedantic(plane, args=(1, route), rounds=2)
+    least = case.least_cuda if environment["device"] == "cuda" else case.least
+    if environment["allocator_tuned"]:
+        assert ratio >= least

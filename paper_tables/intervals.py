@@ -1,0 +1,49 @@
+"""What claims share: words for verdicts, and 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Verdict", "combined", "interval", "quantile"]
+
+Verdict = Literal["holds", "fails", "undecided", "not_run"]
+
+
+def quantile(freedom: float) -> float:
+    """Half the width of a 95 % interval in standard errors.
+
+    >>> round(quantile(1), 1), round(quantile(3), 2), round(quantile(1e6), 2)
+    (12.7, 3.18, 1.96)
+    """
+    return float(stats.t.ppf(0.975, freedom))
+
+
+def interval(samples: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of some samples; None for fewer than two.
+
+    >>> [round(bound, 3) for bound in interval([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
+    """
+    if len(samples) < 2:
+        return None
+    mean = float(np.mean(samples))
+    half = quantile(len(samples) - 1) * float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+    return mean - half, mean + half
+
+
+def combined(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict on a claim that says all of them.
+
+    >>> combined(["holds", "undecided"]), combined(["holds", "undecided", "fails"])
+    ('undecided', 'fails')
+    """
+    seen = set(verdicts)
+    for verdict in ("not_run", "fails", "undecided"):
+        if verdict in seen:
+            return verdict
+    return "holds"

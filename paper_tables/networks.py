@@ -1,0 +1,279 @@
+"""The paper's six networks with their weights and images, at the profile's size.
+
+LeNet sees MNIST as in Table 2, the others photographs of ImageNet-1K, or, where there are none,
+crops of two bundled photographs. What a table needs of a network and a weight state is asked for
+here: first whether it can be had and how faithful it is (`origin`, which loads nothing), then the
+network (`load`) and its batch (`inputs`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from lla import data, models, training
+from lla.data import PictureSet
+from lla.errors import MissingDataError
+from lla.records import FIDELITIES, Source
+from paper_tables import lenet
+from paper_tables.cells import Settings, SharedStep
+from paper_tables.profiles import PROFILES, Profile
+
+__all__ = [
+    "STATES",
+    "Inputs",
+    "Loaded",
+    "Network",
+    "Origin",
+    "State",
+    "data_config",
+    "fidelity",
+    "images",
+    "inputs",
+    "load",
+    "network",
+    "networks",
+    "options",
+    "origin",
+    "pictures",
+    "side",
+]
+
+State = Literal["random", "pretrained"]
+STATES: tuple[State, ...] = ("random", "pretrained")
+
+SEED = 0  # of initialisation and of the choice of images
+DIGITS_A_PICTURE = 32  # LeNet's batch is larger: 2048 against 64, as for the paper's criteria
+
+
+@dataclass(frozen=True)
+class Network:
+    """One row of the paper's tables."""
+
+    row: str
+    name: str  # in lla.models
+    millions: float  # of parameters
+    stand_in: bool = False  # another network than the paper's
+
+    @property
+    def digits(self) -> bool:
+        """Whether it sees MNIST rather than photographs."""
+        return self.name == "lenet"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights of a network come from, and how faithful they are."""
+
+    fidelity: str | None  # None: cannot be had
+    note: str  # what they are, or why there are none
+    config: dict[str, Any] = field(default_factory=dict)  # everything that determines them
+    shared: SharedStep | None = None  # that makes them
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch of a network."""
+
+    pairs: list[tuple[Tensor, Tensor]]
+    source: Source  # the data set
+    sha256: str  # of the very examples drawn
+
+
+def networks(profile: Profile) -> tuple[Network, ...]:
+    """The paper's networks, in its order, at the profile's size."""
+    vit = "vit_tiny_patch16_224" if profile.small_vit else "vit_base_patch16_224"
+    return (
+        Network("lenet", "lenet", 0.06),
+        Network("resnet18", "resnet18", 11.7),
+        Network("alexnet", "alexnet", 61.1),
+        Network("squeezenet", "squeezenet1_1", 1.2),
+        Network("mobilenet", "mobilenet_v2", 3.5),
+        Network("vit", vit, 5.7 if profile.small_vit else 86.6, stand_in=profile.small_vit),
+    )
+
+
+def network(profile: Profile, row: str) -> Network:
+    """One of them by its row.
+
+    >>> network(PROFILES["paper"], "vit").name
+    'vit_base_patch16_224'
+    """
+    return next(found for found in networks(profile) if found.row == row)
+
+
+def images(profile: Profile, net: Network) -> int:
+    """How many images a network's batch has, if there are as many."""
+    return profile.images * (DIGITS_A_PICTURE if net.digits else 1)
+
+
+def side(profile: Profile, net: Network, state: State) -> int:
+    """Pixels along a side of a network's images."""
+    if net.digits:
+        return lenet.SIZE
+    return profile.side if state == "random" else profile.trained_side
+
+
+def options(profile: Profile, net: Network, state: State) -> dict[str, Any]:
+    """The options of a network's constructor."""
+    size = side(profile, net, state)
+    return {"img_size": size} if net.row == "vit" and size != 224 else {}
+
+
+def pictures(settings: Settings) -> PictureSet:
+    """The photographs: ImageNet's where they are found, else the bundled crops, a stand-in."""
+    return _pictures(settings.data_root)
+
+
+@functools.cache
+def _pictures(root: object) -> PictureSet:
+    try:
+        return data.load_pictures("imagenet", root)  # type: ignore[arg-type]
+    except MissingDataError:
+        return data.load_pictures("sample-crops")
+
+
+def data_config(settings: Settings, net: Network, state: State) -> dict[str, Any]:
+    """Everything that determines a network's batch."""
+    profile = settings.profile
+    size = {"images": images(profile, net), "side": side(profile, net, state), "image_seed": SEED}
+    if net.digits:
+        image_set = lenet.images(settings)
+        size["images"] = min(size["images"], len(image_set))
+        sha256 = image_set.sha256
+        return {"data": image_set.name, "split": image_set.split, "data_sha256": sha256, **size}
+    found = pictures(settings)
+    size["images"] = min(size["images"], len(found))
+    return {"data": found.name, "split": found.split, "data_sha256": _listing(found), **size}
+
+
+def origin(settings: Settings, net: Network, state: State) -> Origin:
+    """Where the weights of a state come from; loads nothing."""
+    if state == "random":
+        config = {"init": "torch", "init_seed": SEED}
+        stand_in = " (a smaller stand-in for the paper's ViT-B)" if net.stand_in else ""
+        note = f"{net.name}{stand_in}, torch init, seed {SEED}"
+        return Origin("substitute" if net.stand_in else "paper", note, config)
+    found = models.find_pretrained(net.name, settings.data_root)
+    known = found.available
+    if net.digits and not known:
+        return _trained_here(settings)
+    if not known and not settings.download:
+        # what follows names folders of this machine
+        reason = f"no weights: {found.note.partition('; looked in')[0]}"
+        return Origin(None, reason)
+    rank = found.fidelity or "paper"  # of what will be downloaded
+    if net.stand_in:
+        rank = "substitute"
+    note = found.note if known else f"{net.name}, published weights"
+    return Origin(rank, note, {"weights_file": found.file or "published"})
+
+
+def fidelity(settings: Settings, net: Network, state: State) -> str | None:
+    """How faithful to the paper a plane of a network is, its grid apart.
+
+    Returns:
+        The least faithful of weights, data, and size; None where there are no weights.
+    """
+    weights = origin(settings, net, state).fidelity
+    if weights is None:
+        return None
+    paper = PROFILES["paper"]
+    profile = settings.profile
+    size = "paper"
+    if images(profile, net) < images(paper, net) or side(profile, net, state) < side(
+        paper, net, state
+    ):
+        size = "reduced"
+    if net.digits:
+        image_set = lenet.images(settings)
+        images_fidelity = image_set.fidelity if image_set.name == "mnist" else "substitute"
+    else:
+        images_fidelity = pictures(settings).fidelity
+    return max((weights, size, images_fidelity), key=FIDELITIES.index)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with the weights of a state."""
+
+    model: nn.Module
+    weights: Source
+    name: str  # in lla.models, of what was really built: some weights are for a variant
+
+
+def load(settings: Settings, net: Network, state: State) -> Loaded:
+    """A network on the session's device; the last one is kept, so ask for one after another.
+
+    Raises:
+        MissingDataError: its weights cannot be had.
+    """
+    return _load(settings, net, state)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(settings: Settings, net: Network, state: State) -> Loaded:
+    chosen = options(settings.profile, net, state)
+    if state == "random":
+        classes = 10 if net.digits else 1000
+        model = models.build(net.name, classes, SEED, "torch", **chosen)
+        source = Source(f"{net.name}, torch init, seed {SEED}", training.weights_sha256(model))
+        return Loaded(model.to(settings.device), source, net.name)
+    if origin(settings, net, state).shared is not None:
+        trained = lenet.trained(settings)
+        name = f"lenet trained here, {trained.result.epochs} epochs"
+        source = Source(name, training.weights_sha256(trained.after))
+        return Loaded(trained.after, source, net.name)
+    found = models.pretrained(
+        net.name, root=settings.data_root, download=settings.download, **chosen
+    )
+    source = Source(found.file, found.sha256)
+    return Loaded(found.model.to(settings.device), source, found.architecture)
+
+
+def inputs(settings: Settings, net: Network, state: State) -> Inputs:
+    """The batch of a network, on the session's device, preprocessed as its weights expect."""
+    if not net.digits:
+        return _photographs(settings, net, state)
+    image_set = lenet.images(settings)
+    count = data_config(settings, net, state)["images"]
+    pairs = data.batches(image_set, count, 1, seed=SEED, size=lenet.SIZE, device=settings.device)
+    source = Source(image_set.name, image_set.sha256)
+    return Inputs(pairs, source, lenet.batches_sha256(pairs))
+
+
+@functools.lru_cache(maxsize=1)
+def _photographs(settings: Settings, net: Network, state: State) -> Inputs:
+    name = net.name if state == "random" else load(settings, net, state).name
+    found = pictures(settings)
+    batches = data.picture_batches(
+        found,
+        models.picture_preprocessing(name, side(settings.profile, net, state)),
+        data_config(settings, net, state)["images"],
+        count=1,
+        seed=SEED,
+        device=settings.device,
+    )
+    return Inputs(batches.pairs, Source(found.name, _listing(found)), batches.sha256)
+
+
+def _trained_here(settings: Settings) -> Origin:
+    """LeNet as Table 2 trains it."""
+    image_set = lenet.images(settings)
+    profile = lenet.fitted(settings.profile, image_set)
+    config = {"training": lenet.training_config(profile, image_set)}
+    note = f"LeNet trained on {image_set.name}, as for Table 2"
+    rank = "reduced" if image_set.name == "mnist" else "substitute"
+    return Origin(rank, note, config, lenet.training_step(settings, image_set))
+
+
+def _listing(found: PictureSet) -> str:
+    """Digest of which pictures a set has; those drawn are hashed by their content."""
+    lines = [
+        f"{file} {label}" for file, label in zip(found.files, found.labels.tolist(), strict=True)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

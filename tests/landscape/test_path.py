@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from torch import nn
+
+import lla
+from lla.landscape import Path, path, pca_path
+
+
+def walk(T=12, P=300, dtype=torch.float64, seed=0):
+    """A way that slows down on its way to weights far from 0."""
+    draw = np.random.default_rng(seed)
+    steps = draw.normal(size=(T, P)) * np.linspace(2, 0.2, T)[:, None] + draw.normal(size=P) * 0.3
+    return torch.as_tensor(5.0 + steps.cumsum(0), dtype=dtype)
+
+
+def aligned(found, expected):
+    """The expected rows [K, n] with the signs of those found."""
+    return expected * np.sign((found * expected).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize(("T", "P"), [(12, 300), (3, 50), (60, 7), (10, 10), (4, 2)])
+def test_is_the_singular_value_decomposition_and_scikit_learns_pca(T, P):
+    thetas = walk(T, P)
+    found = pca_path(thetas)
+    moved = (thetas - thetas[-1]).numpy()
+    _, values, rows = np.linalg.svd(moved - moved.mean(0), full_matrices=False)
+    directions = found.directions.numpy()
+    expected = aligned(directions, rows[:2])
+    np.testing.assert_allclose(directions, expected, atol=1e-9)
+    np.testing.assert_allclose(found.explained, values[:2] ** 2 / (values**2).sum(), rtol=1e-9)
+    np.testing.assert_allclose(found.coordinates, moved @ expected.T, atol=1e-8)
+    pca = PCA(n_components=2).fit(thetas.numpy())
+    np.testing.assert_allclose(directions, aligned(directions, pca.components_), atol=1e-9)
+    np.testing.assert_allclose(found.explained, pca.explained_variance_ratio_, rtol=1e-9)
+    projected = pca.transform(thetas.numpy())
+    signs = np.sign((directions * pca.components_).sum(1))
+    expected = signs * (projected - projected[-1])
+    np.testing.assert_allclose(found.coordinates, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_directions_are_orthonormal_and_the_last_weights_at_the_origin(dtype):
+    thetas = walk(T=30, P=5000, dtype=dtype)
+    found = pca_path(thetas)
+    assert found.directions.dtype == dtype
+    assert found.directions.shape == (2, 5000)
+    gram = found.directions.double() @ found.directions.double().T
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(gram, torch.eye(2).double(), rtol=0, atol=tolerance)
+    assert found.coordinates.dtype == found.explained.dtype == np.float64
+    assert np.abs(found.coordinates[-1]).max() == 0
+    assert (found.coordinates[0] >= 0).all()
+    assert found.explained[0] >= found.explained[1] > 0
+    assert found.explained.sum() < 1
+
+
+def test_slabs_change_nothing(monkeypatch):
+    thetas = walk()
+    whole = pca_path(thetas)
+    monkeypatch.setattr(path, "_ELEMENTS", 12 * 7)
+    parts = pca_path(thetas)
+    torch.testing.assert_close(parts.directions, whole.directions, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(parts.coordinates, whole.coordinates, atol=1e-10)
+
+
+def test_a_second_axis_that_is_almost_nothing_is_still_orthonormal():
+    P = 200
+    draw = torch.as_tensor(np.random.default_rng(1).normal(size=(2, P)))
+    t = torch.linspace(1, 0, 20, dtype=torch.float64)[:, None]
+    found = pca_path(1.0 + 1e3 * t * draw[0] + 1e-2 * torch.sin(6 * t) * draw[1])
+    gram = found.directions @ found.directions.T
+    torch.testing.assert_close(gram, torch.eye(2).double(), rtol=0, atol=1e-6)
+    assert found.explained[1] < 1e-9
+
+
+def test_vectors_and_state_dicts_are_the_same(cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    model, (x, y) = case.make(), case.batch(8)
+    space = lla.ParameterSpace.of(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    states, vectors = [], []
+    for _ in range(6):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        states.append({k: v.clone() for k, v in model.state_dict().items()})
+        vectors.append(space.read(model))
+    expected = pca_path(torch.stack(vectors))
+    for found in (pca_path(vectors), pca_path(tuple(vectors), space), pca_path(states, space)):
+        assert torch.equal(found.directions, expected.directions)
+        assert np.array_equal(found.coordinates, expected.coordinates)
+    assert expected.directions.requires_grad is False
+
+
+def test_on_the_plane_of_the_path_its_weights_have_their_losses():
+    # three weights lie in a plane, so nothing of them is lost
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        models = [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+                  for _ in range(3)]  # fmt: skip
+        batch = torch.randn(10, 3).double(), torch.arange(10) % 3
+    space = lla.ParameterSpace.of(models[0])
+    found = pca_path([space.read(model) for model in models])
+    assert found.explained.sum() == pytest.approx(1.0, abs=1e-12)
+    problem = lla.Problem(models[-1], batch)
+    for point, model in zip(found.coordinates, models, strict=True):
+        plane = lla.loss_plane(
+            problem, axes=found.directions, normalization=None,
+            coordinates=([0.0, point[0]], [0.0, point[1]]),
+        )  # fmt: skip
+        assert plane.loss[1, 1] == pytest.approx(lla.Problem(model, batch).loss().item(), rel=1e-9)
+        assert plane.loss[0, 0] == problem.loss()
+    whole = lla.loss_plane(
+        problem, axes=found.directions, coordinates=found.grid(5), normalization=None
+    )
+    assert whole.loss.shape == (5, 5)
+    assert whole.axes == "given"
+
+
+def test_the_grid_encloses_the_path():
+    coordinates = np.array([[4.0, 1.0], [2.0, -3.0], [0.0, 0.0]])
+    way = Path(torch.eye(2), coordinates, np.array([0.6, 0.4]))
+    a, b = way.grid()
+    assert a.shape == b.shape == (41,)
+    assert (a[0], a[-1]) == pytest.approx((-0.8, 4.8))
+    assert (b[0], b[-1]) == pytest.approx((-3.8, 1.8))
+    np.testing.assert_allclose(np.diff(a), 5.6 / 40)
+    a, b = way.grid(points=2, margin=0.0)
+    assert (a.tolist(), b.tolist()) == ([0.0, 4.0], [-3.0, 1.0])
+    assert a.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"points": 1}, "the grid has 1 points along an axis: give 2 or more"),
+        ({"margin": -0.1}, "the margin is -0.1: give 0 or a positive number"),
+        ({"margin": float("nan")}, "the margin is nan"),
+        ({"margin": float("inf")}, "the margin is inf"),
+    ],
+)
+def test_bad_grids(options, message):
+    with pytest.raises(lla.InputError, match=message):
+        pca_path(walk()).grid(**options)
+
+
+SPACE = lla.ParameterSpace.of(nn.Linear(2, 2))
+LINE = torch.linspace(0, 1, 5)[:, None] * torch.ones(5, 6)
+
+
+@pytest.mark.parametrize(
+    ("thetas", "space", "message"),
+    [
+        (walk(2), None, "there are 2 weights: a path has two axes from 3 on"),
+        ([], None, "there are 0 weights"),
+        (torch.ones(4, 9), None, "all weights are the same, so the path has no axes"),
+        (LINE, None, "the weights lie on a straight line, so they have one axis only"),
+        (
+            torch.rand(100) * 5 + torch.linspace(0, 1, 20)[:, None] * torch.rand(100),
+            None,
+            "straight",
+        ),
+        (torch.rand(5, 1), None, "lie on a straight line"),
+        ([torch.ones(5), torch.zeros(5), torch.ones(4)], None, "weights 2 have 4 elements, not 5"),
+        (torch.rand(4, 5), SPACE, "weights 0 have 5 elements, not 6: give those of one model"),
+        ([nn.Linear(2, 2).state_dict()] * 3, None, "state dicts need a space that says which"),
+        ([nn.Linear(2, 3).state_dict()] * 3, SPACE, r"tensor for weight has shape \(3, 2\), not"),
+        ([{"weight": torch.ones(2, 2)}] * 3, SPACE, "no tensor for the parameters bias"),
+        (torch.rand(3, 4, 5), None, r"weights 0 are \(4, 5\): give flat vectors or state dicts"),
+        ([np.ones(3)] * 3, None, "weights 0 are ndarray: give flat vectors"),
+        (torch.ones(3, 4, dtype=torch.long), None, r"weights 0 are \(4,\)"),
+        (torch.tensor([[1.0, 2.0], [torch.nan, 0.0], [1.0, 1.0]]), None, "hold NaN or infinite"),
+        (torch.tensor([[1.0, 2.0], [3.0, 0.0], [1.0, torch.inf]]), None, "hold NaN or infinite"),
+    ],
+)
+def test_bad_paths(thetas, space, message):
+    with pytest.raises(lla.InputError, match=message):
+        pca_path(thetas, space)
