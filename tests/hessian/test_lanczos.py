@@ -119,10 +119,12 @@ def test_run_ends_when_the_krylov_space_is_exhausted(cases, name, count):
 def test_rounding_does_not_grow_after_the_end(cases, dtype):
     A, _ = cases.matrix(SPECTRA["low_rank"])
     short, long = (run(A, steps, 20, dtype).tridiagonal() for steps in (8, len(A)))
-    assert long.counts.tolist() == short.counts.tolist() and long.counts.max() <= 8
+    assert long.counts.tolist() == short.counts.tolist()
+    assert long.counts.max() <= 8
     for j, count in enumerate(long.counts):
         np.testing.assert_allclose(long.alphas[j, :count], short.alphas[j, :count], rtol=1e-4)
-        assert not long.alphas[j, count:].any() and not long.betas[j, count - 1 :].any()
+        assert not long.alphas[j, count:].any()
+        assert not long.betas[j, count - 1 :].any()
 
 
 def test_bulk_far_below_an_outlier_is_not_taken_for_rounding(cases):
