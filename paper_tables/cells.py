@@ -32,6 +32,11 @@ METRICS = {
     "center_error": "error at the centre",
     "asymmetry": "asymmetry",
     "sublevel_points": "points below the cap",
+    "change": "change of the output at the edge",
+    "rise": "mean rise of the loss",
+    "difference": "largest relative difference",
+    "top_eigenvalue": "largest eigenvalue",
+    "test_accuracy": "test accuracy (%)",
 }
 
 

@@ -1,9 +1,9 @@
 """The paper's six networks with their weights and images, at the profile's size.
 
 LeNet sees MNIST as in Table 2, the others photographs of ImageNet-1K, or, where there are none,
-crops of two bundled photographs. What a table needs of a network and a weight state is asked for
-here: first whether it can be had and how faithful it is (`origin`, which loads nothing), then the
-network (`load`) and its batch (`inputs`).
+crops of two bundled photographs; ResNet20, which the paper has not, sees CIFAR-10. What a table
+needs of a network and a weight state is asked for here: first whether it can be had and how
+faithful it is (`origin`, which loads nothing), then the network (`load`) and its batch (`inputs`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from lla import data, models, training
-from lla.data import PictureSet
+from lla.data import ImageSet, PictureSet
 from lla.errors import MissingDataError
 from lla.records import FIDELITIES, Source
 from paper_tables import lenet
@@ -24,6 +24,7 @@ from paper_tables.cells import Settings, SharedStep
 from paper_tables.profiles import PROFILES, Profile
 
 __all__ = [
+    "RESNET20",
     "STATES",
     "Inputs",
     "Loaded",
@@ -58,11 +59,12 @@ class Network:
     name: str  # in lla.models
     millions: float  # of parameters
     stand_in: bool = False  # another network than the paper's
+    data: Literal["mnist", "cifar10", "imagenet"] = "imagenet"
 
     @property
     def digits(self) -> bool:
-        """Whether it sees MNIST rather than photographs."""
-        return self.name == "lenet"
+        """Whether it sees MNIST."""
+        return self.data == "mnist"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def networks(profile: Profile) -> tuple[Network, ...]:
     """The paper's networks, in its order, at the profile's size."""
     vit = "vit_tiny_patch16_224" if profile.small_vit else "vit_base_patch16_224"
     return (
-        Network("lenet", "lenet", 0.06),
+        Network("lenet", "lenet", 0.06, data="mnist"),
         Network("resnet18", "resnet18", 11.7),
         Network("alexnet", "alexnet", 61.1),
         Network("squeezenet", "squeezenet1_1", 1.2),
@@ -97,13 +99,17 @@ def networks(profile: Profile) -> tuple[Network, ...]:
     )
 
 
+# Trained with BatchNorm in residual blocks, as the paper's ResNet18, and small: for studies.
+RESNET20 = Network("resnet20", "resnet20", 0.27, data="cifar10")
+
+
 def network(profile: Profile, row: str) -> Network:
-    """One of them by its row.
+    """One of them, or ResNet20, by its row.
 
     >>> network(PROFILES["paper"], "vit").name
     'vit_base_patch16_224'
     """
-    return next(found for found in networks(profile) if found.row == row)
+    return next(found for found in (*networks(profile), RESNET20) if found.row == row)
 
 
 def images(profile: Profile, net: Network) -> int:
@@ -113,8 +119,8 @@ def images(profile: Profile, net: Network) -> int:
 
 def side(profile: Profile, net: Network, state: State) -> int:
     """Pixels along a side of a network's images."""
-    if net.digits:
-        return lenet.SIZE
+    if net.data != "imagenet":
+        return lenet.SIZE  # CIFAR-10's pictures have the same
     return profile.side if state == "random" else profile.trained_side
 
 
@@ -141,8 +147,8 @@ def data_config(settings: Settings, net: Network, state: State) -> dict[str, Any
     """Everything that determines a network's batch."""
     profile = settings.profile
     size = {"images": images(profile, net), "side": side(profile, net, state), "image_seed": SEED}
-    if net.digits:
-        image_set = lenet.images(settings)
+    if net.data != "imagenet":
+        image_set = _small(settings, net)
         size["images"] = min(size["images"], len(image_set))
         sha256 = image_set.sha256
         return {"data": image_set.name, "split": image_set.split, "data_sha256": sha256, **size}
@@ -189,9 +195,9 @@ def fidelity(settings: Settings, net: Network, state: State) -> str | None:
         paper, net, state
     ):
         size = "reduced"
-    if net.digits:
-        image_set = lenet.images(settings)
-        images_fidelity = image_set.fidelity if image_set.name == "mnist" else "substitute"
+    if net.data != "imagenet":
+        image_set = _small(settings, net)
+        images_fidelity = image_set.fidelity if image_set.name == net.data else "substitute"
     else:
         images_fidelity = pictures(settings).fidelity
     return max((weights, size, images_fidelity), key=FIDELITIES.index)
@@ -219,7 +225,7 @@ def load(settings: Settings, net: Network, state: State) -> Loaded:
 def _load(settings: Settings, net: Network, state: State) -> Loaded:
     chosen = options(settings.profile, net, state)
     if state == "random":
-        classes = 10 if net.digits else 1000
+        classes = 1000 if net.data == "imagenet" else 10
         model = models.build(net.name, classes, SEED, "torch", **chosen)
         source = Source(f"{net.name}, torch init, seed {SEED}", training.weights_sha256(model))
         return Loaded(model.to(settings.device), source, net.name)
@@ -237,13 +243,24 @@ def _load(settings: Settings, net: Network, state: State) -> Loaded:
 
 def inputs(settings: Settings, net: Network, state: State) -> Inputs:
     """The batch of a network, on the session's device, preprocessed as its weights expect."""
-    if not net.digits:
+    if net.data == "imagenet":
         return _photographs(settings, net, state)
-    image_set = lenet.images(settings)
+    image_set = _small(settings, net)
     count = data_config(settings, net, state)["images"]
-    pairs = data.batches(image_set, count, 1, seed=SEED, size=lenet.SIZE, device=settings.device)
+    chosen = models.preprocessing(net.name)
+    pairs = data.batches(image_set, count, 1, seed=SEED, device=settings.device, **chosen)
     source = Source(image_set.name, image_set.sha256)
     return Inputs(pairs, source, lenet.batches_sha256(pairs))
+
+
+def _small(settings: Settings, net: Network) -> ImageSet:
+    """The images of 32 pixels."""
+    return lenet.images(settings) if net.digits else _cifar10(settings.data_root)
+
+
+@functools.cache
+def _cifar10(root: object) -> ImageSet:
+    return data.load("cifar10", "train", root)  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=1)

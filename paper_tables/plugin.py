@@ -50,6 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--every-plane", action="store_true", help="also planes that the profile leaves out"
     )
+    group.addoption(
+        "--study", action="store_true", help="also the study of normalizations, about 40 minutes"
+    )
     group.addoption("--results", metavar="DIR", help="where to publish (default: results)")
     group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
@@ -83,6 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     profile = adjusted(
         PROFILES[option("profile", "quick")],
         every_plane=option("every_plane", None),
+        study=option("study", None),
         **{name: option(name) for name in changes},
     )
     settings = Settings(

@@ -29,7 +29,10 @@ class Profile:
     planes: int  # with random directions of seeds 0, 1, ...
     early_stop: bool  # a plane that explodes at its corners is not computed further
     every_plane: bool  # also those that no claim needs, and of the largest networks
+    eigen_tol: float  # relative residual of the eigenvectors of Hessian axes
+    eigen_steps: int  # most Lanczos steps that they take
     small_vit: bool  # a small vision transformer stands in for ViT-B
+    study: bool = False  # the study behind the recommended normalization as well
 
     def is_the_papers(self) -> bool:
         """Whether criteria computed with these settings have the paper's fidelity.
@@ -64,6 +67,8 @@ PROFILES = {
             planes=1,
             early_stop=True,
             every_plane=False,
+            eigen_tol=0.05,
+            eigen_steps=40,
             small_vit=True,
         ),
         Profile(
@@ -82,6 +87,8 @@ PROFILES = {
             planes=3,
             early_stop=False,
             every_plane=True,
+            eigen_tol=0.01,
+            eigen_steps=100,
             small_vit=False,
         ),
     )

@@ -11,7 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from lla.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
-from paper_tables import claims, figures, figures_landscape, render_table1, store
+from paper_tables import (
+    claims,
+    figures,
+    figures_landscape,
+    render_normalization,
+    render_table1,
+    store,
+)
 from paper_tables.cells import METRICS, settings_key
 from paper_tables.planes import TABLE
 from paper_tables.text import (
@@ -61,6 +68,7 @@ def write_all(results: Path) -> None:
         write_table(records, table, results)
     planes = [record for record in records if record.table == TABLE]
     render_table1.write(records, results, frame(planes).to_csv(index=False))
+    render_normalization.write(records, results)
     claims.write(records, results)
     figures.write(records, results)
     figures_landscape.write(records, results)

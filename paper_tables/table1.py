@@ -40,8 +40,19 @@ from paper_tables.explosion import (
 )
 from paper_tables.networks import Network, State
 from paper_tables.planes import FULL, STOPPED, TABLE, Place, place_of
+from paper_tables.profiles import Profile
 
-__all__ = ["CAP", "cells", "fine_cells", "plane_cell"]
+__all__ = [
+    "CAP",
+    "COST",
+    "DTYPE",
+    "cells",
+    "eigen",
+    "eigenvectors",
+    "fine_cells",
+    "plane_cell",
+    "plane_problem",
+]
 
 METRICS = ("ratio", "nonfinite", "center", "center_error")
 SHAPE = ("asymmetry", "sublevel_points")  # of a plane whose every point was evaluated
@@ -50,9 +61,6 @@ AXES = ("uniform", "normal", "hessian")  # the paper's random axes, Gaussian one
 STEPS = FULL - 1
 DTYPE = "float32"
 ROUTE = "loop"  # not the measured one: routes round differently; "slices" gives the same bits
-EIGEN: dict[str, Any] = {
-    "which": "LA", "tol": 1e-2, "max_steps": 100, "basis_bytes": 2**31, "seed": 0,
-}  # fmt: skip
 BATCHNORM = (nn.modules.batchnorm._BatchNorm,)
 
 # Where the loss is capped for its asymmetry, in units of max(loss at the centre, ln C).
@@ -159,7 +167,7 @@ def plane_cell(
         "route": ROUTE,
         "loss": "cross_entropy",
     }
-    config |= {"eigen": EIGEN} if place.axes == "hessian" else {"distribution": place.axes}
+    config |= {"eigen": eigen(profile)} if place.axes == "hessian" else {"distribution": place.axes}
     config |= {"stops_at": EXPLODES} if stop else {"cap": CAP}
     return Cell(
         table=TABLE,
@@ -181,7 +189,8 @@ def plane_cell(
 
 
 def _places(net: Network) -> list[Place]:
-    found = [Place(mode, axes, method) for mode in MODES for axes in AXES for method in METHODS]
+    # axes first: both modes share the random ones, which take long to draw
+    found = [Place(mode, axes, method) for axes in AXES for mode in MODES for method in METHODS]
     if net.row == "resnet18":  # what claim T1.bnfrozen is about
         found += [Place("eval", "uniform", method, frozen=True) for method in PAPER_METHODS]
     return found
@@ -300,7 +309,7 @@ def _explored(
     points: int,
     stop: float | None,
 ) -> Explored:
-    problem = _problem(settings, net, state, place.mode)
+    problem = plane_problem(settings, net, state, place.mode)
     directions, note = _directions(settings, net, state, place, seed)
     what = [
         net.row,
@@ -410,7 +419,8 @@ def _state(cell: Cell) -> tuple[State, Place]:
 
 
 @functools.lru_cache(maxsize=1)
-def _problem(settings: Settings, net: Network, state: State, mode: str) -> lla.Problem:
+def plane_problem(settings: Settings, net: Network, state: State, mode: str) -> lla.Problem:
+    """The loss of a network on its batch; the last one is kept, so ask for one after another."""
     model = networks.load(settings, net, state).model
     return lla.Problem(model, networks.inputs(settings, net, state).pairs, mode=mode)  # type: ignore[arg-type]
 
@@ -419,7 +429,7 @@ def _directions(
     settings: Settings, net: Network, state: State, place: Place, seed: int
 ) -> tuple[Tensor, str | None]:
     """The normalised directions [2, P] of a plane, and a remark on them."""
-    problem = _problem(settings, net, state, place.mode)
+    problem = plane_problem(settings, net, state, place.mode)
     chosen = options(place.method)
     note = None
     rows: Any = "random"
@@ -428,7 +438,8 @@ def _directions(
         model = networks.load(settings, net, state).model
         more["freeze"] = _batchnorm_parameters(model)
     elif place.axes == "hessian":
-        (rows, note), more = _eigenvectors(settings, net, state, place.mode), {}
+        rows, note = eigenvectors(settings, net, state, place.mode, settings.profile)
+        more = {}
     else:
         rows, more = _raw(settings, net, state, place.axes, seed), {}
     with warnings.catch_warnings():  # torch's own forward mode compiles a script on its first use
@@ -439,28 +450,36 @@ def _directions(
 @functools.lru_cache(maxsize=1)
 def _raw(settings: Settings, net: Network, state: State, axes: str, seed: int) -> Tensor:
     """Random directions [2, P] before any normalization: six methods share them."""
-    theta = _problem(settings, net, state, MODES[0]).theta()
+    theta = plane_problem(settings, net, state, MODES[0]).theta()
     return landscape.random_directions(theta, 2, axes, seed)  # type: ignore[arg-type]
 
 
+def eigen(profile: Profile) -> dict[str, Any]:
+    """How the eigenvectors of a profile's Hessian axes are found."""
+    return {
+        "which": "LA", "tol": profile.eigen_tol, "max_steps": profile.eigen_steps,
+        "basis_bytes": 2**31, "seed": 0,
+    }  # fmt: skip
+
+
 @functools.lru_cache(maxsize=1)
-def _eigenvectors(
-    settings: Settings, net: Network, state: State, mode: str
+def eigenvectors(
+    settings: Settings, net: Network, state: State, mode: str, profile: Profile
 ) -> tuple[Tensor, str | None]:
     """The eigenvectors [2, P] of the two largest eigenvalues, and how exact they are."""
-    problem = _problem(settings, net, state, mode)
-    room = EIGEN["basis_bytes"] // (problem.space.size * 4)
-    size = max(12, min(room, EIGEN["max_steps"]))
+    problem = plane_problem(settings, net, state, mode)
+    chosen = eigen(profile)
+    room = chosen["basis_bytes"] // (problem.space.size * 4)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="after .* steps the residuals")  # recorded
         pairs = lla.top_eigenpairs(
             lla.HessianOperator(problem, route="retained"),
             2,
-            EIGEN["which"],
-            EIGEN["seed"],
-            tol=EIGEN["tol"],
-            max_steps=EIGEN["max_steps"],
-            basis_size=size,
+            chosen["which"],
+            chosen["seed"],
+            tol=chosen["tol"],
+            max_steps=chosen["max_steps"],
+            basis_size=max(12, min(room, chosen["max_steps"])),
         )
     note = (
         f"eigenvalues {pairs.values[0]:.4g} and {pairs.values[1]:.4g}, residuals at most "

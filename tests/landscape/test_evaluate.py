@@ -53,7 +53,7 @@ def test_points_are_those_of_plain_calls_with_these_weights(cases, case, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("route", ["slices", "vmap:3"])
+@pytest.mark.parametrize("route", ["slices", "stacked:3", "vmap:3"])
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_every_route_gives_the_values_of_the_loop(cases, case, route, mode):
     # with dropout: the same mask at every point and under every route
@@ -74,7 +74,7 @@ def test_every_route_gives_the_values_of_the_loop(cases, case, route, mode):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("route", ["loop", "slices", "vmap:2", "vmap:64"])
+@pytest.mark.parametrize("route", ["loop", "slices", "stacked:3", "vmap:2", "vmap:64"])
 @pytest.mark.parametrize("name", ["fire", "cnn_bn_train", "dropout_train", "masks_in_place"])
 def test_order_and_company_of_the_points_do_not_matter(cases, name, route):
     problem = in_mode(cases.BY_NAME[name], cases.BY_NAME[name].mode, cases, (5,), torch.float32)
@@ -83,12 +83,12 @@ def test_order_and_company_of_the_points_do_not_matter(cases, name, route):
     straight, _ = values(problem, directions, coefficients, route)
     shuffled, _ = values(problem, directions, coefficients[order], route)
     alone, _ = values(problem, directions, coefficients[7:8], route)
-    rtol = 0.0 if "vmap" not in route else 1e-5
+    rtol = 0.0 if route in ("loop", "slices") else 1e-5
     torch.testing.assert_close(shuffled, straight[order], rtol=rtol, atol=0)
     torch.testing.assert_close(alone, straight[7:8], rtol=rtol, atol=0)
 
 
-@pytest.mark.parametrize("route", ["loop", "slices", "vmap:4"])
+@pytest.mark.parametrize("route", ["loop", "slices", "stacked:4", "vmap:4"])
 def test_the_same_mask_at_every_point(cases, route):
     # a direction that changes nothing shows any change of the mask
     class Net(nn.Module):
@@ -123,7 +123,7 @@ class Loader:
             yield x.clone(), y
 
 
-@pytest.mark.parametrize("route", ["loop", "slices", "vmap:8"])
+@pytest.mark.parametrize("route", ["loop", "slices", "stacked:4", "vmap:8"])
 def test_a_loader_is_loaded_once_for_many_points(cases, route):
     case = cases.BY_NAME["cnn_bn_eval"]
     batches = case.batches((5, 4, 2))
@@ -140,7 +140,7 @@ def test_a_loader_is_loaded_once_for_many_points(cases, route):
 
 
 @pytest.mark.parametrize("loader", [False, True])
-@pytest.mark.parametrize("route", ["loop", "slices", "vmap:2"])
+@pytest.mark.parametrize("route", ["loop", "slices", "stacked:2", "vmap:2"])
 def test_ragged_batches_are_weighted_by_size(route, loader):
     model = nn.Linear(1, 1, bias=False).double()
     x = torch.arange(1.0, 11.0, dtype=torch.float64)[:, None]
@@ -160,7 +160,7 @@ def test_points_that_are_not_finite_are_told():
     problem = lla.Problem(model, (torch.ones(1, 1), torch.zeros(1)), lambda o, y: (o**40).sum())
     directions = Directions(problem.theta(), torch.ones(1, 1))
     points = torch.tensor([[0.0], [1e30], [torch.nan], [1.0]], dtype=torch.float64)
-    for route in ("loop", "slices", "vmap:4"):
+    for route in ("loop", "slices", "stacked:4", "vmap:4"):
         found, _ = values(problem, directions, points, route)
         assert found[0] == 1
         assert found[1] == torch.inf
@@ -174,7 +174,7 @@ def test_a_measured_route_gives_the_values_of_the_loop(cases, name):
     problem = in_mode(case, case.mode, cases, (5,), torch.float32)
     directions, coefficients = around(problem, 60)
     found, used = values(problem, directions, coefficients, None)
-    assert used in ("loop", "slices", "vmap:8")
+    assert used in ("loop", "slices", "stacked:4", "vmap:8")
     expected, _ = values(problem, directions, coefficients, "loop")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
     assert torch.equal(found[:8], expected[:8])  # those it was measured on are the loop's
@@ -182,7 +182,7 @@ def test_a_measured_route_gives_the_values_of_the_loop(cases, name):
     assert used == "loop"  # too few to be worth it
 
 
-def test_slices_are_measured_only_where_something_is_pooled(cases):
+def test_routes_are_measured_only_where_there_is_something_to_gain(cases):
     names = {}
     for name in ("fire", "mlp_mse"):
         problem = in_mode(cases.BY_NAME[name], "eval", cases)
@@ -196,7 +196,10 @@ def test_slices_are_measured_only_where_something_is_pooled(cases):
                 lambda n, *rest, t=tried, r=real: (t.append(n), r(n, *rest))[1],
             )
             evaluate._fastest(problem, directions, coefficients)
-    assert names == {"fire": ["loop", "slices", "vmap:8"], "mlp_mse": ["loop", "vmap:8"]}
+    assert names == {
+        "fire": ["loop", "slices", "stacked:4", "vmap:8"],
+        "mlp_mse": ["loop", "vmap:8"],
+    }
 
 
 @pytest.mark.parametrize("fault", ["wrong", "nan", "raises", "warns", "right"])
@@ -252,7 +255,7 @@ def test_a_loss_of_another_type_can_be_measured():
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("route", ["loop", "slices", "vmap:4", None])
+@pytest.mark.parametrize("route", ["loop", "slices", "stacked:4", "vmap:4", None])
 def test_no_points_are_no_losses(cases, route):
     problem = in_mode(cases.BY_NAME["mlp_mse"], "eval", cases)
     directions, coefficients = around(problem)
@@ -268,11 +271,13 @@ def test_same_takes_rounding_and_what_is_not_finite():
 
 
 @pytest.mark.parametrize(
-    "route", ["fast", "vmap", "vmap:", "vmap:0", "vmap:-2", "vmap:x", "Loop", ""]
+    "route", ["fast", "vmap", "stacked:0", "vmap:", "vmap:0", "vmap:-2", "vmap:x", "Loop", ""]
 )
 def test_unknown_routes(cases, route):
     problem = in_mode(cases.BY_NAME["mlp_mse"], "eval", cases)
-    with pytest.raises(lla.InputError, match=f"route is '{route}': choose 'loop', 'slices', 'vmap"):
+    with pytest.raises(
+        lla.InputError, match=f"route is '{route}': choose 'loop', 'slices', 'stacked"
+    ):
         make_route(route, problem, *around(problem))
 
 
