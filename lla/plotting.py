@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lla.errors import InputError
 
@@ -129,6 +131,9 @@ def plot_plane(
         if not log or np.ptp(shown) > 0:
             bar = figure.colorbar(drawn, ax=ax, label=label)
             bar.ax.tick_params(labelsize=8)
+            bar.set_ticks(_ticks(float(shown.min()), float(shown.max()), log))
+            bar.ax.minorticks_off()
+            bar.ax.yaxis.set_major_formatter(_short)
         ax.plot(
             *_center(plane), "o", color="w", markeredgecolor="k", clip_on=False, label="weights"
         )
@@ -185,6 +190,30 @@ def _levels(values: np.ndarray, log: bool, count: int = 24) -> np.ndarray:
     if low == high:
         high = low + max(abs(low), 1.0) * 1e-6
     return np.geomspace(low, high, count) if log else np.linspace(low, high, count)
+
+
+def _ticks(low: float, high: float, log: bool) -> list[float]:
+    """At most eight round values from low to high, powers of ten where there are some."""
+    if not log:
+        return [t for t in MaxNLocator(6).tick_values(low, high) if low <= t <= high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if len(powers) <= 3 else (1, 3) if len(powers) <= 4 else (1,)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside[:: -(-len(inside) // 8)] if inside else [low]
+
+
+def _short(value: float, _: object = None) -> str:
+    r"""A number in few characters.
+
+    >>> _short(0.25), _short(1e14), _short(3e-5)
+    ('0.25', '$10^{14}$', '$3 \\cdot 10^{-5}$')
+    """
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:g}"
+    digits, power = f"{value:e}".split("e")
+    factor = "" if float(digits) == 1 else f"{float(digits):g} \\cdot "
+    return f"${factor}10^{{{int(power)}}}$"
 
 
 def _center(plane: Plane) -> tuple[float, float]:

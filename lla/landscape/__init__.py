@@ -13,7 +13,7 @@ from lla.landscape.normalization import normalize
 from lla.landscape.output import layer_changes, normalize_output, output_change
 from lla.landscape.path import Path, pca_path
 from lla.landscape.plane import Plane, grid, join, nested
-from lla.landscape.scalars import accuracy, top_eigenvalue
+from lla.landscape.scalars import accuracy, negative_ratio, top_eigenvalue
 
 __all__ = [
     "Asymmetry",
@@ -30,6 +30,7 @@ __all__ = [
     "layer_changes",
     "loss_plane",
     "loss_planes",
+    "negative_ratio",
     "nested",
     "normalize",
     "normalize_output",

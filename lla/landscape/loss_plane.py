@@ -81,8 +81,8 @@ def loss_plane(
         recalibrate: True, or batches, from which BatchNorm's statistics are estimated anew at
             every point (the centre too). For eval mode.
         scalars: name -> function of the problem at a point, for other numbers than the loss:
-            `lla.landscape.accuracy`, `lla.landscape.top_eigenvalue`, or one of yours. NaN stands
-            where it raises a NonFiniteError.
+            `accuracy`, `top_eigenvalue` and `negative_ratio` (r_e) of `lla.landscape`, or one of
+            yours. NaN stands where it raises a NonFiniteError.
         route: how points are evaluated, see `lla.landscape.evaluate`; None measures.
         checkpoint: file in which values are kept while they come; an interrupted plane goes on.
         part: (k, n) evaluates every n-th point from the k-th on, for n processes; `join` them.

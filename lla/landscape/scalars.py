@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lla.errors import InputError
+from lla.errors import InputError, NonFiniteError
 from lla.hessian.eigenpairs import top_eigenpairs
 from lla.hessian.operator import HessianOperator
 from lla.problem import Problem
@@ -30,3 +30,20 @@ def top_eigenvalue(problem: Problem) -> float:
     """The largest eigenvalue of the Hessian, to 1 %."""
     operator = HessianOperator(problem, route="fresh")
     return float(top_eigenpairs(operator, 1, "LA", tol=1e-2).values[0])
+
+
+def negative_ratio(problem: Problem) -> float:
+    """The criterion r_e = max(0, -lambda_min) / lambda_max of the pooled Hessian, to 2 %.
+
+    From the extreme eigenvalues themselves, to which those of spectral densities converge.
+
+    Raises:
+        NonFiniteError: no eigenvalue is positive, so that there is no ratio; NaN on a plane.
+    """
+    operator = HessianOperator(problem, route="fresh")
+    top, bottom = (
+        float(top_eigenpairs(operator, 1, which, tol=1e-2).values[0]) for which in ("LA", "SA")
+    )
+    if top <= 0:
+        raise NonFiniteError(f"the largest eigenvalue is {top:.3g}, and r_e needs a positive one")
+    return max(0.0, -bottom) / top

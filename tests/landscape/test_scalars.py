@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lla
-from lla.landscape import accuracy, top_eigenvalue
+from lla.landscape import accuracy, negative_ratio, top_eigenvalue
 
 
 def direct_accuracy(model, batches):
@@ -100,6 +100,29 @@ def test_top_eigenvalue_is_the_same_all_over_a_quadratic(cases):
     problem = quadratic(cases, [-2.0, 0.5, 1.0, 3.0])
     plane = lla.loss_plane(problem, normalization=None, steps=2, scalars={"top": top_eigenvalue})
     np.testing.assert_allclose(plane.scalar("top"), 3.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([-2.0, 0.5, 1.0, 8.0], 0.25), ([0.5, 1.0], 0.0), ([-9.0, 3.0], 3.0)]
+)
+def test_negative_ratio_of_a_quadratic(cases, values, expected):
+    assert negative_ratio(quadratic(cases, values)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_negative_ratio_of_a_network(cases):
+    case = cases.BY_NAME["layer_norm_tanh"]
+    model, batches = case.make(), case.batches((9, 4))
+    values = np.linalg.eigvalsh(cases.plain_hessian(model, batches, case.loss).numpy())
+    found = negative_ratio(lla.Problem(model, batches, case.loss))
+    assert found == pytest.approx(-values[0] / values[-1], rel=0.03)
+
+
+def test_without_a_positive_eigenvalue_there_is_no_ratio(cases):
+    problem = quadratic(cases, [-2.0, -1.0, -0.5])
+    with pytest.raises(lla.NonFiniteError, match="r_e needs a positive one"):
+        negative_ratio(problem)
+    plane = lla.loss_plane(problem, normalization=None, steps=2, scalars={"r_e": negative_ratio})
+    assert np.isnan(plane.scalar("r_e")).all()
 
 
 def test_a_scalar_that_is_not_finite_somewhere_does_not_end_the_plane():
