@@ -81,7 +81,6 @@ def cells(settings: Settings) -> list[Cell]:
 # The planes of the figures and of the asymmetry, on grids fine enough for the eye: network, state,
 # place, points along an axis, how many seeds.
 FINE: tuple[tuple[str, State, Place, int, int], ...] = (
-    ("lenet", "pretrained", Place("eval", "uniform", "4"), 41, 1),
     ("lenet", "pretrained", Place("eval", "uniform", "4"), 21, 4),
     ("lenet", "pretrained", Place("eval", "normal", "4"), 21, 1),
     ("lenet", "pretrained", Place("eval", "hessian", "1"), 21, 1),
@@ -202,15 +201,16 @@ def _left_out(settings: Settings, net: Network, place: Place, fidelity: str | No
         return None
     needed = place.axes != "normal" or place.method in ("4", RECOMMENDED)
     if net.millions >= LARGE or fidelity == "substitute":
-        needed = place.axes != "hessian" and (place.method == "4" or place.axes == "uniform")
-        needed = needed and place.method in PAPER_METHODS
+        needed = place.method in PAPER_METHODS and place.axes != "hessian"
+        needed &= place.axes == "uniform" or (place.method == "4" and place.mode == "eval")
+        needed &= place.mode == "eval" or fidelity != "substitute"
     if needed:
         return None
     return f"left out of profile {settings.profile.name} for its time: --every-plane computes it"
 
 
 # Networks, by millions of parameters, of which a short profile computes every plane; and those of
-# which, as of stand-ins that are never judged, it computes none along Hessian axes.
+# which, as of stand-ins that are never judged, it computes none along Hessian axes and few others.
 SMALL, LARGE = 1.0, 20.0
 
 

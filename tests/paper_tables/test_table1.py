@@ -89,7 +89,7 @@ def test_what_claims_need_is_not_left_out(settings, monkeypatch):
                     assert (row, Place(mode, axes, method).column("random")) in ran
             assert (row, f"random/{mode}/normal/4") in ran, "X.uniform"
         for row in ("alexnet", "vit"):  # large, and a stand-in
-            assert (row, f"random/{mode}/normal/4") in ran
+            assert (row, "random/eval/normal/4") in ran
             assert (row, f"random/{mode}/hessian/4") not in ran
     for method in PAPER_METHODS:
         assert ("resnet18", f"random/eval/uniform/{method}/frozen") in ran
