@@ -90,7 +90,7 @@ def plot_plane(
 
     Args:
         plane: what to draw.
-        kind: "contour" with the smallest value marked, "surface", or "line": the loss along the
+        kind: "contour" with the smallest loss marked, "surface", or "line": the loss along the
             first direction through the centre. By default "contour", and "line" for a line.
         cap: highest value shown, said in the picture; the values themselves stay. Values that are
             infinite or NaN are shown at the cap, or above the highest finite value.
@@ -137,15 +137,14 @@ def plot_plane(
         ax.plot(
             *_center(plane), "o", color="w", markeredgecolor="k", clip_on=False, label="weights"
         )
-        lowest = np.unravel_index(int(shown.argmin()), shown.shape)
-        place = plane.a[lowest[0]], plane.b[lowest[1]]
         star: dict[str, Any] = {
             "color": COLOURS[4],
             "markeredgecolor": "k",
             "markersize": 12,
             "clip_on": False,
         }
-        ax.plot(*place, "*", label="minimum", **star)
+        if scalar is None:  # of the values themselves: where they are capped all are the same
+            ax.plot(*plane.minimum, "*", label="minimum", **star)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False)
         ax.set_xlabel(f"{_axis_name(plane, 0)}")
         ax.set_ylabel(f"{_axis_name(plane, 1)}")

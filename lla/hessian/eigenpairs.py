@@ -123,7 +123,7 @@ def top_eigenpairs(
         with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
             ritz = thick_restart(
                 operator, start[0], k, lambda values: _order(values, which), basis_size, tol,
-                room, bar.update,
+                room, lambda steps: gaussian(size, operator.theta, seed, steps), bar.update,
             )  # fmt: skip
         return _finished(
             operator, ritz.vectors, which, ritz.converged, tol, ritz.scale, ritz.steps, before

@@ -179,8 +179,8 @@ class Lanczos:
             beta = norms(residual)
             self._size = torch.maximum(self._size, alpha.abs() + beta + self._beta)
             # a breakdown: to go on with rounding would feed it back, in the end to infinity. Only
-            # zeros follow, and `tridiagonal` leaves them out; a NaN is not taken for one
-            ended = beta <= self._tolerance * self._size
+            # zeros follow, and `tridiagonal` leaves them out. What overflowed is not taken for one
+            ended = (beta <= self._tolerance * self._size) & beta.isfinite()
             beta = beta.masked_fill(ended, 0.0)
             self._alphas[:, j : j + 1] = alpha
             self._betas[:, j : j + 1] = beta

@@ -33,13 +33,16 @@ def thick_restart(
     size: int,
     tol: float,
     max_steps: int,
+    fresh: Callable[[int], Tensor],
     advanced: Callable[[int], object] = lambda steps: None,
 ) -> RitzPairs:
     """The k most wanted Ritz pairs from at most `size` basis vectors at a time.
 
     When the basis is full, the better half of its Ritz vectors stays and the process goes on from
     the last residual. Every vector is made orthogonal to all others, twice, and the coefficients
-    of the first pass are the columns of the projected matrix.
+    of the first pass are the columns of the projected matrix. When the Krylov space is exhausted
+    the process goes on from a vector of its own, for further copies of multiple eigenvalues, until
+    one more such vector changes nothing.
 
     Args:
         operator: symmetric, [P, P].
@@ -49,6 +52,7 @@ def thick_restart(
         size: basis vectors held, at least k + 2; while it restarts, half as many more.
         tol: stop when the residuals are below tol times the largest |Ritz value|.
         max_steps: most products.
+        fresh: number of products made -> a vector [P] to go on from.
         advanced: called with the number of products made since the last call.
 
     Raises:
@@ -58,8 +62,9 @@ def thick_restart(
     projected = np.zeros((size, size))
     following = start / norms(start[None])[0]
     filled, steps = 0, 0
+    exact: np.ndarray | None = None  # the values when the Krylov space was last exhausted
     while True:
-        beta, begin = 0.0, steps
+        beta, begin, exhausted = 0.0, steps, False
         while filled < size and steps < max_steps:
             basis[filled] = following
             vector = operator.rows(following[None])[0]
@@ -74,7 +79,7 @@ def thick_restart(
                     "the weights, or compute in float64"
                 )
             if beta <= _ROUNDING * torch.finfo(start.dtype).eps * np.abs(column).max():
-                beta = 0.0  # an invariant space
+                beta, exhausted = 0.0, True
                 break
             following = vector / beta
         advanced(steps - begin)
@@ -82,18 +87,32 @@ def thick_restart(
         ranked = order(values)
         scale = float(np.abs(values).max())
         residuals = beta * np.abs(vectors[-1, ranked[:k]])
-        converged = bool((residuals <= tol * scale).all()) and filled >= k
-        if converged or beta == 0 or steps >= max_steps:
+        wanted = values[ranked[:k]]
+        if filled == len(start):
+            converged = True
+        elif exhausted:
+            same = exact is not None and bool((np.abs(wanted - exact) <= tol * scale).all())
+            converged, exact = same, wanted if filled >= k else None
+        else:
+            converged = exact is None and filled >= k and bool((residuals <= tol * scale).all())
+        if converged or steps >= max_steps:
             kept = ranked[:k]
             return RitzPairs(
-                values[kept], _combine(basis[:filled], vectors[:, kept]), residuals, scale, steps,
+                wanted, _combine(basis[:filled], vectors[:, kept]), residuals, scale, steps,
                 converged,
             )  # fmt: skip
-        kept = ranked[: max(k + 1, size // 2)]
-        basis[: len(kept)] = _combine(basis[:filled], vectors[:, kept])
-        filled = len(kept)
-        projected[:] = 0
-        projected[range(filled), range(filled)] = values[kept]
+        if filled == size:
+            kept = ranked[: max(k + 1, size // 2)]
+            basis[: len(kept)] = _combine(basis[:filled], vectors[:, kept])
+            filled = len(kept)
+            projected[:] = 0
+            projected[range(filled), range(filled)] = values[kept]
+        if exhausted:
+            following = fresh(steps)
+            for _ in range(2):
+                following = following / norms(following[None])[0]
+                _remove(basis[:filled], following)
+            following = following / norms(following[None])[0]
 
 
 def _remove(basis: Tensor, vector: Tensor) -> np.ndarray:

@@ -74,9 +74,9 @@ def hessian_directions(
         tol: of the residuals, see `lla.top_eigenpairs`.
         basis_size: most vectors held at once, see `lla.top_eigenpairs`.
     """
-    pairs = top_eigenpairs(
-        HessianOperator(problem), count, which, seed, tol=tol, basis_size=basis_size
-    )
+    # one route, not the fastest: an interrupted plane, or another part of it, needs the same bits
+    operator = HessianOperator(problem, route="fresh")
+    pairs = top_eigenpairs(operator, count, which, seed, tol=tol, basis_size=basis_size)
     return torch.from_numpy(pairs.vectors).to(problem.device)
 
 

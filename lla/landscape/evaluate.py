@@ -28,7 +28,7 @@ from lla.landscape.stacking import StackedConvolution
 from lla.problem import Problem
 
 _TRIAL = 8  # points a route is measured on
-_WORTH = 48  # with fewer points to do, measuring costs more than it brings
+_WORTH = 150  # with fewer points to do, measuring costs more than it brings
 _CLOSE = 1.5  # a route so much slower than the best one is not measured again
 _PASS = 16  # points between two looks at the clock, and for one pass over a loader
 
@@ -71,8 +71,8 @@ def losses(
         problem: whose loss.
         directions: theta and the axes.
         coefficients: [n, K] float64.
-        route: "loop", "slices", "stacked:k" or "vmap:k"; None measures them on the first points
-            and takes the fastest that gives the loop's values.
+        route: "loop", "slices", "stacked:k" or "vmap:k"; None measures them on some points and
+            takes the fastest that gives the loop's values.
         calibration: batches from which BatchNorm's statistics are estimated at every point.
 
     Yields:
@@ -82,22 +82,18 @@ def losses(
         InputError: an unknown route, one that cannot go with calibration, or one under which the
             model gives other losses: random numbers under vmap may depend on the memory layout.
     """
-    begin = 0
     if calibration is not None:
         if route not in (None, "loop", "slices"):
             raise InputError(f"route {route!r} cannot recalibrate: take route='loop'")
         route = route or "loop"
+    measured = route is None and len(coefficients) >= _WORTH
     if route is None:
-        route = "loop"
-        if len(coefficients) >= _WORTH:
-            route, first = _fastest(problem, directions, coefficients[:_TRIAL])
-            begin = len(first)
-            yield slice(0, begin), first, "loop"
+        route = _fastest(problem, directions, coefficients) if measured else "loop"
     function = make_route(route, problem, directions, calibration)
-    if route.startswith("vmap") and begin == 0 and len(coefficients) > 0:
+    if route.startswith(tuple(_GROUPED)) and len(coefficients) > 0 and not measured:
         center = torch.zeros_like(coefficients[:1])
-        _check_at_center(function, make_route("loop", problem, directions), center)
-    for start in range(begin, len(coefficients), _PASS):
+        _check_at_center(route, function, make_route("loop", problem, directions), center)
+    for start in range(0, len(coefficients), _PASS):
         part = slice(start, min(start + _PASS, len(coefficients)))
         yield part, function(coefficients[part]), route
 
@@ -186,9 +182,11 @@ def _stacked(problem: Problem, directions: Directions, coefficients: Tensor, siz
 _GROUPED = {"vmap": _together, "stacked": _stacked}
 
 
-def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> tuple[str, Tensor]:
-    """The name of the fastest right route, and the loop's values of these points."""
-    one = coefficients[:1]
+def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> str:
+    """The name of the fastest right route, by the centre and points from all over the plane."""
+    spread = torch.linspace(0, len(coefficients) - 1, _TRIAL - 1).long()
+    one = torch.zeros_like(coefficients[:1])
+    coefficients = torch.cat([one, coefficients[spread]])
     loop = make_route("loop", problem, directions)
     with SlicedMaxPooling() as pooling:
         loop(one)  # the first call sets up kernels
@@ -208,7 +206,7 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
             continue
         if seconds < best and same(found, expected):
             best, route = seconds, name
-    return route, expected
+    return route
 
 
 def _candidates(problem: Problem, pools: bool) -> Sequence[str]:
@@ -224,12 +222,12 @@ def _candidates(problem: Problem, pools: bool) -> Sequence[str]:
     return names
 
 
-def _check_at_center(function: Route, loop: Route, center: Tensor) -> None:
+def _check_at_center(name: str, function: Route, loop: Route, center: Tensor) -> None:
     """Raise unless a route gives the loop's loss at the weights themselves."""
     found, expected = function(center), loop(center)
     if not same(found, expected):
         raise InputError(
-            f"under vmap the model's loss at the centre is {found.item():g}, not "
+            f"under {name} the model's loss at the centre is {found.item():g}, not "
             f"{expected.item():g}, perhaps for other dropout masks: take route='loop'"
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
 from lla.batches import Batches
@@ -130,7 +131,8 @@ def loss_plane(
     job = _Job(problem, Directions(theta, rows), coefficients, center, calibration, scalars or {})
     path = None if checkpoint is None else Path(checkpoint)
     dtype = np.float32 if problem.dtype == torch.float32 else np.float64
-    kept = Kept(len(mesh), len(job.scalars), dtype, path, part, job.fingerprint() if path else "")
+    key = job.fingerprint() if path or part else ""
+    kept = Kept(len(mesh), len(job.scalars), dtype, path, part, key)
     job.run(kept, route, progress)
     method = chosen_normalization(axes, normalization)
     norm = method in ("filter", "layer", "model")
@@ -156,6 +158,7 @@ def loss_plane(
         seed=seed,
         norms=tuple(dirs.inner(row, row) ** 0.5 for row in rows),
         route=kept.route,
+        key=key if part else None,
     )
 
 
@@ -240,10 +243,15 @@ class _Job:
     scalars: Mapping[str, Scalar]
 
     def fingerprint(self) -> str:
-        """Hash of what determines the values; the loss at the centre stands for the data."""
+        """Hash of what determines the values; the first batch stands for the data."""
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in (self.directions.theta, self.directions.rows):
-            digest.update(tensor.cpu().contiguous().numpy().data)
+        batch = next(iter(self.problem.batches))
+        leaves = pytree.tree_leaves((self.problem.state(), self.directions.rows, batch.x, batch.y))
+        for leaf in leaves:
+            if isinstance(leaf, torch.Tensor):
+                digest.update(
+                    leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+                )
         digest.update(np.ascontiguousarray(self.coefficients).data)
         facts = (self.center, self.problem.mode, self.problem.seed, self.problem.batch_sizes,
                  self.calibration is not None, tuple(self.scalars))  # fmt: skip

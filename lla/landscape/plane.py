@@ -43,6 +43,7 @@ class Plane:
     seed: int
     norms: tuple[float, ...]  # of the directions
     route: str  # by which most points were evaluated
+    key: str | None = None  # of a part: hash of what determines the values
 
     def __post_init__(self) -> None:
         for name in ("names", "frozen", "norms"):  # JSON knows lists only
@@ -180,7 +181,7 @@ def join(parts: Sequence[Plane]) -> Plane:
         evaluated |= new
     if not evaluated.all():
         raise InputError(f"{int((~evaluated).sum())} points are missing: give all parts")
-    return dataclasses.replace(first, loss=loss, evaluated=evaluated, scalars=scalars)
+    return dataclasses.replace(first, loss=loss, evaluated=evaluated, scalars=scalars, key=None)
 
 
 def _same_plane(one: Plane, other: Plane) -> bool:

@@ -34,6 +34,7 @@ class StackedConvolution(TorchFunctionMode):
         """Set the weights [n, P] of the points that come, and the inputs of the batch."""
         self._thetas, self._x = thetas, x
         self._made: dict[tuple[Any, ...], Tensor] = {}
+        self._taken: set[tuple[Any, ...]] = set()
         self._index = 0
 
     def at(self, index: int) -> Tensor:
@@ -71,8 +72,12 @@ class StackedConvolution(TorchFunctionMode):
             return None
         if not (isinstance(self._x, Tensor) and torch.equal(input, self._x)):
             return None
-        offset = weight.data_ptr() - self._thetas[self._index].data_ptr()
-        key = (offset, bias is None, str((stride, padding, dilation)))
+        origin = self._thetas[self._index].data_ptr()
+        offsets = (weight.data_ptr() - origin, bias is not None and bias.data_ptr() - origin)
+        key = (*offsets, str((stride, padding, dilation)))
+        if (key, self._index) in self._taken:
+            return None  # taken before, and perhaps overwritten since
+        self._taken.add((key, self._index))
         outputs = len(weight)
         if key not in self._made:
             self._made[key] = F.conv2d(input, weights, biases, stride, padding, dilation)

@@ -227,10 +227,15 @@ def test_a_bounded_basis_finds_the_prescribed_pairs(cases, which, size):
     assert pairs.matvecs == H.matvecs == pairs.steps + 2
 
 
-def test_a_bounded_basis_ends_with_its_invariant_space(cases):
-    A, _ = cases.matrix(np.array([3.0, 3.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))
-    pairs = lla.top_eigenpairs(cases.quadratic(A), 2, basis_size=6)
-    np.testing.assert_allclose(pairs.values, [3.0, 1.0], atol=1e-10)
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [8, 10, 20])
+def test_a_bounded_basis_finds_every_copy(cases, k, size):
+    values = np.array([5.0] * 3 + [2.0] * 2 + [1.0] * 55)
+    A, _ = cases.matrix(values)
+    pairs = lla.top_eigenpairs(cases.quadratic(A), k, basis_size=size)
+    assert pairs.converged
+    np.testing.assert_allclose(pairs.values, values[:k], atol=1e-10)
+    np.testing.assert_allclose(pairs.vectors @ pairs.vectors.T, np.eye(k), atol=1e-10)
 
 
 def test_a_basis_too_small_is_refused(cases):

@@ -127,6 +127,12 @@ def test_rounding_does_not_grow_after_the_end(cases, dtype):
         assert not long.betas[j, count - 1 :].any()
 
 
+def test_overflow_is_not_taken_for_the_end():
+    A = np.diag(np.linspace(1, 5, 50) * 1e20)  # squares overflow in float32
+    with pytest.raises(lla.NonFiniteError, match="Lanczos step 0 is not finite"):
+        run(A, 10, 1, torch.float32).tridiagonal()
+
+
 def test_bulk_far_below_an_outlier_is_not_taken_for_rounding(cases):
     bulk = np.random.default_rng(0).normal(size=199)
     A, _ = cases.matrix(np.concatenate([[1e5], bulk]))

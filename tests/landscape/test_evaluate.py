@@ -66,7 +66,7 @@ def test_every_route_gives_the_values_of_the_loop(cases, case, route, mode):
             values(problem, directions, coefficients, route)
         return
     if route == "vmap:3" and case.name in OTHER_MASKS and mode == "train":
-        with pytest.raises(lla.InputError, match="under vmap the model's loss at the centre is"):
+        with pytest.raises(lla.InputError, match="under vmap:3 the model's loss at the centre is"):
             values(problem, directions, coefficients, route)
         return
     found, used = values(problem, directions, coefficients, route)
@@ -132,7 +132,7 @@ def test_a_loader_is_loaded_once_for_many_points(cases, route):
     directions, coefficients = around(problem, 40)
     before = loader.passes
     found, _ = values(problem, directions, coefficients, route)
-    checks = 2 if "vmap" in route else 0
+    checks = 2 if ":" in route else 0
     assert loader.passes - before == 3 + checks  # 16 + 16 + 8 points
     held = lla.Problem(case.make(), batches, case.loss)
     expected, _ = values(held, directions, coefficients, "loop")
@@ -172,13 +172,12 @@ def test_points_that_are_not_finite_are_told():
 def test_a_measured_route_gives_the_values_of_the_loop(cases, name):
     case = cases.BY_NAME[name]
     problem = in_mode(case, case.mode, cases, (5,), torch.float32)
-    directions, coefficients = around(problem, 60)
+    directions, coefficients = around(problem, 160)
     found, used = values(problem, directions, coefficients, None)
     assert used in ("loop", "slices", "stacked:4", "vmap:8")
     expected, _ = values(problem, directions, coefficients, "loop")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
-    assert torch.equal(found[:8], expected[:8])  # those it was measured on are the loop's
-    _, used = values(problem, directions, coefficients[:47], None)
+    _, used = values(problem, directions, coefficients[:149], None)
     assert used == "loop"  # too few to be worth it
 
 
@@ -205,10 +204,12 @@ def test_routes_are_measured_only_where_there_is_something_to_gain(cases):
 @pytest.mark.parametrize("fault", ["wrong", "nan", "raises", "warns", "right"])
 def test_a_route_that_does_not_give_the_loops_values_is_not_taken(cases, monkeypatch, fault):
     problem = in_mode(cases.BY_NAME["mlp_mse"], "eval", cases)
-    directions, coefficients = around(problem, 50)
+    directions, coefficients = around(problem, 150)
     expected, _ = values(problem, directions, coefficients, "loop")
     real, where = evaluate.make_route, {tuple(c.tolist()): v for c, v in
                                         zip(coefficients, expected, strict=True)}  # fmt: skip
+    center = torch.zeros_like(coefficients[:1])
+    where[0.0, 0.0] = values(problem, directions, center, "loop")[0][0]
 
     def instant(points):
         if fault == "raises":
@@ -239,7 +240,7 @@ def test_warnings_of_the_model_do_not_end_the_measurement():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         problem = lla.Problem(Old(), (torch.ones(2, 3), torch.tensor([0, 1])))
-        directions, coefficients = around(problem, 50)
+        directions, coefficients = around(problem, 150)
         found, used = values(problem, directions, coefficients, None)
     assert used == "loop"
     assert found.isfinite().all()
@@ -249,7 +250,7 @@ def test_a_loss_of_another_type_can_be_measured():
     model = nn.Linear(3, 3)
     batch = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     problem = lla.Problem(model, batch, lambda out, y: F.cross_entropy(out.double(), y))
-    directions, coefficients = around(problem, 50)
+    directions, coefficients = around(problem, 150)
     found, _ = values(problem, directions, coefficients, None)
     expected, _ = values(problem, directions, coefficients, "loop")
     torch.testing.assert_close(found, expected)

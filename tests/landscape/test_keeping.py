@@ -230,6 +230,37 @@ def test_parts_that_do_not_belong_together():
         with pytest.raises(lla.InputError, match="the parts are of different planes"):
             join([one, foreign])
     assert join([one, other]).evaluated.all()
+    rows = torch.eye(problem.space.size)  # other axes of the same norms
+    parts = [
+        lla.loss_plane(problem, [rows[i], rows[i + 1]], part=(k, 2), normalization=None, steps=10)
+        for k, i in enumerate((0, 2))
+    ]
+    with pytest.raises(lla.InputError, match="the parts are of different planes"):
+        join(parts)
+
+
+def test_data_that_the_loss_at_the_centre_does_not_show(tmp_path):
+    file, model = tmp_path / "plane.npz", nn.Linear(3, 4)
+    nn.init.zeros_(model.weight)  # whatever the data, the loss is ln 4
+    nn.init.zeros_(model.bias)
+    axes = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    for i, seed in enumerate((0, 1)):
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
+        problem = lla.Problem(model, (x, torch.arange(5) % 4))
+        if i == 0:
+            lla.loss_plane(problem, axes, steps=2, checkpoint=file)
+    with pytest.raises(lla.InputError, match="holds the values of another plane"):
+        lla.loss_plane(problem, axes, steps=2, checkpoint=file)
+
+
+def test_hessian_axes_are_the_same_bits_in_another_process(tmp_path, cases):
+    case = cases.BY_NAME["cnn_bn_eval"]
+    parts = []
+    for k in range(2):
+        problem = lla.Problem(case.make(), case.batches((9, 4)), case.loss)
+        options = {"normalization": "filter", "steps": 2, "part": (k, 2)}
+        parts.append(lla.loss_plane(problem, "hessian", **options))
+    assert join(parts).evaluated.all()
 
 
 @pytest.mark.parametrize("part", [(3, 3), (-1, 2), (0, 0), (1, -2)])

@@ -362,7 +362,7 @@ def test_progress_counts_the_points(capsys):
         ({"coordinates": ([], [0.0, 1.0])}, "coordinates are empty or not finite: give numbers"),
         ({"coordinates": ([0.0, np.nan], [0.0, 1.0])}, "coordinates are empty or not finite"),
         ({"coordinates": ([[0.0, 1.0]], [0.0, 1.0])}, "coordinates are empty or not finite"),
-        ({"route": "fastest"}, "route is 'fastest': choose 'loop', 'slices', 'stacked:4', 'vmap:8' or None"),
+        ({"route": "fastest"}, "route is 'fastest': choose 'loop', 'slices', 'stacked:4', 'vmap"),
         ({"count": 3}, "count is 3: 2 directions span a plane, 1 a line"),
         ({"count": 0}, "count is 0"),
         ({"part": (2, 2)}, r"part is \(2, 2\): give \(k, n\) with 0 <= k < n"),

@@ -102,6 +102,13 @@ def test_top_eigenvalue_is_the_same_all_over_a_quadratic(cases):
     np.testing.assert_allclose(plane.scalar("top"), 3.0, rtol=1e-3)
 
 
+def test_a_small_extreme_beside_a_large_one(cases):
+    bulk = np.linspace(-1, 0.1, 200)
+    assert top_eigenvalue(quadratic(cases, [-100.0, *bulk, 0.5])) == pytest.approx(0.5, rel=1e-2)
+    found = negative_ratio(quadratic(cases, [-0.02, *np.linspace(0, 0.5, 100), 1.0]))
+    assert found == pytest.approx(0.02, rel=2e-2)
+
+
 @pytest.mark.parametrize(
     ("values", "expected"), [([-2.0, 0.5, 1.0, 8.0], 0.25), ([0.5, 1.0], 0.0), ([-9.0, 3.0], 3.0)]
 )

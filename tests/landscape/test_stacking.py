@@ -39,6 +39,10 @@ def later(net, x):
     return net.conv(x.flip(1)) + net.conv(x.relu())
 
 
+def in_place(net, x):  # what the first has overwritten must not be taken for the second
+    return F.relu_(net.conv(x)) + net.conv(x).sigmoid()
+
+
 def not_of_theta(net, x):
     return F.conv2d(x, net.fixed) * net.conv.weight.sum()
 
@@ -52,6 +56,7 @@ CASES = {
     "strided": (first, {"stride": 2, "padding": 1}, True),
     "same": (first, {"padding": "same", "bias": False}, True),
     "twice": (twice, {"padding": "same"}, True),
+    "in_place": (in_place, {}, True),
     "grouped": (first, {"groups": 2}, False),
     "scaled": (scaled, {}, False),
     "later": (later, {}, False),

@@ -1,0 +1,81 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+
+import lla
+from lla.plotting import _short, _ticks
+
+
+def quadratic_plane(cases, shift=(0.25, 0.125), scale=1.0, **options):
+    """A bowl whose lowest point lies beside the weights."""
+    model = cases.Quadratic(torch.eye(2, dtype=torch.float64) * scale)
+    model.theta.data = -torch.tensor(shift, dtype=torch.float64)
+    problem = lla.Problem(model, (torch.zeros(1, 1), torch.zeros(1)), cases.take_output)
+    rows = torch.eye(2, dtype=torch.float64)
+    return lla.loss_plane(problem, rows, normalization=None, steps=8, **options)
+
+
+def marks(figure):
+    """Label -> place of what is drawn as single points."""
+    lines = figure.axes[0].get_lines()
+    return {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in lines}
+
+
+@pytest.mark.parametrize("cap", [None, 0.5, 1e-9])
+def test_the_minimum_is_marked_where_it_is(cases, cap):
+    plane = quadratic_plane(cases)
+    found = marks(plane.plot("contour", cap=cap))
+    assert found["minimum"] == plane.minimum == (0.25, 0.125)
+    assert found["weights"] == (0.0, 0.0)
+
+
+def test_other_numbers_have_no_minimum(cases):
+    plane = quadratic_plane(cases, scalars={"height": lambda p: -p.loss().item()})
+    figure = plane.plot(scalar="height")
+    assert "minimum" not in marks(figure)
+    assert "height" in [ax.get_ylabel() for ax in figure.axes]
+
+
+@pytest.mark.parametrize("kind", ["contour", "surface", "line"])
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_axes_are_in_units_of_the_directions_and_the_cap_is_said(cases, kind, cap):
+    before = dict(mpl.rcParams)
+    figure = quadratic_plane(cases, scale=100.0).plot(kind, cap=cap)
+    text = [item.get_text() for item in figure.findobj(mpl.text.Text)]
+    assert any("in units of direction 1" in word for word in text)
+    assert kind == "line" or any("in units of direction 2" in word for word in text)
+    assert any("capped at 2" in word for word in text) == (cap is not None)
+    assert any("loss" in word for word in text)
+    assert dict(mpl.rcParams) == before
+
+
+def test_bad_pictures(cases):
+    plane = quadratic_plane(cases)
+    for cap in (0.0, -1.0, float("nan")):
+        with pytest.raises(lla.InputError, match="cap is"):
+            plane.plot(cap=cap)
+    with pytest.raises(lla.InputError, match="kind is 'pie': choose"):
+        plane.plot("pie")
+    with pytest.raises(lla.InputError, match="there is no scalar 'height' on this plane"):
+        plane.plot(scalar="height")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log"),
+    [(0.0, 4.9, False), (-3.0, 1e-3, False), (0.074, 4.6, True), (6.8, 3e24, True),
+     (1e-8, 1.0, True), (2.1, 2.2, True), (5.0, 700.0, True)],
+)  # fmt: skip
+def test_ticks_are_few_and_inside(low, high, log):
+    ticks = _ticks(low, high, log)
+    assert 1 <= len(ticks) <= 8
+    assert all(low <= tick <= high for tick in ticks)
+    assert ticks == sorted(ticks)
+    assert not log or high < 10 * low or len(ticks) >= 2
+
+
+def test_short_numbers():
+    values = [float(_short(x)) for x in (0.25, 1000.0, -3.5)]
+    np.testing.assert_array_equal(values, [0.25, 1000.0, -3.5])
+    assert _short(2e7) == r"$2 \cdot 10^{7}$"
+    assert _short(-1e-5) == r"$-1 \cdot 10^{-5}$"
