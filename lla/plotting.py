@@ -16,6 +16,7 @@ from lla.errors import InputError
 if TYPE_CHECKING:
     from lla.hessian.eigenpairs import Eigenpairs
     from lla.hessian.spectrum import Spectrum
+    from lla.landscape.path import Path
     from lla.landscape.plane import Plane
 
 # Okabe and Ito's colours, told apart by readers with any kind of colour vision
@@ -156,6 +157,28 @@ def plot_plane(
         ax.set_yscale("log")
     ax.set_xlabel(_axis_name(plane, 0))
     ax.set_ylabel(label)
+    return figure
+
+
+def plot_path(path: Path, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
+    """The way that training took, on its principal axes.
+
+    Args:
+        path: what to draw.
+        plane: the loss on the plane of `path.directions` around the last weights; drawn below.
+        ax: axes to draw into; a new figure by default.
+    """
+    if plane is None:
+        figure, ax = axes_of(ax, (5.2, 4.2))
+        colour = COLOURS[0]
+    else:
+        figure = plane.plot("contour", ax=ax)
+        ax, colour = (figure.axes[0] if ax is None else ax), "w"
+    ax.plot(*path.coordinates.T, ".-", color=colour, linewidth=1.2, label="path", zorder=3)
+    for i, name in enumerate(("x", "y")):
+        share = f"principal axis {i + 1}, {path.explained[i]:.1%} of the variance"
+        getattr(ax, f"set_{name}label")(share)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False)
     return figure
 
 

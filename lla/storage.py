@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from lla.errors import ChecksumError, InputError
 T = TypeVar("T")
 
 
-def save_result(result: Any, path: str | Path) -> None:
+def save_result(result: Any, path: str | os.PathLike[str]) -> None:
     """Write a dataclass of arrays and plain values to an npz file."""
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
@@ -24,7 +25,7 @@ def save_result(result: Any, path: str | Path) -> None:
         np.savez_compressed(file, allow_pickle=False, header=np.array(header), **arrays)
 
 
-def load_result(cls: type[T], path: str | Path) -> T:
+def load_result(cls: type[T], path: str | os.PathLike[str]) -> T:
     """Read what `save_result` wrote.
 
     Raises:

@@ -32,6 +32,8 @@ METRICS = {
     "center_error": "error at the centre",
     "asymmetry": "asymmetry",
     "sublevel_points": "points below the cap",
+    "asymmetry_wide": "asymmetry, wide cap",
+    "sublevel_points_wide": "points below the wide cap",
     "change": "change of the output at the edge",
     "rise": "mean rise of the loss",
     "difference": "largest relative difference",

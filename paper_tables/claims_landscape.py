@@ -1,7 +1,8 @@
 """Verdicts on the claims about loss planes: T1.*, X.uniform, F1.center, F3.asym.
 
 A plane that explodes on a coarse grid explodes on the paper's; one that does not is provisional,
-and the note of a verdict that rests on such a plane says so.
+and the note of a verdict that rests on such a plane says so. What a claim says of all networks is
+undecided while one is missing and none contradicts it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from paper_tables.explosion import (
     RECOMMENDED,
     expected,
 )
-from paper_tables.intervals import Verdict, interval
+from paper_tables.intervals import Verdict, combined, interval
 from paper_tables.planes import TABLE, Block, Place, Pool, blocks, place_of, results
+from paper_tables.table1 import CAPS, SHAPE
 from paper_tables.text import display
 from paper_tables.values import paper_rows
 
@@ -25,6 +27,7 @@ __all__ = ["ASYMMETRIC", "PREDICATES", "Finding", "asymmetric", "judge"]
 
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
+FEWEST = 20  # points below the cap, fewer say nothing of a shape
 
 STATES = {"random init": "random", "pretrained": "pretrained"}
 AXES = ("uniform", "hessian")  # the paper's
@@ -106,7 +109,7 @@ class Evidence:
 
 def _cell(evidence: Evidence) -> Finding:
     wrong, used, total = [], [], 0
-    signed = 0
+    signed, final = 0, False
     for row, block in evidence.blocks.items():
         for place, pool in _paper_pools(block).items():
             wanted = expected(row, place.paper_column, place.method)
@@ -118,13 +121,14 @@ def _cell(evidence: Evidence) -> Finding:
             signed += other is not None and other.category() in wanted
             if not agrees:
                 wrong.append(f"{display(row)} {place.paper_column} {place.method}")
+                final |= pool.safe
     if not used:
         raise _MissingError(evidence.absent() or "no plane was computed yet")
     note = f"{total - len(wrong)} of {total} planes agree; with signed L1 {signed}"
     if wrong:
         note += f"; differ: {', '.join(wrong)}"
     complete = total == 16 * len(paper_rows(TABLE))
-    verdict: Verdict = "fails" if wrong else "holds" if complete else "not_run"
+    verdict: Verdict = "fails" if final else "holds" if complete and not wrong else "undecided"
     return Finding(verdict, note, used, evidence.absent())
 
 
@@ -169,7 +173,7 @@ def _safe(evidence: Evidence) -> Finding:
     note = (
         f"explode: {', '.join(exploding)}" if exploding else f"none of {len(used)} planes explodes"
     )
-    verdict: Verdict = "fails" if exploding else "not_run" if missing else "holds"
+    verdict: Verdict = "fails" if exploding else "undecided" if missing else "holds"
     return Finding(verdict, note, used, "; ".join(missing))
 
 
@@ -203,6 +207,8 @@ def _filter(evidence: Evidence) -> Finding:
         f"{', '.join(avoided['3s']) or 'none'}"
     )
     verdict: Verdict = "holds" if not exceptions and avoided["3"] else "fails"
+    if verdict == "holds" and evidence.reasons:
+        verdict = "undecided"
     if verdict == "fails" and not exceptions and avoided["3s"]:
         note += ": that L1 helps is an effect of the signs"
     return Finding(verdict, note, used, evidence.absent())
@@ -273,13 +279,13 @@ def _none(evidence: Evidence) -> Finding:
         note += f" ({', '.join(bad)})"
     holds = all(exploding.values())
     missing = evidence.absent()
-    verdict: Verdict = "holds" if holds else "not_run" if missing else "fails"
+    verdict: Verdict = "holds" if holds else "undecided" if missing else "fails"
     return Finding(verdict, note, used, missing)
 
 
 def _uniform(evidence: Evidence) -> Finding:
     """Every plane that explodes along uniform axes under filter L2, again along Gaussian ones."""
-    used, left, texts = [], [], []
+    used, left, open_, texts = [], [], [], []
     for row, block in evidence.blocks.items():
         for mode in MODES:
             pair = [block.pools.get(Place(mode, axes, "4")) for axes in ("uniform", "normal")]
@@ -291,6 +297,8 @@ def _uniform(evidence: Evidence) -> Finding:
             texts.append(f"{name} {uniform.ratio:.2g} / {normal.ratio:.2g}")
             if uniform.category() == "explodes" and normal.category() == "explodes":
                 left.append(name)
+            elif normal.category() == "rises" and not normal.safe:
+                open_.append(name)  # a finer grid may show an explosion
     if not used:
         raise _MissingError(evidence.absent() or "no plane was computed yet")
     note = f"ratios under filter L2, uniform / Gaussian: {', '.join(texts)}"
@@ -299,7 +307,10 @@ def _uniform(evidence: Evidence) -> Finding:
         return Finding("undecided", f"nothing explodes along uniform axes; {note}", used)
     if left:
         note += f"; still explode: {', '.join(left)}"
-    return Finding("fails" if left else "holds", note, used, evidence.absent())
+    if open_:
+        note += f"; open, as they rise on a coarse grid: {', '.join(open_)}"
+    verdict: Verdict = "fails" if left else "undecided" if open_ or evidence.reasons else "holds"
+    return Finding(verdict, note, used, evidence.absent())
 
 
 def _modes(
@@ -341,22 +352,24 @@ def _asymmetry(records: Sequence[Record], row: str) -> Finding:
         found = []
         for plane in pool.planes:
             key = (row, plane.record.column, plane.record.config_hash)
-            if {"asymmetry", "sublevel_points"} <= shapes.get(key, {}).keys():
+            if {*SHAPE} <= shapes.get(key, {}).keys():
                 found.append((plane, shapes[key]))
         if not found:
             continue
-        shares = [values["asymmetry"] for _, values in found]
-        counts = [int(values["sublevel_points"]) for _, values in found]
         used = Pool(tuple(plane for plane, _ in found))
-        cap = found[0][0].record.config["cap"]
-        note = (
-            f"filter L2, uniform axes, loss capped at {cap:g} max(L, ln C): share without a mirror "
-            f"image {', '.join(f'{share:.2f}' for share in shares)} of {min(counts)} to "
-            f"{max(counts)} points"
-        )
-        if min(counts) == 0:
-            return Finding("undecided", f"{note}: on some planes no point lies below", [used])
-        return Finding(asymmetric(shares), note, [used])
+        verdicts, texts = [], []
+        for suffix, cap in CAPS.items():
+            shares = [values[f"asymmetry{suffix}"] for _, values in found]
+            counts = [int(values[f"sublevel_points{suffix}"]) for _, values in found]
+            texts.append(
+                f"capped at {cap:g} max(L, ln C): share without a mirror image "
+                f"{', '.join(f'{share:.2f}' for share in shares)} of {min(counts)} to "
+                f"{max(counts)} points"
+            )
+            few = min(counts) < FEWEST
+            verdicts.append("undecided" if few else asymmetric(shares))
+        note = f"filter L2, uniform axes; {'; '.join(texts)}"
+        return Finding(combined(verdicts), note, [used])
     raise _MissingError(_reason(records, row, "pretrained"))
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lla
-from lla import data, landscape, models, training
+from lla import data, landscape, models, probes, training
 from lla.records import Record, Source, config_hash
 from paper_tables import lenet, networks, table1
 from paper_tables.candidates import CANDIDATES, points
@@ -31,7 +31,7 @@ from paper_tables.profiles import PROFILES
 __all__ = ["AXES", "CENTRED", "MINIMA", "RESCALINGS", "TABLE", "cells", "explore", "rescaled"]
 
 TABLE = "normalization"
-CENTRED = "centred uniform"  # uniform in [-1/2, 1/2): what is left of the paper's without its mean
+CENTRED = "centred"  # uniform in [-1/2, 1/2): what is left of the paper's axes without the mean
 AXES = ("uniform", CENTRED, "normal", "hessian")
 STEPS, POINTS = 40, 5
 EXACT = PROFILES["paper"]  # whose eigenvectors are taken, at any profile's size
@@ -40,12 +40,12 @@ EXACT = PROFILES["paper"]  # whose eigenvectors are taken, at any profile's size
 # that are added. All three fit what they are trained on.
 MINIMA: dict[str, dict[str, Any]] = {
     "small batch": {"batch_size": 64, "epochs": 15, "poison": 0.0},
-    "large batch": {"batch_size": 2000, "epochs": 150, "poison": 0.0},
+    "large batch": {"batch_size": 1000, "epochs": 120, "poison": 0.0},
     "poisoned": {"batch_size": 64, "epochs": 40, "poison": 0.5},
 }
 BATCHNORM = ("resnet18", "mobilenet", "resnet20")  # both modes; dropout alone changes little
 LARGE = 3.0  # networks of so many million parameters get one plane along random axes, others three
-EXAMPLES, TRAININGS, PLANES, SEEN = 12_000, 4, 4, 1000
+EXAMPLES, TRAININGS, PLANES, SEEN = 6000, 4, 4, 1000
 RESCALINGS = ("layers", "filters")
 
 
@@ -104,6 +104,8 @@ def _plane_cell(
         "seeds": 1 if axes == "hessian" or net.millions >= LARGE else 3,
         "dtype": table1.DTYPE,
     }
+    if CANDIDATES[candidate].recalibrate:
+        config["centre"] = "recalibrated"
     if axes == "hessian":
         config["eigen"] = table1.eigen(EXACT)
     return Cell(
@@ -156,7 +158,8 @@ def _raw(settings: Settings, net: Network, state: State, mode: str, axes: str, s
         return table1.eigenvectors(settings, net, state, mode, EXACT)[0]
     theta = table1.plane_problem(settings, net, state, mode).theta()
     if axes == CENTRED:
-        return landscape.random_directions(theta, 2, "uniform", seed) - 0.5
+        drawn = [probes.uniform(len(theta), theta, seed, i) - 0.5 for i in range(2)]
+        return landscape.orthogonalized(torch.stack(drawn))
     return landscape.random_directions(theta, 2, axes, seed)  # type: ignore[arg-type]
 
 
@@ -184,7 +187,8 @@ def explore(problem: lla.Problem, candidate: str, raw: Tensor) -> Explored:
     line = torch.from_numpy(landscape.grid(STEPS)[landscape.nested(POINTS, STEPS)])
     grid = torch.cartesian_prod(line, line)
     edge = (grid.abs() == 0.5).any(1).numpy()
-    start, targets = _outputs(problem, problem.theta(), problem.state())
+    ((theta, state),) = points(problem, chosen, rows, torch.zeros_like(grid[:1]))
+    start, targets = _outputs(problem, theta, state)
     center = float(F.cross_entropy(start, targets))
     losses, changes = [], []
     for moved, state in points(problem, chosen, rows, grid):
@@ -413,6 +417,7 @@ def rescaled(model: nn.Module, kind: str) -> nn.Module:
             after = 10 ** (2 * torch.rand(outputs, generator=generator, dtype=torch.float64) - 1)
             if i == len(names) - 1:
                 after = torch.ones(1, dtype=torch.float64)
+            before, after = before.to(weight), after.to(weight)
             taken = before.repeat_interleave(weight.shape[1] // len(before))
             shape = (-1, *[1] * (weight.ndim - 1))
             weight.mul_(after.view(shape)).div_(taken.view(1, -1, *[1] * (weight.ndim - 2)))

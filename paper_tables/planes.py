@@ -114,8 +114,8 @@ class Pool:
 
     @property
     def log_ratios(self) -> list[float]:
-        """log10 of the ratios; 0 where no loss was finite."""
-        return [math.log10(p.ratio) if p.ratio > 0 else 0.0 for p in self.planes]
+        """log10 of the ratios; infinite where no loss was finite."""
+        return [math.log10(p.ratio) if p.ratio > 0 else math.inf for p in self.planes]
 
     @property
     def ratio(self) -> float:

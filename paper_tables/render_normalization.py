@@ -30,11 +30,12 @@ CIFAR-10)."""
 CAUSE = """## The cause
 
 Along filter-normalised axes of one network the ratio (largest loss / max(loss at the centre, ln C))
-depends on which directions are drawn. *Centred uniform* is the paper's uniform distribution in
-[0, 1) minus 1/2: what is left when the mean is taken away.
+depends on which directions are drawn. *Centred* is the paper's uniform distribution in
+[0, 1) minus 1/2, orthogonalised anew: what is left when the mean is taken away.
 
 1. **The mean of the uniform axes.** Numbers in [0, 1) have the mean 1/2: three quarters of the
-   squared norm of such a direction are one and the same number everywhere. What a filter sees
+   squared norm of the first axis are one and the same number everywhere (of the second, which is
+   made orthogonal to it, a ninth). What a filter sees
    after a ReLU is positive, so all its inputs add up, where those of a direction of mean zero
    cancel; and every layer does so to what the layer before did.
 2. **Coherent eigenvectors.** The eigenvectors of the largest eigenvalues are the directions that
@@ -100,6 +101,11 @@ class Shown:
     record: Record
 
     @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Network, weights, mode and axes."""
+        return self.row, self.state, self.mode, self.axes
+
+    @property
     def name(self) -> str:
         """Its place in words."""
         weights = "random" if self.state == "random" else "trained"
@@ -120,7 +126,7 @@ class Study:
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Study:
-        """Sort records."""
+        """Sort records; of a network's inputs the one with most images of most pixels counts."""
         cells: dict[tuple[str, str, str], dict[str, Record]] = {}
         for record in records:
             if record.table == TABLE and record.value is not None:
@@ -128,7 +134,13 @@ class Study:
                 cells.setdefault(key, {})[record.metric] = record
         planes: dict[tuple[str, str], Shown] = {}
         others: dict[tuple[str, str], Record] = {}
-        for (row, column, _), metrics in sorted(cells.items(), key=lambda c: _amount(c[1])):
+        most: dict[tuple[str, str], tuple[int, int]] = {}
+        for (row, column, _), metrics in cells.items():
+            place = (row, column.partition("/")[0])
+            most[place] = max(most.get(place, _amount(metrics)), _amount(metrics))
+        for (row, column, _), metrics in cells.items():
+            if _amount(metrics) < most[row, column.partition("/")[0]]:
+                continue
             if {"ratio", "nonfinite", "change"} <= metrics.keys():
                 state, mode, axes, candidate = column.split("/")
                 ratio, nonfinite, change = (
@@ -143,8 +155,20 @@ class Study:
         return cls(list(planes.values()), others)
 
     def of_candidate(self, name: str) -> list[Shown]:
-        """Its planes along uniform, normal and Hessian axes."""
-        return [p for p in self.planes if p.candidate == name and p.axes != CENTRED]
+        """Its planes along uniform, normal and Hessian axes.
+
+        Where there is nothing to recalibrate its planes are those of filter normalization.
+        """
+        mine = [p for p in self.planes if p.candidate == name and p.axes != CENTRED]
+        if name in CANDIDATES and CANDIDATES[name].recalibrate and mine:
+            places = {p.place for p in mine}
+            mine += [p for p in self.of_candidate("filter") if p.place not in places]
+        return mine
+
+    def measured(self, name: str) -> bool:
+        """Whether a candidate has a plane wherever any other one has."""
+        places = {p.place for p in self.planes if p.axes != CENTRED}
+        return {p.place for p in self.of_candidate(name)} == places
 
     def contrast(self, minimum: str, candidate: str) -> tuple[float, float, bool] | None:
         """How much higher a plane rises around a minimum than around the small-batch one.
@@ -195,11 +219,13 @@ def _answer(study: Study) -> str:
     worst = max(ours, key=lambda p: p.ratio)
     least = min(ours, key=lambda p: p.change)
     passed = [name for name in CANDIDATES if _passes(study, name)]
+    unknown = [name for name in CANDIDATES if "—" in _marks(study, name)]
+    left = f" Not measured everywhere yet: {', '.join(unknown)}." if unknown else ""
     return (
         f"**Answer.** Under {RECOMMENDED!r} {len(bad)} of {len(ours)} planes explode and "
         f"{len(rising)} rise; the largest ratio is {worst.ratio:.3g} ({worst.name}), the smallest "
         f"change at an edge {least.change:.0%} ({least.name}). Candidates that meet every demand: "
-        f"{', '.join(passed) or 'none'}."
+        f"{', '.join(passed) or 'none'}.{left}"
     )
 
 
@@ -217,8 +243,8 @@ def _marks(study: Study, name: str) -> list[str]:
         return "—" if not known else "yes" if met() else "no"
 
     return [
-        word(bool(planes), lambda: all(p.verdict != "explodes" for p in planes)),
-        word(bool(planes), lambda: min(p.change for p in planes) > LEAST_CHANGE),
+        word(study.measured(name), lambda: all(p.verdict != "explodes" for p in planes)),
+        word(study.measured(name), lambda: min(p.change for p in planes) > LEAST_CHANGE),
         word(None not in contrasts, lambda: all(c[2] for c in contrasts if c)),
         word(layers is not None, lambda: layers is not None and (layers.value or 0.0) <= SAME),
     ]
@@ -243,7 +269,7 @@ def _summary(study: Study) -> str:
                 *(_contrast_text(study, m, name) for m in MINIMA if m != "small batch"),
                 marks[2],
                 *(_difference_text(study, kind, name) for kind in RESCALINGS),
-                "**yes**" if _passes(study, name) else "no",
+                "**yes**" if _passes(study, name) else "—" if "—" in marks else "no",
             ]
         )
     headers = ["candidate", "explode / rise: none explodes", "largest ratio",

@@ -23,11 +23,11 @@ import lla
 from lla import landscape
 from lla.errors import MissingDataError
 from lla.landscape import Plane
+from lla.landscape.evaluate import Directions, make_route
 from lla.records import FIDELITIES, Record, Source, config_hash
 from paper_tables import networks, store
 from paper_tables.cells import Cell, Settings
 from paper_tables.explosion import (
-    EXPLODES,
     METHODS,
     MODES,
     PAPER_METHODS,
@@ -43,7 +43,7 @@ from paper_tables.planes import FULL, STOPPED, TABLE, Place, place_of
 from paper_tables.profiles import Profile
 
 __all__ = [
-    "CAP",
+    "CAPS",
     "COST",
     "DTYPE",
     "cells",
@@ -55,16 +55,19 @@ __all__ = [
 ]
 
 METRICS = ("ratio", "nonfinite", "center", "center_error")
-SHAPE = ("asymmetry", "sublevel_points")  # of a plane whose every point was evaluated
+# of a plane whose every point was evaluated
+SHAPE = ("asymmetry", "sublevel_points", "asymmetry_wide", "sublevel_points_wide")
 
 AXES = ("uniform", "normal", "hessian")  # the paper's random axes, Gaussian ones, eigenvectors
 STEPS = FULL - 1
+STOPS_AT = 1e6  # a plane that rises so far at a corner explodes by any threshold of the table
 DTYPE = "float32"
 ROUTE = "loop"  # not the measured one: routes round differently; "slices" gives the same bits
 BATCHNORM = (nn.modules.batchnorm._BatchNorm,)
 
-# Where the loss is capped for its asymmetry, in units of max(loss at the centre, ln C).
-CAP = 1.0
+# Where the loss is capped for its asymmetry, in units of max(loss at the centre, ln C): half way up
+# to the plateau of guessing, and above it. At 1 rounding decides what of the plateau lies below.
+CAPS = {"": 0.5, "_wide": 2.0}
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -167,7 +170,7 @@ def plane_cell(
         "loss": "cross_entropy",
     }
     config |= {"eigen": eigen(profile)} if place.axes == "hessian" else {"distribution": place.axes}
-    config |= {"stops_at": EXPLODES} if stop else {"cap": CAP}
+    config |= {"stops_at": STOPS_AT} if stop else {"caps": list(CAPS.values())}
     return Cell(
         table=TABLE,
         row=net.row,
@@ -326,8 +329,8 @@ def _explored(
         problem, directions, points, stop, checkpoint=checkpoint, progress=settings.progress
     )
     checkpoint.unlink(missing_ok=True)
-    middle = _middle(problem, directions) if stopped else plane.loss[plane.a == 0, plane.b == 0]
-    return Explored(plane, stopped, problem.loss().item(), float(middle.item()), note)
+    middle = _middle(problem, directions)
+    return Explored(plane, stopped, problem.loss().item(), middle, note)
 
 
 def _modes_alike(model: nn.Module) -> bool:
@@ -344,12 +347,10 @@ def _route(problem: lla.Problem) -> str:
     return "slices" if problem.device.type == "cpu" else ROUTE
 
 
-def _middle(problem: lla.Problem, directions: Tensor) -> np.ndarray:
-    """The loss [1, 1] of the point in the middle, evaluated as any other."""
-    here = landscape.loss_plane(
-        problem, directions, normalization=None, coordinates=([0.0], [0.0]), route=_route(problem)
-    )
-    return here.loss
+def _middle(problem: lla.Problem, directions: Tensor) -> float:
+    """The loss of the point in the middle, evaluated as any other; a plane takes it as known."""
+    route = make_route(_route(problem), problem, Directions(problem.theta(), directions))
+    return float(route(torch.zeros(1, 2, dtype=torch.float64)))
 
 
 def _records(
@@ -373,8 +374,9 @@ def _records(
     }
     if "asymmetry" in cell.metrics:
         unit = max(plane.center, float(np.log(plane.classes or 1)))
-        shape = plane.asymmetry(cell.config["cap"] * unit)
-        values |= {"asymmetry": shape.share, "sublevel_points": shape.points}
+        for suffix, cap in CAPS.items():
+            shape = plane.asymmetry(cap * unit)
+            values |= {f"asymmetry{suffix}": shape.share, f"sublevel_points{suffix}": shape.points}
     artifact = _save(cell, settings, plane)
     records = [
         cell.record(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +13,13 @@ from torch import Tensor
 
 from lla.errors import InputError
 from lla.parameters import ParameterSpace
+from lla.storage import load_result, save_result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lla.landscape.plane import Plane
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,32 @@ class Path:
         beyond = margin * (high - low)
         a, b = np.linspace(low - beyond, high + beyond, points).T
         return a.copy(), b.copy()
+
+    def plot(self, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
+        """Draw the path, see `lla.plotting.plot_path`; with a plane, over its contours."""
+        from lla.plotting import plot_path  # drawing knows results, not the other way round
+
+        return plot_path(self, plane, ax=ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to an npz file."""
+        arrays = {**vars(self), "directions": self.directions.cpu().numpy()}
+        save_result(_Arrays(**arrays), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Path:
+        """Read from an npz file."""
+        arrays = vars(load_result(_Arrays, path))
+        return cls(**{**arrays, "directions": torch.from_numpy(arrays["directions"])})
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """What the file of a path holds."""
+
+    directions: np.ndarray
+    coordinates: np.ndarray
+    explained: np.ndarray
 
 
 def pca_path(

@@ -179,3 +179,26 @@ LINE = torch.linspace(0, 1, 5)[:, None] * torch.ones(5, 6)
 def test_bad_paths(thetas, space, message):
     with pytest.raises(lla.InputError, match=message):
         pca_path(thetas, space)
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    path = pca_path(torch.randn(5, 30, generator=torch.Generator().manual_seed(0)))
+    path.save(tmp_path / "path.npz")
+    other = Path.load(tmp_path / "path.npz")
+    assert torch.equal(other.directions, path.directions)
+    np.testing.assert_array_equal(other.coordinates, path.coordinates)
+    np.testing.assert_array_equal(other.explained, path.explained)
+
+
+def test_it_is_drawn_alone_and_over_its_plane():
+    model = torch.nn.Linear(2, 3)
+    problem = lla.Problem(model, (torch.ones(4, 2), torch.zeros(4, dtype=torch.long)))
+    last = problem.theta()
+    way = torch.randn(4, len(last), generator=torch.Generator().manual_seed(0))
+    path = pca_path([*(last + way), last])
+    plane = lla.loss_plane(problem, path.directions, normalization=None, coordinates=path.grid(5))
+    for figure in (path.plot(), path.plot(plane)):
+        ax = figure.axes[0]
+        (line,) = [line for line in ax.get_lines() if line.get_label() == "path"]
+        np.testing.assert_allclose(np.stack(line.get_data()).T, path.coordinates)
+        assert f"{path.explained[0]:.1%} of the variance" in ax.get_xlabel()

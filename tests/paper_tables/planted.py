@@ -26,6 +26,7 @@ def plane(
     fidelity="reduced",
     center_error=0.0,
     asymmetry=None,
+    wide=None,
     sublevel=10,
     artifact=None,
     **config,
@@ -33,9 +34,11 @@ def plane(
     """The records of one plane."""
     values = {"ratio": ratio, "nonfinite": nonfinite, "center": 2.3, "center_error": center_error}
     if asymmetry is not None:
-        values |= {"asymmetry": asymmetry, "sublevel_points": sublevel}
+        wide = asymmetry if wide is None else wide
+        values |= {"asymmetry": asymmetry, "sublevel_points": sublevel,
+                   "asymmetry_wide": wide, "sublevel_points_wide": sublevel}  # fmt: skip
     place = Place(mode, axes, method, frozen)
-    settings = {"model": row, "images": 64, "side": 224, "data": "imagenet", "cap": 1.0} | config
+    settings = {"model": row, "images": 64, "side": 224, "data": "imagenet"} | config
     cell = Cell(
         table="table1",
         row=row,
