@@ -356,11 +356,14 @@ def _mean(cell: Cell, metric: str, values: list[float], settings: Settings) -> R
 
 def _rescaling_cell(settings: Settings, kind: str, candidate: str) -> Cell:
     net = networks.network(settings.profile, "lenet")
+    found = models.find_pretrained(net.name, settings.data_root)
+    state: State = "pretrained" if found.available else "random"
+    weights = networks.origin(settings, net, state)
     config = {
         "model": net.name,
-        "init": "torch",
-        "init_seed": networks.SEED,
-        **networks.data_config(settings, net, "random"),
+        "state": state,
+        **weights.config,
+        **networks.data_config(settings, net, state),
         "rescaled": kind,
         "candidate": candidate,
         "axes": "normal",
@@ -378,23 +381,25 @@ def _rescaling_cell(settings: Settings, kind: str, candidate: str) -> Cell:
         metrics=("difference",),
         config=config,
         fidelity=_study_fidelity("paper"),
-        inputs="LeNet, and the same function with other weights",
+        inputs=f"{weights.note}, and the same function with other weights",
         compute=_difference,
         seconds=3,
     )
 
 
 def _difference(cell: Cell, settings: Settings) -> list[Record]:
-    net = networks.network(settings.profile, "lenet")
-    pairs = [(x.double(), y) for x, y in networks.inputs(settings, net, "random").pairs]
-    model = lenet.untrained(settings, "torch").double()
+    net, state = networks.network(settings.profile, "lenet"), cell.config["state"]
+    inputs, loaded = networks.inputs(settings, net, state), networks.load(settings, net, state)
+    pairs = [(x.double(), y) for x, y in inputs.pairs]
+    model = copy.deepcopy(loaded.model).double()
     first, second = (
         lla.Problem(m, pairs) for m in (model, rescaled(model, cell.config["rescaled"]))
     )
     raw = landscape.random_directions(first.theta(), 2, "normal", 0)
     planes = [explore(problem, cell.config["candidate"], raw).losses for problem in (first, second)]
     difference = float(np.max(np.abs(planes[1] / planes[0] - 1)))
-    return [cell.record("difference", difference)]
+    facts: dict[str, Any] = {"data": inputs.source, "weights": loaded.weights}
+    return [cell.record("difference", difference, batch_sha256=inputs.sha256, **facts)]
 
 
 def rescaled(model: nn.Module, kind: str) -> nn.Module:

@@ -35,9 +35,9 @@ depends on which directions are drawn. *Centred* is the paper's uniform distribu
 
 1. **The mean of the uniform axes.** Numbers in [0, 1) have the mean 1/2: three quarters of the
    squared norm of the first axis are one and the same number everywhere (of the second, which is
-   made orthogonal to it, a ninth). What a filter sees
-   after a ReLU is positive, so all its inputs add up, where those of a direction of mean zero
-   cancel; and every layer does so to what the layer before did.
+   made orthogonal to it, a ninth). What a filter sees after a ReLU is positive, so all its inputs
+   add up, where those of a direction of mean zero cancel; and every layer does so to what the
+   layer before did.
 2. **Coherent eigenvectors.** The eigenvectors of the largest eigenvalues are the directions that
    move the output most, and filter normalization gives the filters in which an eigenvector is
    almost zero, and points anywhere, the full norm of their weights.
@@ -74,10 +74,12 @@ operations have forward-mode derivatives. Compare planes of two networks on the 
 
 LIMITS = """## What it does not do
 
-Rescaling single filters (one factor for each, which the next layer takes back) changes every
-plane of the table but those that the last column but one shows as unchanged: with factors for
-single inputs of the next layer, its filters have other norms. Hessian axes of a rescaled network
-are other vectors, so no normalization afterwards makes their planes the same."""
+Rescaling single filters (one factor for each, which the next layer takes back) changes its planes,
+as it does filter-normalised ones: with factors for its single inputs the filters of the next layer
+have other norms. The table says by how much. Hessian axes of a rescaled network are other vectors,
+so no normalization afterwards makes their planes the same. Along Hessian axes the bound on the
+network's output divides out part of the sharpness that it is meant to show: compare networks along
+random axes, or compare the eigenvalues themselves."""
 
 
 EVERY = f"""## Every plane

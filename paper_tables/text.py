@@ -18,7 +18,10 @@ _NAMES = {
     "squeezenet": "SqueezeNet",
     "mobilenet": "MobileNet",
     "vit": "ViT",
+    "resnet20": "ResNet20",
     "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "imagenet": "ImageNet",
 }
 
 

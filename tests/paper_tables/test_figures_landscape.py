@@ -70,7 +70,7 @@ def test_it_says_what_it_shows(results):
     planes = [best[panel.row, panel.column] for panel in panels]
     figure = figures_landscape.draw(panels, planes, results)
     title = figure.get_suptitle()
-    assert "LeNet, trained weights, 64 images of imagenet, filter L2, 21 x 21 points" in title
+    assert "LeNet, trained weights, 64 images of ImageNet, filter L2, 21 x 21 points" in title
     assert "[fidelity: reduced]" in title
     titles = [ax.get_title() for ax in figure.axes]
     assert any(t.startswith("uniform axes: ratio 4.3e+05, explodes") for t in titles)
