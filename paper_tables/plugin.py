@@ -118,7 +118,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for `cell` every cell of its module."""
     if "cell" in metafunc.fixturenames and hasattr(metafunc.module, "cells"):
         cells = metafunc.module.cells(metafunc.config.stash[_SUITE].settings)
-        metafunc.parametrize("cell", cells, ids=[cell.name for cell in cells])
+        none = pytest.param(None, id="none", marks=pytest.mark.skip("no cells with these options"))
+        metafunc.parametrize("cell", [pytest.param(c, id=c.name) for c in cells] or [none])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -220,7 +220,8 @@ def _answer(study: Study) -> str:
     rising = [p for p in ours if p.verdict == "rises"]
     worst = max(ours, key=lambda p: p.ratio)
     least = min(ours, key=lambda p: p.change)
-    passed = [name for name in CANDIDATES if _passes(study, name)]
+    highest = {n: max((p.ratio for p in study.of_candidate(n)), default=0.0) for n in CANDIDATES}
+    passed = [f"{n} (largest ratio {highest[n]:.2g})" for n in CANDIDATES if _passes(study, n)]
     unknown = [name for name in CANDIDATES if "—" in _marks(study, name)]
     left = f" Not measured everywhere yet: {', '.join(unknown)}." if unknown else ""
     return (

@@ -16,7 +16,7 @@ from paper_tables.text import measured, plain_table
 
 __all__ = ["CellError", "Suite"]
 
-RENDERING = 10.0  # computing goes on for at least this many times what rendering took
+RENDERING = 20.0  # computing goes on for at least this many times what rendering took
 
 
 class CellError(AssertionError):

@@ -349,8 +349,7 @@ def _route(problem: lla.Problem) -> str:
 
 def _middle(problem: lla.Problem, directions: Tensor) -> float:
     """The loss of the point in the middle, evaluated as any other; a plane takes it as known."""
-    route = make_route(_route(problem), problem, Directions(problem.theta(), directions))
-    return float(route(torch.zeros(1, 2, dtype=torch.float64)))
+    return float(_evaluated(problem, directions, torch.zeros(1, 2, dtype=torch.float64)))
 
 
 def _records(
@@ -517,50 +516,42 @@ def explore(
         directions: normalised, [2, P].
         points: along each axis.
         stop: a ratio; if it is reached at a corner, the rest is left out.
-        checkpoint: file that an interrupted plane goes on from, if it is to be computed whole.
+        checkpoint: file that an interrupted plane goes on from.
         progress: show a progress bar.
 
     Returns:
         The plane, and whether it was left unfinished.
     """
-    full = landscape.grid(STEPS)
-
-    def part(rows: Sequence[int], columns: Sequence[int], kept: Path | None = None) -> Plane:
-        return landscape.loss_plane(
-            problem,
-            directions,
-            normalization=None,
-            coordinates=(full[list(rows)].tolist(), full[list(columns)].tolist()),
-            route=_route(problem),
-            checkpoint=kept,
-            progress=progress,
-        )
-
-    fine = landscape.nested(points, STEPS)
-    if stop is None:
-        if checkpoint is not None:
-            checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        return part(fine, fine, checkpoint), False
-    coarse = [fine[0], fine[-1]]
-    corners = part(coarse, coarse)
-    if corners.explosion(stop, min(stop, RISES)).verdict == "explodes":
-        return corners, True
-    rest = [i for i in fine if i not in coarse]
-    pieces = {(tuple(rest), tuple(fine)): part(rest, fine)}
-    pieces[tuple(coarse), tuple(rest)] = part(coarse, rest)
-    pieces[tuple(coarse), tuple(coarse)] = corners
-    loss = np.empty((points, points), corners.loss.dtype)
-    for (rows, columns), piece in pieces.items():
-        loss[np.ix_([fine.index(i) for i in rows], [fine.index(j) for j in columns])] = piece.loss
-    whole = dataclasses.replace(
-        corners,
-        loss=loss,
-        a=full[fine],
-        b=full[fine],
-        evaluated=np.ones(loss.shape, bool),
-        scalars=np.empty((0, *loss.shape)),
+    full, fine = landscape.grid(STEPS), landscape.nested(points, STEPS)
+    stopped = stop is not None and _exploded(problem, directions, full[[fine[0], fine[-1]]], stop)
+    along = full[[fine[0], fine[-1]] if stopped else fine].tolist()
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    plane = landscape.loss_plane(
+        problem,
+        directions,
+        normalization=None,
+        coordinates=(along, along),
+        route=_route(problem),
+        checkpoint=None if stopped else checkpoint,
+        progress=progress,
     )
-    return whole, False
+    return plane, stopped
+
+
+def _exploded(problem: lla.Problem, directions: Tensor, ends: np.ndarray, stop: float) -> bool:
+    """Whether the loss at the corners is not finite or rises to a ratio."""
+    corners = torch.cartesian_prod(torch.from_numpy(ends), torch.from_numpy(ends))
+    losses = _evaluated(problem, directions, corners).cpu().numpy()
+    center = problem.loss().item()
+    found = landscape.explosion(losses, center, problem.classes, stop, min(stop, RISES))
+    return found.verdict == "explodes"
+
+
+def _evaluated(problem: lla.Problem, directions: Tensor, coefficients: Tensor) -> Tensor:
+    """The losses [n] at some points [n, 2], as a plane evaluates them."""
+    rows = Directions(problem.theta(), directions)
+    return make_route(_route(problem), problem, rows)(coefficients)
 
 
 def _save(cell: Cell, settings: Settings, plane: Plane) -> Source:

@@ -211,8 +211,8 @@ def test_each_demand_is_judged(tmp_path, column, metric, value, mark):
     assert marks == ["no" if i == mark else "yes" for i in range(4)]
     render_normalization.write(records, tmp_path)
     text = (tmp_path / "normalization.md").read_text()
-    word = "none" if mark is not None else RECOMMENDED
-    assert f"Candidates that meet every demand: {word}." in text
+    word = "none." if mark is not None else f"{RECOMMENDED} (largest ratio "
+    assert f"Candidates that meet every demand: {word}" in text
 
 
 def test_what_was_not_measured_is_not_met():

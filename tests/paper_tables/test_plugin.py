@@ -213,6 +213,17 @@ def test_cells_are_listed_without_computing(runs):
     assert not (runs.folder / "work").exists()
 
 
+def test_a_module_without_cells_is_skipped_and_says_so(runs):
+    module = "def cells(settings):\n    return []\n\ndef test_cell(cell):\n    assert cell\n"
+    (runs.folder / "test_none.py").write_text(module)
+    pid = runs.start(runs.folder / "test_none.py", "--results", runs.folder / "results",
+                     "--work-dir", runs.folder / "work")  # fmt: skip
+    code, output = runs.finish(pid)
+    assert code == 0
+    assert "no cells with these options" in output
+    assert "1 skipped" in output
+
+
 def test_a_conftest_that_is_found_late_takes_the_defaults(runs):
     (runs.folder / "below").mkdir()
     (runs.folder / "conftest.py").rename(runs.folder / "below" / "conftest.py")
