@@ -67,8 +67,8 @@ PROFILES = {
             planes=1,
             early_stop=True,
             every_plane=False,
-            eigen_tol=0.05,
-            eigen_steps=40,
+            eigen_tol=0.1,
+            eigen_steps=25,
             small_vit=True,
         ),
         Profile(

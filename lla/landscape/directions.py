@@ -213,7 +213,7 @@ def check_axes(directions: Tensor) -> None:
 
 
 def inner(a: Tensor, b: Tensor) -> float:
-    """The inner product of two vectors in float64, in slabs that fit into any memory."""
+    """The inner product of two vectors in float64, in slabs that fit into a cache."""
     parts = [
         torch.dot(x.double(), y.double())
         for x, y in zip(a.split(_SLAB), b.split(_SLAB), strict=True)
@@ -221,4 +221,4 @@ def inner(a: Tensor, b: Tensor) -> float:
     return torch.stack(parts).sum().item()
 
 
-_SLAB = 2**24
+_SLAB = 2**18
