@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +14,16 @@ from lla.records import Record
 from paper_tables.profiles import Profile
 from paper_tables.values import paper_value
 
-__all__ = ["METRICS", "Cell", "Settings", "SharedStep", "half_unit", "settings_key", "verdict"]
+__all__ = [
+    "METRICS",
+    "Cell",
+    "Settings",
+    "SharedStep",
+    "by_cell",
+    "half_unit",
+    "settings_key",
+    "verdict",
+]
 
 # Metric -> how it is printed. Those that the paper prints come first.
 METRICS = {
@@ -144,6 +153,16 @@ class Cell:
             config=self.config,
             **{**settings, **facts},
         )
+
+
+def by_cell(records: Iterable[Record], table: str) -> dict[tuple[str, str, str], dict[str, Record]]:
+    """The measured records of a table by (row, column, config hash), then by metric."""
+    found: dict[tuple[str, str, str], dict[str, Record]] = {}
+    for record in records:
+        if record.table == table and record.value is not None:
+            key = (record.row, record.column, record.config_hash)
+            found.setdefault(key, {})[record.metric] = record
+    return found
 
 
 def settings_key(record: Record) -> tuple[object, ...]:

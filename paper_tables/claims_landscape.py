@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lla.records import FIDELITIES, Record
+from paper_tables.cells import by_cell
 from paper_tables.explosion import (
     MODES,
     PAPER_METHODS,
@@ -343,7 +344,7 @@ def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdic
 
 def _asymmetry(records: Sequence[Record], row: str) -> Finding:
     place = Place("eval", "uniform", "4")
-    shapes = _shapes(records)
+    cells = by_cell(records, TABLE)
     candidates = [b for b in blocks(records) if (b.row, b.state) == (row, "pretrained")]
     for block in candidates:
         pool = block.pools.get(place)
@@ -352,8 +353,8 @@ def _asymmetry(records: Sequence[Record], row: str) -> Finding:
         found = []
         for plane in pool.planes:
             key = (row, plane.record.column, plane.record.config_hash)
-            if {*SHAPE} <= shapes.get(key, {}).keys():
-                found.append((plane, shapes[key]))
+            if {*SHAPE} <= cells[key].keys():
+                found.append((plane, {name: cells[key][name].value or 0.0 for name in SHAPE}))
         if not found:
             continue
         used = Pool(tuple(plane for plane, _ in found))
@@ -371,15 +372,6 @@ def _asymmetry(records: Sequence[Record], row: str) -> Finding:
         note = f"filter L2, uniform axes; {'; '.join(texts)}"
         return Finding(combined(verdicts), note, [used])
     raise _MissingError(_reason(records, row, "pretrained"))
-
-
-def _shapes(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, float]]:
-    found: dict[tuple[str, str, str], dict[str, float]] = {}
-    for record in records:
-        if record.table == TABLE and record.value is not None:
-            key = (record.row, record.column, record.config_hash)
-            found.setdefault(key, {})[record.metric] = record.value
-    return found
 
 
 def _center(records: Sequence[Record]) -> Finding:

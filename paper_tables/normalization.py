@@ -196,13 +196,12 @@ def explore(problem: lla.Problem, candidate: str, raw: Tensor) -> Explored:
         losses.append(float(F.cross_entropy(output, targets)))
         changes.append(float((output.double() - start.double()).norm() / start.double().norm()))
     loss, change = np.array(losses), np.array(changes)
-    finite = np.isfinite(loss)
-    unit = max(center, math.log(start.shape[1]))
+    found = landscape.explosion(loss, center, start.shape[1])
     return Explored(
         losses=loss.reshape(POINTS, POINTS),
         center=center,
-        ratio=float(loss[finite].max()) / unit,
-        nonfinite=int((~finite).sum()),
+        ratio=found.ratio,
+        nonfinite=found.nonfinite,
         changes=change[edge],
     )
 

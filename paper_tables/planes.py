@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lla.records import FIDELITIES, Record
+from paper_tables.cells import by_cell
 from paper_tables.explosion import EXPLODES, RISES, Category, category
 
 __all__ = [
@@ -163,14 +164,9 @@ class Block:
 
 def results(records: Iterable[Record]) -> list[PlaneResult]:
     """Every measured plane in the records of Table 1."""
-    cells: dict[tuple[str, str, str], dict[str, Record]] = {}
-    for record in records:
-        if record.table == TABLE and record.value is not None:
-            key = (record.row, record.column, record.config_hash)
-            cells.setdefault(key, {})[record.metric] = record
     return [
         _result(metrics)
-        for metrics in cells.values()
+        for metrics in by_cell(records, TABLE).values()
         if {"ratio", "nonfinite", "center_error"} <= metrics.keys()
     ]
 

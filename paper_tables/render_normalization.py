@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lla.records import FIDELITIES, Record, atomic_write
 from paper_tables.candidates import CANDIDATES
+from paper_tables.cells import by_cell
 from paper_tables.explosion import EXPLODES, MODES, RECOMMENDED, RISES, category
 from paper_tables.intervals import quantile
 from paper_tables.normalization import AXES, CENTRED, MINIMA, RESCALINGS, TABLE
@@ -129,11 +130,7 @@ class Study:
     @classmethod
     def of(cls, records: Iterable[Record]) -> Study:
         """Sort records; of a network's inputs the one with most images of most pixels counts."""
-        cells: dict[tuple[str, str, str], dict[str, Record]] = {}
-        for record in records:
-            if record.table == TABLE and record.value is not None:
-                key = (record.row, record.column, record.config_hash)
-                cells.setdefault(key, {})[record.metric] = record
+        cells = by_cell(records, TABLE)
         planes: dict[tuple[str, str], Shown] = {}
         others: dict[tuple[str, str], Record] = {}
         most: dict[tuple[str, str], tuple[int, int]] = {}

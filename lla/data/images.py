@@ -148,6 +148,34 @@ def _per_channel(name: str, value: float | Sequence[float], x: Tensor) -> Tensor
     return values
 
 
+def draw(
+    size: int, batch_size: int, count: int | None, seed: int | None, what: str
+) -> tuple[Tensor, int]:
+    """The order [size] in which examples are taken, and how many of them are wanted.
+
+    Args:
+        size: Examples there are.
+        batch_size: Examples a batch.
+        count: Batches; None takes all examples.
+        seed: Of a random order; None keeps the stored one.
+        what: Says what there is, for the error.
+
+    Raises:
+        InputError: A size or count below 1, or fewer examples than wanted.
+    """
+    if batch_size < 1 or (count is not None and count < 1):
+        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
+    wanted = size if count is None else count * batch_size
+    if wanted > size or size == 0:
+        raise InputError(
+            f"{what}, but {count} batches of {batch_size} need {wanted}: ask for fewer or smaller "
+            "batches."
+        )
+    if seed is None:
+        return torch.arange(size), wanted
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed)), wanted
+
+
 def batches(
     image_set: ImageSet,
     batch_size: int,
@@ -179,19 +207,9 @@ def batches(
     Raises:
         InputError: A size or count below 1, or fewer images than asked for.
     """
-    if batch_size < 1 or (count is not None and count < 1):
-        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
-    wanted = len(image_set) if count is None else count * batch_size
-    if wanted > len(image_set) or len(image_set) == 0:
-        raise InputError(
-            f"{image_set.name} {image_set.split} has {len(image_set)} images, but {count} batches "
-            f"of {batch_size} need {wanted}: ask for fewer or smaller batches."
-        )
-    if seed is None:
-        order = torch.arange(wanted)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(image_set), generator=generator)[:wanted]
+    what = f"{image_set.name} {image_set.split} has {len(image_set)} images"
+    order, wanted = draw(len(image_set), batch_size, count, seed, what)
+    order = order[:wanted]
     return [
         (
             to_input(image_set.images[index], size, mean, std, dtype, device),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, to_input
+from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, draw, to_input
 from lla.data.pictures import PictureSet
 from lla.errors import InputError
 
@@ -176,21 +176,10 @@ def picture_batches(
         >>> batches.pairs[0][0].shape
         torch.Size([4, 3, 32, 32])
     """
-    if batch_size < 1 or (count is not None and count < 1):
-        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
     if not dtype.is_floating_point:
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
-    wanted = len(pictures) if count is None else count * batch_size
-    if wanted > len(pictures) or len(pictures) == 0:
-        raise InputError(
-            f"{pictures.name} has {len(pictures)} pictures, but {count} batches of {batch_size} "
-            f"need {wanted}: ask for fewer or smaller batches."
-        )
-    if seed is None:
-        order = torch.arange(len(pictures))
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(pictures), generator=generator)
+    what = f"{pictures.name} has {len(pictures)} pictures"
+    order, wanted = draw(len(pictures), batch_size, count, seed, what)
 
     xs: list[Tensor] = []
     taken: dict[str, int] = {}  # sha256 -> index in the set

@@ -1,7 +1,10 @@
 import pytest
+import torch
 
+from lla import data
 from lla.records import Source
-from paper_tables.cells import Cell
+from paper_tables import lenet
+from paper_tables.cells import Cell, Settings
 
 SHA = "ab" * 32
 CONFIG = {
@@ -74,3 +77,21 @@ def make_records(make_cell):
         return cell.compute(cell, None) if cell.compute else cell.not_run()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return data.load("digits", "train")
+
+
+@pytest.fixture
+def without_data(tmp_path, monkeypatch, digits):
+    """Settings, by their profile, in a place without any data: bundled images stand in."""
+    monkeypatch.setattr(lenet, "images", lambda settings: digits)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.delenv("LLA_DATA", raising=False)
+    root = tmp_path / "data"
+    root.mkdir()
+    return lambda profile: Settings(
+        profile, tmp_path / "results", tmp_path / "work", data_root=root
+    )

@@ -8,30 +8,20 @@ import torch
 from torch import nn
 
 import lla
-from lla import data, models
+from lla import models
 from lla.landscape import layer_changes, normalize, output_change, random_directions
-from paper_tables import lenet, normalization, render_normalization
+from paper_tables import normalization, render_normalization
 from paper_tables.candidates import CANDIDATES, points
-from paper_tables.cells import Cell, Settings
+from paper_tables.cells import Cell
 from paper_tables.explosion import RECOMMENDED
 from paper_tables.profiles import PROFILES, adjusted
 from paper_tables.render_normalization import Study
 from paper_tables.suite import Suite
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", "train")
-
-
 @pytest.fixture
-def settings(tmp_path, monkeypatch, digits):
-    monkeypatch.setattr(lenet, "images", lambda settings: digits)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.delenv("LLA_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return Settings(adjusted(PROFILES["quick"], images=1, study=True), tmp_path / "results",
-                    tmp_path / "work", data_root=tmp_path / "data")  # fmt: skip
+def settings(without_data):
+    return without_data(adjusted(PROFILES["quick"], images=1, study=True))
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import torch
 import lla
 from lla import data, landscape
 from lla.landscape import Plane
-from paper_tables import lenet, networks, planes, store, table1
-from paper_tables.cells import Settings
+from paper_tables import networks, planes, store, table1
 from paper_tables.explosion import METHODS, PAPER_METHODS
 from paper_tables.planes import Place, place_of
 from paper_tables.profiles import PROFILES, adjusted
@@ -19,21 +18,10 @@ from paper_tables.values import paper_rows
 TINY = adjusted(PROFILES["quick"], images=1, points=5)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", "train")
-
-
 @pytest.fixture
-def settings(tmp_path, monkeypatch, digits):
+def settings(without_data):
     """Tiny settings in a place without any data, so that the bundled images stand in."""
-    monkeypatch.setattr(lenet, "images", lambda settings: digits)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.delenv("LLA_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return Settings(
-        TINY, tmp_path / "results", tmp_path / "work", data_root=tmp_path / "data"
-    )  # fmt: skip
+    return without_data(TINY)
 
 
 def whole(settings):
