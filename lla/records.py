@@ -183,37 +183,48 @@ class Record:
 
     def to_json(self) -> str:
         """The record as one line of JSON, without the newline."""
+        return self._json
+
+    @functools.cached_property
+    def _json(self) -> str:  # made once: a file is written again with each record that is added
         return json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
         """Read one line of JSON.
 
+        The same line gives the same object, so its config is not to be written to.
+
         Raises:
             InputError: the line is not a valid record.
             NonFiniteError: it holds NaN or an infinity.
         """
-        try:
-            fields = json.loads(line, parse_constant=_refuse_constant)
-        except json.JSONDecodeError as error:
-            raise InputError(f"not valid JSON ({error}): repair or remove the line") from None
-        if not isinstance(fields, dict):
-            raise InputError(f"a record is a JSON object, not {type(fields).__name__}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        if set(fields) != known:
-            wrong = ", ".join(sorted(set(fields) ^ known))
-            raise InputError(f"unknown or missing fields: {wrong}")
-        for name in ("data", "weights", "artifact"):
-            if fields[name] is not None:
-                try:
-                    fields[name] = Source(**fields[name])
-                except TypeError:
-                    raise InputError(
-                        f"{name} is {fields[name]!r}: it takes a name and a sha256"
-                    ) from None
-        if not fields["config_hash"]:
-            raise InputError("config_hash is empty: every written record has one")
-        return cls(**fields)
+        return _from_json(line)
+
+
+@functools.lru_cache(maxsize=2**14)  # a file is read, and all of it checked, again and again
+def _from_json(line: str) -> Record:
+    try:
+        fields = json.loads(line, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(f"not valid JSON ({error}): repair or remove the line") from None
+    if not isinstance(fields, dict):
+        raise InputError(f"a record is a JSON object, not {type(fields).__name__}")
+    known = {field.name for field in dataclasses.fields(Record)}
+    if set(fields) != known:
+        wrong = ", ".join(sorted(set(fields) ^ known))
+        raise InputError(f"unknown or missing fields: {wrong}")
+    for name in ("data", "weights", "artifact"):
+        if fields[name] is not None:
+            try:
+                fields[name] = Source(**fields[name])
+            except TypeError:
+                raise InputError(
+                    f"{name} is {fields[name]!r}: it takes a name and a sha256"
+                ) from None
+    if not fields["config_hash"]:
+        raise InputError("config_hash is empty: every written record has one")
+    return Record(**fields)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

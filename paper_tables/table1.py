@@ -61,6 +61,7 @@ SHAPE = ("asymmetry", "sublevel_points", "asymmetry_wide", "sublevel_points_wide
 AXES = ("uniform", "normal", "hessian")  # the paper's random axes, Gaussian ones, eigenvectors
 STEPS = FULL - 1
 STOPS_AT = 1e6  # a plane that rises so far at a corner explodes by any threshold of the table
+KEPT_FROM = 60.0  # seconds that a plane takes, from which on an interrupted one goes on
 DTYPE = "float32"
 ROUTE = "loop"  # not the measured one: routes round differently; "slices" gives the same bits
 BATCHNORM = (nn.modules.batchnorm._BatchNorm,)
@@ -324,13 +325,17 @@ def _explored(
     inputs = networks.data_config(settings, net, state)
     weights = networks.load(settings, net, state).weights.sha256
     key = config_hash({"plane": what, **inputs, "weights": weights, "device": settings.device})
-    checkpoint = settings.work / "partial" / f"{net.row}-{key}.npz"
+    checkpoint = None
+    if _seconds(settings, net, state, points) > KEPT_FROM:
+        checkpoint = settings.work / "partial" / f"{net.row}-{key}.npz"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
     plane, stopped = explore(
         problem, directions, points, stop, checkpoint=checkpoint, progress=settings.progress
     )
-    checkpoint.unlink(missing_ok=True)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     middle = _middle(problem, directions)
-    return Explored(plane, stopped, problem.loss().item(), middle, note)
+    return Explored(plane, stopped, _loss(settings, net, state, place.mode), middle, note)
 
 
 def _modes_alike(model: nn.Module) -> bool:
@@ -424,6 +429,12 @@ def plane_problem(settings: Settings, net: Network, state: State, mode: str) -> 
     """The loss of a network on its batch; the last one is kept, so ask for one after another."""
     model = networks.load(settings, net, state).model
     return lla.Problem(model, networks.inputs(settings, net, state).pairs, mode=mode)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=1)
+def _loss(settings: Settings, net: Network, state: State, mode: str) -> float:
+    """The loss of the unmodified weights."""
+    return plane_problem(settings, net, state, mode).loss().item()
 
 
 def _directions(
@@ -525,8 +536,6 @@ def explore(
     full, fine = landscape.grid(STEPS), landscape.nested(points, STEPS)
     stopped = stop is not None and _exploded(problem, directions, full[[fine[0], fine[-1]]], stop)
     along = full[[fine[0], fine[-1]] if stopped else fine].tolist()
-    if checkpoint is not None:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
     plane = landscape.loss_plane(
         problem,
         directions,
