@@ -2,7 +2,13 @@
 
 from lla._version import __version__
 from lla.allocator import tune_allocator
-from lla.errors import ChecksumError, InputError, MissingDataError, NonFiniteError
+from lla.errors import (
+    ChecksumError,
+    InputError,
+    InsufficientMemoryError,
+    MissingDataError,
+    NonFiniteError,
+)
 from lla.estimate import Estimate
 from lla.hessian.criteria import Criteria, criteria, spectrum_criteria
 from lla.hessian.eigenpairs import Eigenpairs, top_eigenpairs
@@ -21,6 +27,7 @@ __all__ = [
     "Estimate",
     "HessianOperator",
     "InputError",
+    "InsufficientMemoryError",
     "MissingDataError",
     "NonFiniteError",
     "ParameterSpace",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
 
@@ -76,6 +79,21 @@ class Batches:
         for (x, y), size in zip(_undisturbed(self._source), self.sizes, strict=True):
             yield Batch(x, y, size)
 
+    def split(self, size: int) -> Batches:
+        """The same examples in batches of at most `size`, none of them over two of these.
+
+        Raises:
+            InputError: see `micro_batches`.
+        """
+        if size < 1:
+            raise InputError(f"micro_batch is {size}: a micro-batch holds at least one example")
+        parts = copy.copy(self)
+        source = _Split(self, size)
+        # in memory the parts are views; a loader is asked again on every pass
+        parts._source = tuple(source) if self.in_memory else source
+        parts.sizes = tuple(min(size, n - start) for n in self.sizes for start in range(0, n, size))
+        return parts
+
     def _inspect(self, index: int, pair: Any, digest: bool) -> tuple[int, bytes]:
         """Check one element of the source; its number of examples and a digest of its bytes."""
         if not (isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2):
@@ -102,6 +120,46 @@ class Batches:
                 hasher.update(str((tensor.dtype, tuple(tensor.shape))).encode())
                 hasher.update(_bytes(tensor))
         return len(tensors[0]), hasher.digest()
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The pairs of batches cut into micro-batches, on every pass anew."""
+
+    batches: Batches
+    size: int
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for batch in self.batches:
+            yield from micro_batches(batch, self.size)
+
+
+def micro_batches(batch: Batch, size: int | None) -> list[tuple[Any, Any]]:
+    """The pairs (x, y) of a batch in parts of at most `size` examples, whole for None.
+
+    Every tensor is cut along dimension 0, those in tuples and mappings included, without a copy;
+    what is no tensor goes with every part.
+
+    Raises:
+        InputError: a tensor does not have one row an example.
+    """
+    if size is None or size >= batch.size:
+        return [(batch.x, batch.y)]
+    for tensor in [*_tensors(batch.x), *_tensors(batch.y)]:
+        if tensor.ndim == 0 or len(tensor) != batch.size:
+            raise InputError(
+                f"a tensor {tuple(tensor.shape)} of a batch of {batch.size} examples has not one "
+                "row an example and cannot be cut into micro-batches: leave micro_batch out"
+            )
+    return [
+        (_rows(batch.x, start, start + size), _rows(batch.y, start, start + size))
+        for start in range(0, batch.size, size)
+    ]
+
+
+def _rows(value: Any, start: int, stop: int) -> Any:
+    """The same nested tuples, lists and mappings with rows start..stop of every tensor."""
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor[start:stop], value)
 
 
 def _as_pairs(source: Any) -> Iterable[Any]:

@@ -75,7 +75,13 @@ def _one_sentence() -> Iterator[None]:
     """Show the library's own errors as their message, without a traceback."""
     try:
         yield
-    except (lla.InputError, lla.NonFiniteError, lla.MissingDataError, lla.ChecksumError) as error:
+    except (
+        lla.InputError,
+        lla.NonFiniteError,
+        lla.MissingDataError,
+        lla.ChecksumError,
+        lla.InsufficientMemoryError,
+    ) as error:
         _fail(str(error))
 
 
@@ -121,6 +127,9 @@ def criteria(
     parameters: Annotated[
         list[str] | None, typer.Option(help="Glob or re:... of parameter names; repeatable.")
     ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Images a product takes at a time; eval mode only.")
+    ] = None,
     precision: PrecisionOption = Precision.FLOAT32,
     device: Device = "cpu",
     data_root: DataRoot = None,
@@ -148,6 +157,7 @@ def criteria(
             legacy=legacy,
             scope="pooled" if pooled else "batches",
             parameters=parameters or None,
+            micro_batch=micro_batch,
             progress=sys.stderr.isatty(),
         )
     rows = [
@@ -164,7 +174,8 @@ def criteria(
         f"\n{model} on {inputs.text}, {mode.value} mode, loss {result.loss:.4g}\n"
         f"{batches} x {batch_size} images, {probes} probes, {result.steps} steps, {result.dtype}, "
         f"{result.reading} reading{', legacy' if legacy else ''}; standard error over "
-        f"{result.stderr_kind}; {result.matvecs} products by the {result.route} route"
+        f"{result.stderr_kind}; {result.matvecs} products by the {result.route} route\n"
+        f"plan: {result.plan}"
     )
     if out is not None:
         _save(result, out)

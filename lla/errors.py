@@ -4,6 +4,8 @@ Each is also the built-in error that a caller would expect, so `except ValueErro
 A message is one sentence: what is wrong, with which value, what to do.
 """
 
+import torch
+
 
 class InputError(ValueError):
     """An argument, a model or a batch that cannot be used as given."""
@@ -19,3 +21,19 @@ class MissingDataError(FileNotFoundError):
 
 class ChecksumError(OSError):
     """A file whose content is not the one expected: truncated, altered, or another file."""
+
+
+class InsufficientMemoryError(MemoryError):
+    """A computation that does not fit into memory, by any plan that there is."""
+
+
+# what the allocators of torch for the CPU and for CUDA, and CUDA's own libraries, say
+_REFUSALS = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory",
+             "STATUS_ALLOC_FAILED")  # fmt: skip
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocator could not allocate."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _REFUSALS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -15,11 +16,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from lla.batches import Batch, Batches
-from lla.errors import InputError, NonFiniteError
+from lla.errors import InputError, NonFiniteError, out_of_memory
 from lla.parameters import ParameterSpace, Pattern
+from lla.probes import gaussian
 
 Mode = Literal["eval", "train"]
 Loss = Callable[[Any, Any], Tensor]
+
+# relative difference that rounding may leave between two ways to compute one quantity
+ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+_NEARBY = 0.3  # length of a step, relative to the parameters, to a network in general position
 
 
 class Problem:
@@ -105,6 +112,69 @@ class Problem:
             self._model, {**self.state(), **self.space.unflatten(theta.detach()), **(buffers or {})}
         )
         return moved
+
+    def over(self, batches: Any) -> Problem:
+        """The same model, loss, mode and seed over other batches.
+
+        Raises:
+            InputError: as for the class.
+        """
+        other = copy.copy(self)
+        other.batches = Batches(batches, self.device)
+        other.classes = other._try_first_batch()
+        return other
+
+    def in_micro_batches(self, size: int, check: bool = True) -> Problem:
+        """The same function of the parameters, computed from at most `size` examples at a time.
+
+        Each batch is cut along dimension 0 of its tensors. Its mean loss, and so its gradient and
+        its Hessian, is the size-weighted mean over the parts, if the loss is a mean over examples
+        that do not see each other. That is checked: both problems' losses must agree, batch by
+        batch, at the model's parameters and at others near them (where a last layer is zero, say,
+        all networks have one loss).
+
+        Args:
+            size: examples a part, at most.
+            check: whether to compare the losses; once is enough for one network.
+
+        Raises:
+            InputError: train mode, in which it would be another function; no example a part; a
+                tensor without one row an example; the two losses differ.
+        """
+        if self.mode == "train":
+            raise InputError(
+                f"micro_batch is {size} in train mode, where BatchNorm's statistics and dropout's "
+                "mask would be those of the micro-batch, another function: leave micro_batch out, "
+                "or take mode='eval'"
+            )
+        split = copy.copy(self)
+        split.batches = self.batches.split(size)
+        if check and len(split.batches) > len(self.batches):
+            theta = self.theta()
+            step = gaussian(len(theta), theta, 0)
+            step *= _NEARBY * theta.norm() / step.norm()
+            for point in (theta, theta + step):
+                self._check_same(split, point)
+        return split
+
+    def _check_same(self, split: Problem, theta: Tensor) -> None:
+        """Raise unless each batch's loss at theta [P] is the mean over its micro-batches."""
+        whole, parts = self.batch_losses(theta).tolist(), split.batch_losses(theta).tolist()
+        largest, first = max(split.batch_sizes), 0
+        for index, size in enumerate(self.batch_sizes):
+            own = slice(first, first + math.ceil(size / largest))
+            first = own.stop
+            weighted = zip(parts[own], split.batch_sizes[own], strict=True)
+            mean = sum(part * n for part, n in weighted) / size
+            # the loss of a trained network is rounded like that of an untrained one, ln C
+            scale = max(map(abs, [whole[index], *parts[own], math.log(self.classes or 1)]))
+            # what is not finite is not compared: `loss` names it
+            if abs(mean - whole[index]) > ROUNDING[self.dtype] * scale:
+                raise InputError(
+                    f"the loss of batch {index} is {whole[index]:.6g} whole and {mean:.6g} from "
+                    f"micro-batches of {largest}: the loss is no mean over examples, or the "
+                    "network mixes them, so leave micro_batch out"
+                )
 
     def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
         """A copy [P] of the model's present parameters, or of those that the patterns select."""
@@ -216,6 +286,8 @@ class Problem:
                     try:
                         losses.append(self.batch_loss(batch)(theta))
                     except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                        if out_of_memory(error):
+                            raise
                         raise InputError(
                             f"the model or the loss rejects batch {i} (input "
                             f"{_describe(batch.x)}, targets {_describe(batch.y)}): "
@@ -267,6 +339,8 @@ class Problem:
             try:
                 output = functional_call(self._model, buffers, args, kwargs)
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                if out_of_memory(error):
+                    raise
                 raise InputError(
                     f"the model rejects the input of batch 0 ({_describe(batch.x)}, parameters "
                     f"{self.dtype}): {_first_line(error)}"
@@ -276,6 +350,8 @@ class Problem:
             try:
                 value = self._loss(output, batch.y)
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                if out_of_memory(error):
+                    raise
                 raise InputError(
                     f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
                     f"({_describe(output)}): {_first_line(error)}; cross_entropy, say, takes int64 "

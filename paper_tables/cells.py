@@ -11,7 +11,7 @@ from typing import Any
 
 from lla import records
 from lla.records import Record
-from paper_tables.profiles import Profile
+from paper_tables.profiles import PROFILES, Profile
 from paper_tables.values import paper_value
 
 __all__ = [
@@ -35,6 +35,11 @@ METRICS = {
     "negative_share": "negative share",
     "loss": "loss",
     "training_accuracy": "training accuracy (%)",
+    "spread_eigenvalues": "spread of eigenvalues",
+    "spread_weights": "spread of weights",
+    "spread_re": "spread of r_e",
+    "spread_kh1": "spread of K_H1",
+    "spread_kh05": "spread of K_H05",
     "ratio": "ratio",
     "nonfinite": "points not finite",
     "center": "loss at the centre",
@@ -120,12 +125,15 @@ class Cell:
             The record, with the settings that stand in `config`.
         """
         paper = paper_value(self.table, self.row, self.column, metric)
+        judged = verdict(value, stderr, paper, metric, self.fidelity)
+        if metric == "kh05" and self.config.get("m") != PROFILES["paper"].steps:
+            judged = None  # the criterion depends on the number of steps
         return self._record(
             metric=metric,
             value=value,
             stderr=stderr,
             paper_value=paper,
-            verdict=verdict(value, stderr, paper, metric, self.fidelity),
+            verdict=judged,
             **facts,
         )
 
@@ -166,10 +174,10 @@ def by_cell(records: Iterable[Record], table: str) -> dict[tuple[str, str, str],
 
 
 def settings_key(record: Record) -> tuple[object, ...]:
-    """What two records must share to be compared: data, batches, steps, probes, seed, type."""
+    """What two records must share to be compared: data, size, steps, probes, seed, type."""
     data = record.data.name if record.data else None
-    return (data, record.batches, record.batch_size, record.m, record.probes, record.seed,
-            record.dtype)  # fmt: skip
+    return (data, record.config.get("side"), record.batches, record.batch_size, record.m,
+            record.probes, record.seed, record.dtype)  # fmt: skip
 
 
 def half_unit(printed: str) -> float:

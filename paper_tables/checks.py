@@ -30,7 +30,7 @@ def check_criteria(criteria: Criteria) -> None:
     Raises:
         BrokenConsequenceError: one of them does not hold.
     """
-    ratios = []
+    ratios, left_out = [], []
     for index, spectrum in enumerate(criteria.spectra):
         values, weights = spectrum.eigenvalues, spectrum.weights
         if not (np.isfinite(values).all() and np.isfinite(weights).all()):
@@ -44,9 +44,14 @@ def check_criteria(criteria: Criteria) -> None:
         quadratic = (values * weights).sum(1)
         positive = (np.maximum(values, 0) * weights).sum(1)
         ratios.append((1 - quadratic / positive).mean())
+        # Nodes that count as zero are left out of K_H1: mostly rounding, but beside an eigenvalue
+        # that is larger by 1e7 they may be real.
+        size = np.abs(values)
+        zero = size <= np.finfo(spectrum.dtype).eps * size.max(1, keepdims=True)
+        left_out.append(((size * weights * zero).sum(1) / positive).mean())
     expected = float(np.mean(ratios))
-    # Nodes that count as zero are left out of K_H1; they hold no more than rounding.
-    if not math.isclose(criteria.kh1.value, expected, rel_tol=1e-5, abs_tol=1e-7):
+    slack = 1e-7 + 2 * (1 + expected) * float(np.mean(left_out))
+    if not math.isclose(criteria.kh1.value, expected, rel_tol=1e-5, abs_tol=slack):
         raise BrokenConsequenceError(
             f"K_H1 is {criteria.kh1.value:.9g}, but 1 - v'Hv / sum(lambda w over lambda > 0) is "
             f"{expected:.9g}"

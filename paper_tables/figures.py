@@ -26,10 +26,16 @@ STAGES = {
     "during/eval": "during training",
     "pretrained/eval": "after training",
 }
+# Train mode is drawn as well where it is another function (Figure 8).
+TRAIN_STAGES = {
+    "random/train": "at initialisation",
+    "pretrained/train": "after training",
+}
+ALL_STAGES = STAGES | TRAIN_STAGES
 
 
 def write(records: Sequence[Record], results: Path) -> None:
-    """Write `figures/hesd_<network>_<data>.png` for every network with spectra (Figures 5 to 7).
+    """Write `figures/hesd_<network>_<data>.png` for every network with spectra (Figures 5 to 9).
 
     Of several settings the most faithful is drawn. A figure whose records have not changed is not
     drawn again.
@@ -50,7 +56,7 @@ def write(records: Sequence[Record], results: Path) -> None:
 
 
 def hesd(records: Sequence[Record], results: Path) -> Figure:
-    """Draw one network's Hessian spectrum at up to three stages, on a logarithmic axis.
+    """Draw one network's Hessian spectrum at its stages and modes, on a logarithmic axis.
 
     Args:
         records: one a stage, with the spectrum as artifact, in order.
@@ -63,19 +69,20 @@ def hesd(records: Sequence[Record], results: Path) -> Figure:
     panels = figure.subplots(1, len(records), squeeze=False)[0]
     for ax, record in zip(panels, records, strict=True):
         _spectrum(record, results).plot(ax=ax)
-        stage = STAGES[record.column]
+        stage = ALL_STAGES[record.column]
         epoch = record.config.get("epoch")
         if epoch is not None:
             stage += f" (epoch {epoch})"
-        ax.set_title(f"{stage}\n[fidelity: {record.fidelity}]", fontsize=11)
+        mode = record.config.get("mode", "eval")
+        ax.set_title(f"{stage}, {mode} mode\n[fidelity: {record.fidelity}]", fontsize=11)
         ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     for ax in panels[1:]:
         ax.set_ylabel("")
     first = records[0]
     data = display(first.data.name) if first.data else ""
     figure.suptitle(
-        f"{display(first.row)} on {data}, eval mode: {first.batches} x {first.batch_size} images, "
-        f"{first.probes} probes, m = {first.m}",
+        f"{display(first.row)} on {data}: {first.batches} x {first.batch_size} images, "
+        f"{first.probes} {'probes' if first.probes != 1 else 'probe'}, m = {first.m}",
         fontsize=11,
     )
     return figure
@@ -86,22 +93,27 @@ def _series(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     groups: dict[tuple[str, str], dict[tuple[object, ...], dict[str, Record]]] = {}
     for record in records:
         plain = record.config.get("init") == "torch" and not record.legacy
-        if record.artifact is None or record.data is None or record.column not in STAGES:
+        if record.data is None or record.column not in ALL_STAGES or not _is_spectrum(record):
             continue
         if plain:
             group = groups.setdefault((record.row, record.data.name), {})
             group.setdefault(settings_key(record), {}).setdefault(record.column, record)
 
-    def quality(stages: dict[str, Record]) -> tuple[int, int, int]:
+    def quality(stages: dict[str, Record]) -> tuple[int, ...]:
         found = list(stages.values())
         rank = min(FIDELITIES.index(r.fidelity or FIDELITIES[-1]) for r in found)
-        return (len(found), -rank, found[0].batch_size or 0)
+        return (len(found), -rank, found[0].m or 0, found[0].batch_size or 0)
 
     chosen = {}
     for key, group in groups.items():
         best = max(group.values(), key=quality)
-        chosen[key] = [best[column] for column in STAGES if column in best]
+        chosen[key] = [best[column] for column in ALL_STAGES if column in best]
     return chosen
+
+
+def _is_spectrum(record: Record) -> bool:
+    """Whether the record names a spectrum; that of the loss names its pictures."""
+    return record.artifact is not None and record.artifact.name.endswith(".npz")
 
 
 def _spectrum(record: Record, results: Path) -> lla.Spectrum:

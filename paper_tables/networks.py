@@ -24,7 +24,9 @@ from paper_tables.cells import Settings, SharedStep
 from paper_tables.profiles import PROFILES, Profile
 
 __all__ = [
+    "BATCHNORM",
     "RESNET20",
+    "RESNET50",
     "STATES",
     "Inputs",
     "Loaded",
@@ -35,9 +37,12 @@ __all__ = [
     "fidelity",
     "images",
     "inputs",
+    "listing",
     "load",
+    "modes_alike",
     "network",
     "networks",
+    "new_images",
     "options",
     "origin",
     "pictures",
@@ -46,6 +51,8 @@ __all__ = [
 
 State = Literal["random", "pretrained"]
 STATES: tuple[State, ...] = ("random", "pretrained")
+
+BATCHNORM = (nn.modules.batchnorm._BatchNorm,)
 
 SEED = 0  # of initialisation and of the choice of images
 DIGITS_A_PICTURE = 32  # LeNet's batch is larger: 2048 against 64, as for the paper's criteria
@@ -102,14 +109,16 @@ def networks(profile: Profile) -> tuple[Network, ...]:
 # Trained with BatchNorm in residual blocks, as the paper's ResNet18, and small: for studies.
 RESNET20 = Network("resnet20", "resnet20", 0.27, data="cifar10")
 
+RESNET50 = Network("resnet50", "resnet50", 25.6)  # Table 4 has it in ResNet18's place
+
 
 def network(profile: Profile, row: str) -> Network:
-    """One of them, or ResNet20, by its row.
+    """One of them, or ResNet20 or ResNet50, by its row.
 
     >>> network(PROFILES["paper"], "vit").name
     'vit_base_patch16_224'
     """
-    return next(found for found in (*networks(profile), RESNET20) if found.row == row)
+    return next(found for found in (*networks(profile), RESNET20, RESNET50) if found.row == row)
 
 
 def images(profile: Profile, net: Network) -> int:
@@ -124,15 +133,33 @@ def side(profile: Profile, net: Network, state: State) -> int:
     return profile.side if state == "random" else profile.trained_side
 
 
-def options(profile: Profile, net: Network, state: State) -> dict[str, Any]:
-    """The options of a network's constructor."""
-    size = side(profile, net, state)
-    return {"img_size": size} if net.row == "vit" and size != 224 else {}
+def options(net: Network, pixels: int) -> dict[str, Any]:
+    """The options of a network's constructor for pictures of so many pixels a side."""
+    return {"img_size": pixels} if net.row == "vit" and pixels != 224 else {}
 
 
 def pictures(settings: Settings) -> PictureSet:
     """The photographs: ImageNet's where they are found, else the bundled crops, a stand-in."""
     return _pictures(settings.data_root)
+
+
+def new_images(settings: Settings) -> PictureSet:
+    """The photographs that ImageNet does not have (the paper's NI).
+
+    Raises:
+        MissingDataError: there are none; nothing bundled stands in for them.
+    """
+    return data.load_pictures("ni", settings.data_root)
+
+
+def modes_alike(model: nn.Module) -> bool:
+    """Whether train and eval mode are one function: no BatchNorm, and nothing is dropped."""
+    return not any(
+        isinstance(module, BATCHNORM)
+        or getattr(module, "p", 0) != 0  # of dropout
+        or getattr(module, "drop_prob", 0) != 0  # of timm's stochastic depth
+        for module in model.modules()
+    )
 
 
 @functools.cache
@@ -154,7 +181,7 @@ def data_config(settings: Settings, net: Network, state: State) -> dict[str, Any
         return {"data": image_set.name, "split": image_set.split, "data_sha256": sha256, **size}
     found = pictures(settings)
     size["images"] = min(size["images"], len(found))
-    return {"data": found.name, "split": found.split, "data_sha256": _listing(found), **size}
+    return {"data": found.name, "split": found.split, "data_sha256": listing(found), **size}
 
 
 def origin(settings: Settings, net: Network, state: State) -> Origin:
@@ -212,18 +239,24 @@ class Loaded:
     name: str  # in lla.models, of what was really built: some weights are for a variant
 
 
-def load(settings: Settings, net: Network, state: State) -> Loaded:
+def load(settings: Settings, net: Network, state: State, pixels: int | None = None) -> Loaded:
     """A network on the session's device; the last one is kept, so ask for one after another.
+
+    Args:
+        settings: of the session.
+        net: which.
+        state: its weights.
+        pixels: of a side of its pictures; those of its planes by default.
 
     Raises:
         MissingDataError: its weights cannot be had.
     """
-    return _load(settings, net, state)
+    return _load(settings, net, state, pixels or side(settings.profile, net, state))
 
 
 @functools.lru_cache(maxsize=1)
-def _load(settings: Settings, net: Network, state: State) -> Loaded:
-    chosen = options(settings.profile, net, state)
+def _load(settings: Settings, net: Network, state: State, pixels: int) -> Loaded:
+    chosen = options(net, pixels)
     if state == "random":
         classes = 1000 if net.data == "imagenet" else 10
         model = models.build(net.name, classes, SEED, "torch", **chosen)
@@ -275,7 +308,7 @@ def _photographs(settings: Settings, net: Network, state: State) -> Inputs:
         seed=SEED,
         device=settings.device,
     )
-    return Inputs(batches.pairs, Source(found.name, _listing(found)), batches.sha256)
+    return Inputs(batches.pairs, Source(found.name, listing(found)), batches.sha256)
 
 
 def _trained_here(settings: Settings) -> Origin:
@@ -288,7 +321,7 @@ def _trained_here(settings: Settings) -> Origin:
     return Origin(rank, note, config, lenet.training_step(settings, image_set))
 
 
-def _listing(found: PictureSet) -> str:
+def listing(found: PictureSet) -> str:
     """Digest of which pictures a set has; those drawn are hashed by their content."""
     lines = [
         f"{file} {label}" for file, label in zip(found.files, found.labels.tolist(), strict=True)

@@ -92,7 +92,7 @@ def _plane_cell(
     profile = settings.profile
     config = {
         "model": net.name,
-        "options": networks.options(profile, net, state),
+        "options": networks.options(net, networks.side(profile, net, state)),
         "state": state,
         **weights.config,
         **networks.data_config(settings, net, state),

@@ -51,6 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--every-plane", action="store_true", help="also planes that the profile leaves out"
     )
     group.addoption(
+        "--variants", action="store_true",
+        help="criteria of all networks also from a uniform initialisation, and by legacy code",
+    )  # fmt: skip
+    group.addoption(
         "--study", action="store_true", help="also the study of normalizations, about 40 minutes"
     )
     group.addoption("--results", metavar="DIR", help="where to publish (default: results)")
@@ -60,10 +64,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("probes", "random vectors a batch"),
         ("steps", "Lanczos steps a probe"),
         ("batches", "batches that criteria are averaged over"),
-        ("batch-size", "images a batch"),
+        ("batch-size", "LeNet's images a batch"),
         ("epochs", "epochs of training, exactly so many"),
-        ("images", "images of a loss plane"),
-        ("side", "pixels of a side of its pictures"),
+        ("images", "photographs a batch"),
+        ("side", "pixels of their sides"),
         ("points", "points of a loss plane per direction: 3, 5, 9, 21 or 41"),
         ("planes", "planes with random directions, of seeds 0, 1, ..."),
     ):
@@ -86,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     profile = adjusted(
         PROFILES[option("profile", "quick")],
         every_plane=option("every_plane", None),
+        variants=option("variants", None),
         study=option("study", None),
         **{name: option(name) for name in changes},
     )

@@ -15,16 +15,19 @@ from paper_tables import (
     claims,
     figures,
     figures_landscape,
+    findings,
     render_normalization,
     render_table1,
+    render_table4,
+    report,
     store,
 )
 from paper_tables.cells import METRICS, settings_key
 from paper_tables.planes import TABLE
 from paper_tables.text import (
+    LATEX_NEEDS,
     display,
-    latex_table,
-    latex_text,
+    latex_float,
     markdown_table,
     measured,
     plain_table,
@@ -47,7 +50,8 @@ LEGEND = {
         "initialisation, so PyTorch's default and a uniform one are both shown (for LeNet they "
         "are the same law, so two draws of it); networks are trained from the default. *plain* is"
         " the criterion as defined, *legacy* imitates the authors' public code. K_H05 depends on "
-        "the number of Lanczos steps m; K_H05 (density) is the reading that converges, which the "
+        "the number of Lanczos steps m and is judged at the paper's m = 100 only; K_H05 (density) "
+        "is the reading that converges, which the "
         "paper does not print. Accuracy: of the trained network on the batches of the spectra, "
         "mean of the two modes."
     )
@@ -55,7 +59,7 @@ LEGEND = {
 
 
 def write_all(results: Path) -> None:
-    """Render every table, the claims and the figures from the published records.
+    """Render tables, claims, figures and the report from the published records.
 
     Args:
         results: the folder of results, with `records/*.jsonl`.
@@ -68,10 +72,14 @@ def write_all(results: Path) -> None:
         write_table(records, table, results)
     planes = [record for record in records if record.table == TABLE]
     render_table1.write(records, results, frame(planes).to_csv(index=False))
+    new_images = [record for record in records if record.table == render_table4.TABLE]
+    render_table4.write(records, results, frame(new_images).to_csv(index=False))
     render_normalization.write(records, results)
     claims.write(records, results)
     figures.write(records, results)
     figures_landscape.write(records, results)
+    paragraphs = [(found.title, found.text) for found in findings.findings(records)]
+    report.write(records, results, paragraphs)  # last: it holds the figures
 
 
 def write_table(records: Sequence[Record], table: str, results: Path) -> None:
@@ -87,17 +95,8 @@ def write_table(records: Sequence[Record], table: str, results: Path) -> None:
     text = "\n\n".join(part for part in markdown if part) + "\n"
     atomic_write(results / f"{table}.md", text)
 
-    caption = latex_text(f"{where}: {title}. {LEGEND[table]} {summary}".replace("*", ""))
-    latex = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{caption}}}",
-        "\\resizebox{\\textwidth}{!}{%",
-        latex_table(rows, headers) + "}",
-        *(f"\\par\\footnotesize {i}. {latex_text(n)}" for i, n in enumerate(notes, start=1)),
-        "\\end{table}",
-    ]
+    caption = f"{where}: {title}. {LEGEND[table]} {summary}".replace("*", "")
+    latex = [LATEX_NEEDS, latex_float(caption, rows, headers, notes)]
     atomic_write(results / f"{table}.tex", "\n".join(latex) + "\n")
     atomic_write(results / f"{table}.csv", frame(mine).to_csv(index=False))
 
@@ -147,7 +146,7 @@ def layout(records: Sequence[Record], table: str) -> tuple[list[list[str]], list
     blocks: dict[tuple[object, ...], list[Record]] = {}
     accuracies: dict[tuple[object, ...], Record] = {}
     for record in records:
-        if record.metric == "accuracy":
+        if record.column == record.metric == "accuracy":
             accuracies[_inputs(record)] = record
         elif record.column in columns:
             blocks.setdefault(_block(record), []).append(record)
@@ -237,7 +236,8 @@ def _block(record: Record) -> tuple[object, ...]:
 def _inputs(record: Record) -> tuple[object, ...]:
     """What an accuracy shares with the criteria on the same batches."""
     data = record.data.name if record.data else None
-    return (record.row, data, record.batches, record.batch_size, record.seed)
+    side = record.config.get("side")
+    return (record.row, data, side, record.batches, record.batch_size, record.seed)
 
 
 def _rank(block: Sequence[Record]) -> tuple[object, ...]:
@@ -260,10 +260,12 @@ def _rank(block: Sequence[Record]) -> tuple[object, ...]:
 def _settings(record: Record) -> str:
     if record.data is None:
         return ""
-    data = display(record.data.name)
+    side = record.config.get("side")
+    network = record.config.get("model") if side else None  # may be a stand-in, ViT's say
     parts = [
-        data,
-        f"{record.batches} x {record.batch_size} images",
+        *([str(network)] if network else []),
+        display(record.data.name),
+        f"{record.batches} x {record.batch_size} images" + (f" at {side} px" if side else ""),
         f"m {record.m}",
         f"{record.probes} probes",
         f"seed {record.seed}",

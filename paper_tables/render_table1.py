@@ -19,7 +19,7 @@ from paper_tables.explosion import (
     printed,
 )
 from paper_tables.planes import FULL, TABLE, Block, Place, Pool, blocks, place_of
-from paper_tables.text import display, latex_table, latex_text, markdown_table, plain_table
+from paper_tables.text import LATEX_NEEDS, display, latex_float, markdown_table, plain_table
 from paper_tables.values import paper_columns, paper_rows, tables
 
 __all__ = ["THRESHOLDS", "agreement", "layout", "overview", "ratios", "summary", "write"]
@@ -81,9 +81,9 @@ def write(records: Sequence[Record], results: Path, csv: str) -> None:
     ]  # fmt: skip
     atomic_write(results / f"{TABLE}.md", "\n\n".join(part for part in parts if part) + "\n")
     latex = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        *_latex(f"{title}. {_bare(LEGEND)}", rows, headers, notes),
-        *_latex(f"{title}: ratios. {_bare(RATIO_LEGEND)}", ratio_rows, ratio_headers, []),
+        LATEX_NEEDS,
+        _latex(f"{title}. {_bare(LEGEND)}", rows, headers, notes),
+        _latex(f"{title}: ratios. {_bare(RATIO_LEGEND)}", ratio_rows, ratio_headers, []),
     ]
     atomic_write(results / f"{TABLE}.tex", "\n".join(latex) + "\n")
     atomic_write(results / f"{TABLE}.csv", csv)
@@ -311,14 +311,6 @@ def _bare(text: str) -> str:
 
 def _latex(
     caption: str, rows: Sequence[Sequence[str]], headers: Sequence[str], notes: Sequence[str]
-) -> list[str]:
+) -> str:
     plain = [[_bare(text) for text in row] for row in rows]
-    return [
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{latex_text(caption)}}}",
-        "\\resizebox{\\textwidth}{!}{%",
-        latex_table(plain, headers) + "}",
-        *(f"\\par\\footnotesize {i}. {latex_text(n)}" for i, n in enumerate(notes, start=1)),
-        "\\end{table}",
-    ]
+    return latex_float(caption, plain, headers, notes)

@@ -148,10 +148,10 @@ def publish(new: Sequence[Record], work: Path, results: Path) -> Outcome:
             rivals = [other for other in kept.values() if other.key[:4] == place]
             if record.value is None and any(other.value is not None for other in rivals):
                 continue
-            if record.value is not None:
-                for other in rivals:
-                    if other.value is None:
-                        del kept[other.key]
+            for other in rivals:
+                # a value, or a newer reason, takes the place of a reason
+                if other.value is None and other.key != record.key:
+                    del kept[other.key]
             message = conflict(record, kept.get(record.key))
             if message:
                 conflicts.append(message)

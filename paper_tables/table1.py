@@ -64,7 +64,6 @@ STOPS_AT = 1e6  # a plane that rises so far at a corner explodes by any threshol
 KEPT_FROM = 60.0  # seconds that a plane takes, from which on an interrupted one goes on
 DTYPE = "float32"
 ROUTE = "loop"  # not the measured one: routes round differently; "slices" gives the same bits
-BATCHNORM = (nn.modules.batchnorm._BatchNorm,)
 
 # Where the loss is capped for its asymmetry, in units of max(loss at the centre, ln C): half way up
 # to the plateau of guessing, and above it. At 1 rounding decides what of the plateau lies below.
@@ -152,7 +151,7 @@ def plane_cell(
     data = networks.data_config(settings, net, state)
     config: dict[str, Any] = {
         "model": net.name,
-        "options": networks.options(profile, net, state),
+        "options": networks.options(net, data["side"]),
         "state": state,
         **weights.config,
         **data,
@@ -262,7 +261,9 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
         loaded = networks.load(settings, net, state)
     except MissingDataError:  # it was to be downloaded; its message names folders of this machine
         return dataclasses.replace(cell, reason="no weights: the download failed").not_run()
-    mode = "eval" if _modes_alike(loaded.model) else place.mode  # one function: computed once
+    mode = (
+        "eval" if networks.modes_alike(loaded.model) else place.mode
+    )  # one function: computed once
     found = _explored(
         settings,
         net,
@@ -320,7 +321,7 @@ def _explored(
         place.column(state),
         seed,
         points,
-        networks.options(settings.profile, net, state),
+        networks.options(net, networks.side(settings.profile, net, state)),
     ]
     inputs = networks.data_config(settings, net, state)
     weights = networks.load(settings, net, state).weights.sha256
@@ -336,16 +337,6 @@ def _explored(
         checkpoint.unlink(missing_ok=True)
     middle = _middle(problem, directions)
     return Explored(plane, stopped, _loss(settings, net, state, place.mode), middle, note)
-
-
-def _modes_alike(model: nn.Module) -> bool:
-    """Whether train and eval mode are one function: no BatchNorm, and nothing is dropped."""
-    return not any(
-        isinstance(module, BATCHNORM)
-        or getattr(module, "p", 0) != 0  # of dropout
-        or getattr(module, "drop_prob", 0) != 0  # of timm's stochastic depth
-        for module in model.modules()
-    )
 
 
 def _route(problem: lla.Problem) -> str:
@@ -506,7 +497,7 @@ def _batchnorm_parameters(model: nn.Module) -> list[str]:
     return [
         f"{path}.{name}"
         for path, module in model.named_modules()
-        if isinstance(module, BATCHNORM)
+        if isinstance(module, networks.BATCHNORM)
         for name, _ in module.named_parameters(recurse=False)
     ]
 

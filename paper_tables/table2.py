@@ -1,50 +1,32 @@
 """The cells of Table 2, criteria at random initialisation and after training, and of its figures.
 
-LeNet is computed; the other networks of the table say why they are not.
+LeNet on MNIST stands here, the networks that see photographs in `paper_tables.curvature`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 import lla
 from lla import training
 from lla.data import ImageSet
+from lla.hessian.routes import RouteName
 from lla.records import Record, Source
-from paper_tables import lenet, store
+from paper_tables import curvature, lenet, networks, spectra
 from paper_tables.cells import Cell, Settings
 from paper_tables.checks import check_criteria, check_trace
 from paper_tables.profiles import Profile
-from paper_tables.values import paper_columns, paper_rows
 
-__all__ = ["cells", "figure_cells"]
-
-# Metric -> the estimate of `lla.Criteria` that it is, and its reading.
-ESTIMATES = {
-    "kh1": ("kh1", "product"),
-    "kh05": ("kh05", "product"),
-    "re": ("re", "product"),
-    "kh05_density": ("kh05", "density"),
-    "negative_share": ("negative_share", "product"),
-}
-PLAIN = (*ESTIMATES, "loss")
-# Not the density reading: ghosts give the legacy spectrum nodes near zero whose weights are
-# rounding alone (0.35 to 1.6 for one network, by threads and route).
-LEGACY = tuple(metric for metric in PLAIN if metric != "kh05_density")
-LATER = "networks other than LeNet come with the model suite of a later issue"
+__all__ = ["ROUTE", "cells", "config_of", "criteria_of", "figure_cells", "network_of"]
 
 # Not the one that is measured to be the fastest: the routes round differently, and a cell that is
 # computed again has to give the same value.
-ROUTE = "linearized"
+ROUTE: RouteName = "linearized"
 
 # LeNet's spectra: state, initialisation, legacy. The trained network starts from torch's default.
 VARIANTS: tuple[tuple[lenet.Stage, str, bool], ...] = (
@@ -64,7 +46,34 @@ def cells(settings: Settings) -> list[Cell]:
         for state, init, legacy in VARIANTS
         for mode in ("eval", "train")
     ]
-    return [*computed, _accuracy_cell(settings), *_cells_of_later_networks()]
+    return [*computed, _accuracy_cell(settings), *_cells_of_photographs(settings)]
+
+
+def _cells_of_photographs(settings: Settings) -> list[Cell]:
+    """The cells of the other networks, one network and weight state after another."""
+    found = []
+    for net in networks.networks(settings.profile):
+        if net.digits:
+            continue
+        for state in networks.STATES:
+            for init, legacy in _variants(settings, state):
+                found += [
+                    curvature.spectrum_cell(
+                        settings, "table2", f"{state}/{mode}", net, state, mode,
+                        init=init, legacy=legacy,
+                    )
+                    for mode in ("eval", "train")
+                ]  # fmt: skip
+        found.append(curvature.accuracy_cell(settings, net))
+    return list({(cell.row, cell.column, cell.hash): cell for cell in found}.values())
+
+
+def _variants(settings: Settings, state: networks.State) -> list[tuple[str, bool]]:
+    """Initialisations, and whether by the imitated public code."""
+    if not settings.profile.criteria.variants:
+        return [("torch", False)]
+    uniform = [("uniform", False)] if state == "random" else []
+    return [("torch", False), *uniform, ("torch", True)]
 
 
 def figure_cells(settings: Settings) -> list[Cell]:
@@ -83,7 +92,7 @@ def _spectrum_cell(
 ) -> Cell:
     image_set = lenet.images(settings)
     profile = lenet.fitted(settings.profile, image_set)
-    config = _config(profile, image_set, state) | {
+    config = config_of(profile, image_set, state) | {
         "mode": mode,
         "init": init,
         "m": profile.steps,
@@ -101,7 +110,7 @@ def _spectrum_cell(
         row="lenet",
         column=f"{COLUMNS[state]}/{mode}",
         name=f"lenet-{COLUMNS[state]}-{mode}-{variant}",
-        metrics=LEGACY if legacy else PLAIN,
+        metrics=spectra.metrics(legacy),
         config=config,
         fidelity=lenet.fidelity(profile, image_set, state),
         inputs=lenet.describe(image_set, config),
@@ -134,7 +143,7 @@ def _accuracy_cell(settings: Settings) -> Cell:
         column="accuracy",
         name="lenet-accuracy",
         metrics=("accuracy", "training_accuracy"),
-        config=_config(profile, image_set, "trained") | {"mode": "mean"},
+        config=config_of(profile, image_set, "trained") | {"mode": "mean"},
         fidelity=lenet.fidelity(profile, image_set, "trained"),
         inputs=f"{image_set.name} {image_set.split}, the batches of the spectra",
         compute=_compute_accuracy,
@@ -145,7 +154,8 @@ def _accuracy_cell(settings: Settings) -> Cell:
     )
 
 
-def _config(profile: Profile, image_set: ImageSet, state: lenet.Stage) -> dict[str, Any]:
+def config_of(profile: Profile, image_set: ImageSet, state: lenet.Stage) -> dict[str, Any]:
+    """Everything that determines LeNet and its batches."""
     config: dict[str, Any] = {
         "model": "lenet",
         "state": state,
@@ -171,47 +181,52 @@ def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
     image_set = lenet.images(settings)
     profile = lenet.fitted(settings.profile, image_set)
     pairs = lenet.batches(settings, profile)
-    model, weights, note = _network(cell, settings)
-    criteria = lla.criteria(
-        model,
-        pairs,
-        mode=config["mode"],
-        probes=config["probes"],
-        steps=config["m"],
-        seed=config["seed"],
-        legacy=config["legacy"],
-        route=config["route"],
-        progress=settings.progress,
-    )
+    _, weights, note = network_of(settings, config["state"], config["init"])
+    criteria = criteria_of(settings, config["state"], config["init"], config["legacy"])
     check_criteria(criteria)
     check_trace(criteria.spectra)  # LeNet is piecewise linear and has no BatchNorm
-    facts: dict[str, Any] = {
-        "stderr_kind": criteria.stderr_kind,
-        "route": criteria.route,
-        "matvecs": criteria.matvecs,
-        "data": Source(image_set.name, image_set.sha256),
-        "batch_sha256": lenet.batches_sha256(pairs),
-        "weights": weights,
-        "note": note,
-    }
-    if config["mode"] == "eval" and config["init"] == "torch" and not config["legacy"]:
-        facts["artifact"] = _save_spectrum(cell, settings, criteria)
-    readings = {"product": criteria, "density": criteria.reread("density")}
-    found = []
-    for metric in cell.metrics[:-1]:
-        name, reading = ESTIMATES[metric]
-        estimate = getattr(readings[reading], name)
-        found.append(
-            cell.record(
-                metric, estimate.value, estimate.stderr, n=estimate.n, reading=reading, **facts
-            )
-        )
-    return [*found, cell.record("loss", criteria.loss, **facts)]
+    keep = config["mode"] == "eval" and config["init"] == "torch" and not config["legacy"]
+    return spectra.criteria_records(
+        cell,
+        settings,
+        criteria,
+        keep,
+        data=Source(image_set.name, image_set.sha256),
+        batch_sha256=lenet.batches_sha256(pairs),
+        weights=weights,
+        note="; ".join(filter(None, [note, "both modes are one function, computed once"])),
+    )
 
 
-def _network(cell: Cell, settings: Settings) -> tuple[nn.Module, Source, str | None]:
-    """The network of a cell, its weights' name and digest, and how it was trained."""
-    state, init = cell.config["state"], cell.config.get("init", "torch")
+@functools.lru_cache(maxsize=16)
+def criteria_of(settings: Settings, state: lenet.Stage, init: str, legacy: bool) -> lla.Criteria:
+    """LeNet's criteria, computed once: without BatchNorm and dropout both modes are one function.
+
+    Args:
+        settings: of the session.
+        state: of its weights.
+        init: how random weights are drawn.
+        legacy: imitate the authors' public code.
+    """
+    profile = lenet.fitted(settings.profile, lenet.images(settings))
+    model, _, _ = network_of(settings, state, init)
+    return lla.criteria(
+        model,
+        lenet.batches(settings, profile),
+        mode="eval",
+        probes=profile.probes,
+        steps=profile.steps,
+        seed=lenet.SEED,
+        legacy=legacy,
+        route=ROUTE,
+        progress=settings.progress,
+    )
+
+
+def network_of(
+    settings: Settings, state: lenet.Stage, init: str = "torch"
+) -> tuple[nn.Module, Source, str | None]:
+    """LeNet, its weights' name and digest, and how it was trained."""
     note = None
     if state == "random":
         model = lenet.untrained(settings, init)
@@ -221,40 +236,17 @@ def _network(cell: Cell, settings: Settings) -> tuple[nn.Module, Source, str | N
         epoch = trained.result.epochs
         model, name = trained.after, f"lenet trained here, {epoch} epochs"
         if state == "during":
-            epoch = cell.config["epoch"]
+            epoch = lenet.during_epoch(settings.profile, lenet.images(settings))
             model, name = trained.during, f"lenet trained here, {epoch} of its epochs"
         accuracy = trained.result.accuracy[min(epoch, trained.result.epochs) - 1]
         note = f"trained {epoch} epochs, training accuracy {100 * accuracy:.2f} %"
     return model, Source(name, training.weights_sha256(model)), note
 
 
-def _save_spectrum(cell: Cell, settings: Settings, criteria: lla.Criteria) -> Source:
-    """Keep the spectra of all batches as one, whose density is their mean."""
-    spectra = criteria.spectra
-    pooled = dataclasses.replace(
-        spectra[0],
-        eigenvalues=_stacked(spectra, lambda spectrum: spectrum.eigenvalues),
-        weights=_stacked(spectra, lambda spectrum: spectrum.weights),
-        counts=_stacked(spectra, lambda spectrum: spectrum.counts),
-        matvecs=criteria.matvecs,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spectrum.npz"
-        pooled.save(path)
-        content = path.read_bytes()
-    return store.save_artifact(content, f"spectra/{cell.name}-{cell.hash}.npz", settings.work)
-
-
-def _stacked(
-    spectra: Sequence[lla.Spectrum], field: Callable[[lla.Spectrum], np.ndarray]
-) -> np.ndarray:
-    return np.concatenate([field(spectrum) for spectrum in spectra])
-
-
 def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
     image_set = lenet.images(settings)
     pairs = lenet.batches(settings, lenet.fitted(settings.profile, image_set))
-    model, weights, note = _network(cell, settings)
+    model, weights, note = network_of(settings, "trained")
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     share = training.accuracy(model, x, y)
     facts: dict[str, Any] = {
@@ -272,25 +264,4 @@ def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
     return [
         cell.record("accuracy", 100 * share, 100 * error, **drawn, **facts),
         cell.record("training_accuracy", 100 * whole, **facts),  # of all images: no sample
-    ]
-
-
-def _cells_of_later_networks() -> list[Cell]:
-    """A cell for every value of the other networks, with the reason why it is not computed."""
-    return [
-        Cell(
-            table="table2",
-            row=row,
-            column=column,
-            name=f"{row}-{column.replace('/', '-')}",
-            metrics=("accuracy",) if column == "accuracy" else ("kh1", "kh05", "re"),
-            config={"model": row, "column": column},
-            fidelity=None,
-            inputs="",
-            reason=LATER,
-            stage=2,
-        )
-        for row in paper_rows("table2")
-        if row != "lenet"
-        for column in paper_columns("table2")
     ]

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-__all__ = ["display", "latex_table", "latex_text", "markdown_table", "measured", "plain_table"]
+__all__ = [
+    "LATEX_NEEDS",
+    "display",
+    "latex_float",
+    "latex_table",
+    "latex_text",
+    "markdown_table",
+    "measured",
+    "plain_table",
+]
 
 Rows = Sequence[Sequence[str]]
 
@@ -19,9 +28,11 @@ _NAMES = {
     "mobilenet": "MobileNet",
     "vit": "ViT",
     "resnet20": "ResNet20",
+    "resnet50": "ResNet50",
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
     "imagenet": "ImageNet",
+    "ni": "NI",
 }
 
 
@@ -76,6 +87,24 @@ def markdown_table(rows: Rows, headers: Sequence[str], aligned: bool = True) -> 
 def latex_table(rows: Rows, headers: Sequence[str]) -> str:
     """A LaTeX `tabular` with booktabs rules, everything in it escaped."""
     return _symbols(tabulate(rows, headers, tablefmt="latex_booktabs", disable_numparse=True))
+
+
+LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx}"
+
+
+def latex_float(caption: str, rows: Rows, headers: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """A LaTeX `table` as wide as the text, with numbered notes below; everything escaped."""
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{latex_text(caption)}}}",
+            "\\resizebox{\\textwidth}{!}{%",
+            latex_table(rows, headers) + "}",
+            *(f"\\par\\footnotesize {i}. {latex_text(n)}" for i, n in enumerate(notes, start=1)),
+            "\\end{table}",
+        ]
+    )
 
 
 def latex_text(text: str) -> str:

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import lla
-from lla.batches import Batches
+from lla.batches import Batch, Batches, micro_batches
 
 CPU = torch.device("cpu")
 X, Y = torch.rand(12, 3), torch.arange(12) % 3
@@ -189,3 +189,49 @@ def test_model_on_cuda_and_data_on_the_cpu():
     with pytest.raises(lla.InputError, match="model is on cuda:0 and batch 0 on cpu"):
         lla.Problem(model, (X, Y))
     assert lla.Problem(model, (X.cuda(), Y.cuda())).loss().isfinite()
+
+
+@pytest.mark.parametrize("source", [pairs(5, 4, 2), Loader(lambda: pairs(5, 4, 2))])
+def test_split_batches_hold_the_same_examples_and_none_spans_two(source):
+    batches = Batches(source, CPU)
+    split = batches.split(2)
+    assert split.sizes == (2, 2, 1, 2, 2, 2)
+    assert (batches.sizes, split.examples, len(split)) == ((5, 4, 2), 11, 6)
+    assert split.in_memory == batches.in_memory
+    for _ in range(2):
+        assert torch.equal(torch.cat([batch.x for batch in split]), X[:11])
+        assert torch.equal(torch.cat([batch.y for batch in split]), Y[:11])
+        assert tuple(len(batch.x) for batch in split) == split.sizes
+
+
+def test_micro_batches_are_views_of_every_tensor_in_nested_inputs():
+    y = {"labels": Y}
+    parts = micro_batches(Batch({"a": X, "b": [X, (Y, "name")], "flag": True}, y, 12), 5)
+    assert [len(part["labels"]) for _, part in parts] == [5, 5, 2]
+    for start, (x, part) in zip((0, 5, 10), parts, strict=True):
+        assert list(x) == ["a", "b", "flag"]
+        assert (x["flag"], x["b"][1][1]) == (True, "name")
+        assert torch.equal(x["b"][1][0], Y[start : start + 5])
+        assert torch.equal(part["labels"], Y[start : start + 5])
+        assert x["a"].data_ptr() == X[start:].data_ptr()
+
+
+@pytest.mark.parametrize("size", [None, 12, 100])
+def test_a_batch_no_larger_than_its_parts_stays_whole(size):
+    ((x, y),) = micro_batches(Batch(X, Y, 12), size)
+    assert x is X
+    assert y is Y
+
+
+@pytest.mark.parametrize(
+    ("pair", "shape"),
+    [((X, torch.eye(3)), r"\(3, 3\)"), (({"x": X, "scale": torch.tensor(2.0)}, Y), r"\(\)")],
+)
+def test_a_tensor_without_a_row_an_example_cannot_be_cut(pair, shape):
+    with pytest.raises(lla.InputError, match=f"a tensor {shape} of a batch of 12 examples"):
+        micro_batches(Batch(*pair, 12), 5)
+
+
+def test_micro_batches_of_no_example():
+    with pytest.raises(lla.InputError, match=r"micro_batch is 0: .* at least one example"):
+        Batches((X, Y), CPU).split(0)

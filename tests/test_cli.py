@@ -29,6 +29,19 @@ def test_criteria_are_those_of_the_library(tmp_path):
     assert (tmp_path / "spectrum.png").stat().st_size > 1000
 
 
+def test_criteria_from_micro_batches_show_their_plan():
+    whole, parts = (
+        run("criteria", "lenet", "--data", "digits", *SMALL, *extra)
+        for extra in ((), ("--micro-batch", 5))
+    )
+    assert "plan: whole batches, " in whole.output
+    assert "plan: micro-batches of 5, " in parts.output
+    assert parts.output.splitlines()[2:5] == whole.output.splitlines()[2:5]
+    refused = run("criteria", "lenet", "--data", "digits", "--micro-batch", 5, "--mode", "train")
+    assert refused.exit_code == 2
+    assert "micro_batch is 5 in train mode" in refused.output
+
+
 def test_a_network_of_the_callers_own(tmp_path, monkeypatch):
     (tmp_path / "own_network.py").write_text(
         "import torch\n"

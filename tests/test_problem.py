@@ -429,3 +429,136 @@ def test_number_of_classes(model, x, y, loss, expected):
 def test_number_of_classes_of_logits(cases):
     assert cases.BY_NAME["output_with_logits"].problem().classes == 3
     assert cases.BY_NAME["quadratic"].problem().classes is None
+
+
+EVAL = [
+    "quadratic", "linear_regression", "mlp_mse", "cnn_bn_eval", "residual_eval", "fire",
+    "attention", "sdpa_causal", "encoder_eval", "group_norm_gelu", "tied", "frozen_and_unused",
+    "channels_last_eval", "tuple_input", "dict_input", "output_with_logits", "recurrent",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EVAL, indirect=True)
+def test_micro_batches_give_the_loss_and_gradient_of_plain_calls(cases, case):
+    problem = case.problem((5, 4, 1))
+    split = problem.in_micro_batches(2)
+    assert split.batch_sizes == (2, 2, 1, 2, 2, 1)
+    assert problem.batch_sizes == (5, 4, 1)
+    model, batches = case.make(), case.batches((5, 4, 1))
+    loss, _ = cases.plain_loss(model, batches, case.loss)
+    gradient, _ = cases.plain_gradient(model, batches, case.loss)
+    torch.testing.assert_close(split.loss(), loss.detach(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(split.gradient(), gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_micro_batches_are_refused_in_train_mode(cases):
+    with pytest.raises(lla.InputError, match=r"micro_batch is 2 in train mode, .* BatchNorm's"):
+        cases.BY_NAME["cnn_bn_train"].problem().in_micro_batches(2)
+
+
+class Centred(nn.Module):
+    """Subtracts the mean of the batch; its last layer may be zero."""
+
+    def __init__(self, zero):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 3)
+        if zero:
+            nn.init.zeros_(self.last.weight)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.first(x))
+        return self.last(hidden - hidden.mean(0))
+
+
+class Noisy(nn.Module):
+    """Draws random numbers in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(F.dropout(x, 0.5, training=True))
+
+
+def total(output, y):
+    return F.cross_entropy(output, y, reduction="sum")
+
+
+def weighted(output, y):
+    return F.cross_entropy(output, y, weight=torch.tensor([1.0, 2.0, 3.0]).double())
+
+
+@pytest.mark.parametrize(
+    ("make", "loss"),
+    [
+        (lambda: Centred(False), F.cross_entropy),
+        (lambda: Centred(True), F.cross_entropy),
+        (Noisy, F.cross_entropy),
+        (mlp, total),
+        (mlp, weighted),
+    ],
+    ids=["mixes", "mixes before a zero layer", "random", "sum", "class weights"],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_micro_batches_that_give_another_function_are_refused(make, loss, dtype):
+    if dtype == torch.float32 and loss is weighted:
+        pytest.skip("the weights are float64")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make().to(dtype)
+        x = torch.randn(7, 3).to(dtype)
+    problem = lla.Problem(model, (x, torch.arange(7) % 3), loss)
+    with pytest.raises(
+        lla.InputError, match=r"the loss of batch 0 is [\d.]+ whole and [\d.]+ from"
+    ):
+        problem.in_micro_batches(3)
+    assert problem.in_micro_batches(7).batch_sizes == (7,)
+
+
+def test_the_batch_that_mixes_is_named_and_errors_of_two_do_not_cancel():
+    def crooked(output, y):  # of two batches, one too high and one too low in parts
+        sign = torch.where(y[0] == 0, 1.0, -1.0)
+        return F.cross_entropy(output, y) + sign / len(y)
+
+    problem = lla.Problem(mlp(), [(X, Y * 0), (X, Y * 0 + 1)], crooked)
+    with pytest.raises(lla.InputError, match="the loss of batch 0"):
+        problem.in_micro_batches(2)
+
+
+def test_a_trained_network_may_be_cut_though_its_loss_is_all_rounding():
+    model = nn.Linear(3, 3)
+    with torch.no_grad():
+        model.weight.copy_(40 * torch.eye(3))
+    x = torch.eye(3)[Y.repeat(50)] + 0.01 * torch.rand(200, 3)
+    problem = lla.Problem(model, (x, Y.repeat(50)))
+    assert problem.loss() < 1e-6
+    assert len(problem.in_micro_batches(3).batch_sizes) == 67
+
+
+def test_out_of_memory_is_not_taken_for_a_wrong_batch():
+    class Huge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.size = nn.Linear(3, 3), 1
+
+        def forward(self, x):
+            return self.layer(x) + torch.empty(self.size)[0] * 0
+
+    model = Huge()
+    problem = lla.Problem(model, (X, Y))
+    problem.network.size = 2**55
+    with pytest.raises(RuntimeError, match="allocate"):
+        problem.loss()
+    model.size = 2**55
+    with pytest.raises(RuntimeError, match="allocate"):
+        lla.Problem(model, (X, Y))
+
+
+def test_over_other_batches_it_is_the_same_function(cases):
+    case = cases.BY_NAME["dropout_train"]
+    problem = case.problem((5, 4))
+    other = problem.over(case.batches((5, 4))[1:])
+    expected, _ = cases.plain_loss(case.make(), case.batches((5, 4))[1:], case.loss, "train")
+    assert other.batch_sizes == (4,)
+    torch.testing.assert_close(other.loss(), expected.detach(), rtol=1e-12, atol=0)

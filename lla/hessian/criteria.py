@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.operator import HessianOperator
-from lla.hessian.routes import RouteName
-from lla.hessian.spectrum import Spectrum, spectral_density
+from lla.hessian.plans import (
+    Plan,
+    attempt,
+    bytes_an_example,
+    cost_of,
+    describe,
+    plans,
+    room_to_keep,
+)
+from lla.hessian.routes import RouteName, available_memory, check_route
+from lla.hessian.spectrum import Spectrum, clamped, quadrature
 from lla.parameters import Pattern
 from lla.problem import Loss, Mode, Problem
 
@@ -51,12 +62,14 @@ class Criteria:
     batches: int
     dtype: str
     route: str  # of the Hessian products
+    plan: str  # how they were made, and what ran out of memory before, see `lla.hessian.plans`
     loss: float  # mean over all examples
     matvecs: int  # products of one batch, all batches and probes
 
     def reread(self, reading: Reading) -> Criteria:
         """The criteria in another reading, from the same spectra."""
-        facts = {name: getattr(self, name) for name in ("scope", "batches", "route", "loss")}
+        names = ("scope", "batches", "route", "plan", "loss")
+        facts = {name: getattr(self, name) for name in names}
         return _average(self.spectra, reading=reading, **facts)
 
 
@@ -135,6 +148,10 @@ def criteria(
     scope: Literal["batches", "pooled"] = "batches",
     parameters: Pattern | Sequence[Pattern] | None = None,
     route: RouteName | None = None,
+    micro_batch: int | None = None,
+    basis_dtype: torch.dtype | None = None,
+    basis_device: torch.device | str | None = None,
+    memory: int | None = None,
     progress: bool = False,
 ) -> Criteria:
     """The criteria r_e, K_H1 and K_H05 of a model.
@@ -156,11 +173,20 @@ def criteria(
         scope: "pooled" takes the Hessian of all batches together instead.
         parameters: see `lla.HessianOperator`.
         route: see `lla.HessianOperator`.
+        micro_batch: examples that a product takes at a time, see `lla.Problem.in_micro_batches`;
+            the Hessian is that of the whole batch, in less memory. Not in train mode.
+        basis_dtype: see `lla.spectral_density`.
+        basis_device: see `lla.spectral_density`.
+        memory: bytes to take on the model's device, what is available by default. What should not
+            fit is made by a leaner plan than asked for, `lla.hessian.plans`; so is what runs out of
+            memory. Without it, a plan that names route and micro_batch is tried whatever it needs.
         progress: show a progress bar for each batch.
 
     Raises:
-        InputError: see `lla.Problem` and `spectrum_criteria`.
+        InputError: see `lla.Problem`, `lla.Problem.in_micro_batches`, `lla.spectral_density` and
+            `spectrum_criteria`.
         NonFiniteError: a loss or a product is not finite.
+        InsufficientMemoryError: it fits into memory by no plan.
 
     >>> import torch
     >>> model = torch.nn.Linear(2, 3)
@@ -171,34 +197,65 @@ def criteria(
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     _check_reading(reading)
+    check_route(route)
     whole = Problem(model, batches, loss=loss, mode=mode, seed=seed)
     mean_loss = float(whole.loss())  # names a bad batch before the first product
-    checked = whole.batches
-    # in lists of one, since a pair whose input is a pair looks like two pairs
-    sources: list[Any] = [batches] if scope == "pooled" else [[(b.x, b.y)] for b in checked]
+    if micro_batch is not None:
+        whole.in_micro_batches(micro_batch)  # says what stands against it before any product
+    space, pooled = whole.space.select(parameters), scope == "pooled"
+    steps = clamped(steps, space.size)
+    device = None if basis_device is None else str(basis_device)
+    asked = Plan(micro_batch, route, basis_dtype, device)
+    example = bytes_an_example(whole, space)
+    cost = cost_of(whole, space, 0 if legacy else steps, example, pooled=pooled)
+    left = available_memory(whole.device) if memory is None else memory
+
+    def one(problem: Problem, stream: int, plan: Plan) -> tuple[Spectrum, RouteName]:
+        if plan.micro_batch is not None:
+            problem = problem.in_micro_batches(plan.micro_batch, check=False)
+        room = room_to_keep(plan, cost, whole.device, left)
+        operator = HessianOperator(problem, parameters, plan.route, room)
+        spectrum = quadrature(
+            operator,
+            probes,
+            steps,
+            seed,
+            legacy=legacy,
+            stream=stream,
+            basis_dtype=plan.basis_dtype,
+            basis_device=plan.basis_device,
+            progress=progress,
+        )
+        return spectrum, operator.route
+
+    leaner = plans(whole, asked, cost, memory)
+    used: list[Plan] = []  # the last, with which the next batch begins
+    failed: list[Plan] = []
     spectra: list[Spectrum] = []
-    for index, source in enumerate(sources):
-        problem = Problem(model, source, loss=loss, mode=mode, seed=seed)
+    for stream, problem in enumerate([whole] if pooled else _one_a_batch(whole)):
+        (spectrum, taken), plan, before = attempt(
+            partial(one, problem, stream), chain(used, leaner), whole.device
+        )
         # what was measured for the first batch holds for the others
-        operator = HessianOperator(problem, parameters, route)
-        route = operator.route
-        with warnings.catch_warnings():
-            if index:
-                # that steps exceed P was said for the first
-                warnings.simplefilter("ignore")
-            spectra.append(
-                spectral_density(
-                    operator, probes, steps, seed, legacy=legacy, stream=index, progress=progress
-                )
-            )
+        used = [replace(plan, route=taken)]
+        failed += before
+        spectra.append(replace(spectrum, plan=describe(used[0], used[0], before)))
     return _average(
         tuple(spectra),
         reading=reading,
         scope=scope,
-        batches=len(checked),
-        route=str(route),
+        batches=len(whole.batches),
+        route=taken,
+        plan=describe(used[0], asked, failed),
         loss=mean_loss,
     )
+
+
+def _one_a_batch(whole: Problem) -> Iterator[Problem]:
+    """The problem of each batch alone."""
+    for batch in whole.batches:
+        # a list, since a pair whose input is a pair looks like two pairs
+        yield whole.over([(batch.x, batch.y)])
 
 
 def _average(
@@ -208,6 +265,7 @@ def _average(
     scope: Literal["batches", "pooled"],
     batches: int,
     route: str,
+    plan: str,
     loss: float,
 ) -> Criteria:
     """Average over probes, then over spectra."""
@@ -238,6 +296,7 @@ def _average(
         batches=batches,
         dtype=first.dtype,
         route=route,
+        plan=plan,
         loss=loss,
         matvecs=matvecs,
     )

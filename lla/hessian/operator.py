@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from lla.batches import Batch
 from lla.errors import InputError
-from lla.hessian.routes import ROUTES, Product, RouteName, agree, available_memory, timed
+from lla.hessian.routes import (
+    ROUTES,
+    Product,
+    RouteName,
+    agree,
+    available_memory,
+    check_route,
+    timed,
+)
 from lla.parameters import Pattern
 from lla.probes import gaussian
 from lla.problem import Problem, full_precision, refuse_autocast
@@ -69,8 +78,7 @@ class HessianOperator:
         route: RouteName | None = None,
         memory: int | None = None,
     ) -> None:
-        if route is not None and route not in ROUTES:
-            raise InputError(f"route is {route!r}: choose one of {', '.join(ROUTES)}, or None")
+        check_route(route)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = self.space.read(problem._model)  # [P]
@@ -143,6 +151,18 @@ class HessianOperator:
             for size, product in zip(batches.sizes, products, strict=True):
                 total.add_(product(rows), alpha=size / batches.examples)
             return total
+
+    def leaner(self, micro_batch: int | None) -> HessianOperator:
+        """The same Hessian by the route "fresh", from at most so many examples at a time.
+
+        Raises:
+            InputError: see `lla.Problem.in_micro_batches`.
+        """
+        other = copy.copy(self)
+        if micro_batch is not None:
+            other.problem = self.problem.in_micro_batches(micro_batch)
+        other.route, other._kept, other.matvecs = "fresh", [], 0
+        return other
 
     def to_scipy(self) -> LinearOperator:
         """The operator for SciPy's solvers, on NumPy arrays on the CPU."""

@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal, Protocol
 
 import psutil
@@ -20,7 +22,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import vmap
 
+from lla.errors import InputError
 from lla.hessian.linearize import LinearMap, linearize_gradient
+from lla.problem import ROUNDING
 
 RouteName = Literal["linearized", "retained", "fresh"]
 Function = Callable[[Tensor], Tensor]  # theta [P] -> loss of a batch
@@ -157,17 +161,35 @@ def timed(function: Callable[[], Tensor], like: Tensor) -> tuple[float, Tensor]:
 
 def agree(found: Tensor, expected: Tensor) -> bool:
     """Whether two products are the same but for rounding in their type."""
-    tolerance = {torch.float32: 1e-4, torch.float64: 1e-10}[expected.dtype]
     scale = torch.linalg.vector_norm(expected)
     # written so that NaN disagrees
-    return bool(torch.linalg.vector_norm(found - expected) <= tolerance * scale)
+    return bool(torch.linalg.vector_norm(found - expected) <= ROUNDING[expected.dtype] * scale)
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on a device."""
+    """Bytes that can still be taken on a device, by this process and its control group."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return int(min(psutil.virtual_memory().available, _left_in_group(_GROUP)))
+
+
+_GROUP = Path("/sys/fs/cgroup")  # of a container, on Linux
+
+
+def _left_in_group(group: Path) -> float:
+    """Bytes that a control group (version 2) may still take; infinite where nothing limits it."""
+    try:
+        limit, used, parts = (
+            (group / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat")
+        )
+    except OSError:  # another system, or no such group
+        return math.inf
+    if limit == "max":
+        return math.inf
+    # cached files count as used and make way when memory is needed
+    cached = int(parts.partition("inactive_file ")[2].split()[0])
+    return max(0, int(limit) - int(used) + cached)
 
 
 ROUTES: dict[RouteName, Callable[[Function, Tensor, Context], Product]] = {
@@ -175,3 +197,9 @@ ROUTES: dict[RouteName, Callable[[Function, Tensor, Context], Product]] = {
     "retained": Retained,
     "fresh": Fresh,
 }
+
+
+def check_route(route: str | None) -> None:
+    """Raise unless a route is one of `ROUTES`, or None."""
+    if route is not None and route not in ROUTES:
+        raise InputError(f"route is {route!r}: choose one of {', '.join(ROUTES)}, or None")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from lla.errors import InputError
 from lla.hessian.lanczos import Lanczos, Tridiagonal
 from lla.hessian.legacy import legacy_tridiagonal
 from lla.hessian.operator import HessianOperator
+from lla.hessian.plans import Plan, attempt, bytes_an_example, cost_of, describe, plans
 from lla.probes import rademacher
 from lla.storage import load_result, save_result
 
@@ -44,6 +45,7 @@ class Spectrum:
     dtype: str  # of the products, "float32" or "float64"
     legacy: bool  # the imitated public code's Lanczos, see `lla.hessian.legacy`
     matvecs: int  # Hessian-vector products that it cost
+    plan: str = ""  # how it was made, and what ran out of memory before, see `lla.hessian.plans`
 
     @property
     def probes(self) -> int:
@@ -107,13 +109,15 @@ def spectral_density(
     together: int = 1,
     basis_dtype: torch.dtype | None = None,
     basis_device: torch.device | str | None = None,
+    memory: int | None = None,
     progress: bool = False,
 ) -> Spectrum:
     """Spectral density of a Hessian by stochastic Lanczos quadrature.
 
     From each Rademacher probe, `steps` Lanczos steps with full reorthogonalisation; the tridiagonal
     matrix is diagonalised in float64 (Golub and Welsch 1969). A run that exhausts its Krylov space
-    ends with fewer nodes.
+    ends with fewer nodes. What should not fit into memory, or runs out of it, is made by a leaner
+    plan, see `lla.hessian.plans`.
 
     Args:
         operator: the Hessian.
@@ -125,22 +129,78 @@ def spectral_density(
         together: probes that advance side by side; needs so many bases at once.
         basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
         basis_device: device on which they are stored; the operator's by default.
+        memory: bytes to take on the operator's device beside it; what is available by default.
         progress: show a progress bar.
 
     Raises:
-        InputError: fewer probes or steps than one.
+        InputError: fewer probes or steps than one; a type or device of the basis for `legacy`,
+            which keeps none.
         NonFiniteError: a product is not finite.
+        InsufficientMemoryError: it fits into memory by no plan.
+    """
+    steps = clamped(steps, operator.shape[0])
+    device = None if basis_device is None else str(basis_device)
+    asked = Plan(None, operator.route, basis_dtype, device)
+    # a kept graph was paid for when the operator was made
+    example = bytes_an_example(operator.problem, operator.space) if asked.route == "fresh" else 0.0
+    cost = cost_of(operator.problem, operator.space, 0 if legacy else steps, example, together)
+
+    def run(plan: Plan) -> Spectrum:
+        same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
+        return quadrature(
+            operator if same else operator.leaner(plan.micro_batch),
+            probes,
+            steps,
+            seed,
+            legacy=legacy,
+            stream=stream,
+            together=together,
+            basis_dtype=plan.basis_dtype,
+            basis_device=plan.basis_device,
+            progress=progress,
+        )
+
+    candidates = plans(operator.problem, asked, cost, memory)
+    spectrum, plan, failed = attempt(run, candidates, operator.device)
+    return replace(spectrum, plan=describe(plan, asked, failed))
+
+
+def clamped(steps: int, size: int) -> int:
+    """Steps that `size` parameters leave room for, with a warning where those are fewer."""
+    if steps > size:
+        warnings.warn(
+            f"steps={steps} exceeds the {size} parameters: {size} steps are taken", stacklevel=3
+        )
+    return min(steps, size)
+
+
+def quadrature(
+    operator: HessianOperator,
+    probes: int,
+    steps: int,
+    seed: int,
+    *,
+    legacy: bool,
+    stream: int,
+    together: int = 1,
+    basis_dtype: torch.dtype | None,
+    basis_device: torch.device | str | None,
+    progress: bool,
+) -> Spectrum:
+    """What `spectral_density` does, exactly as asked for: it says what the arguments mean.
+
+    Raises:
+        InputError, NonFiniteError: see there.
+        MemoryError, RuntimeError: out of memory.
     """
     if probes < 1 or steps < 1:
         raise InputError(f"probes is {probes} and steps {steps}: both must be at least 1")
-    size = operator.shape[0]
-    if steps > size:
-        warnings.warn(
-            f"steps={steps} exceeds the {size} parameters: {size} steps are taken", stacklevel=2
+    if legacy and not (basis_dtype is None and basis_device is None):
+        raise InputError(
+            "legacy keeps eleven Lanczos vectors and no basis: leave basis_dtype and basis_device "
+            "out"
         )
-        steps = size
-    before = operator.matvecs
-    like = operator.theta
+    size, before, like = operator.shape[0], operator.matvecs, operator.theta
     parts = []
     with tqdm(total=probes * steps, desc="Lanczos", unit="product", disable=not progress) as bar:
         for first in range(0, probes, 1 if legacy else together):

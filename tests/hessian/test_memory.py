@@ -1,9 +1,15 @@
 """Peak memory of a HESD, each side in a process of its own."""
 
+import json
+import os
 import subprocess
 import sys
 
 import pytest
+
+LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux"
+)
 
 STEPS = 100
 SCRIPT = """
@@ -27,7 +33,7 @@ def peak(route: str, steps: int) -> tuple[int, int]:
     return size, bytes_
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
+@LINUX
 @pytest.mark.parametrize("route", ["", "fresh"], ids=["default", "fresh"])
 def test_hesd_holds_one_basis_beside_a_product(route):
     size, product = peak(route, 1)
@@ -35,3 +41,64 @@ def test_hesd_holds_one_basis_beside_a_product(route):
     assert basis >= 500e6
     _, hesd = peak(route, STEPS)
     assert hesd <= product + 1.1 * basis + 64 * 2**20
+
+
+CRITERIA = """
+import json, resource, sys, time, torch, lla, lla.models
+options, network, n, side = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+torch.manual_seed(0)
+if network == "cnn":  # six layers whose activations are large and whose weights are few
+    layers = [torch.nn.Conv2d(c, 16, 3, padding=1) for c in (3, 16, 16, 16, 16, 16)]
+    head = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 10)
+    model = torch.nn.Sequential(*(m for l in layers for m in (l, torch.nn.Tanh())), *head)
+else:
+    model = lla.models.build(network)
+x, y = torch.randn(n, 3, side, side), torch.randint(0, 10, (n,))
+small = torch.nn.Linear(3, 3), (torch.rand(4, 3), torch.tensor([0, 1, 2, 0]))
+lla.criteria(*small, probes=1, steps=2)  # loads the libraries
+start, found = time.perf_counter(), {}
+if options:
+    crit = lla.criteria(model, (x, y), probes=1, **options)
+    found = {"plan": crit.plan, "size": crit.spectra[0].size, "kh1": crit.kh1.value}
+found["seconds"] = time.perf_counter() - start
+print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **found}))
+"""
+
+
+def of_criteria(network="cnn", n=64, side=64, **options):
+    """Peak resident bytes of a process that computes criteria, and by which plan; or of none."""
+    command = [sys.executable, "-c", CRITERIA, json.dumps(options), network, str(n), str(side)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+@LINUX
+def test_micro_batches_take_the_memory_of_their_size():
+    nothing = of_criteria()["peak"]
+    whole = of_criteria(steps=3, route="fresh")
+    eighth = of_criteria(steps=3, route="fresh", micro_batch=8)
+    alone = of_criteria(n=8, steps=3, route="fresh")
+    # a batch of 64 has 64 examples x 6 layers x 16 channels x 64 x 64 activations of 4 bytes
+    activations = 64 * 6 * 16 * 64 * 64 * 4
+    assert whole["peak"] - nothing > 2 * activations
+    # a pass without a graph still takes the whole batch, layer by layer
+    assert eighth["peak"] < alone["peak"] + activations / 2
+    assert eighth["kh1"] == pytest.approx(whole["kh1"], rel=1e-3)
+
+
+@LINUX
+@pytest.mark.parametrize("mib", [150, 400])
+def test_a_given_memory_is_kept_to(mib):
+    nothing = of_criteria()["peak"]
+    found = of_criteria(steps=3, memory=mib * 2**20)
+    assert "micro-batches" in found["plan"]
+    assert found["peak"] - nothing <= mib * 2**20
+
+
+@LINUX
+@pytest.mark.skipif("LLA_SLOW" not in os.environ, reason="an hour on two cores: set LLA_SLOW")
+@pytest.mark.timeout(4 * 3600)
+def test_vit_b_16_at_batch_64_fits_into_24_gib():
+    found = of_criteria("vit_base_patch16_224", 64, 224, steps=2, memory=18 * 2**30)
+    assert found["size"] == 85_806_346  # with 10 outputs
+    assert found["peak"] < 24 * 2**30, found

@@ -120,6 +120,18 @@ def test_profiles():
 def test_an_adjusted_profile_says_so():
     quick = PROFILES["quick"]
     assert adjusted(quick, probes=None) == quick
-    assert adjusted(quick, probes=quick.probes) == quick
+    assert adjusted(quick, points=quick.points) == quick
     assert adjusted(quick, probes=quick.probes + 1).name == "custom"
     assert adjusted(quick, epochs=1000).target_accuracy is None
+
+
+def test_options_hold_for_planes_and_criteria():
+    changed = adjusted(PROFILES["quick"], images=8, side=224, steps=50, probes=3, batches=1)
+    of = changed.criteria
+    assert (of.batch_size, of.side, of.steps, of.probes, of.batches) == (8, 224, 50, 3, 1)
+    assert (changed.images, changed.side, changed.trained_side) == (8, 224, 224)
+    assert (changed.steps, changed.probes, changed.batches) == (50, 3, 1)
+    assert changed.batch_size == PROFILES["quick"].batch_size, "LeNet's"
+    every = adjusted(PROFILES["quick"], variants=True)
+    assert every.criteria.variants
+    assert every.name == "custom"

@@ -67,12 +67,12 @@ def test_the_figure_says_what_it_shows(results):
     figure = figures.hesd(chosen, results)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == [
-        "at initialisation\n[fidelity: reduced]",
-        "during training (epoch 1)\n[fidelity: reduced]",
-        "after training\n[fidelity: reduced]",
+        "at initialisation, eval mode\n[fidelity: reduced]",
+        "during training (epoch 1), eval mode\n[fidelity: reduced]",
+        "after training, eval mode\n[fidelity: reduced]",
     ]
     assert all(ax.get_yscale() == "log" for ax in figure.axes)
-    assert "LeNet on MNIST, eval mode: 2 x 512 images, 3 probes, m = 100" in figure.get_suptitle()
+    assert "LeNet on MNIST: 2 x 512 images, 3 probes, m = 100" in figure.get_suptitle()
 
 
 def test_other_settings_are_not_mixed_in(results, make_records):

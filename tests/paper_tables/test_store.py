@@ -131,6 +131,18 @@ def test_a_reason_gives_way_to_a_value_and_never_the_reverse(settings, make_cell
     assert [r.value for r in published(settings)] == [0.97]
 
 
+def test_a_newer_reason_takes_the_place_of_an_older_one(settings, make_cell):
+    def absent(reason, column="random/eval", **config):
+        return make_cell(column=column, compute=None, reason=reason, fidelity=None, config=config)
+
+    run = suite(settings)[0].run
+    for cell in (absent("later", m=None), absent("other", "random/train"), absent("no data")):
+        run(cell)
+    assert [r.reason for r in published(settings)] == ["other", "no data"]
+    run(absent("other", "random/train"))
+    assert [r.reason for r in published(settings)] == ["other", "no data"], "the order stays"
+
+
 def test_a_finished_cell_is_judged_by_todays_rules(settings, make_cell):
     (old,) = suite(settings)[0].run(make_cell())
     path = store.records_file(settings.work, "table2")

@@ -1,0 +1,51 @@
+import pytest
+
+from paper_tables.findings import findings
+from paper_tables.resnet_study import TABLE, VARIANTS
+
+
+@pytest.fixture
+def study(make_records):
+    def records(**values):
+        found = []
+        for variant in VARIANTS:
+            value = values.get(variant.name.replace(" ", "_"), 1.5)
+            found += make_records(
+                {"re": value}, variant.name, row="resnet18", table=TABLE, stderr=0.1,
+                data="imagenet", config={"side": 64, "m": 25},
+            )  # fmt: skip
+        return found
+
+    return records
+
+
+def text_of(records, title):
+    (found,) = [f.text for f in findings(records) if f.title.startswith(title)]
+    return found
+
+
+def test_nothing_that_was_tried_gives_the_papers_number(study, make_records):
+    table2 = make_records({"re": 1.25}, "random/train", row="resnet18", data="imagenet")
+    text = text_of([*study(one_class=4.0), *table2], "ResNet18 in train mode")
+    assert "prints r_e = 451" in text
+    assert "0.73 in eval mode" in text
+    assert "The largest, 4.00 ± 0.10 (one class), is far from 451" in text
+    assert "25 Lanczos steps" in text
+    assert "In Table 2 itself: 2 x 512 pictures of None pixels, m = 100: 1.250 ± 0.010" in text
+
+
+def test_a_setting_that_does_is_named(study):
+    text = text_of(study(legacy_Lanczos=300.0), "ResNet18 in train mode")
+    assert "'legacy Lanczos' comes within a factor of 3 of 451" in text
+
+
+def test_a_ratio_above_one_is_explained(make_records):
+    records = make_records({"kh1": 1.05}, row="squeezenet", data="imagenet", config={"side": 224})
+    text = text_of(records, "K_H1 above 1")
+    assert "SqueezeNet 1.050 ± 0.010 (printed 1.08; 2 x 512 pictures of 224 pixels" in text
+
+
+def test_without_records_only_the_papers_own_numbers_are_discussed():
+    (found,) = findings([])
+    assert "for AlexNet, SqueezeNet and MobileNet, and does not for ResNet50 and ViT" in found.text
+    assert "56 and 57 pictures" in found.text
