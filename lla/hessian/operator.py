@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from lla.batches import Batch
-from lla.errors import InputError
+from lla.errors import InputError, out_of_memory
 from lla.hessian.routes import (
     ROUTES,
     Product,
@@ -218,6 +218,8 @@ class HessianOperator:
             product = self._make(self.route, batch)
             _check(product, self._probe(), expected)
         except (RuntimeError, TypeError, ValueError) as error:
+            if out_of_memory(error):
+                raise
             if not self._named:
                 return self._make("retained", batch)
             raise InputError(

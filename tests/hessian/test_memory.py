@@ -1,5 +1,6 @@
 """Peak memory of a HESD, each side in a process of its own."""
 
+import functools
 import json
 import os
 import subprocess
@@ -52,7 +53,7 @@ if network == "cnn":  # six layers whose activations are large and whose weights
     head = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 10)
     model = torch.nn.Sequential(*(m for l in layers for m in (l, torch.nn.Tanh())), *head)
 else:
-    model = lla.models.build(network)
+    model = lla.models.build(network, num_classes=1000)
 x, y = torch.randn(n, 3, side, side), torch.randint(0, 10, (n,))
 small = torch.nn.Linear(3, 3), (torch.rand(4, 3), torch.tensor([0, 1, 2, 0]))
 lla.criteria(*small, probes=1, steps=2)  # loads the libraries
@@ -65,7 +66,8 @@ print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1
 """
 
 
-def of_criteria(network="cnn", n=64, side=64, **options):
+@functools.cache
+def of_criteria(network="cnn", n=32, side=64, **options):
     """Peak resident bytes of a process that computes criteria, and by which plan; or of none."""
     command = [sys.executable, "-c", CRITERIA, json.dumps(options), network, str(n), str(side)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -76,10 +78,10 @@ def of_criteria(network="cnn", n=64, side=64, **options):
 def test_micro_batches_take_the_memory_of_their_size():
     nothing = of_criteria()["peak"]
     whole = of_criteria(steps=3, route="fresh")
-    eighth = of_criteria(steps=3, route="fresh", micro_batch=8)
-    alone = of_criteria(n=8, steps=3, route="fresh")
-    # a batch of 64 has 64 examples x 6 layers x 16 channels x 64 x 64 activations of 4 bytes
-    activations = 64 * 6 * 16 * 64 * 64 * 4
+    eighth = of_criteria(steps=3, route="fresh", micro_batch=4)
+    alone = of_criteria(n=4, steps=3, route="fresh")
+    # a batch has 32 examples x 6 layers x 16 channels x 64 x 64 activations of 4 bytes
+    activations = 32 * 6 * 16 * 64 * 64 * 4
     assert whole["peak"] - nothing > 2 * activations
     # a pass without a graph still takes the whole batch, layer by layer
     assert eighth["peak"] < alone["peak"] + activations / 2
@@ -87,7 +89,7 @@ def test_micro_batches_take_the_memory_of_their_size():
 
 
 @LINUX
-@pytest.mark.parametrize("mib", [150, 400])
+@pytest.mark.parametrize("mib", [100, 250])
 def test_a_given_memory_is_kept_to(mib):
     nothing = of_criteria()["peak"]
     found = of_criteria(steps=3, memory=mib * 2**20)
@@ -96,9 +98,9 @@ def test_a_given_memory_is_kept_to(mib):
 
 
 @LINUX
-@pytest.mark.skipif("LLA_SLOW" not in os.environ, reason="an hour on two cores: set LLA_SLOW")
-@pytest.mark.timeout(4 * 3600)
+@pytest.mark.skipif("LLA_SLOW" not in os.environ, reason="ten minutes on two cores: set LLA_SLOW")
+@pytest.mark.timeout(2 * 3600)
 def test_vit_b_16_at_batch_64_fits_into_24_gib():
-    found = of_criteria("vit_base_patch16_224", 64, 224, steps=2, memory=18 * 2**30)
-    assert found["size"] == 85_806_346  # with 10 outputs
+    found = of_criteria("vit_base_patch16_224", 64, 224, steps=2, memory=16 * 2**30)
+    assert found["size"] == 86_567_656
     assert found["peak"] < 24 * 2**30, found

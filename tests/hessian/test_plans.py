@@ -427,6 +427,23 @@ def test_out_of_memory_leads_to_the_next_plan_and_is_recorded(monkeypatch, scope
         assert crit.spectra[1].plan == "micro-batches of 64, fresh"
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_out_of_memory_by_a_route_asked_for_by_name_is_no_wrong_input(monkeypatch, batch):
+    model, (x, y) = perceptron()
+    route = Refusals(0, "linearized")
+
+    def second(*arguments):
+        route.left = int(route.calls == batch - 1)
+        route.calls += 1
+        return route(*arguments)
+
+    route.calls = 0
+    monkeypatch.setitem(routes.ROUTES, "linearized", second)
+    crit = lla.criteria(model, [(x, y)] * 2, probes=1, steps=5, route="linearized")
+    assert crit.plan == "whole batches, fresh (out of memory: whole batches, linearized)"
+    assert len(crit.spectra) == 2
+
+
 def test_out_of_memory_in_a_later_batch_repeats_that_batch_alone(monkeypatch):
     model, (x, y) = perceptron()
     batches = [(x, y), (x.flip(1), y), (x.flip(0), y)]
