@@ -75,7 +75,7 @@ class Need:
 
 
 # Peak resident memory of a product beside whole vectors, in units of what double backward keeps,
-# largest of LeNet, ResNet20, ResNet18, SqueezeNet and ViT on CPU: 2.7 and 5.9; and kept in between
+# largest of ResNet20, ResNet18, SqueezeNet and ViT on CPU: 2.7 and 5.9; and kept in between
 _AT_WORK = {"fresh": 2.75, "retained": 2.75, "linearized": 6.0, None: 2.75}
 _BETWEEN = {"fresh": 0.0, "retained": 1.0, "linearized": 2.25, None: 0.0}
 # whole vectors at the peak of criteria: weights, gradient, product, Lanczos; 12 measured for a
