@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lla import records
-from lla.records import Record
+from lla.records import FIDELITIES, Record
 from paper_tables.profiles import PROFILES, Profile
 from paper_tables.values import paper_value
 
@@ -21,6 +21,7 @@ __all__ = [
     "SharedStep",
     "by_cell",
     "half_unit",
+    "least_faithful",
     "settings_key",
     "verdict",
 ]
@@ -178,6 +179,15 @@ def settings_key(record: Record) -> tuple[object, ...]:
     data = record.data.name if record.data else None
     return (data, record.config.get("side"), record.batches, record.batch_size, record.m,
             record.probes, record.seed, record.dtype)  # fmt: skip
+
+
+def least_faithful(words: Iterable[str | None]) -> str:
+    """The least faithful of some fidelities; None counts as a stand-in.
+
+    >>> least_faithful(["paper", "reduced"])
+    'reduced'
+    """
+    return max((word or FIDELITIES[-1] for word in words), key=FIDELITIES.index)
 
 
 def half_unit(printed: str) -> float:

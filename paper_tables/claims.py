@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lla.records import FIDELITIES, Record, atomic_write
+from lla.records import Record, atomic_write
 from paper_tables import claims_landscape
+from paper_tables.cells import least_faithful
 from paper_tables.claims_criteria import (
     ALMOST_NONE,
     LARGE_RE,
@@ -80,7 +81,7 @@ def _judge_one(
         except MissingError as error:
             reason = f"not computed yet: {error}"
             continue
-        fidelity = max((r.fidelity or "substitute" for r in used), key=FIDELITIES.index)
+        fidelity = least_faithful(r.fidelity for r in used)
         cells = tuple(dict.fromkeys(f"{r.table} {r.row} {r.column}" for r in used))
         if fidelity == "substitute":
             note = f"only stand-in data, on which it would be {verdict!r}: {note}"

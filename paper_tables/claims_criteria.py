@@ -18,7 +18,7 @@ from scipy import stats
 
 from lla.records import FIDELITIES, Record
 from paper_tables.cells import METRICS, settings_key
-from paper_tables.intervals import Verdict, combined, quantile
+from paper_tables.intervals import Verdict, combined, difference_width, quantile
 from paper_tables.text import measured
 from paper_tables.values import paper_rows, tables
 
@@ -91,14 +91,8 @@ def falls(first: Record, second: Record) -> Verdict:
 
 def _difference(first: Record, second: Record) -> tuple[float, float]:
     """The difference of two values, and half the width of its 95 % interval (Welch)."""
-    assert first.stderr is not None
-    assert second.stderr is not None
-    difference = _value(first) - _value(second)
-    error = math.hypot(first.stderr, second.stderr)
-    if error == 0:
-        return difference, 0.0
-    freedom = error**4 / sum(r.stderr**4 / (r.n - 1) for r in (first, second) if r.stderr and r.n)
-    return difference, quantile(freedom) * error
+    parts = [(r.stderr or 0.0, r.n or 2) for r in (first, second)]
+    return _value(first) - _value(second), difference_width(parts[0], parts[1])
 
 
 def below(record: Record, limit: float) -> Verdict:

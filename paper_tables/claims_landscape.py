@@ -19,7 +19,7 @@ from paper_tables.explosion import (
     expected,
 )
 from paper_tables.intervals import Verdict, combined, interval
-from paper_tables.planes import TABLE, Block, Place, Pool, blocks, place_of, results
+from paper_tables.planes import TABLE, Block, Place, Pool, blocks, reason, results
 from paper_tables.table1 import CAPS, SHAPE
 from paper_tables.text import display
 from paper_tables.values import paper_rows
@@ -29,6 +29,8 @@ __all__ = ["ASYMMETRIC", "PREDICATES", "Finding", "asymmetric", "judge"]
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
 FEWEST = 20  # points below the cap, fewer say nothing of a shape
+
+UNKNOWN = "no plane was computed yet"  # why one is missing of which no record says so
 
 STATES = {"random init": "random", "pretrained": "pretrained"}
 AXES = ("uniform", "hessian")  # the paper's
@@ -84,7 +86,7 @@ class Evidence:
             elif mine:
                 reasons[row] = "only a stand-in was computed"
             else:
-                reasons[row] = _reason(records, row, state)
+                reasons[row] = reason(records, row, state) or UNKNOWN
         return cls(state, chosen, reasons)
 
     def pool(self, row: str, place: Place) -> Pool:
@@ -371,7 +373,7 @@ def _asymmetry(records: Sequence[Record], row: str) -> Finding:
             verdicts.append("undecided" if few else asymmetric(shares))
         note = f"filter L2, uniform axes; {'; '.join(texts)}"
         return Finding(combined(verdicts), note, [used])
-    raise _MissingError(_reason(records, row, "pretrained"))
+    raise _MissingError(reason(records, row, "pretrained") or UNKNOWN)
 
 
 def _center(records: Sequence[Record]) -> Finding:
@@ -455,11 +457,3 @@ def _paper_pools(block: Block) -> dict[Place, Pool]:
         for place, pool in block.pools.items()
         if place.axes in AXES and place.method in PAPER_METHODS and not place.frozen
     }
-
-
-def _reason(records: Sequence[Record], row: str, state: str) -> str:
-    for record in records:
-        mine = record.table == TABLE and record.row == row
-        if mine and record.reason and place_of(record.column)[0] == state:
-            return record.reason
-    return "no plane was computed yet"

@@ -23,9 +23,9 @@ from lla import data, models, training
 from lla.data import PictureBatches, PictureSet
 from lla.errors import MissingDataError
 from lla.hessian.routes import RouteName
-from lla.records import FIDELITIES, Record, Source
+from lla.records import Record, Source
 from paper_tables import networks, store
-from paper_tables.cells import Cell, Settings
+from paper_tables.cells import Cell, Settings, least_faithful
 from paper_tables.checks import check_criteria, check_trace
 from paper_tables.networks import Loaded, Network, State
 from paper_tables.profiles import PROFILES, Pictures
@@ -220,7 +220,7 @@ def _fidelity(weights: str | None, pictures: PictureSet, chosen: Pictures, size:
     paper = PROFILES["paper"].criteria
     as_large = (size, chosen.side, chosen.steps) == (paper.batch_size, paper.side, paper.steps)
     amount = "paper" if as_large and chosen.probes >= paper.probes else "reduced"
-    return max((weights or "substitute", pictures.fidelity, amount), key=FIDELITIES.index)
+    return least_faithful((weights, pictures.fidelity, amount))
 
 
 def _cost(net: Network) -> Cost:

@@ -13,8 +13,8 @@ from PIL import Image
 
 import lla
 from lla import plotting
-from lla.errors import ChecksumError
 from lla.records import FIDELITIES, Record, atomic_write
+from paper_tables import store
 from paper_tables.cells import settings_key
 from paper_tables.text import display
 
@@ -117,14 +117,7 @@ def _is_spectrum(record: Record) -> bool:
 
 
 def _spectrum(record: Record, results: Path) -> lla.Spectrum:
-    assert record.artifact is not None  # `_series` takes no other
-    path = results / record.artifact.name
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record.artifact.sha256:
-        raise ChecksumError(
-            f"{record.artifact.name} is not the file that the record of {record.row} "
-            f"{record.column} names: run its cell again with --recompute"
-        )
-    return lla.Spectrum.load(path)
+    return lla.Spectrum.load(store.artifact(record, results))
 
 
 @functools.cache

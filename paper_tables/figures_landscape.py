@@ -19,10 +19,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lla import plotting
-from lla.errors import ChecksumError
 from lla.landscape import Plane
 from lla.records import FIDELITIES, Record, atomic_write
-from paper_tables import figures
+from paper_tables import figures, store
+from paper_tables.cells import least_faithful
 from paper_tables.planes import Place, PlaneResult, results
 from paper_tables.text import display
 
@@ -179,19 +179,11 @@ def _quality(plane: PlaneResult) -> tuple[int, int]:
 
 
 def _fidelity(planes: Sequence[PlaneResult]) -> str:
-    return max((p.record.fidelity or "substitute" for p in planes), key=FIDELITIES.index)
+    return least_faithful(p.record.fidelity for p in planes)
 
 
 def _plane(result: PlaneResult, folder: Path) -> Plane:
-    artifact = result.record.artifact
-    assert artifact is not None  # `_best` takes no other
-    path = folder / artifact.name
-    if hashlib.sha256(path.read_bytes()).hexdigest() != artifact.sha256:
-        raise ChecksumError(
-            f"{artifact.name} is not the file that the record of {result.row} "
-            f"{result.record.column} names: run its cell again with --recompute"
-        )
-    return Plane.load(path)
+    return Plane.load(store.artifact(result.record, folder))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-__all__ = ["Verdict", "combined", "interval", "quantile"]
+__all__ = ["Verdict", "combined", "difference_width", "interval", "quantile"]
 
 Verdict = Literal["holds", "fails", "undecided", "not_run"]
 
@@ -34,6 +34,24 @@ def interval(samples: Sequence[float]) -> tuple[float, float] | None:
     mean = float(np.mean(samples))
     half = quantile(len(samples) - 1) * float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
     return mean - half, mean + half
+
+
+def difference_width(first: tuple[float, int], second: tuple[float, int]) -> float:
+    """Half the width of the 95 % interval of a difference of two means (Welch 1947).
+
+    Args:
+        first: a standard error, and the samples behind it.
+        second: the other.
+
+    >>> round(difference_width((3.0, 2), (4.0, 3)), 2), difference_width((0.0, 2), (0.0, 2))
+    (15.94, 0.0)
+    """
+    parts = [(error, n - 1) for error, n in (first, second)]
+    variance = sum(error**2 for error, _ in parts)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / sum(error**4 / n for error, n in parts)
+    return quantile(freedom) * math.sqrt(variance)
 
 
 def combined(verdicts: Iterable[Verdict]) -> Verdict:

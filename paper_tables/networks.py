@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lla import data, models, training
 from lla.data import ImageSet, PictureSet
 from lla.errors import MissingDataError
-from lla.records import FIDELITIES, Source
+from lla.records import Source
 from paper_tables import lenet
-from paper_tables.cells import Settings, SharedStep
+from paper_tables.cells import Settings, SharedStep, least_faithful
 from paper_tables.profiles import PROFILES, Profile
 
 __all__ = [
@@ -227,7 +227,7 @@ def fidelity(settings: Settings, net: Network, state: State) -> str | None:
         images_fidelity = image_set.fidelity if image_set.name == net.data else "substitute"
     else:
         images_fidelity = pictures(settings).fidelity
-    return max((weights, size, images_fidelity), key=FIDELITIES.index)
+    return least_faithful((weights, size, images_fidelity))
 
 
 @dataclass(frozen=True)

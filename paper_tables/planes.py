@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lla.records import FIDELITIES, Record
-from paper_tables.cells import by_cell
+from paper_tables.cells import by_cell, least_faithful
 from paper_tables.explosion import EXPLODES, RISES, Category, category
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Pool",
     "blocks",
     "place_of",
+    "reason",
     "results",
 ]
 
@@ -110,8 +111,7 @@ class Pool:
     @property
     def fidelity(self) -> str:
         """Of the least faithful plane."""
-        found = (plane.record.fidelity or "substitute" for plane in self.planes)
-        return max(found, key=FIDELITIES.index)
+        return least_faithful(plane.record.fidelity for plane in self.planes)
 
     @property
     def log_ratios(self) -> list[float]:
@@ -154,7 +154,7 @@ class Block:
     @property
     def fidelity(self) -> str:
         """Of the least faithful plane."""
-        return max((pool.fidelity for pool in self.pools.values()), key=FIDELITIES.index)
+        return least_faithful(pool.fidelity for pool in self.pools.values())
 
     @property
     def grids(self) -> list[int]:
@@ -184,6 +184,15 @@ def blocks(records: Iterable[Record]) -> list[Block]:
         groups.setdefault(_input(plane), []).append(plane)
     found = [_block(planes) for planes in groups.values()]
     return sorted(found, key=_rank)
+
+
+def reason(records: Iterable[Record], row: str, state: str) -> str | None:
+    """Why a network was not run in a weight state; None where no record says so."""
+    for record in records:
+        mine = record.table == TABLE and record.row == row
+        if mine and record.reason and place_of(record.column)[0] == state:
+            return record.reason
+    return None
 
 
 def _result(metrics: dict[str, Record]) -> PlaneResult:

@@ -11,7 +11,7 @@ from lla.records import FIDELITIES, Record, atomic_write
 from paper_tables.candidates import CANDIDATES
 from paper_tables.cells import by_cell
 from paper_tables.explosion import EXPLODES, MODES, RECOMMENDED, RISES, category
-from paper_tables.intervals import quantile
+from paper_tables.intervals import difference_width
 from paper_tables.normalization import AXES, CENTRED, MINIMA, RESCALINGS, TABLE
 from paper_tables.text import display, markdown_table, measured
 
@@ -190,11 +190,7 @@ def _amount(metrics: dict[str, Record]) -> tuple[int, int]:
 def _contrast(above: Record, below: Record) -> tuple[float, float, bool]:
     a, b = above.value or 0.0, below.value or 0.0
     sa, sb = above.stderr or 0.0, below.stderr or 0.0
-    variance = sa**2 + sb**2
-    n = (above.n or 2, below.n or 2)
-    spread = sa**4 / (n[0] - 1) + sb**4 / (n[1] - 1)
-    freedom = variance**2 / spread if spread > 0 else 1.0  # Welch's
-    clear = a - b > quantile(freedom) * math.sqrt(variance)
+    clear = a - b > difference_width((sa, above.n or 2), (sb, below.n or 2))
     ratio = a / b if b else math.inf
     return ratio, abs(ratio) * math.sqrt((sa / a) ** 2 + (sb / b) ** 2) if a and b else 0.0, clear
 

@@ -18,7 +18,7 @@ from paper_tables.explosion import (
     notation,
     printed,
 )
-from paper_tables.planes import FULL, TABLE, Block, Place, Pool, blocks, place_of
+from paper_tables.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.text import LATEX_NEEDS, display, latex_float, markdown_table, plain_table
 from paper_tables.values import paper_columns, paper_rows, tables
 
@@ -275,13 +275,12 @@ def _input(block: Block) -> str:
 
 
 def _absence(records: Sequence[Record], row: str, state: str, notes: list[str]) -> str:
-    for record in records:
-        mine = record.table == TABLE and record.row == row
-        if mine and record.reason and place_of(record.column)[0] == state:
-            if record.reason not in notes:
-                notes.append(record.reason)
-            return f"not run, note {notes.index(record.reason) + 1}"
-    return "—"
+    why = reason(records, row, state)
+    if why is None:
+        return "—"
+    if why not in notes:
+        notes.append(why)
+    return f"not run, note {notes.index(why) + 1}"
 
 
 def _first(found: Iterable[Block]) -> list[Block]:

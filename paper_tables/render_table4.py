@@ -15,8 +15,8 @@ from pathlib import Path
 from scipy import stats
 
 from lla.records import FIDELITIES, Record, atomic_write
-from paper_tables.cells import METRICS
-from paper_tables.intervals import quantile
+from paper_tables.cells import METRICS, least_faithful
+from paper_tables.intervals import difference_width
 from paper_tables.text import LATEX_NEEDS, display, latex_float, markdown_table, measured
 from paper_tables.values import paper_rows, tables
 
@@ -109,7 +109,7 @@ def _difference(row: str, metric: str, line: Line | None) -> Difference:
     if first is None or second is None or first.value is None or second.value is None:
         return Difference(row, metric, paper, beyond_paper, None, None, None, None)
     value = second.value - first.value
-    fidelity = max((r.fidelity or FIDELITIES[-1] for r in (first, second)), key=FIDELITIES.index)
+    fidelity = least_faithful(r.fidelity for r in (first, second))
     if first.stderr is None or second.stderr is None or not first.n or not second.n:
         return Difference(row, metric, paper, beyond_paper, value, None, None, fidelity)
     stderr = math.hypot(first.stderr, second.stderr)
@@ -118,7 +118,8 @@ def _difference(row: str, metric: str, line: Line | None) -> Difference:
     else:
         scatter = math.hypot(*(r.stderr * math.sqrt(r.n) for r in (first, second)))  # type: ignore[operator, arg-type]
         beyond_paper = bool(abs(paper) > 1.96 * scatter)
-        beyond = bool(abs(value) > _half_width(first, second))
+        width = difference_width((first.stderr, first.n), (second.stderr, second.n))
+        beyond = bool(abs(value) > width)
     return Difference(row, metric, paper, beyond_paper, value, stderr, beyond, fidelity)
 
 
@@ -127,16 +128,6 @@ def _shares_differ(percent: Sequence[float], sizes: Sequence[int]) -> bool:
     right = [round(p / 100 * n) for p, n in zip(percent, sizes, strict=True)]
     table = [[k, n - k] for k, n in zip(right, sizes, strict=True)]
     return bool(stats.fisher_exact(table).pvalue < 0.05)
-
-
-def _half_width(first: Record, second: Record) -> float:
-    """Half the width of the 95 % interval of a difference (Welch)."""
-    parts = [(r.stderr or 0.0, (r.n or 2) - 1) for r in (first, second)]
-    variance = sum(error**2 for error, _ in parts)
-    if variance == 0:
-        return 0.0
-    freedom = variance**2 / sum(error**4 / n for error, n in parts)
-    return quantile(freedom) * math.sqrt(variance)
 
 
 def write(records: Sequence[Record], results: Path, csv: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lla import records
+from lla.errors import ChecksumError
 from lla.records import Record
 from paper_tables.cells import Cell, settings_key
 
@@ -23,6 +24,7 @@ __all__ = [
     "ROUNDING",
     "SPLIT",
     "Outcome",
+    "artifact",
     "conflict",
     "finish",
     "finished",
@@ -212,6 +214,26 @@ def save_artifact(content: bytes, name: str, work: Path) -> records.Source:
     """
     records.atomic_write(work / name, content)
     return records.Source(name, hashlib.sha256(content).hexdigest())
+
+
+def artifact(record: Record, folder: Path) -> Path:
+    """The file that a record names, which must be the very one.
+
+    Args:
+        record: one with an artifact.
+        folder: what its name is relative to.
+
+    Raises:
+        ChecksumError: it is another file.
+    """
+    assert record.artifact is not None
+    path = folder / record.artifact.name
+    if hashlib.sha256(path.read_bytes()).hexdigest() != record.artifact.sha256:
+        raise ChecksumError(
+            f"{record.artifact.name} is not the file that the record of {record.row} "
+            f"{record.column} names: run its cell again with --recompute"
+        )
+    return path
 
 
 def _retrained(new: Record, old: Record) -> bool:

@@ -24,9 +24,9 @@ from lla import landscape
 from lla.errors import MissingDataError
 from lla.landscape import Plane
 from lla.landscape.evaluate import Directions, make_route
-from lla.records import FIDELITIES, Record, Source, config_hash
+from lla.records import Record, Source, config_hash
 from paper_tables import networks, store
-from paper_tables.cells import Cell, Settings
+from paper_tables.cells import Cell, Settings, least_faithful
 from paper_tables.explosion import (
     METHODS,
     MODES,
@@ -225,7 +225,7 @@ def _stage(net: Network, state: State) -> int:
 def _fidelity(fidelity: str | None, points: int) -> str | None:
     """A coarse grid is less than the paper's."""
     grid = "paper" if points >= FULL else "reduced"
-    return None if fidelity is None else max((fidelity, grid), key=FIDELITIES.index)
+    return None if fidelity is None else least_faithful((fidelity, grid))
 
 
 # Measured on 2 CPU cores: seconds a plane whatever its size, and seconds a point and image; bytes.

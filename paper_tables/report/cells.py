@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lla.records import FIDELITIES, VERDICTS, Record, Source
+from lla.records import VERDICTS, Record, Source
 from paper_tables.text import display, measured
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Trace",
     "bars",
     "differing",
-    "least_faithful",
     "measured_cell",
     "pictures",
     "short",
@@ -180,15 +179,6 @@ def _printed(record: Record) -> float | None:
         return None if record.paper_value is None else float(record.paper_value)
     except ValueError:  # a category, as in Table 1
         return None
-
-
-def least_faithful(words: Iterable[str | None]) -> str:
-    """The least faithful of some fidelities.
-
-    >>> least_faithful(["paper", "reduced"])
-    'reduced'
-    """
-    return max((word or FIDELITIES[-1] for word in words), key=FIDELITIES.index)
 
 
 def differing(own: str, common: str) -> str | None:

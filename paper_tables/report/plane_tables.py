@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from lla.records import Record
+from paper_tables.cells import least_faithful
 from paper_tables.explosion import (
     EXPLODES,
     METHODS,
@@ -15,7 +16,7 @@ from paper_tables.explosion import (
     notation,
     printed,
 )
-from paper_tables.planes import FULL, TABLE, Block, Place, Pool, blocks, place_of
+from paper_tables.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.report.cells import (
     AXES,
     STATES,
@@ -26,7 +27,6 @@ from paper_tables.report.cells import (
     Table,
     Trace,
     differing,
-    least_faithful,
     pictures,
     trace,
 )
@@ -75,7 +75,7 @@ def table1(records: Sequence[Record]) -> Table:
             for block in mine:
                 lines += _lines(block, columns)
             if not mine:
-                missing.append(f"{name} not run: {_absence(records, row, state)}")
+                missing.append(f"{name} not run: {reason(records, row, state) or 'no record yet'}")
         groups.append(Group(display(row), "; ".join(missing), tuple(lines)))
     return Table(
         id=TABLE,
@@ -218,11 +218,3 @@ def _traces(pool: Pool, name: str) -> Iterable[Trace]:
 def _fidelity(pools: Mapping[str, Pool], block: Block) -> str | None:
     own = least_faithful(pool.fidelity for pool in pools.values())
     return differing(own, block.fidelity)
-
-
-def _absence(records: Iterable[Record], row: str, state: str) -> str:
-    for record in records:
-        mine = record.table == TABLE and record.row == row
-        if mine and record.reason and place_of(record.column)[0] == state:
-            return record.reason
-    return "no record yet"

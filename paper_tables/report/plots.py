@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from lla import Spectrum
-from lla.errors import ChecksumError
 from lla.landscape import Plane
 from lla.plotting import COLOURS
 from lla.records import FIDELITIES, Record
+from paper_tables import store
 from paper_tables.cells import settings_key
 from paper_tables.explosion import METHODS, RECOMMENDED
 from paper_tables.figures import ALL_STAGES
@@ -109,7 +108,7 @@ def _order(plane: PlaneResult) -> tuple[object, ...]:
 
 
 def _surface(result: PlaneResult, folder: Path) -> dict[str, Any]:
-    plane = Plane.load(_artifact(result.record, folder))
+    plane = Plane.load(store.artifact(result.record, folder))
     loss = np.where(np.isfinite(plane.loss), plane.loss, np.nan).astype(np.float64)
     finite = loss[np.isfinite(loss)]
     log = bool(finite.min() > 0 and finite.max() >= 100 * finite.min())
@@ -199,7 +198,7 @@ def _stage(record: Record) -> str:
 def _spectrum(group: Sequence[Record], folder: Path) -> dict[str, Any]:
     traces: list[dict[str, Any]] = []
     for i, record in enumerate(group):
-        spectrum = Spectrum.load(_artifact(record, folder))
+        spectrum = Spectrum.load(store.artifact(record, folder))
         name = f"{ALL_STAGES[_stage(record)]}, {record.config.get('mode', 'eval')} mode"
         if record.config.get("epoch") is not None:
             name += f", epoch {record.config['epoch']}"
@@ -252,18 +251,6 @@ def _curve(spectrum: Spectrum, name: str, colour: str) -> list[dict[str, Any]]:
 
 
 # --- both
-
-
-def _artifact(record: Record, folder: Path) -> Path:
-    """The file that a record names, checked."""
-    assert record.artifact is not None  # only such records are chosen
-    path = folder / record.artifact.name
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record.artifact.sha256:
-        raise ChecksumError(
-            f"{record.artifact.name} is not the file that the record of {record.row} "
-            f"{record.column} names: run its cell again with --recompute"
-        )
-    return path
 
 
 def _rounded(values: np.ndarray, digits: int = DIGITS) -> list[float | None]:

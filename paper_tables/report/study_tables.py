@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lla.records import Record
 from paper_tables.candidates import CANDIDATES
+from paper_tables.cells import least_faithful
 from paper_tables.explosion import RECOMMENDED
 from paper_tables.normalization import MINIMA, RESCALINGS, TABLE
 from paper_tables.render_normalization import Shown, Study
@@ -18,7 +19,6 @@ from paper_tables.report.cells import (
     Line,
     Table,
     differing,
-    least_faithful,
     pictures,
     trace,
 )
