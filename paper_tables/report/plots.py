@@ -34,7 +34,7 @@ SMALLEST = 9  # points along an axis: a coarser plane is no picture
 MOST_SURFACES = 12
 MOST_NODES = 800  # of a spectrum
 SHOWN = ("4", RECOMMENDED)  # methods: one that explodes, one that does not
-FLOOR = 1e-6  # of a density: as in the drawn figures
+FLOOR = 1e-6  # of a density; the drawn figures go lower for large networks
 POINTS = 1200  # of a curve: six a width of its Gaussians
 DIGITS = 5  # significant digits in the page
 
