@@ -46,16 +46,15 @@ def plot_spectrum(
         spectrum: what to draw.
         ax: axes to draw into; a new figure by default.
         sigma: broadening, see `Spectrum.density`.
-        floor: densities below this are cut off; a tenth of what a single one of the P eigenvalues
-            makes by default, so that outliers are seen.
+        floor: densities below this are cut off; `Spectrum.floor` by default, so that outliers are
+            seen.
         colour: of the curve.
         label: of the curve in the legend.
     """
     figure, ax = axes_of(ax)
     grid = spectrum.grid()
-    sigma = float(grid[-1] - grid[0]) / 200 if sigma is None else sigma
     density = spectrum.density(grid, sigma)
-    floor = 0.1 / (spectrum.size * sigma * np.sqrt(2 * np.pi)) if floor is None else floor
+    floor = spectrum.floor(grid, sigma) if floor is None else floor
     ax.semilogy(grid, np.maximum(density, floor), color=colour, linewidth=1.2, label=label)
     ax.fill_between(grid, floor, np.maximum(density, floor), color=colour, alpha=0.15, linewidth=0)
     real = np.arange(spectrum.steps) < spectrum.counts[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -75,12 +76,28 @@ class Spectrum:
             The density [points], in units of 1 / eigenvalue; it integrates to 1.
         """
         grid = self.grid() if grid is None else np.asarray(grid, dtype=np.float64)
-        sigma = float(grid.max() - grid.min()) / 200 if sigma is None else sigma
+        sigma = _sigma(grid) if sigma is None else sigma
         if not sigma > 0:
             raise InputError(f"sigma is {sigma}: the broadening must be positive")
         distance = (grid[:, None] - self.eigenvalues.ravel()) / sigma  # [points, probes * steps]
         bells = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
         return bells @ self.weights.ravel() / self.probes
+
+    def floor(self, grid: np.ndarray | None = None, sigma: float | None = None) -> float:
+        """What is too small to be drawn: a tenth of the density of one eigenvalue among the P.
+
+        Args:
+            grid: of the density.
+            sigma: of the density; its default is that of `density`.
+
+        >>> two = Spectrum(np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]]), np.array([2]), 2, 2, 0,
+        ...                "float64", False, 2)
+        >>> at_one = two.density(np.array([1.0]), sigma=0.01)[0]  # half of the weight is there
+        >>> round(float(two.floor(sigma=0.01) / at_one), 3)
+        0.1
+        """
+        sigma = _sigma(self.grid() if grid is None else grid) if sigma is None else sigma
+        return 0.1 / (self.size * sigma * math.sqrt(2 * math.pi))
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Figure:
         """Draw the density on a logarithmic axis, see `lla.plotting.plot_spectrum`."""
@@ -96,6 +113,11 @@ class Spectrum:
     def load(cls, path: str | Path) -> Spectrum:
         """Read from an npz file."""
         return load_result(cls, path)
+
+
+def _sigma(grid: np.ndarray) -> float:
+    """The broadening by default."""
+    return float(grid.max() - grid.min()) / 200
 
 
 def spectral_density(

@@ -34,7 +34,6 @@ SMALLEST = 9  # points along an axis: a coarser plane is no picture
 MOST_SURFACES = 12
 MOST_NODES = 800  # of a spectrum
 SHOWN = ("4", RECOMMENDED)  # methods: one that explodes, one that does not
-FLOOR = 1e-6  # of a density; the drawn figures go lower for large networks
 POINTS = 1200  # of a curve: six a width of its Gaussians
 DIGITS = 5  # significant digits in the page
 
@@ -197,12 +196,14 @@ def _stage(record: Record) -> str:
 
 def _spectrum(group: Sequence[Record], folder: Path) -> dict[str, Any]:
     traces: list[dict[str, Any]] = []
-    for i, record in enumerate(group):
-        spectrum = Spectrum.load(store.artifact(record, folder))
+    loaded = [Spectrum.load(store.artifact(record, folder)) for record in group]
+    bottom = min(spectrum.floor() for spectrum in loaded) / 2
+    for i, (record, spectrum) in enumerate(zip(group, loaded, strict=True)):
         name = f"{ALL_STAGES[_stage(record)]}, {record.config.get('mode', 'eval')} mode"
         if record.config.get("epoch") is not None:
             name += f", epoch {record.config['epoch']}"
-        traces += _curve(spectrum, f"{name} [{record.fidelity}]", COLOURS[i % len(COLOURS[:-1])])
+        traces += _curve(spectrum, f"{name} [{record.fidelity}]", COLOURS[i % len(COLOURS[:-1])],
+                         bottom)  # fmt: skip
     first = group[0]
     data = display(first.data.name) if first.data else "no data"
     name = f"{display(first.row)} on {data}"
@@ -218,10 +219,10 @@ def _spectrum(group: Sequence[Record], folder: Path) -> dict[str, Any]:
     return {"name": name, "caption": caption, "data": traces, "layout": layout}
 
 
-def _curve(spectrum: Spectrum, name: str, colour: str) -> list[dict[str, Any]]:
+def _curve(spectrum: Spectrum, name: str, colour: str, bottom: float) -> list[dict[str, Any]]:
     """The density as a line, and its nodes as ticks below."""
     grid = spectrum.grid(POINTS)
-    density = spectrum.density(grid)
+    density, floor = spectrum.density(grid), spectrum.floor(grid)
     runs = slice(max(1, MOST_NODES // spectrum.steps))  # the first ones, if they are many
     real = np.arange(spectrum.steps) < spectrum.counts[runs, None]
     nodes, weights = spectrum.eigenvalues[runs][real], spectrum.weights[runs][real]
@@ -232,7 +233,7 @@ def _curve(spectrum: Spectrum, name: str, colour: str) -> list[dict[str, Any]]:
         "legendgroup": name,
         "x0": _number(grid[0]),
         "dx": _number(grid[1] - grid[0], 9),
-        "y": _rounded(np.where(density < FLOOR, np.nan, density)),
+        "y": _rounded(np.where(density < floor, np.nan, density)),
         "line": {"color": colour, "width": 1.5},
         "hovertemplate": "%{x:.4g}: density %{y:.3g}<extra></extra>",
     }
@@ -242,7 +243,7 @@ def _curve(spectrum: Spectrum, name: str, colour: str) -> list[dict[str, Any]]:
         "legendgroup": name,
         "showlegend": False,
         "x": _rounded(nodes),
-        "y": [FLOOR / 2] * len(nodes),
+        "y": [_number(bottom)] * len(nodes),
         "customdata": _rounded(weights, 3),
         "marker": {"symbol": "line-ns-open", "color": colour, "size": 9, "opacity": 0.5},
         "hovertemplate": "node %{x:.5g}, weight %{customdata}<extra></extra>",
