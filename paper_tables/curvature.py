@@ -181,7 +181,7 @@ def _begun(
         "side": chosen.side,
         "batches": min(chosen.batches, len(pictures) // size),
         "batch_size": size,
-        "seed": networks.SEED,
+        "seed": settings.profile.seed,
         "dtype": DTYPE,
     }
     return dataclasses.replace(
@@ -289,7 +289,7 @@ def _criteria(
         mode=mode,  # type: ignore[arg-type]
         probes=chosen.probes,
         steps=chosen.steps,
-        seed=networks.SEED,
+        seed=settings.profile.seed,
         legacy=legacy,
         route=cost.route,
         micro_batch=cost.micro_batch if mode == "eval" else None,
@@ -320,7 +320,7 @@ def _batches(settings: Settings, photographs: Photographs, architecture: str) ->
         models.picture_preprocessing(architecture, chosen.side),
         size,
         count=min(chosen.batches, len(pictures) // size),
-        seed=networks.SEED,
+        seed=settings.profile.seed,
         device=settings.device,
     )
 

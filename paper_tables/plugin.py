@@ -57,6 +57,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--study", action="store_true", help="also the study of normalizations, about 40 minutes"
     )
+    group.addoption(
+        "--seed", type=int, metavar="N", help="of the batches and probes of criteria (default: 0)"
+    )
     group.addoption("--results", metavar="DIR", help="where to publish (default: results)")
     group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
@@ -92,6 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
         every_plane=option("every_plane", None),
         variants=option("variants", None),
         study=option("study", None),
+        seed=option("seed"),
         **{name: option(name) for name in changes},
     )
     settings = Settings(

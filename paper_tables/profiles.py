@@ -46,6 +46,7 @@ class Profile:
     eigen_tol: float  # relative residual of the eigenvectors of Hessian axes
     eigen_steps: int  # most Lanczos steps that they take
     small_vit: bool  # a small vision transformer stands in for ViT-B
+    seed: int = 0  # of the batches and probes of criteria; weights keep theirs
     study: bool = False  # the study behind the recommended normalization as well
 
     def is_the_papers(self) -> bool:

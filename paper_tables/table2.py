@@ -167,7 +167,7 @@ def config_of(profile: Profile, image_set: ImageSet, state: lenet.Stage) -> dict
         "size": lenet.SIZE,
         "batches": profile.batches,
         "batch_size": profile.batch_size,
-        "seed": lenet.SEED,
+        "seed": profile.seed,
         "dtype": "float32",
     }
     if state != "random":
@@ -217,7 +217,7 @@ def criteria_of(settings: Settings, state: lenet.Stage, init: str, legacy: bool)
         mode="eval",
         probes=profile.probes,
         steps=profile.steps,
-        seed=lenet.SEED,
+        seed=profile.seed,
         legacy=legacy,
         route=ROUTE,
         progress=settings.progress,

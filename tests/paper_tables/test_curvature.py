@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -96,6 +97,26 @@ def test_the_value_is_that_of_the_library_on_the_very_pictures(settings):
     assert found["re"].value == pytest.approx(expected.re.value, rel=1e-3)
     assert found["loss"].value == pytest.approx(expected.loss, rel=1e-6)
     assert found["re"].batch_sha256 == batches.sha256
+
+
+def test_a_cell_computed_again_has_the_same_value_and_with_another_seed_one_within_its_error(
+    settings, tmp_path
+):
+    def criteria(name, **changes):
+        profile = adjusted(TINY, batches=4, steps=10, **changes)
+        chosen = dataclasses.replace(settings, profile=profile, work=tmp_path / name)
+        curvature._criteria.cache_clear()
+        (found,) = run(chosen, cells_of(chosen, "squeezenet")["squeezenet-random-eval-torch-plain"])
+        return found
+
+    first, again, other = criteria("first"), criteria("again"), criteria("other", seed=1)
+    assert other["kh1"].batch_sha256 != first["kh1"].batch_sha256 == again["kh1"].batch_sha256
+    assert other["kh1"].weights == first["kh1"].weights
+    for metric in ("kh1", "kh05", "re"):
+        mine, theirs = first[metric], other[metric]
+        assert again[metric].value == pytest.approx(mine.value, rel=1e-6)
+        assert theirs.value != mine.value
+        assert abs(theirs.value - mine.value) <= 3 * math.hypot(mine.stderr, theirs.stderr)
 
 
 def test_equal_modes_are_computed_once_and_say_so(settings, monkeypatch):
