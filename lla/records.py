@@ -45,7 +45,7 @@ __all__ = [
 
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 FIDELITIES = ("paper", "reduced", "substitute")
-STDERR_KINDS = ("probes", "batches", "examples")
+STDERR_KINDS = ("probes", "batches", "examples", "planes")
 
 # A path that begins at a root, anywhere in a text; `train/random` and `https://` are none.
 _ABSOLUTE_PATH = re.compile(r"""(?:^|[\s'"(=:,])(?:/[\w.~-]|~/|[A-Za-z]:[\\/]|\\\\\w)|file://""")
@@ -92,7 +92,7 @@ class Record:
     value: float | None  # None exactly when not run
     stderr: float | None = None
     n: int | None = None  # samples behind the stderr
-    stderr_kind: str | None = None  # "probes" | "batches" | "examples"
+    stderr_kind: str | None = None  # one of STDERR_KINDS
     paper_value: str | None = None  # as printed, "0.37": its digits are part of the verdict
     verdict: str | None = None  # one of VERDICTS; None: nothing to judge, or a substitute
     fidelity: str | None = None  # one of FIDELITIES; None only when not run

@@ -54,6 +54,13 @@ METRICS = {
     "difference": "largest relative difference",
     "top_eigenvalue": "largest eigenvalue",
     "test_accuracy": "test accuracy (%)",
+    "median_training": "median loss on the plane, training data",
+    "median_generalization": "median loss on the plane, other data",
+    "median_change": "change of the median loss on the plane",
+    "roughness_training": "roughness of the plane, training data",
+    "roughness_generalization": "roughness of the plane, other data",
+    "roughness_change": "change of the roughness of the plane",
+    "trace": "trace",
 }
 
 

@@ -1,7 +1,7 @@
 """Verdicts on the paper's claims, from records alone.
 
-What decides a claim stands in `paper_tables.claims_criteria` and `paper_tables.claims_landscape`;
-the most faithful settings that have all it needs are judged.
+What decides a claim stands in `paper_tables.claims_*`, by subject; the most faithful settings that
+have all it needs are judged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from lla.records import Record, atomic_write
-from paper_tables import claims_landscape
+from paper_tables import claims_generalization, claims_landscape, claims_sizes
 from paper_tables.cells import least_faithful
 from paper_tables.claims_criteria import (
     ALMOST_NONE,
@@ -94,6 +94,10 @@ def _attempts(claim: Claim, scope: str, records: Sequence[Record]) -> list[Calla
     """What may decide, in turn: a claim's predicate on each evidence, the most faithful first."""
     if claim.id == "T2.noabs":
         return [functools.partial(not_ordered, records)]
+    if claim.id == "D.sizes":
+        return [functools.partial(claims_sizes.sizes, records)]
+    if (claim.id, scope) in claims_generalization.PREDICATES:
+        return [functools.partial(claims_generalization.PREDICATES[claim.id, scope], records)]
     across = claim.id.startswith("T4.")  # compares two sets of pictures
     return [
         functools.partial(PREDICATES[claim.id, scope], evidence)

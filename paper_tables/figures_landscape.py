@@ -26,7 +26,7 @@ from paper_tables.cells import least_faithful
 from paper_tables.planes import Place, PlaneResult, results
 from paper_tables.text import display
 
-__all__ = ["FIGURES", "Panel", "draw", "write"]
+__all__ = ["FIGURES", "Panel", "draw", "png", "write"]
 
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 
@@ -108,10 +108,10 @@ def write(records: Sequence[Record], results_folder: Path) -> None:
         key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         if path.exists() and figures.written_for(path) == key:
             continue
-        atomic_write(path, _png(draw(panels, planes, results_folder), key))
+        atomic_write(path, png(draw(panels, planes, results_folder), key))
 
 
-def _png(figure: Figure, key: str) -> bytes:
+def png(figure: Figure, key: str) -> bytes:
     """The picture with 256 colours, which is a third of the size, and what it was drawn from."""
     stream, small = io.BytesIO(), io.BytesIO()
     figure.savefig(stream, format="png")

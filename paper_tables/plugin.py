@@ -55,6 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="criteria of all networks also from a uniform initialisation, and by legacy code",
     )  # fmt: skip
     group.addoption(
+        "--real-data", action="store_true",
+        help="training runs of section 4 on the data sets that are found, hours on a CPU",
+    )  # fmt: skip
+    group.addoption(
         "--study", action="store_true", help="also the study of normalizations, about 40 minutes"
     )
     group.addoption(
@@ -69,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("batches", "batches that criteria are averaged over"),
         ("batch-size", "LeNet's images a batch"),
         ("epochs", "epochs of training, exactly so many"),
+        ("measured", "epochs of a training run at which criteria are measured"),
         ("images", "photographs a batch"),
         ("side", "pixels of their sides"),
         ("points", "points of a loss plane per direction: 3, 5, 9, 21 or 41"),
@@ -85,7 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return config.getoption(name, default) or default
 
     changes = (
-        "probes", "steps", "batches", "batch_size", "epochs", "images", "side", "points", "planes",
+        "probes", "steps", "batches", "batch_size", "epochs", "measured", "images", "side",
+        "points", "planes",
     )  # fmt: skip
     root = option("data_root")
     with _uncaptured(config):
@@ -95,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
         every_plane=option("every_plane", None),
         variants=option("variants", None),
         study=option("study", None),
+        real=option("real_data", None),
         seed=option("seed"),
         **{name: option(name) for name in changes},
     )

@@ -24,6 +24,20 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Settings of the training runs of section 4, and of what is measured along them."""
+
+    real: bool  # on the data sets that are found; else on the bundled digits alone
+    epochs: int
+    measured: int  # epochs at which criteria are measured, beside that before training
+    curve: int  # epochs at which accuracy and loss are
+    batches: int
+    batch_size: int  # of LeNet's criteria; ResNet20, whose products take longer, has an eighth
+    probes: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """Settings of one run of the suites."""
 
@@ -33,6 +47,7 @@ class Profile:
     probes: int  # random vectors a batch
     steps: int  # Lanczos steps a probe
     criteria: Pictures  # the same of the other networks
+    runs: Runs
     epochs: int  # most epochs of training
     target_accuracy: float | None  # training stops here; None: after `epochs`
     download: bool  # whether a data set that is not found is fetched
@@ -73,6 +88,16 @@ PROFILES = {
             probes=2,
             steps=100,
             criteria=Pictures(batches=2, batch_size=4, side=64, probes=1, steps=20, variants=False),
+            runs=Runs(
+                real=False,
+                epochs=40,
+                measured=4,
+                curve=12,
+                batches=3,
+                batch_size=120,
+                probes=1,
+                steps=100,
+            ),
             epochs=40,
             target_accuracy=0.995,
             download=False,
@@ -95,6 +120,16 @@ PROFILES = {
             steps=100,
             criteria=Pictures(
                 batches=4, batch_size=64, side=224, probes=10, steps=100, variants=True
+            ),
+            runs=Runs(
+                real=True,
+                epochs=PAPER_EPOCHS,
+                measured=20,
+                curve=100,
+                batches=4,
+                batch_size=2048,
+                probes=10,
+                steps=100,
             ),
             epochs=40,
             target_accuracy=0.995,
@@ -130,6 +165,12 @@ def adjusted(profile: Profile, **changes: int | None) -> Profile:
     5
     """
     given = {name: value for name, value in changes.items() if value is not None}
+    of_runs: dict[str, Any] = {
+        name: given[name]
+        for name in ("epochs", "batches", "batch_size", "probes", "steps")
+        if name in given
+    }
+    of_runs |= {name: given.pop(name) for name in ("real", "measured") if name in given}
     of_pictures: dict[str, Any] = {
         {"images": "batch_size"}.get(name, name): given[name]
         for name in ("batches", "images", "side", "probes", "steps")
@@ -139,6 +180,7 @@ def adjusted(profile: Profile, **changes: int | None) -> Profile:
         of_pictures["variants"] = given.pop("variants")
     new = dataclasses.replace(profile, **given)  # type: ignore[arg-type]
     new = dataclasses.replace(new, criteria=dataclasses.replace(new.criteria, **of_pictures))
+    new = dataclasses.replace(new, runs=dataclasses.replace(new.runs, **of_runs))
     if "side" in given:
         new = dataclasses.replace(new, trained_side=new.side)
     if "epochs" in given:

@@ -14,10 +14,14 @@ from lla.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
 from paper_tables import (
     claims,
     figures,
+    figures_generalization,
     figures_landscape,
+    figures_shift,
     findings,
+    prediction,
     render_normalization,
     render_table1,
+    render_table3,
     render_table4,
     report,
     store,
@@ -72,12 +76,17 @@ def write_all(results: Path) -> None:
         write_table(records, table, results)
     planes = [record for record in records if record.table == TABLE]
     render_table1.write(records, results, frame(planes).to_csv(index=False))
+    sizes = [record for record in records if record.table == render_table3.TABLE]
+    render_table3.write(records, results, frame(sizes).to_csv(index=False))
     new_images = [record for record in records if record.table == render_table4.TABLE]
     render_table4.write(records, results, frame(new_images).to_csv(index=False))
     render_normalization.write(records, results)
     claims.write(records, results)
     figures.write(records, results)
     figures_landscape.write(records, results)
+    figures_generalization.write(records, results)
+    figures_shift.write(records, results)
+    prediction.write(records, results)
     paragraphs = [(found.title, found.text) for found in findings.findings(records)]
     report.write(records, results, paragraphs)  # last: it holds the figures
 
@@ -195,9 +204,18 @@ def cell_text(record: Record | None, notes: list[str]) -> str:
 def overview(records: Sequence[Record]) -> str:
     """Short tables for the terminal: one line a cell, the paper's values in brackets."""
     planes = [record for record in records if record.table == TABLE]
-    others = [record for record in records if record.table != TABLE]
-    parts = [_overview(others)] if others else []
-    return "\n\n".join([*parts, *([render_table1.overview(planes)] if planes else [])])
+    sizes = [record for record in records if record.table == render_table3.TABLE]
+    others = [r for r in records if r.table not in (TABLE, render_table3.TABLE)]
+    parts = [
+        write(mine)
+        for write, mine in (
+            (_overview, others),
+            (render_table1.overview, planes),
+            (render_table3.overview, sizes),
+        )
+        if mine
+    ]
+    return "\n\n".join(parts)
 
 
 def _overview(records: Sequence[Record]) -> str:

@@ -238,13 +238,13 @@ def artifact(record: Record, folder: Path) -> Path:
 
 def _retrained(new: Record, old: Record) -> bool:
     """Whether both come from the same training and settings, but not from the same weights."""
-    names = ("state", "training")
+    names = ("state", "training", "epoch")
     return (
         "training" in new.config
         and None not in (new.weights, old.weights)
         and new.weights != old.weights
         and new.row == old.row
-        and [new.config[name] for name in names] == [old.config.get(name) for name in names]
+        and [new.config.get(name) for name in names] == [old.config.get(name) for name in names]
         and settings_key(new) == settings_key(old)
     )
 

@@ -30,7 +30,13 @@ _NAMES = {
     "resnet20": "ResNet20",
     "resnet50": "ResNet50",
     "mnist": "MNIST",
+    "svhn": "SVHN",
+    "svhn-gray": "SVHN",
+    "rendered-digits-gray": "rendered digits",
     "cifar10": "CIFAR-10",
+    "cifar10-shifted": "shifted CIFAR-10",
+    "cinic10": "CINIC-10",
+    "cinic10-i": "CINIC-10-i",
     "imagenet": "ImageNet",
     "ni": "NI",
 }

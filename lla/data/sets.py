@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lla.data import digits, readers
+from lla.data import digits, readers, shifted
 from lla.data.registry import DataSet, Download, File, Form, grayscale, register
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ _cifar10_download = Download(
     "cifar-10-batches-py",
     "tar",
 )
-register(
+_cifar10 = register(
     DataSet(
         "cifar10",
         classes=10,
@@ -178,6 +178,7 @@ register(
         downloads={"train": (_cifar10_download,), "test": (_cifar10_download,)},
     )
 )
+register(shifted.derive(_cifar10))
 
 # CINIC-10 (doi 10.7488/ds/2448). The archive's md5 is the one that many public loaders carry for
 # the publisher's CINIC-10.tar.gz; the publisher's page states none that we know of. Its files have

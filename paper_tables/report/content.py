@@ -19,11 +19,13 @@ from paper_tables.report import (
     figure_list,
     plane_tables,
     plots,
+    size_table,
     study_tables,
 )
 from paper_tables.report.cells import Table
 from paper_tables.report.environment import Environment
 from paper_tables.report.figure_list import Figure
+from paper_tables.table3 import TABLE as SIZES
 from paper_tables.values import Claim, tables
 
 __all__ = ["CLAIM_VERDICTS", "JudgedClaim", "Report", "Section", "gather"]
@@ -105,13 +107,17 @@ def gather(records: Sequence[Record], results: Path, findings: Sequence[Section]
 
 
 def _tables(records: Sequence[Record]) -> tuple[Table, ...]:
-    """The paper's tables in order, the study, then what else was measured and the long ones."""
+    """The paper's tables, the study, then what else was measured and the long ones."""
     criteria = [name for name, entry in tables().items() if _has_criteria(entry)]
-    known = {*criteria, planes.TABLE, STUDY}
+    known = {*criteria, planes.TABLE, SIZES, STUDY}
     others = sorted({record.table for record in records} - known)
-    found = [
+    papers = [
         plane_tables.table1(records),
+        size_table.table(records),
         *(criteria_table.table(records, name) for name in criteria),
+    ]
+    found = [
+        *sorted(papers, key=lambda table: table.id),
         difference_table.table(records),
         study_tables.summary(records),
         plane_tables.every_ratio(records),
