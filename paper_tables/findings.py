@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lla.records import Record
-from paper_tables import render_table4, resnet_study
+from paper_tables import prediction, render_table4, resnet_study
 from paper_tables.cells import METRICS
 from paper_tables.claims_criteria import evidence_on
+from paper_tables.runs import runs
 from paper_tables.text import display, measured
 from paper_tables.values import paper_value
 
@@ -27,7 +28,7 @@ class Finding:
 
 def findings(records: Sequence[Record]) -> list[Finding]:
     """The paragraphs for which there are records."""
-    found = [_resnet(records), _above_one(records), _new_images(records)]
+    found = [_resnet(records), _above_one(records), _new_images(records), _prediction(records)]
     return [finding for finding in found if finding is not None]
 
 
@@ -115,6 +116,20 @@ def _new_images(records: Sequence[Record]) -> Finding | None:
             f"noise for {_listed(yes)}, and not for {_listed(no)}."
         )
     return Finding("Table 4: what is larger than the noise", text)
+
+
+def _prediction(records: Sequence[Record]) -> Finding | None:
+    """Whether a Hessian criterion predicts the change of accuracy better than the plain loss."""
+    found = prediction.predictions(runs(records))
+    if not found:
+        return None
+    text = (
+        "Along the training runs of section 4 the change of each criterion from the training data "
+        "to the other data set is compared with the change of the accuracy, by Kendall's rank "
+        f"correlation. {prediction.headline(found).replace('**', '')} Table and intervals: "
+        "prediction.md."
+    )
+    return Finding("Does a criterion predict generalization?", text)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,12 +18,14 @@ from paper_tables import (
     figures_landscape,
     figures_shift,
     findings,
+    generalization,
     prediction,
     render_normalization,
     render_table1,
     render_table3,
     render_table4,
     report,
+    shift_planes,
     store,
 )
 from paper_tables.cells import METRICS, settings_key
@@ -80,6 +82,10 @@ def write_all(results: Path) -> None:
     render_table3.write(records, results, frame(sizes).to_csv(index=False))
     new_images = [record for record in records if record.table == render_table4.TABLE]
     render_table4.write(records, results, frame(new_images).to_csv(index=False))
+    for table in (generalization.TABLE, shift_planes.TABLE):
+        found = [record for record in records if record.table == table]
+        if found:
+            atomic_write(results / f"{table}.csv", frame(found).to_csv(index=False))
     render_normalization.write(records, results)
     claims.write(records, results)
     figures.write(records, results)

@@ -11,6 +11,7 @@ from typing import Any
 from lla.records import Record
 from paper_tables import claims, planes
 from paper_tables.claims import Judgement
+from paper_tables.generalization import TABLE as RUNS
 from paper_tables.normalization import TABLE as STUDY
 from paper_tables.report import (
     criteria_table,
@@ -19,6 +20,7 @@ from paper_tables.report import (
     figure_list,
     plane_tables,
     plots,
+    run_table,
     size_table,
     study_tables,
 )
@@ -109,7 +111,7 @@ def gather(records: Sequence[Record], results: Path, findings: Sequence[Section]
 def _tables(records: Sequence[Record]) -> tuple[Table, ...]:
     """The paper's tables, the study, then what else was measured and the long ones."""
     criteria = [name for name, entry in tables().items() if _has_criteria(entry)]
-    known = {*criteria, planes.TABLE, SIZES, STUDY}
+    known = {*criteria, planes.TABLE, SIZES, STUDY, RUNS}
     others = sorted({record.table for record in records} - known)
     papers = [
         plane_tables.table1(records),
@@ -119,6 +121,7 @@ def _tables(records: Sequence[Record]) -> tuple[Table, ...]:
     found = [
         *sorted(papers, key=lambda table: table.id),
         difference_table.table(records),
+        run_table.table(records),
         study_tables.summary(records),
         plane_tables.every_ratio(records),
         study_tables.planes(records),

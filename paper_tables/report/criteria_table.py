@@ -70,7 +70,7 @@ def table(records: Sequence[Record], name: str) -> Table:
         columns=tuple(display(METRICS.get(column, column)) for column in columns),
         groups=tuple(group for row in order for group in groups[row]),
         folded=not entry,
-        files=tuple(f"{name}.{kind}" for kind in ("md", "csv", "tex")) if mine else (),
+        files=tuple(f"{name}.{kind}" for kind in ("md", "csv", "tex")) if mine and entry else (),
     )
 
 

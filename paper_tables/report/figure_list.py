@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from paper_tables.cells import METRICS
 from paper_tables.figures_landscape import FIGURES, Panel
 from paper_tables.report.cells import STATES
 from paper_tables.text import display
@@ -18,7 +19,7 @@ class Figure:
     """One picture."""
 
     name: str  # of the file
-    kind: str  # what its name begins with: "hesd", "landscape"
+    kind: str  # what its name begins with: "hesd", "landscape", "generalization", "prediction"
     alt: str
     content: str  # base64
 
@@ -43,6 +44,15 @@ def _alt(stem: str) -> str:
         network, *data = words
         on = f" on {display('_'.join(data))}" if data else ""
         return f"Hessian spectral density of {display(network)}{on}, one panel a stage"
+    if kind == "generalization":
+        network, pair, *what = words
+        shown = " and ".join(METRICS.get(metric, metric) for metric in what)
+        return f"{shown} of {display(network)} by epoch on two data sets ({pair})"
+    if kind == "prediction":
+        return "Rank correlation of losses and Hessian criteria with the change of accuracy"
+    if stem.startswith("landscape_shift_"):
+        network, pair = words[1:]
+        return f"Loss around trained {display(network)} on both data sets of {pair}, as contours"
     if stem in FIGURES:
         return _planes(FIGURES[stem])
     return f"Figure: {' '.join([kind, *map(display, words)])}"
