@@ -21,6 +21,15 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         self.server.requests.append(self.path)
 
+    def do_GET(self):
+        if self.path != "/interrupted":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+        self.wfile.write(b"cont")  # and no more
+        return None
+
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
@@ -97,6 +106,19 @@ def test_other_content_and_no_answer(server, tmp_path):
     with pytest.raises(MissingDataError, match="/missing"):
         files.download((f"{server.url}/missing",), md5(b"content"), tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_an_interrupted_download_leaves_what_was_there(server, tmp_path):
+    target = tmp_path / "b"
+    target.write_bytes(b"old")
+    url = f"{server.url}/interrupted"
+    with pytest.raises((MissingDataError, ChecksumError), match=url):
+        files.download((url,), md5(b"content"), target)
+    assert target.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lla.lock", "b", "served"]
+    (server.folder / "b").write_bytes(b"content")
+    files.download((url, f"{server.url}/b"), md5(b"content"), target)
+    assert target.read_bytes() == b"content"
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 
 from paper_tables.findings import findings
 from paper_tables.resnet_study import TABLE, VARIANTS
+
+from . import planted_runs
 
 
 @pytest.fixture
@@ -49,3 +52,10 @@ def test_without_records_only_the_papers_own_numbers_are_discussed():
     (found,) = findings([])
     assert "for AlexNet, SqueezeNet and MobileNet, and does not for ResNet50 and ViT" in found.text
     assert "56 and 57 pictures" in found.text
+
+
+def test_who_predicts_better_is_said():
+    values = planted_runs.series(np.random.default_rng(0))
+    text = text_of(planted_runs.run(values), "Does a criterion predict")
+    assert "(LeNet, 1 run, 6 checkpoints [reduced]: tau of the loss on the new data" in text
+    assert "**" not in text
