@@ -7,8 +7,6 @@ ones most planes explode (claim X.uniform). Several pairs of axes give the error
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,16 +168,12 @@ def _records(
                     stderr_kind="planes",
                     data=sources[SIDES[side]],
                     batch_sha256=digests[side],
-                    artifact=_save(cell, settings, planes[what][0], what) if keep else None,
+                    artifact=store.save_result(
+                        planes[what][0], f"planes/{cell.name}-{what}-{cell.hash}.npz", settings.work
+                    )
+                    if keep
+                    else None,
                     **facts,
                 )
             )
     return records
-
-
-def _save(cell: Cell, settings: Settings, plane: Plane, side: str) -> Source:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plane.npz"
-        plane.save(path)
-        content = path.read_bytes()
-    return store.save_artifact(content, f"planes/{cell.name}-{side}-{cell.hash}.npz", settings.work)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,11 +80,7 @@ def _save(cell: Cell, settings: Settings, criteria: lla.Criteria) -> Source:
         counts=_stacked(spectra, lambda spectrum: spectrum.counts),
         matvecs=criteria.matvecs,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spectrum.npz"
-        pooled.save(path)
-        content = path.read_bytes()
-    return store.save_artifact(content, f"spectra/{cell.name}-{cell.hash}.npz", settings.work)
+    return store.save_result(pooled, f"spectra/{cell.name}-{cell.hash}.npz", settings.work)
 
 
 def _stacked(

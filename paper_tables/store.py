@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lla import records
+from lla import Spectrum, records
 from lla.errors import ChecksumError
+from lla.landscape import Plane
 from lla.records import Record
 from paper_tables.cells import Cell, settings_key
 
@@ -32,6 +34,7 @@ __all__ = [
     "published",
     "records_file",
     "save_artifact",
+    "save_result",
 ]
 
 # Relative difference that rounding alone may make between machines, thread counts and routes,
@@ -214,6 +217,15 @@ def save_artifact(content: bytes, name: str, work: Path) -> records.Source:
     """
     records.atomic_write(work / name, content)
     return records.Source(name, hashlib.sha256(content).hexdigest())
+
+
+def save_result(result: Plane | Spectrum, name: str, work: Path) -> records.Source:
+    """Write a plane or a spectrum as a file that belongs to a record, see `save_artifact`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.npz"
+        result.save(path)
+        content = path.read_bytes()
+    return save_artifact(content, name, work)
 
 
 def artifact(record: Record, folder: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from lla import landscape
 from lla.errors import MissingDataError
 from lla.landscape import Plane
 from lla.landscape.evaluate import Directions, make_route
-from lla.records import Record, Source, config_hash
+from lla.records import Record, config_hash
 from paper_tables import networks, store
 from paper_tables.cells import Cell, Settings, least_faithful
 from paper_tables.explosion import (
@@ -372,7 +371,8 @@ def _records(
         for suffix, cap in CAPS.items():
             shape = plane.asymmetry(cap * unit)
             values |= {f"asymmetry{suffix}": shape.share, f"sublevel_points{suffix}": shape.points}
-    artifact = _save(cell, settings, plane)
+    name = f"planes/{cell.name}-{cell.hash}.npz"
+    artifact = store.save_result(plane, name, settings.work)
     records = [
         cell.record(
             metric,
@@ -552,11 +552,3 @@ def _evaluated(problem: lla.Problem, directions: Tensor, coefficients: Tensor) -
     """The losses [n] at some points [n, 2], as a plane evaluates them."""
     rows = Directions(problem.theta(), directions)
     return make_route(_route(problem), problem, rows)(coefficients)
-
-
-def _save(cell: Cell, settings: Settings, plane: Plane) -> Source:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plane.npz"
-        plane.save(path)
-        content = path.read_bytes()
-    return store.save_artifact(content, f"planes/{cell.name}-{cell.hash}.npz", settings.work)
