@@ -13,6 +13,26 @@ from torch import Tensor
 from lla.hessian.operator import HessianOperator
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """The seconds of one function over those of another, pair by pair."""
+
+    median: float
+    low: float  # first quartile
+    high: float  # third quartile
+    rounds: int
+
+    @classmethod
+    def of(cls, first: np.ndarray, second: np.ndarray) -> Ratio:
+        """The ratio of seconds [rounds] that `alternate` measured.
+
+        >>> Ratio.of(np.array([2.0, 4.0, 9.0]), np.array([1.0, 2.0, 3.0])).median
+        2.0
+        """
+        low, median, high = np.percentile(first / second, (25, 50, 75))
+        return cls(float(median), float(low), float(high), len(first))
+
+
 def seconds(function: Callable[[], object]) -> float:
     """Wall-clock seconds of one call, the device's work included."""
     if torch.cuda.is_available():
@@ -33,6 +53,16 @@ def alternate(
         second()
     times = np.array([(seconds(first), seconds(second)) for _ in range(rounds)])
     return times[:, 0], times[:, 1]
+
+
+def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:
+    """A function that calls another several times, so that both sides of a ratio last as long."""
+
+    def run() -> None:
+        for _ in range(times):
+            function()
+
+    return run
 
 
 @dataclass

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 import lla
+from lla.hessian.routes import RouteName
 from lla.models import build
+from lla.probes import rademacher
+
+RGB = 3
 
 
 @dataclass(frozen=True)
@@ -18,8 +23,12 @@ class Case:
     name: str
     batch: int
     shape: tuple[int, ...]
-    product_limit: float  # seconds of a product / seconds of forward and backward
-    overhead_limit: float  # share of a HESD that is not products
+    product_limit: float = math.inf  # seconds of a product / seconds of forward and backward
+    overhead_limit: float = math.inf  # share of a HESD that is not products
+
+    def __str__(self) -> str:
+        side = f" at {self.shape[-1]} px" if self.shape[0] == RGB else ""
+        return f"{self.name} {self.batch}{side}"
 
     def make(self) -> tuple[lla.Problem, Callable[[], object]]:
         """The problem, and one forward and backward pass in ordinary PyTorch."""
@@ -37,7 +46,25 @@ class Case:
         return lla.Problem(model, (x, y)), step
 
 
-CASES = [
-    Case("lenet", 512, (1, 32, 32), product_limit=1.3, overhead_limit=0.20),
-    Case("resnet20", 64, (3, 32, 32), product_limit=2.3, overhead_limit=0.08),
-]
+_LENET = Case("lenet", 512, (1, 32, 32), product_limit=1.3, overhead_limit=0.20)
+_RESNET20 = Case("resnet20", 64, (RGB, 32, 32), product_limit=2.3, overhead_limit=0.08)
+
+# What is timed at each size of the session; `tiny` tells nothing but that the suites run.
+CASES = {
+    "tiny": [Case("lenet", 8, (1, 32, 32))],
+    "quick": [_LENET, _RESNET20],
+    "paper": [_LENET, _RESNET20, Case("resnet18", 8, (RGB, 128, 128))],
+}
+
+
+def one_product(case: Case, route: RouteName | None) -> RouteName:
+    """Make an operator and one product: what runs in a process of its own for its memory."""
+    operator = lla.HessianOperator(case.make()[0], route=route)
+    operator.rows(rademacher(operator.shape[0], operator.theta, 0)[None])
+    return operator.route
+
+
+def one_spectrum(case: Case, steps: int) -> int:
+    """Make a spectrum from one probe, for its memory; its products."""
+    operator = lla.HessianOperator(case.make()[0])
+    return lla.spectral_density(operator, probes=1, steps=steps).matvecs

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 import lla
-from benchmarks.measure import Timed, seconds
-from benchmarks.problems import CASES, Case
+from benchmarks.measure import Ratio, Timed, alternate, repeated, seconds
+from benchmarks.problems import CASES, Case, one_spectrum  # noqa: F401  CASES: see conftest
 from lla.hessian.lanczos import Lanczos
 from lla.probes import rademacher
 
-STEPS = 100
+STEPS = {"tiny": 5, "quick": 100, "paper": 100}
+SHORT = {"tiny": 3, "quick": 20, "paper": 20}  # steps of one repetition of what is tracked
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_share_outside_products(case: Case, benchmark, environment: dict[str, object]) -> None:
+def test_share_outside_products(
+    case: Case, size: str, benchmark, environment: dict[str, object]
+) -> None:
     """Reorthogonalisation, T and all else stay a small part of one run of 100 steps."""
     problem, _ = case.make()
     made: list[lla.HessianOperator] = []
@@ -23,29 +24,45 @@ def test_share_outside_products(case: Case, benchmark, environment: dict[str, ob
     timed = Timed(made[0])
     timed.rows(rademacher(timed.shape[0], timed.theta, 9)[None])
     timed.in_products = 0.0
-    total = seconds(lambda: lla.spectral_density(timed, probes=1, steps=STEPS))  # type: ignore[arg-type]
+    steps = STEPS[size]
+    total = seconds(lambda: lla.spectral_density(timed, probes=1, steps=steps))  # type: ignore[arg-type]
     share = 1 - timed.in_products / total
     benchmark.extra_info.update(
         environment,
-        steps=STEPS,
+        steps=steps,
         total_s=total,
         products_s=timed.in_products,
         share_outside_products=share,
         operator_setup_s=setup,
     )
     benchmark.pedantic(
-        lla.spectral_density, args=(timed,), kwargs={"probes": 1, "steps": STEPS}, rounds=1
+        lla.spectral_density, args=(timed,), kwargs={"probes": 1, "steps": steps}, rounds=1
     )
     assert share <= case.overhead_limit
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_orthogonality(case: Case) -> None:
+def test_spectrum_in_passes(case: Case, size: str, benchmark, track, peak) -> None:
+    """A short spectrum against as many forward and backward passes."""
+    problem, step = case.make()
+    operator, steps = lla.HessianOperator(problem), SHORT[size]
+
+    def spectrum() -> lla.Spectrum:
+        return lla.spectral_density(operator, probes=1, steps=steps)
+
+    ratio = Ratio.of(*alternate(spectrum, repeated(step, steps), rounds=7, warmup=1))
+    products = benchmark.pedantic(spectrum, rounds=1).matvecs
+    memory = peak(one_spectrum, case, steps)
+    track(f"spectrum of {steps} steps", str(case), ratio, products, memory.bytes)
+    benchmark.extra_info.update(ratio_to_passes=ratio.median, peak_bytes=memory.bytes)
+    assert memory.result == products
+
+
+def test_orthogonality(case: Case, size: str) -> None:
     """max|VV' - I| <= 1e-5 in float32 after 100 steps."""
     problem, _ = case.make()
-    operator = lla.HessianOperator(problem)
-    lanczos = Lanczos(operator, rademacher(operator.shape[0], operator.theta, 0)[None], STEPS)
-    lanczos.advance(STEPS)
-    vectors = lanczos.basis.vectors(0, STEPS)[0].double()
-    defect = (vectors @ vectors.T - torch.eye(STEPS, device=vectors.device)).abs().max()
+    operator, steps = lla.HessianOperator(problem), STEPS[size]
+    lanczos = Lanczos(operator, rademacher(operator.shape[0], operator.theta, 0)[None], steps)
+    lanczos.advance(steps)
+    vectors = lanczos.basis.vectors(0, steps)[0].double()
+    defect = (vectors @ vectors.T - torch.eye(steps, device=vectors.device)).abs().max()
     assert float(defect) <= 1e-5

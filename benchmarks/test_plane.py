@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import lla
-from benchmarks.measure import alternate
+from benchmarks.measure import Ratio, alternate, repeated
 from lla.landscape import grid, random_directions
 from lla.models import build
 
@@ -27,6 +27,9 @@ class PlaneCase:
     least_cuda: float
     rows: int  # of the 41 that are timed
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.batch}"
+
     def make(self) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
         """The network in eval mode, inputs and targets."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,10 +40,16 @@ class PlaneCase:
         return model.to(device), x.to(device), y.to(device)
 
 
-CASES = [
+_QUICK = [
     PlaneCase("lenet", 10, (1, 32, 32), 512, least=1.5, least_cuda=10.0, rows=4),
     PlaneCase("resnet18", 1000, (3, 64, 64), 16, least=1.0, least_cuda=1.0, rows=2),
 ]
+CASES = {
+    "tiny": [PlaneCase("lenet", 10, (1, 32, 32), 8, least=0.0, least_cuda=0.0, rows=1)],
+    "quick": _QUICK,
+    "paper": _QUICK,
+}
+PASSES = 10  # of the calibration, for the 41 points of a line
 
 
 def plain_loop(
@@ -63,7 +72,6 @@ def plain_loop(
     return np.array(losses)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_plane_against_a_plain_loop(
     case: PlaneCase, benchmark, environment: dict[str, object], request: pytest.FixtureRequest
 ) -> None:
@@ -102,3 +110,25 @@ def test_plane_against_a_plain_loop(
     least = case.least_cuda if environment["device"] == "cuda" else case.least
     if environment["allocator_tuned"]:
         assert ratio >= least
+
+
+def test_line_in_passes(case: PlaneCase, benchmark, track) -> None:
+    """A line of 41 points against forward and backward passes."""
+    model, x, y = case.make()
+    problem, parameters = lla.Problem(model, (x, y)), list(model.parameters())
+    axes, coordinates = 0.01 * random_directions(problem.theta()), (np.zeros(1), grid())
+
+    def line(route: str | None) -> lla.Plane:
+        return lla.loss_plane(
+            problem, axes, coordinates=coordinates, normalization=None, route=route
+        )
+
+    def step() -> object:
+        return torch.autograd.grad(F.cross_entropy(model(x), y), parameters)
+
+    route = line(None).route
+    times = alternate(lambda: line(route), repeated(step, PASSES), rounds=5, warmup=1)
+    ratio = Ratio.of(times[0], times[1] / PASSES)
+    track("line of 41 points", str(case), ratio)
+    benchmark.extra_info.update(route=route, ratio_to_pass=ratio.median)
+    benchmark.pedantic(line, args=(route,), rounds=1)

@@ -85,7 +85,7 @@ PROFILES = {
             name="quick",
             batches=4,  # rather than more probes: batches are what the error bar is over
             batch_size=128,
-            probes=2,
+            probes=1,
             steps=100,
             criteria=Pictures(batches=2, batch_size=4, side=64, probes=1, steps=20, variants=False),
             runs=Runs(

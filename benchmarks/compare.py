@@ -1,0 +1,165 @@
+"""Hold the last session of benchmarks against those before it: `python -m benchmarks.compare`.
+
+Seconds are not compared, they are the machine's. What fails is a ratio to the calibration kernel
+that rose beyond a tolerance and the noise, more products, or more memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from benchmarks import history
+from lla.errors import InputError
+
+TOLERANCE = 0.15  # by which a ratio may rise above its baseline, beside the noise
+SIGMAS = 2.0  # standard errors that count as noise; with the tolerance, 3 or more of them
+MEMORY = 0.10  # by which memory may grow
+SLACK = 16 * 2**20  # bytes: what an allocator and the libraries' own buffers vary by
+_NORMAL = 1.349  # quartile range of a normal distribution in its standard deviations
+_MEDIAN = 1.2533  # standard error of a median in those of a mean
+_ENOUGH = 3  # sessions from which their scatter is known
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One quantity of one benchmark against its baseline."""
+
+    benchmark: str
+    size: str
+    quantity: str  # ratio, products, memory
+    now: float
+    baseline: float | None  # None: no earlier session has it
+    limit: float | None
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is beyond its limit."""
+        return self.limit is not None and self.now > self.limit
+
+
+def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Finding]:
+    """Compare the last session with the median of the earlier ones like it.
+
+    Args:
+        rows: of all sessions, see `benchmarks.history.read`.
+        tolerance: by which a ratio may rise, as a share of its baseline.
+
+    Returns:
+        One finding a quantity and benchmark of the last session. Sessions are alike on the same
+        kind of device with the same version of torch, threads, type and allocator.
+
+    Raises:
+        InputError: there is no session.
+    """
+    if rows.empty:
+        raise InputError("there is no session to compare: run the benchmarks with --save")
+    last = rows[rows.date == rows.date.max()]
+    earlier = rows[rows.date < rows.date.max()]
+    found = []
+    for _, row in last.iterrows():
+        alike = earlier[(earlier[history.SAME] == row[history.SAME]).all(axis=1)]
+        found += _of_one(row, alike, tolerance)
+    return found
+
+
+def _of_one(row: pd.Series, before: pd.DataFrame, tolerance: float) -> list[Finding]:
+    found = []
+    for quantity, column in (
+        ("ratio", "ratio"),
+        ("products", "products"),
+        ("memory", "peak_bytes"),
+    ):
+        known = before[column].dropna()
+        if pd.isna(row[column]):
+            continue
+        baseline = float(known.median()) if len(known) else None
+        limit = None
+        if baseline is not None:
+            limit = {
+                "ratio": baseline * (1 + tolerance) + SIGMAS * noise(row, before),
+                "products": baseline,
+                "memory": baseline * (1 + MEMORY) + SLACK,
+            }[quantity]
+        found.append(
+            Finding(row.benchmark, row["size"], quantity, float(row[column]), baseline, limit)
+        )
+    return found
+
+
+def noise(row: pd.Series, before: pd.DataFrame) -> float:
+    """Standard error of the difference between a session's ratio and the median of earlier ones.
+
+    From three earlier sessions on their scatter counts where it is larger than that within a
+    session: a process has a layout of its memory that all of its repetitions share.
+    """
+    own = _standard_error(row.low, row.high, row.rounds)
+    theirs = float(_standard_error(before.low, before.high, before.rounds).median())
+    if len(before) >= _ENOUGH:
+        middle = before.ratio.median()
+        scatter = 1.4826 * float(np.median(np.abs(before.ratio - middle)))
+        own, theirs = max(own, scatter), max(theirs, scatter)
+    return math.hypot(own, _MEDIAN * theirs / math.sqrt(len(before)))
+
+
+def _standard_error(low: Any, high: Any, rounds: Any) -> Any:
+    """Of the median of a session's repetitions, from their quartiles; numbers or columns."""
+    return _MEDIAN * (high - low) / _NORMAL / rounds**0.5
+
+
+def describe(found: Sequence[Finding]) -> str:
+    """The findings as a table for the terminal, the worst last."""
+    lines = [
+        (
+            f.benchmark,
+            f.size,
+            f.quantity,
+            _shown(f, f.now),
+            "" if f.baseline is None else _shown(f, f.baseline),
+            "" if f.limit is None else _shown(f, f.limit),
+            "no earlier session" if f.baseline is None else "WORSE" if f.worse else "",
+        )
+        for f in sorted(found, key=lambda f: f.worse)
+    ]
+    headers = ("benchmark", "size", "quantity", "now", "median before", "limit", "")
+    return tabulate(lines, headers, disable_numparse=True)
+
+
+def _shown(finding: Finding, value: float) -> str:
+    return f"{value / 2**20:.0f} MiB" if finding.quantity == "memory" else f"{value:.4g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare and say what came of it.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        1 if anything is worse, else 0.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="SHARE")
+    options = parser.parse_args(arguments)
+    try:
+        found = compare(history.read(options.folder), options.tolerance)
+    except InputError as error:
+        parser.error(str(error))
+    worse = sum(finding.worse for finding in found)
+    known = sum(finding.baseline is not None for finding in found)
+    sys.stdout.write(f"{describe(found)}\n\n{worse} of {known} compared quantities are worse\n")
+    return int(worse > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Run a function in a process of its own, so that its peak memory is nothing else's."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+import lla
+from lla.records import peak_memory, reset_peak_memory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Peak(Generic[T]):
+    """What a function returned, and the most memory that was held while it ran."""
+
+    result: T
+    bytes: int  # of the process, or on CUDA of what torch allocated
+    added: int  # of these, what was not held before
+
+
+def isolated(function: Callable[..., T], *arguments: Any, tuned: bool = True) -> Peak[T]:
+    """Call a function in a fresh process with as many threads as this one has.
+
+    Args:
+        function: one that a module names; it is imported there, not copied.
+        arguments: what it takes; they are pickled, as its result is.
+        tuned: whether the process tunes its allocator, see `lla.tune_allocator`.
+
+    Raises:
+        Exception: whatever the function raises.
+        BrokenProcessPool: the process died, for want of memory say.
+    """
+    # not forked: a copy of this process would start with its memory
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        threads = torch.get_num_threads()
+        return pool.submit(measured, threads, tuned, function, *arguments).result()
+
+
+def measured(threads: int, tuned: bool, function: Callable[..., T], *arguments: Any) -> Peak[T]:
+    """Call a function in this process and measure its peak memory."""
+    torch.set_num_threads(threads)
+    if tuned:
+        lla.tune_allocator()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reset_peak_memory(device)
+    before = peak_memory(device)
+    result = function(*arguments)
+    after = peak_memory(device)
+    return Peak(result, after, after - before)

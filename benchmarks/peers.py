@@ -1,0 +1,301 @@
+"""Other libraries' spectra of the same Hessian: one adapter each, at equal work.
+
+Every adapter makes `probes` runs of `steps` Lanczos steps and gives the nodes and weights that the
+library itself found. The libraries draw probes of their own; the first one is caught on its way to
+the first product, so that its moments can be checked. Adapters change what they call and the
+model that they are given: each runs in a process of its own, see `benchmarks.isolate`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lla
+from benchmarks.measure import seconds
+from lla.models import build
+from lla.probes import rademacher
+
+# Checkouts to take instead of what is installed, or where nothing can be.
+PYHESSIAN = "LLA_BENCH_PYHESSIAN"  # of github.com/amirgholami/PyHessian
+AUTHORS = "LLA_BENCH_AUTHORS"  # of github.com/GabdullinN/loss-landscape-analysis
+WARM = 9  # forward and backward passes from which the calibration takes its median
+
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every library is given."""
+
+    network: str
+    shape: tuple[int, ...]
+    batch: int  # examples a batch, the same in each: one library averages unequal ones wrongly
+    batches: int
+    steps: int  # Lanczos steps a probe
+    probes: int
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.network} {self.batches} x {self.batch}"
+
+    def make(self, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Pairs]:
+        """The network at initialisation in eval mode, and batches of noise."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = build(self.network, seed=self.seed).eval().to(device, dtype)
+        generator = torch.Generator().manual_seed(self.seed)
+        pairs = []
+        for _ in range(self.batches):
+            x = torch.rand(self.batch, *self.shape, generator=generator)
+            y = torch.randint(0, 10, (self.batch,), generator=generator)
+            pairs.append((x.to(device, dtype), y.to(device)))
+        return model, pairs
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """What a library found."""
+
+    nodes: np.ndarray  # [probes, steps]
+    weights: np.ndarray  # [probes, steps]
+    products: int  # Hessian-vector products with the whole of the data
+    start: np.ndarray  # [P] the first probe, as it went into the first product
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a library found, and its seconds beside those of the calibration kernel."""
+
+    quadrature: Quadrature
+    seconds: float
+    passes: float  # seconds of one forward and backward pass over all batches
+
+
+Run = Callable[[nn.Module, Pairs, Work], Quadrature]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A library."""
+
+    name: str
+    missing: Callable[[], str | None]  # why it cannot run here; None if it can
+    run: Run
+
+
+def measure(name: str, work: Work) -> Measurement:
+    """Let one library do the work, between two calibrations.
+
+    Args:
+        name: of an adapter.
+        work: what to do.
+    """
+    (adapter,) = (adapter for adapter in ADAPTERS if adapter.name == name)
+    model, pairs = work.make()
+    parameters = list(model.parameters())
+
+    def step() -> None:
+        for x, y in pairs:
+            torch.autograd.grad(nn.functional.cross_entropy(model(x), y), parameters)
+
+    step()
+    passes = [seconds(step) for _ in range(WARM)]
+    torch.manual_seed(work.seed)  # where a library draws its probes from the global generator
+    found: list[Quadrature] = []
+    duration = seconds(lambda: found.append(adapter.run(model, pairs, work)))
+    model.zero_grad(set_to_none=True)
+    passes += [seconds(step) for _ in range(WARM)]
+    return Measurement(found[0], duration, float(np.median(passes)))
+
+
+# --- this library
+
+
+def _lla(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+    operator = lla.HessianOperator(lla.Problem(model, pairs))
+    spectrum = lla.spectral_density(operator, work.probes, work.steps, work.seed)
+    start = rademacher(spectrum.size, operator.theta, work.seed, 0, 0)
+    return Quadrature(
+        spectrum.eigenvalues, spectrum.weights, spectrum.matvecs, start.double().cpu().numpy()
+    )
+
+
+# --- libraries that are installed
+
+
+class _Observed:
+    """A library's operator that counts its products and keeps the first vector."""
+
+    def __init__(self, operator: Any) -> None:
+        self._operator = operator
+        self.seen = _Seen()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operator, name)
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        self.seen.note(vector)
+        return self._operator @ vector
+
+    matvec = __matmul__
+
+
+class _Seen:
+    """The number of products, and the vector of the first."""
+
+    def __init__(self) -> None:
+        self.products = 0
+        self.start: np.ndarray | None = None
+
+    def note(self, *vector: Tensor) -> None:
+        """Note one product with a vector, whole or in parts."""
+        if self.start is None:
+            flat = torch.cat([part.detach().reshape(-1) for part in vector])
+            self.start = flat.double().cpu().numpy()
+        self.products += 1
+
+    def watch(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose last argument is the vector, in parts."""
+
+        def watched(*arguments: Any) -> Any:
+            self.note(*arguments[-1])
+            return function(*arguments)
+
+        return watched
+
+
+def _curvlinops(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+    from curvlinops import HessianLinearOperator
+    from curvlinops.papyan2020traces.spectrum import fast_lanczos
+
+    hessian = _Observed(
+        HessianLinearOperator(
+            model,
+            nn.CrossEntropyLoss(),
+            list(model.parameters()),
+            pairs,
+            check_deterministic=False,  # two more passes, which the others do not make
+        )
+    )
+    runs = [fast_lanczos(hessian, work.steps) for _ in range(work.probes)]
+    return _quadrature([v for v, _ in runs], [u[0] ** 2 for _, u in runs], hessian.seen)
+
+
+def _eigenthings(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+    from hessian_eigenthings import HessianOperator, spectral_density, supervised_loss
+
+    hessian = _Observed(HessianOperator(model, pairs, supervised_loss(nn.CrossEntropyLoss())))
+    found = spectral_density(
+        hessian, num_runs=work.probes, lanczos_steps=work.steps, seed=work.seed, num_grid_points=2
+    )
+    return _quadrature(found.raw_eigenvalues, found.raw_weights, hessian.seen)
+
+
+def _pyhessian(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+    with _path(PYHESSIAN):
+        module = importlib.import_module("pyhessian.hessian")
+    seen, cuda, loss = _Seen(), pairs[0][0].is_cuda, nn.CrossEntropyLoss()
+    if len(pairs) == 1:
+        module.hessian_vector_product = seen.watch(module.hessian_vector_product)
+        hessian = module.hessian(model, loss, data=pairs[0], cuda=cuda)
+    else:
+        hessian = module.hessian(model, loss, dataloader=pairs, cuda=cuda)
+        hessian.dataloader_hv_product = seen.watch(hessian.dataloader_hv_product)
+    nodes, weights = hessian.density(iter=work.steps, n_v=work.probes)
+    # some versions give all components of the eigenvectors, squared: the first are the weights
+    return _quadrature(nodes, [w[0] if np.ndim(w) == 2 else w for w in weights], seen)
+
+
+def _authors(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+    if len(pairs) > 1:
+        raise NotImplementedError("it takes one batch")
+    with _path(AUTHORS):
+        module = importlib.import_module("src_lla.hessian.hessian")
+        metrics = importlib.import_module("src_lla.loss_landscapes.metrics")
+    seen = _Seen()
+    module.hes_prod = seen.watch(module.hes_prod)
+    (x, y) = pairs[0]
+    hessian = module.hessian_calc(model, metrics.Loss(nn.CrossEntropyLoss(), x, y, x.device))
+    nodes, weights = hessian.esd_calc(n_iter=work.steps, n_v=work.probes)
+    return _quadrature(nodes, weights, seen)
+
+
+def _quadrature(nodes: Sequence[Any], weights: Sequence[Any], seen: _Seen) -> Quadrature:
+    if seen.start is None:
+        raise RuntimeError("no product was seen")
+    return Quadrature(_rows(nodes), _rows(weights), seen.products, seen.start)
+
+
+def _rows(lists: Sequence[Any]) -> np.ndarray:
+    """Real numbers in float64, whatever a library gives: tensors, arrays or lists, complex too."""
+    rows = [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.array(x) for x in lists]
+    return np.real(np.stack(rows)).astype(np.float64)
+
+
+# --- where they are
+
+
+class _path:  # noqa: N801  a context manager, used like a function
+    """Import from a checkout that an environment variable names, if it does."""
+
+    def __init__(self, variable: str) -> None:
+        folder = os.environ.get(variable)
+        self._added = [str(f) for f in _folders(folder)] if folder else []
+
+    def __enter__(self) -> None:
+        sys.path[:0] = self._added
+
+    def __exit__(self, *_: object) -> None:
+        for folder in self._added:
+            sys.path.remove(folder)
+
+
+def _folders(checkout: str) -> list[Path]:
+    """The folders of a checkout that packages may lie in."""
+    return [Path(checkout), Path(checkout) / "src"]
+
+
+def _installed(package: str, variable: str | None = None) -> Callable[[], str | None]:
+    """Whether a package is installed, or a checkout of it is named."""
+
+    def missing() -> str | None:
+        if importlib.util.find_spec(package) is not None:
+            return None
+        if variable is None:
+            return f"{package} is not installed: pip install -c constraints.txt -e '.[peers]'"
+        return _checkout(package, variable)()
+
+    return missing
+
+
+def _checkout(package: str, variable: str) -> Callable[[], str | None]:
+    """Whether an environment variable names a checkout with a package."""
+
+    def missing() -> str | None:
+        folder = os.environ.get(variable)
+        if not folder:
+            return f"{variable} names no checkout with {package}"
+        if not any((place / package).is_dir() for place in _folders(folder)):
+            return f"the checkout that {variable} names has no {package}"
+        return None
+
+    return missing
+
+
+ADAPTERS = (
+    Adapter("lla", lambda: None, _lla),
+    Adapter("PyHessian", _installed("pyhessian", PYHESSIAN), _pyhessian),
+    Adapter("curvlinops", _installed("curvlinops"), _curvlinops),
+    Adapter("hessian-eigenthings", _installed("hessian_eigenthings"), _eigenthings),
+    Adapter("authors' LLA", _checkout("src_lla", AUTHORS), _authors),
+)
