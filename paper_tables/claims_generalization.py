@@ -7,6 +7,7 @@ batches or planes, Welch's for differences.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -157,6 +158,26 @@ def _resnet_kh(records: Sequence[Record]) -> Finding:
     return combined(verdicts), used, "; ".join(notes)
 
 
+def _along_training(records: Sequence[Record]) -> Finding:
+    """The share of the spectrum's magnitude that is negative, at three epochs of ResNet20."""
+    run = _run(records, "cifar10-cinic10-i")
+    shares = [
+        record
+        for epoch in run.epochs.tolist()
+        if (record := run.records.get(("training", "negative_share", epoch)))
+    ]
+    if len(shares) < 3:
+        raise MissingError("the negative share at three epochs of ResNet20's training")
+    used = [shares[0], shares[len(shares) // 2], shares[-1]]
+    steps = [falls(first, second) for first, second in itertools.pairwise(used)]
+    values = ", ".join(measured(record.value, record.stderr) for record in used)
+    epochs = ", ".join(str(record.config["epoch"]) for record in used)
+    note = (
+        f"ResNet20 on CIFAR-10, negative share {values} at epochs {epochs}: {steps[0]}, {steps[1]}"
+    )
+    return combined(steps), used, note
+
+
 def _noabs(records: Sequence[Record]) -> Finding:
     """Two checkpoints of equal accuracy, one of each ResNet20, that differ in K_H05."""
     found = [
@@ -246,6 +267,7 @@ def _lengths(*found: Run) -> str:
 
 
 PREDICATES: dict[tuple[str, str], Callable[[Sequence[Record]], Finding]] = {
+    ("H.train", "other networks"): _along_training,
     ("G.lenet", "lenet"): _lenet,
     ("G.lenet.kh", "lenet"): _kh_rises,
     ("G.lenet.late", "lenet"): _late,

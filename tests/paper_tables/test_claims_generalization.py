@@ -175,3 +175,22 @@ def test_stand_ins_are_not_judged():
     found = judged(records, "G.resnet.kh")
     assert found.verdict == "not_run"
     assert found.note.startswith("only stand-in data, on which it would be 'holds'")
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"),
+    [((0.5, 0.4, 0.3, 0.2, 0.1), "holds"), ((0.5, 0.4, 0.6, 0.2, 0.1), "fails"),
+     ((0.5, 0.4, 0.3, 0.3, 0.3), "undecided")],
+)  # fmt: skip
+def test_the_negative_part_along_the_training_of_another_network(shares, verdict):
+    values = {("training", "negative_share"): shares}
+    records = with_n(
+        planted_runs.run(
+            values, row="resnet20", pair=PAIRS[0], epochs=(0, 1, 4, 10, 40), stderr=0.01
+        )
+    )
+    (found,) = [
+        j for j in claims.judge(records) if (j.claim.id, j.scope) == ("H.train", "other networks")
+    ]
+    assert found.verdict == verdict
+    assert "epochs 0, 4, 40" in found.note
