@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,26 +33,43 @@ class Ratio:
         return cls(float(median), float(low), float(high), len(first))
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call, the device's work included."""
+Clock = Callable[[], float]
+
+
+def seconds(function: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Seconds of one call, the device's work included; on the wall's clock by default."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     function()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def alternate(
-    first: Callable[[], object], second: Callable[[], object], rounds: int = 15, warmup: int = 3
+    first: Callable[[], object],
+    second: Callable[[], object],
+    rounds: int = 15,
+    warmup: int = 3,
+    clock: Clock = time.perf_counter,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of both functions, called in turn [rounds], [rounds]."""
-    for _ in range(warmup):
-        first()
-        second()
-    times = np.array([(seconds(first), seconds(second)) for _ in range(rounds)])
+    times = in_turn([first, second], rounds, warmup, clock)
     return times[:, 0], times[:, 1]
+
+
+def in_turn(
+    functions: Sequence[Callable[[], object]],
+    rounds: int = 15,
+    warmup: int = 3,
+    clock: Clock = time.perf_counter,
+) -> np.ndarray:
+    """Seconds of several functions, called in turn [rounds, functions]."""
+    for _ in range(warmup):
+        for function in functions:
+            function()
+    return np.array([[seconds(function, clock) for function in functions] for _ in range(rounds)])
 
 
 def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:

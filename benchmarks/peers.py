@@ -12,7 +12,8 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,10 @@ class Adapter:
     """A library."""
 
     name: str
+    distribution: str  # the name under which it is installed
     missing: Callable[[], str | None]  # why it cannot run here; None if it can
     run: Run
+    checkout: str | None = None  # environment variable that names one to take instead
 
 
 def measure(name: str, work: Work) -> Measurement:
@@ -202,7 +205,7 @@ def _eigenthings(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
 
 
 def _pyhessian(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
-    with _path(PYHESSIAN):
+    with _first(PYHESSIAN):
         module = importlib.import_module("pyhessian.hessian")
     seen, cuda, loss = _Seen(), pairs[0][0].is_cuda, nn.CrossEntropyLoss()
     if len(pairs) == 1:
@@ -219,7 +222,7 @@ def _pyhessian(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
 def _authors(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
     if len(pairs) > 1:
         raise NotImplementedError("it takes one batch")
-    with _path(AUTHORS):
+    with _first(AUTHORS):
         module = importlib.import_module("src_lla.hessian.hessian")
         metrics = importlib.import_module("src_lla.loss_landscapes.metrics")
     seen = _Seen()
@@ -245,18 +248,16 @@ def _rows(lists: Sequence[Any]) -> np.ndarray:
 # --- where they are
 
 
-class _path:  # noqa: N801  a context manager, used like a function
-    """Import from a checkout that an environment variable names, if it does."""
-
-    def __init__(self, variable: str) -> None:
-        folder = os.environ.get(variable)
-        self._added = [str(f) for f in _folders(folder)] if folder else []
-
-    def __enter__(self) -> None:
-        sys.path[:0] = self._added
-
-    def __exit__(self, *_: object) -> None:
-        for folder in self._added:
+@contextmanager
+def _first(variable: str) -> Iterator[None]:
+    """Import from a checkout that an environment variable names, if it names one."""
+    checkout = os.environ.get(variable)
+    added = [str(folder) for folder in _folders(checkout)] if checkout else []
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for folder in added:
             sys.path.remove(folder)
 
 
@@ -269,11 +270,11 @@ def _installed(package: str, variable: str | None = None) -> Callable[[], str | 
     """Whether a package is installed, or a checkout of it is named."""
 
     def missing() -> str | None:
-        if importlib.util.find_spec(package) is not None:
-            return None
-        if variable is None:
+        if variable is not None and os.environ.get(variable):
+            return _checkout(package, variable)()
+        if importlib.util.find_spec(package) is None:
             return f"{package} is not installed: pip install -c constraints.txt -e '.[peers]'"
-        return _checkout(package, variable)()
+        return None
 
     return missing
 
@@ -293,9 +294,14 @@ def _checkout(package: str, variable: str) -> Callable[[], str | None]:
 
 
 ADAPTERS = (
-    Adapter("lla", lambda: None, _lla),
-    Adapter("PyHessian", _installed("pyhessian", PYHESSIAN), _pyhessian),
-    Adapter("curvlinops", _installed("curvlinops"), _curvlinops),
-    Adapter("hessian-eigenthings", _installed("hessian_eigenthings"), _eigenthings),
-    Adapter("authors' LLA", _checkout("src_lla", AUTHORS), _authors),
+    Adapter("lla", "lla", lambda: None, _lla),
+    Adapter("PyHessian", "pyhessian", _installed("pyhessian", PYHESSIAN), _pyhessian, PYHESSIAN),
+    Adapter("curvlinops", "curvlinops-for-pytorch", _installed("curvlinops"), _curvlinops),
+    Adapter(
+        "hessian-eigenthings",
+        "hessian-eigenthings",
+        _installed("hessian_eigenthings"),
+        _eigenthings,
+    ),
+    Adapter("authors' LLA", "src-lla", _checkout("src_lla", AUTHORS), _authors, AUTHORS),
 )

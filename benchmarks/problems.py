@@ -57,11 +57,16 @@ CASES = {
 }
 
 
-def one_product(case: Case, route: RouteName | None) -> RouteName:
-    """Make an operator and one product: what runs in a process of its own for its memory."""
-    operator = lla.HessianOperator(case.make()[0], route=route)
+def one_product(problem: lla.Problem, route: RouteName | None) -> RouteName:
+    """Make an operator and one product; the route taken."""
+    operator = lla.HessianOperator(problem, route=route)
     operator.rows(rademacher(operator.shape[0], operator.theta, 0)[None])
     return operator.route
+
+
+def product_of(case: Case, route: RouteName | None) -> RouteName:
+    """Make a network, an operator and one product: what is measured for its memory."""
+    return one_product(case.make()[0], route)
 
 
 def one_spectrum(case: Case, steps: int) -> int:

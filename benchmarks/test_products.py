@@ -8,7 +8,7 @@ import torch
 
 import lla
 from benchmarks.measure import Ratio, alternate
-from benchmarks.problems import CASES, Case, one_product  # noqa: F401  CASES: see conftest
+from benchmarks.problems import CASES, Case, product_of  # noqa: F401  CASES: see conftest
 from lla.hessian.routes import ROUTES, RouteName
 from lla.probes import rademacher
 
@@ -23,7 +23,7 @@ def test_product_in_passes(
     rows = rademacher(operator.shape[0], operator.theta, 0)[None]
     product, passes = alternate(lambda: operator.rows(rows), step)
     ratio = Ratio.of(product, passes)
-    memory = peak(one_product, case, route)
+    memory = peak(product_of, case, route)
     track(f"product {route or 'default'}", str(case), ratio, 1, memory.bytes)
     benchmark.extra_info.update(
         environment,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from lla.records import Record, atomic_write
-from paper_tables import claims_generalization, claims_landscape, claims_sizes
+from paper_tables import claims_cost, claims_generalization, claims_landscape, claims_sizes
 from paper_tables.cells import least_faithful
 from paper_tables.claims_criteria import (
     ALMOST_NONE,
@@ -96,8 +96,9 @@ def _attempts(claim: Claim, scope: str, records: Sequence[Record]) -> list[Calla
         return [functools.partial(not_ordered, records)]
     if claim.id == "D.sizes":
         return [functools.partial(claims_sizes.sizes, records)]
-    if (claim.id, scope) in claims_generalization.PREDICATES:
-        return [functools.partial(claims_generalization.PREDICATES[claim.id, scope], records)]
+    on_all = claims_generalization.PREDICATES | claims_cost.PREDICATES
+    if (claim.id, scope) in on_all:
+        return [functools.partial(on_all[claim.id, scope], records)]
     across = claim.id.startswith("T4.")  # compares two sets of pictures
     return [
         functools.partial(PREDICATES[claim.id, scope], evidence)

@@ -1,0 +1,184 @@
+"""What the cost of section 3.4 is measured on: networks, batches, and data sets to pass over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from lla import data, training
+from lla._torchvision import import_torchvision
+from lla.data import ImageSet, PicturePreprocessing, PictureSet
+from lla.errors import MissingDataError
+from lla.models import build, picture_preprocessing, pretrained
+from lla.records import Source
+
+Pairs = list[tuple[Tensor, Tensor]]
+
+SIDE = 32  # of LeNet's input: digits are zero-padded to it
+EPOCHS = 20  # of LeNet on the bundled digits, where its weights or MNIST are not found
+FEW = 10_000  # images that need so many epochs; 2 are enough for MNIST
+
+
+@dataclass(frozen=True)
+class Input:
+    """A network with the data that it is measured on."""
+
+    model: nn.Module  # on the device, in eval mode
+    pairs: Pairs  # batches of the criteria, on the device
+    examples: Dataset[tuple[Tensor, int]]  # what an accuracy pass goes over, one by one
+    count: int  # examples of that pass
+    data: Source
+    weights: Source
+    fidelity: str  # paper, reduced or substitute
+    note: str
+
+    def loader(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """An ordinary DataLoader: examples are read and prepared one by one, in this process."""
+        examples = Subset(self.examples, range(self.count))
+        return iter(DataLoader(examples, batch_size=len(self.pairs[0][1])))
+
+    def resident(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """As many examples from batches that lie on the device, the same ones again and again."""
+        left = self.count
+        for x, y in cycle(self.pairs):
+            if left <= 0:
+                return
+            yield x[:left], y[:left]
+            left -= len(y)
+
+
+def make(
+    network: str, batch_size: int, batches: int, side: int, examples: int | None, device: str
+) -> Input:
+    """The input of a network.
+
+    Args:
+        network: `lenet`, or a network for photographs.
+        batch_size: of the criteria; fewer where the data set has too few examples.
+        batches: of the criteria; fewer batches where there are too few photographs.
+        side: of photographs, pixels.
+        examples: of an accuracy pass; None takes the whole data set.
+        device: where to put network and batches.
+    """
+    if network == "lenet":
+        return _lenet(batch_size, batches, examples, device)
+    return _photographs(network, batch_size, batches, side, examples, device)
+
+
+# --- LeNet on digits
+
+
+def _lenet(batch_size: int, batches: int, examples: int | None, device: str) -> Input:
+    try:
+        images = data.load("mnist", "train")
+    except MissingDataError:
+        images = data.load("digits", "train")
+    model, weights, note = _lenet_weights(images)
+    stand_in = images.name != "mnist"
+    return Input(
+        model.to(device).eval(),
+        data.batches(
+            images, min(batch_size, len(images) // batches), batches, seed=0, size=SIDE,
+            device=device,
+        ),
+        Digits(images),
+        min(examples or len(images), len(images)),
+        Source(images.name, images.sha256),
+        weights,
+        "substitute" if stand_in else "reduced",
+        f"{images.name} stand in for MNIST; {note}" if stand_in else note,
+    )  # fmt: skip
+
+
+def _lenet_weights(images: ImageSet) -> tuple[nn.Module, Source, str]:
+    """Weights that are found for MNIST, else those of a short training."""
+    if images.name == "mnist":
+        try:
+            found = pretrained("lenet")
+            return found.model, Source(found.file, found.sha256), found.note
+        except MissingDataError:
+            pass
+    (pair,) = data.batches(images, len(images), size=SIDE)
+    model, epochs = build("lenet", seed=0), EPOCHS if len(images) < FEW else 2
+    result = training.train(model, pair, epochs=epochs, seed=0)
+    note = f"LeNet trained for {epochs} epochs on {images.name}"
+    return model, Source("lenet trained for the benchmark", result.weights_sha256), note
+
+
+class Digits(Dataset[tuple[Tensor, int]]):
+    """Digits as torchvision's data sets give them: a picture of Pillow's, then its transforms."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+        transforms = import_torchvision().transforms
+        room = SIDE - images.images.shape[-1]
+        self._to_picture = transforms.ToPILImage()
+        self._transform = transforms.Compose(
+            [
+                transforms.Pad((room // 2, room // 2, room - room // 2, room - room // 2)),
+                transforms.ToTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture = self._to_picture(self.images.images[index])
+        return self._transform(picture), int(self.images.labels[index])
+
+
+# --- networks for photographs
+
+
+def _photographs(
+    network: str, batch_size: int, batches: int, side: int, examples: int | None, device: str
+) -> Input:
+    try:
+        pictures = data.load_pictures("imagenet")
+    except MissingDataError:
+        pictures = data.load_pictures("sample-crops")
+    try:
+        found = pretrained(network)
+        model, note, weights = found.model, found.note, Source(found.file, found.sha256)
+    except MissingDataError:
+        model = build(network, num_classes=pictures.classes, seed=0)
+        note = "at initialisation: no weights are found"
+        weights = Source(f"{network}, torch init, seed 0", training.weights_sha256(model))
+    preprocessing = picture_preprocessing(network, side)
+    batch_size = min(batch_size, len(pictures))
+    count = min(batches, len(pictures) // batch_size)
+    cut = data.picture_batches(pictures, preprocessing, batch_size, count, seed=0, device=device)
+    return Input(
+        model.to(device).eval(),
+        cut.pairs,
+        Photographs(pictures, preprocessing, examples or len(pictures)),
+        examples or len(pictures),
+        Source(pictures.name, cut.sha256),
+        weights,
+        "substitute" if pictures.fidelity == "substitute" else "reduced",
+        note,
+    )
+
+
+class Photographs(Dataset[tuple[Tensor, int]]):
+    """Picture files, decoded and prepared when they are asked for; few of them again and again."""
+
+    def __init__(
+        self, pictures: PictureSet, preprocessing: PicturePreprocessing, count: int
+    ) -> None:
+        self.pictures, self.preprocessing, self.count = pictures, preprocessing, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        index %= len(self.pictures)
+        picture, _ = data.read_rgb(self.pictures.folder / self.pictures.files[index])
+        if self.pictures.boxes is not None:
+            picture = picture.crop(self.pictures.boxes[index])
+        return self.preprocessing(picture), int(self.pictures.labels[index])

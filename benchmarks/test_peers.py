@@ -1,0 +1,70 @@
+"""This library and others at equal work, each in a process of its own; which of them are right."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import peers, peers_table, reference
+from benchmarks.isolate import Peak
+from benchmarks.peers import ADAPTERS, Adapter, Measurement, Work
+from benchmarks.reference import Judgement
+
+# the second checks how batches are put together
+CASES = {
+    "tiny": [Work("lenet", (1, 32, 32), 8, 1, steps=20, probes=1)],
+    "quick": [
+        Work("lenet", (1, 32, 32), 256, 1, steps=100, probes=1),
+        Work("lenet", (1, 32, 32), 128, 2, steps=100, probes=1),
+        Work("resnet20", (3, 32, 32), 16, 1, steps=100, probes=1),
+    ],
+    "paper": [
+        Work("lenet", (1, 32, 32), 2048, 1, steps=100, probes=2),
+        Work("lenet", (1, 32, 32), 1024, 2, steps=100, probes=2),
+        Work("resnet20", (3, 32, 32), 64, 1, steps=100, probes=2),
+        Work("resnet18", (3, 64, 64), 8, 1, steps=100, probes=1),
+    ],
+}
+ROUNDS = {"tiny": 1, "quick": 3, "paper": 5}
+
+
+@functools.lru_cache(maxsize=1)  # libraries on one case come after each other
+def exact(case: Work) -> tuple[reference.Product, np.ndarray]:
+    """Products with the Hessian in float64, and its largest eigenvalues."""
+    product, count = reference.products(*case.make(torch.float64))
+    return product, reference.largest(product, count)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_spectrum_at_equal_work(
+    adapter: Adapter, case: Work, size: str, allocator: bool, peak, results: Path | None
+) -> None:
+    """Seconds, products, memory and error of one library; ours has to be right."""
+    failure = adapter.missing()
+    found: list[Peak[Measurement]] = []
+    error: Exception | None = None
+    try:
+        if failure is None:
+            found = [peak(peers.measure, adapter.name, case) for _ in range(ROUNDS[size])]
+    except Exception as raised:
+        error, failure = raised, peers_table.in_words(raised)
+    if failure is not None:
+        if results is not None:
+            peers_table.save(peers_table.not_run(adapter, case, failure), results)
+        if error is not None and adapter.name == "lla":
+            raise error
+        (pytest.skip if error is None else pytest.xfail)(failure)
+    product, top = exact(case)
+    quadrature = found[0].result.quadrature
+    judged: Judgement = reference.judge(
+        quadrature, top, reference.moments(product, quadrature.start)
+    )
+    if results is not None:
+        peers_table.save(peers_table.entries(adapter, case, found, judged, allocator), results)
+    assert quadrature.products == case.steps * case.probes
+    if adapter.name == "lla" and size != "tiny":
+        assert judged.correct, judged.reason
