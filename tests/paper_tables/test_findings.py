@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from paper_tables.findings import findings
+from paper_tables.findings import PAPERS_SIZE, findings
 from paper_tables.resnet_study import TABLE, VARIANTS
 
 from . import planted_runs
@@ -34,6 +34,10 @@ def test_nothing_that_was_tried_gives_the_papers_number(study, make_records):
     assert "0.73 in eval mode" in text
     assert "The largest, 4.00 ± 0.10 (one class), is far from 451" in text
     assert "25 Lanczos steps" in text
+    assert "which was the paper's in one setting" in text
+    smaller = [r for r in study() if r.column != PAPERS_SIZE]
+    text = text_of([*smaller, *table2], "ResNet18 in train mode")
+    assert "The paper's own size (64 images, 224 pixels) is not computed yet" in text
     assert "In Table 2 itself: 2 x 512 pictures of None pixels, m = 100: 1.250 ± 0.010" in text
 
 
