@@ -120,7 +120,7 @@ def version(adapter: Adapter) -> str:
 def in_words(error: BaseException) -> str:
     """An error as one line without paths.
 
-    >>> in_words(FileNotFoundError("no file /home/me/x"))
+    >>> in_words(FileNotFoundError("no file /var/x"))
     'fails with FileNotFoundError: no file ...'
     """
     if isinstance(error, NotImplementedError):  # an adapter's own word on what a library is for
