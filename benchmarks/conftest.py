@@ -28,9 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-plane", action="store_true", help="time all 41 x 41 points, once")
 
 
+def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
+    """An option; its default where this file was found too late for options to be parsed."""
+    return config.getoption(name, default) or default
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Begin a session."""
-    tuned = not config.getoption("untuned") and lla.tune_allocator()
+    tuned = not _option(config, "untuned") and lla.tune_allocator()
     config.stash[_SESSION] = Session.now(tuned)
     config.stash[_ROWS] = []
 
@@ -38,13 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for `case` those of its module at the session's size."""
     if "case" in metafunc.fixturenames:
-        cases = metafunc.module.CASES[metafunc.config.getoption("size")]
+        cases = metafunc.module.CASES[_option(metafunc.config, "size", "quick")]
         metafunc.parametrize("case", cases, ids=str)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let what the paper's sizes need take as long as it takes."""
-    if config.getoption("size") == "paper":
+    if _option(config, "size") == "paper":
         for item in items:
             item.add_marker(pytest.mark.timeout(0))
 
@@ -56,7 +61,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Save what was measured, where that was asked for."""
-    rows, folder = session.config.stash[_ROWS], session.config.getoption("save")
+    rows, folder = session.config.stash[_ROWS], _option(session.config, "save")
     if folder and rows:
         history.write(rows, Path(folder) / "benchmarks")
 
@@ -64,13 +69,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def size(pytestconfig: pytest.Config) -> str:
     """How much is measured: one of `SIZES`."""
-    return pytestconfig.getoption("size")
+    return _option(pytestconfig, "size", "quick")
 
 
 @pytest.fixture(scope="session")
 def results(pytestconfig: pytest.Config) -> Path | None:
     """The folder of results to save to."""
-    folder = pytestconfig.getoption("save")
+    folder = _option(pytestconfig, "save")
     return Path(folder) if folder else None
 
 
@@ -96,7 +101,7 @@ def peak(pytestconfig: pytest.Config) -> Callable[..., Peak[Any]]:
     """Calls a function in a process of its own, see `isolated`."""
 
     def call(function: Callable[..., Any], *arguments: Any) -> Peak[Any]:
-        return isolated(function, *arguments, tuned=not pytestconfig.getoption("untuned"))
+        return isolated(function, *arguments, tuned=not _option(pytestconfig, "untuned"))
 
     return call
 

@@ -67,7 +67,7 @@ class Model:
     predicted_products: int
 
 
-def measure(case: Case, peak: Callable[..., Peak[Any]], rounds: int = 7) -> Model:
+def measure(case: Case, peak: Callable[..., Peak[Any]], rounds: int = 5) -> Model:
     """Measure one network, all its functions in turn.
 
     Args:

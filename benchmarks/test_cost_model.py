@@ -16,7 +16,7 @@ _SMALL = [
 ]
 CASES = {
     "tiny": [Case("lenet", 8, (1, 32, 32))],
-    "quick": [*_SMALL, Case("resnet18", 8, (RGB, 128, 128))],
+    "quick": [*_SMALL, Case("resnet18", 4, (RGB, 128, 128))],
     "paper": [
         *_SMALL,
         Case("resnet18", 64, (RGB, 224, 224)),

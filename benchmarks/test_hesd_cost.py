@@ -19,12 +19,12 @@ CASES = {
     "tiny": [Case("lenet", 32, 16, 4, 3, 2, ((1, 1), (2, 1)), examples=64)],
     "quick": [
         # the scatter, from small batches and few steps
-        Case("lenet", 32, 256, 30, 20, 8, ((1, 1), (5, 1), (2, 2))),
+        Case("lenet", 32, 128, 30, 20, 8, ((1, 1), (5, 1), (2, 2))),
         # the paper's batches and steps, for the time alone
         Case("lenet", 32, 2048, 100, 1, 2, ((1, 1), (2, 1))),
         # the paper's pictures, few at a time and few steps
         Case("resnet18", 224, 2, 5, 2, 2, ((1, 1), (4, 1)), examples=32, stands_for=IMAGES),
-        Case("resnet50", 224, 2, 5, 2, 2, ((1, 1), (4, 1)), examples=32, stands_for=IMAGES),
+        Case("resnet50", 224, 1, 5, 2, 2, ((1, 1), (4, 1)), examples=16, stands_for=IMAGES),
     ],
     "paper": [
         Case("lenet", 32, 2048, 100, 20, 8, ((1, 1), (5, 1), (2, 2), (10, 4))),

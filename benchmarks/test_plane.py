@@ -127,7 +127,7 @@ def test_line_in_passes(case: PlaneCase, benchmark, track) -> None:
         return torch.autograd.grad(F.cross_entropy(model(x), y), parameters)
 
     route = line(None).route
-    times = alternate(lambda: line(route), repeated(step, PASSES), rounds=5, warmup=1)
+    times = alternate(lambda: line(route), repeated(step, PASSES), rounds=3, warmup=1)
     ratio = Ratio.of(times[0], times[1] / PASSES)
     track("line of 41 points", str(case), ratio)
     benchmark.extra_info.update(route=route, ratio_to_pass=ratio.median)

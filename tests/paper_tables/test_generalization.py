@@ -207,3 +207,16 @@ def test_roughness_knows_smooth_from_rough():
     assert rough > 20 * smooth
     assert shift_planes.roughness(5 * bowl) == pytest.approx(smooth)
     assert shift_planes.roughness(np.full((3, 3), 2.0)) == 0.0
+
+
+def test_a_route_that_fails_its_check_gives_way_to_double_backward(settings, monkeypatch):
+    real = lla.criteria
+
+    def criteria(*args, route, **options):
+        if route == "linearized":
+            raise InputError("the route 'linearized' fails")
+        return real(*args, route=route, **options)
+
+    monkeypatch.setattr(lla, "criteria", criteria)
+    (found,) = run(settings, cell(settings, "lenet-mnist-svhn-training-epoch0003"))
+    assert found["kh05"].route == "retained"
