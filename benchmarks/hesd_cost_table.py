@@ -161,8 +161,8 @@ def draw(group: Sequence[Record]) -> Figure:
     ax = figure.add_subplot()
     for batches, colour, marker in zip(BATCHES, COLOURS, "os^D", strict=False):
         places = [column(probes, batches) for probes in PROBES]
-        seconds = [cells[place, "seconds"].value for place in places]
-        errors = [cells[place, "kh05"].stderr for place in places]
+        seconds = [cells[place, "seconds"].value or 0.0 for place in places]
+        errors = [cells[place, "kh05"].stderr or 0.0 for place in places]
         label = f"{batches} batch{'es' if batches > 1 else ''}"
         ax.plot(seconds, errors, color=colour, linewidth=1, marker=marker, markersize=5,
                 markerfacecolor="white", label=label)  # fmt: skip
@@ -177,7 +177,7 @@ def draw(group: Sequence[Record]) -> Figure:
         ("seconds_resident", ":", "accuracy, on the device"),
     ):
         pass_ = cells["accuracy pass", metric]
-        ax.axvline(pass_.value, color="0.3", linestyle=style, linewidth=1, label=label)
+        ax.axvline(pass_.value or 0.0, color="0.3", linestyle=style, linewidth=1, label=label)
     first = group[0]
     ax.set_xscale("log")
     ax.set_yscale("log")

@@ -167,14 +167,16 @@ class _Seen:
             self.start = flat.double().cpu().numpy()
         self.products += 1
 
-    def watch(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function whose last argument is the vector, in parts."""
 
-        def watched(*arguments: Any) -> Any:
-            self.note(*arguments[-1])
-            return function(*arguments)
+def _watch(owner: Any, name: str, seen: _Seen) -> None:
+    """Put a function in the place of an owner's that notes its last argument, a vector in parts."""
+    function = getattr(owner, name)
 
-        return watched
+    def watched(*arguments: Any) -> Any:
+        seen.note(*arguments[-1])
+        return function(*arguments)
+
+    setattr(owner, name, watched)
 
 
 def _curvlinops(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
@@ -209,11 +211,11 @@ def _pyhessian(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
         module = importlib.import_module("pyhessian.hessian")
     seen, cuda, loss = _Seen(), pairs[0][0].is_cuda, nn.CrossEntropyLoss()
     if len(pairs) == 1:
-        module.hessian_vector_product = seen.watch(module.hessian_vector_product)
+        _watch(module, "hessian_vector_product", seen)
         hessian = module.hessian(model, loss, data=pairs[0], cuda=cuda)
     else:
         hessian = module.hessian(model, loss, dataloader=pairs, cuda=cuda)
-        hessian.dataloader_hv_product = seen.watch(hessian.dataloader_hv_product)
+        _watch(hessian, "dataloader_hv_product", seen)
     nodes, weights = hessian.density(iter=work.steps, n_v=work.probes)
     # some versions give all components of the eigenvectors, squared: the first are the weights
     return _quadrature(nodes, [w[0] if np.ndim(w) == 2 else w for w in weights], seen)
@@ -226,7 +228,7 @@ def _authors(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
         module = importlib.import_module("src_lla.hessian.hessian")
         metrics = importlib.import_module("src_lla.loss_landscapes.metrics")
     seen = _Seen()
-    module.hes_prod = seen.watch(module.hes_prod)
+    _watch(module, "hes_prod", seen)
     (x, y) = pairs[0]
     hessian = module.hessian_calc(model, metrics.Loss(nn.CrossEntropyLoss(), x, y, x.device))
     nodes, weights = hessian.esd_calc(n_iter=work.steps, n_v=work.probes)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def not_run(adapter: Adapter, work: Work, reason: str) -> list[Record]:
     ]
 
 
-def _place(adapter: Adapter, work: Work) -> dict[str, object]:
+def _place(adapter: Adapter, work: Work) -> dict[str, Any]:
     config = dataclasses.asdict(work)
     return {"table": TABLE, "row": str(work), "column": adapter.name, "config": config}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ CASES = {
 
 
 def test_cost_of_a_product(
-    case: Case, allocator: bool, benchmark, peak, results: Path | None
+    case: Case, allocator: bool, benchmark: Any, peak: Any, results: Path | None
 ) -> None:
     """Counted FLOPs are the predicted ones; the peak stays below its estimate."""
     found = benchmark.pedantic(cost_model.measure, args=(case, peak), rounds=1)

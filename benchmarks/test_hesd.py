@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import lla
@@ -15,16 +17,18 @@ SHORT = {"tiny": 3, "quick": 10, "paper": 10}  # steps of one repetition of what
 
 
 def test_share_outside_products(
-    case: Case, size: str, benchmark, environment: dict[str, object]
+    case: Case, size: str, benchmark: Any, environment: dict[str, object]
 ) -> None:
     """Reorthogonalisation, T and all else stay a small part of one run of 100 steps."""
     problem, _ = case.make()
     made: list[lla.HessianOperator] = []
     setup = seconds(lambda: made.append(lla.HessianOperator(problem)))
-    timed = Timed(made[0])
-    timed.rows(rademacher(timed.shape[0], timed.theta, 9)[None])
+    operator = made[0]
+    timed = Timed(operator)
+    timed.rows(rademacher(operator.shape[0], operator.theta, 9)[None])
     timed.in_products = 0.0
-    steps, spent = STEPS[size], []
+    steps = STEPS[size]
+    spent: list[float] = []
 
     def spectrum() -> None:
         lla.spectral_density(timed, probes=1, steps=steps)  # type: ignore[arg-type]
@@ -43,7 +47,7 @@ def test_share_outside_products(
     assert share <= case.overhead_limit
 
 
-def test_spectrum_in_passes(case: Case, size: str, benchmark, track, peak) -> None:
+def test_spectrum_in_passes(case: Case, size: str, benchmark: Any, track: Any, peak: Any) -> None:
     """A short spectrum against as many forward and backward passes."""
     problem, step = case.make()
     operator, steps = lla.HessianOperator(problem), SHORT[size]

@@ -7,6 +7,7 @@ beside its cases.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ ROOM = 0.25  # by which a budget may miss its prediction
 
 
 def test_cost_of_the_criteria(
-    case: Case, size: str, benchmark, allocator: bool, results: Path | None
+    case: Case, size: str, benchmark: Any, allocator: bool, results: Path | None
 ) -> None:
     """Time is linear in probes and batches; records, table and figure of what that buys."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

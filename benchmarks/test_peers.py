@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def exact(case: Work) -> tuple[reference.Product, np.ndarray]:
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 def test_spectrum_at_equal_work(
-    adapter: Adapter, case: Work, size: str, allocator: bool, peak, results: Path | None
+    adapter: Adapter, case: Work, size: str, allocator: bool, peak: Any, results: Path | None
 ) -> None:
     """Seconds, products, memory and error of one library; ours has to be right."""
     failure = adapter.missing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def plain_loop(
 
 
 def test_plane_against_a_plain_loop(
-    case: PlaneCase, benchmark, environment: dict[str, object], request: pytest.FixtureRequest
+    case: PlaneCase, benchmark: Any, environment: dict[str, object], request: pytest.FixtureRequest
 ) -> None:
     """A plane by the route that it chooses, and the same points by the plain loop, in turn."""
     model, x, y = case.make()
@@ -83,7 +84,7 @@ def test_plane_against_a_plain_loop(
     mesh = np.stack(np.meshgrid(coefficients, coefficients, indexing="ij"), -1).reshape(-1, 2)
 
     def plane(rows: int = 41, route: str | None = None) -> lla.Plane:
-        along = (coefficients[:rows], coefficients)
+        along = (coefficients[:rows].tolist(), coefficients.tolist())
         return lla.loss_plane(problem, axes, coordinates=along, normalization=None, route=route)
 
     route = plane(2).route  # 82 points, enough for the routes to be measured
@@ -112,11 +113,11 @@ def test_plane_against_a_plain_loop(
         assert ratio >= least
 
 
-def test_line_in_passes(case: PlaneCase, benchmark, track) -> None:
+def test_line_in_passes(case: PlaneCase, benchmark: Any, track: Any) -> None:
     """A line of 41 points against forward and backward passes."""
     model, x, y = case.make()
     problem, parameters = lla.Problem(model, (x, y)), list(model.parameters())
-    axes, coordinates = 0.01 * random_directions(problem.theta()), (np.zeros(1), grid())
+    axes, coordinates = 0.01 * random_directions(problem.theta()), ([0.0], grid().tolist())
 
     def line(route: str | None) -> lla.Plane:
         return lla.loss_plane(

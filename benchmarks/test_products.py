@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,12 @@ from lla.probes import rademacher
 
 @pytest.mark.parametrize("route", [None, *ROUTES], ids=lambda route: route or "default")
 def test_product_in_passes(
-    case: Case, route: RouteName | None, benchmark, environment: dict[str, object], track, peak
+    case: Case,
+    route: RouteName | None,
+    benchmark: Any,
+    environment: dict[str, object],
+    track: Any,
+    peak: Any,
 ) -> None:
     """A product of the default route stays below the case's limit."""
     problem, step = case.make()
@@ -40,7 +47,7 @@ def test_product_in_passes(
 
 
 @pytest.mark.parametrize("columns", [1, 8])
-def test_columns(case: Case, columns: int, benchmark, environment: dict[str, object]) -> None:
+def test_columns(case: Case, columns: int, benchmark: Any, environment: dict[str, object]) -> None:
     """Several vectors at once cost no more each than one alone, but for noise."""
     problem, step = case.make()
     operator = lla.HessianOperator(problem, route="linearized")
