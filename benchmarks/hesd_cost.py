@@ -41,7 +41,7 @@ class Case:
     steps: int  # Lanczos steps a probe
     probes: int  # of the run that shows the scatter
     batches: int
-    timed: tuple[Budget, ...]  # timed beside that run; the first two give the prediction
+    timed: tuple[Budget, ...]  # timed before that run; the first two of all give the prediction
     examples: int | None = None  # of the accuracy pass; None: the whole data set
     stands_for: int | None = None  # examples that the pass's time is scaled to
 

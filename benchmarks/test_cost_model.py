@@ -12,7 +12,7 @@ from benchmarks.problems import RGB, Case
 
 _SMALL = [
     Case("lenet", 512, (1, 32, 32)),
-    Case("resnet20", 64, (RGB, 32, 32)),
+    Case("resnet20", 32, (RGB, 32, 32)),
     Case("squeezenet1_1", 8, (RGB, 128, 128)),
 ]
 CASES = {

@@ -55,7 +55,7 @@ def test_spectrum_in_passes(case: Case, size: str, benchmark: Any, track: Any, p
     def spectrum() -> lla.Spectrum:
         return lla.spectral_density(operator, probes=1, steps=steps)
 
-    ratio = Ratio.of(*alternate(spectrum, repeated(step, steps), rounds=5, warmup=1))
+    ratio = Ratio.of(*alternate(spectrum, repeated(step, steps), rounds=4, warmup=1))
     products = benchmark.pedantic(spectrum, rounds=1).matvecs
     memory = peak(one_spectrum, case, steps)
     track(f"spectrum of {steps} steps", str(case), ratio, products, memory.bytes)
