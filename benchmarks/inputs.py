@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from torch import Tensor, nn
@@ -49,6 +49,11 @@ class Input:
                 return
             yield x[:left], y[:left]
             left -= len(y)
+
+
+def first(given: Input, batches: int) -> Input:
+    """The same with the first of its batches alone."""
+    return replace(given, pairs=given.pairs[:batches])
 
 
 def make(

@@ -179,7 +179,32 @@ def render(found: Sequence[Record]) -> str:
             )
             + "\n"
         )
+        parts += [f"{text}\n" for text in [_lead(libraries)] if text]
     return "\n".join(parts)
+
+
+def _lead(libraries: dict[str, dict[str, Record]]) -> str:
+    """How this library stands against the fastest other that is correct."""
+    right = {
+        name: (metrics["passes"].value, metrics["passes"].seconds)
+        for name, metrics in libraries.items()
+        if metrics["passes"].value is not None and _judged(metrics).correct
+    }
+    own = right.pop("lla", None)
+    if own is None:
+        return ""
+    if not right:
+        return "No other library that ran is correct here."
+    name, (passes, seconds) = min(right.items(), key=lambda item: item[1][0])
+    return (
+        f"The fastest other that is correct, {name}, takes {seconds:.3g} s where lla takes "
+        f"{own[1]:.3g} s; in passes, {passes / own[0]:.2f} times as many."
+    )
+
+
+def _judged(metrics: dict[str, Record]) -> Judgement:
+    value = {metric: record.value or 0.0 for metric, record in metrics.items()}
+    return Judgement(value["eigenvalue_error"], int(value["copies"]), value["moment_error"])
 
 
 def _line(name: str, metrics: dict[str, Record]) -> list[str]:
@@ -187,7 +212,7 @@ def _line(name: str, metrics: dict[str, Record]) -> list[str]:
     if passes.value is None:
         return [name, "", "not run", *[""] * (len(HEADERS) - 4), str(passes.reason)]
     value = {metric: record.value or 0.0 for metric, record in metrics.items()}
-    judged = Judgement(value["eigenvalue_error"], int(value["copies"]), value["moment_error"])
+    judged = _judged(metrics)
     assert passes.peak_memory is not None
     spread = f" ± {passes.stderr:.2f}" if passes.stderr is not None else ""
     return [

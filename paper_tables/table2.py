@@ -44,7 +44,7 @@ def cells(settings: Settings) -> list[Cell]:
     computed = [
         _spectrum_cell(settings, state, mode, init, legacy)
         for state, init, legacy in VARIANTS
-        if init == "torch" or settings.profile.criteria.variants
+        if settings.profile.criteria.variants or (init == "torch" and not legacy)
         for mode in ("eval", "train")
     ]
     return [*computed, _accuracy_cell(settings), *_cells_of_photographs(settings)]

@@ -3,135 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lla.errors import InputError
 from lla.estimate import Estimate
+from lla.hessian.adaptive import Adaptive, Goal, Measured, measure
 from lla.hessian.operator import HessianOperator
-from lla.hessian.plans import (
-    Plan,
-    attempt,
-    bytes_an_example,
-    cost_of,
-    describe,
-    plans,
-    room_to_keep,
-)
-from lla.hessian.routes import RouteName, available_memory, check_route
+from lla.hessian.per_batch import PerBatch
+from lla.hessian.plans import Plan
+from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
+from lla.hessian.routes import RouteName, check_route
 from lla.hessian.spectrum import Spectrum, clamped, quadrature
+from lla.hessian.spread import Over
+from lla.hessian.targets import Target, check_target, targets_of
 from lla.parameters import Pattern
 from lla.problem import Loss, Mode, Problem
 
-Reading = Literal["product", "density"]
+Scope = Literal["batches", "pooled"]
 
-
-@dataclass(frozen=True)
-class ProbeCriteria:
-    """The criteria of every probe of one spectrum; ratios, not yet averaged."""
-
-    re: np.ndarray  # [probes]
-    kh1: np.ndarray  # [probes]
-    kh05: np.ndarray  # [probes]
-    negative_share: np.ndarray  # [probes], of sum |lambda| w
+_NAMES = ("re", "kh1", "kh05", "negative_share")
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """The criteria of a model on its batches, with standard errors and what they rest on."""
+    """The criteria of a model on its batches, with standard errors and what they rest on.
+
+    With a `target_stderr`, what was not asked for is NaN, since runs that end early do not tell it,
+    and so are rows of the spectra shorter than `steps`.
+    """
 
     re: Estimate  # max(0, -lambda_min) / lambda_max
     kh1: Estimate  # sum_{l<0} |l| w / sum_{l>0} l w
     kh05: Estimate  # the same with the terms to the power 1/2
     negative_share: Estimate  # sum_{l<0} |l| w / sum |l| w
     spectra: tuple[Spectrum, ...]  # one a batch, or one of all batches pooled
-    scope: Literal["batches", "pooled"]
+    scope: Scope
     stderr_kind: Literal["batches", "probes"]
     reading: Reading
     legacy: bool
-    probes: int
+    probes: int  # a batch; the most of any where a target decided
     steps: int
-    batches: int
+    batches: int  # that were measured
     dtype: str
     route: str  # of the Hessian products
     plan: str  # how they were made, and what ran out of memory before, see `lla.hessian.plans`
     loss: float  # mean over all examples
     matvecs: int  # products of one batch, all batches and probes
+    adaptive: Adaptive | None = None  # how it went with a `target_stderr`; None without one
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether every target was met; None where there was none."""
+        return None if self.adaptive is None else self.adaptive.converged
 
     def reread(self, reading: Reading) -> Criteria:
-        """The criteria in another reading, from the same spectra."""
+        """The criteria in another reading, from the same spectra.
+
+        Raises:
+            InputError: a target_stderr was given, so that runs ended early.
+        """
+        if self.adaptive is not None:
+            raise InputError(
+                "the runs ended early for a target_stderr and tell no other reading: measure again "
+                "with reading=, and with steps and probes in place of a target"
+            )
         names = ("scope", "batches", "route", "plan", "loss")
         facts = {name: getattr(self, name) for name in names}
         return _average(self.spectra, reading=reading, **facts)
-
-
-def spectrum_criteria(spectrum: Spectrum, reading: Reading = "product") -> ProbeCriteria:
-    """The criteria of every probe of a spectrum.
-
-    Nodes within rounding of zero (|lambda| <= eps max |lambda|) belong to neither side, except in
-    a legacy spectrum, where every sign counts.
-
-    Args:
-        spectrum: nodes and weights.
-        reading: "product" applies the power to |lambda| w, as the paper does; the result then
-            depends on the number of steps. "density" applies it to |lambda| alone, which
-            converges to a functional of the spectral density. For K_H1 they are the same.
-
-    Raises:
-        InputError: an unknown reading, or a probe without a positive eigenvalue.
-    """
-    _check_reading(reading)
-    eps = 0.0 if spectrum.legacy else float(np.finfo(spectrum.dtype).eps)
-    rows = [
-        _one_probe(spectrum.eigenvalues[i, :n], spectrum.weights[i, :n], eps, reading)
-        for i, n in enumerate(spectrum.counts)
-    ]
-    return ProbeCriteria(*np.array(rows).T)
-
-
-def _check_reading(reading: str) -> None:
-    if reading not in ("product", "density"):
-        raise InputError(f"reading is {reading!r}: choose 'product' or 'density'")
-
-
-def _one_probe(
-    values: np.ndarray, weights: np.ndarray, eps: float, reading: Reading
-) -> tuple[float, float, float, float]:
-    """r_e, K_H1, K_H05 and the negative share of the nodes [count] of one probe."""
-    largest = np.abs(values).max()
-    positive, negative = values > eps * largest, values < -eps * largest
-    if not positive.any():
-        raise InputError(
-            f"no eigenvalue is positive (the largest of {len(values)} is {values.max():.3g}), so "
-            "the ratios are not defined: is this a maximum, or the loss's sign reversed?"
-        )
-
-    def side(chosen: np.ndarray, power: float) -> float:
-        magnitude, weight = np.abs(values[chosen]), weights[chosen]
-        if reading == "product":
-            return float(((magnitude * weight) ** power).sum())
-        return float((magnitude**power * weight).sum())
-
-    lower, upper = side(negative, 1.0), side(positive, 1.0)
-    if not upper > 0:
-        raise InputError(
-            "the positive eigenvalues have no weight, so the ratios are not defined: take another "
-            "seed"
-        )
-    return (
-        max(0.0, -float(values[negative | positive].min())) / float(values.max()),
-        lower / upper,
-        side(negative, 0.5) / side(positive, 0.5),
-        lower / (lower + upper),
-    )
 
 
 def criteria(
@@ -145,13 +91,16 @@ def criteria(
     loss: Loss = F.cross_entropy,
     reading: Reading = "product",
     legacy: bool = False,
-    scope: Literal["batches", "pooled"] = "batches",
+    scope: Scope = "batches",
     parameters: Pattern | Sequence[Pattern] | None = None,
     route: RouteName | None = None,
     micro_batch: int | None = None,
     basis_dtype: torch.dtype | None = None,
     basis_device: torch.device | str | None = None,
     memory: int | None = None,
+    target_stderr: Target | None = None,
+    over: Over = "batches",
+    max_matvecs: int | None = None,
     progress: bool = False,
 ) -> Criteria:
     """The criteria r_e, K_H1 and K_H05 of a model.
@@ -159,6 +108,11 @@ def criteria(
     Each batch has a Hessian and a spectrum of its own. The ratios are averaged over its probes,
     then over the batches. With two batches or more the standard error is that of the batch means;
     with one it is the noise of the probes alone.
+
+    With a `target_stderr` only as many products are made as it takes, see `lla.hessian.adaptive`:
+    the same quantities, those of `steps` steps, from shorter runs and fewer of them. Give more
+    batches than four then, they are taken one after another as they are needed. What was reached
+    is in the result's `converged` and `adaptive`.
 
     Args:
         model: any module.
@@ -180,11 +134,21 @@ def criteria(
         memory: bytes to take on the model's device, what is available by default. What should not
             fit is made by a leaner plan than asked for, `lla.hessian.plans`; so is what runs out of
             memory. Without it, a plan that names route and micro_batch is tried whatever it needs.
+        target_stderr: standard error to reach, relative to the value, of r_e and K_H1, 0.05 say;
+            or a mapping such as {"re": 0.1, "kh1": 0.05}, also with "kh05", for which every run
+            has all steps. `probes` and `steps` are then the most that are made. Where it cannot be
+            reached there is a warning.
+        over: what the target's standard error is of. "batches" takes those given for a sample of
+            all there could be; their scatter counts, and more of them are what reduces it.
+            "probes" takes them for all there are; only the noise of the probes counts. One batch
+            and the scope "pooled" leave only that.
+        max_matvecs: Hessian-vector products at most, with a target_stderr.
         progress: show a progress bar for each batch.
 
     Raises:
         InputError: see `lla.Problem`, `lla.Problem.in_micro_batches`, `lla.spectral_density` and
-            `spectrum_criteria`.
+            `spectrum_criteria`; a target that is not positive or of no criterion, or with legacy;
+            fewer max_matvecs than steps.
         NonFiniteError: a loss or a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
 
@@ -196,26 +160,35 @@ def criteria(
     """
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
-    _check_reading(reading)
+    check_reading(reading)
     check_route(route)
+    check_target(target_stderr, over, max_matvecs, legacy=legacy)
     whole = Problem(model, batches, loss=loss, mode=mode, seed=seed)
     mean_loss = float(whole.loss())  # names a bad batch before the first product
     if micro_batch is not None:
         whole.in_micro_batches(micro_batch)  # says what stands against it before any product
-    space, pooled = whole.space.select(parameters), scope == "pooled"
-    steps = clamped(steps, space.size)
+    steps = clamped(steps, whole.space.select(parameters).size)
     device = None if basis_device is None else str(basis_device)
     asked = Plan(micro_batch, route, basis_dtype, device)
-    example = bytes_an_example(whole, space)
-    cost = cost_of(whole, space, 0 if legacy else steps, example, pooled=pooled)
-    left = available_memory(whole.device) if memory is None else memory
+    vectors, pooled = 0 if legacy else steps, scope == "pooled"
+    batchwise = PerBatch(whole, asked, vectors, parameters, memory, pooled=pooled)
 
-    def one(problem: Problem, stream: int, plan: Plan) -> tuple[Spectrum, RouteName]:
-        if plan.micro_batch is not None:
-            problem = problem.in_micro_batches(plan.micro_batch, check=False)
-        room = room_to_keep(plan, cost, whole.device, left)
-        operator = HessianOperator(problem, parameters, plan.route, room)
-        spectrum = quadrature(
+    if target_stderr is not None:
+        count = 1 if pooled else len(whole.batches)
+        goal = Goal(
+            targets=targets_of(target_stderr),
+            over="probes" if count == 1 else over,
+            probes=probes,
+            steps=steps,
+            max_matvecs=probes * steps * count if max_matvecs is None else max_matvecs,
+            seed=seed,
+            reading=reading,
+        )
+        measured = measure(batchwise, count, goal, progress)
+        return _with_target(measured, goal, batchwise, scope, len(whole.batches), mean_loss)
+
+    def one(operator: HessianOperator, plan: Plan, stream: int) -> Spectrum:
+        return quadrature(
             operator,
             probes,
             steps,
@@ -226,43 +199,54 @@ def criteria(
             basis_device=plan.basis_device,
             progress=progress,
         )
-        return spectrum, operator.route
 
-    leaner = plans(whole, asked, cost, memory)
-    used: list[Plan] = []  # the last, with which the next batch begins
-    failed: list[Plan] = []
     spectra: list[Spectrum] = []
-    for stream, problem in enumerate([whole] if pooled else _one_a_batch(whole)):
-        (spectrum, taken), plan, before = attempt(
-            partial(one, problem, stream), chain(used, leaner), whole.device
-        )
-        # what was measured for the first batch holds for the others
-        used = [replace(plan, route=taken)]
-        failed += before
-        spectra.append(replace(spectrum, plan=describe(used[0], used[0], before)))
+    for stream, problem in enumerate(batchwise.problems()):
+        spectrum, described = batchwise.run(problem, partial(one, stream=stream))
+        spectra.append(replace(spectrum, plan=described))
     return _average(
         tuple(spectra),
         reading=reading,
         scope=scope,
         batches=len(whole.batches),
-        route=taken,
-        plan=describe(used[0], asked, failed),
+        route=batchwise.route,
+        plan=batchwise.plan,
         loss=mean_loss,
     )
 
 
-def _one_a_batch(whole: Problem) -> Iterator[Problem]:
-    """The problem of each batch alone."""
-    for batch in whole.batches:
-        # a list, since a pair whose input is a pair looks like two pairs
-        yield whole.over([(batch.x, batch.y)])
+def _with_target(
+    measured: Measured, goal: Goal, batchwise: PerBatch, scope: Scope, batches: int, loss: float
+) -> Criteria:
+    """The criteria that were measured with a target, with a warning where it was not reached."""
+    if not measured.adaptive.converged:
+        warnings.warn(measured.adaptive.shortcoming(measured.matvecs), stacklevel=3)
+    missing = Estimate(math.nan, None, 0, measured.matvecs)
+    estimates = {name: measured.estimates.get(name, missing) for name in _NAMES}
+    return Criteria(
+        **estimates,
+        spectra=measured.spectra,
+        scope=scope,
+        stderr_kind=goal.over,
+        reading=goal.reading,
+        legacy=False,
+        probes=max(measured.adaptive.probes),
+        steps=goal.steps,
+        batches=batches if scope == "pooled" else len(measured.spectra),
+        dtype=measured.spectra[0].dtype,
+        route=batchwise.route,
+        plan=batchwise.plan,
+        loss=loss,
+        matvecs=measured.matvecs,
+        adaptive=measured.adaptive,
+    )
 
 
 def _average(
     spectra: tuple[Spectrum, ...],
     *,
     reading: Reading,
-    scope: Literal["batches", "pooled"],
+    scope: Scope,
     batches: int,
     route: str,
     plan: str,

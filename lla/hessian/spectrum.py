@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from lla.hessian.lanczos import Lanczos, Tridiagonal
 from lla.hessian.legacy import legacy_tridiagonal
 from lla.hessian.operator import HessianOperator
 from lla.hessian.plans import Plan, attempt, bytes_an_example, cost_of, describe, plans
+from lla.hessian.spread import spread
+from lla.hessian.targets import FEWEST, Target, check_target, reached, targets_of
 from lla.probes import rademacher
 from lla.storage import load_result, save_result
 
@@ -132,6 +135,7 @@ def spectral_density(
     basis_dtype: torch.dtype | None = None,
     basis_device: torch.device | str | None = None,
     memory: int | None = None,
+    target_stderr: Target | None = None,
     progress: bool = False,
 ) -> Spectrum:
     """Spectral density of a Hessian by stochastic Lanczos quadrature.
@@ -152,14 +156,19 @@ def spectral_density(
         basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
         basis_device: device on which they are stored; the operator's by default.
         memory: bytes to take on the operator's device beside it; what is available by default.
+        target_stderr: add probes until the standard error over probes of r_e and K_H1, as
+            `spectrum_criteria` has them, is so much of their means, or see `lla.criteria` for a
+            mapping. `probes` is then the most; if they do not reach it, there is a warning. For
+            the criteria alone `lla.criteria` needs far fewer products.
         progress: show a progress bar.
 
     Raises:
         InputError: fewer probes or steps than one; a type or device of the basis for `legacy`,
-            which keeps none.
+            which keeps none; a target that is not positive, of no criterion, or with legacy.
         NonFiniteError: a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
     """
+    check_target(target_stderr, "probes", None, legacy=legacy)
     steps = clamped(steps, operator.shape[0])
     device = None if basis_device is None else str(basis_device)
     asked = Plan(None, operator.route, basis_dtype, device)
@@ -169,11 +178,11 @@ def spectral_density(
 
     def run(plan: Plan) -> Spectrum:
         same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
-        return quadrature(
+        make = partial(
+            quadrature,
             operator if same else operator.leaner(plan.micro_batch),
-            probes,
-            steps,
-            seed,
+            steps=steps,
+            seed=seed,
             legacy=legacy,
             stream=stream,
             together=together,
@@ -181,10 +190,55 @@ def spectral_density(
             basis_device=plan.basis_device,
             progress=progress,
         )
+        if target_stderr is None:
+            return make(probes)
+        return _until(make, probes, targets_of(target_stderr))
 
     candidates = plans(operator.problem, asked, cost, memory)
     spectrum, plan, failed = attempt(run, candidates, operator.device)
     return replace(spectrum, plan=describe(plan, asked, failed))
+
+
+def _until(make: Callable[..., Spectrum], probes: int, targets: Mapping[str, float]) -> Spectrum:
+    """A spectrum of as many probes as the targets take, looked at after every fifth part more.
+
+    Args:
+        make: number of probes, index of the first -> their spectrum.
+        probes: at most.
+        targets: criterion -> standard error relative to its mean.
+    """
+    from lla.hessian.ratios import spectrum_criteria  # ratios know spectra, not spectra ratios
+
+    spectrum = make(min(probes, FEWEST + 1))
+    while True:
+        found = spectrum_criteria(spectrum)
+        errors = {name: spread([getattr(found, name)], "probes") for name in targets}
+        missed = [
+            n for n, e in errors.items() if not reached(e, targets[n], "probes", spectrum.dtype)
+        ]
+        if not missed:
+            return spectrum
+        if spectrum.probes >= probes:
+            error = errors[missed[0]]
+            warnings.warn(
+                f"after {spectrum.probes} probes {missed[0]} is {error.value:.3g} with a standard "
+                f"error of {error.stderr}, more than {targets[missed[0]]:.2g} of it: raise probes",
+                stacklevel=5,
+            )
+            return spectrum
+        more = min(max(1, spectrum.probes // 5), probes - spectrum.probes)
+        spectrum = _joined(spectrum, make(more, first=spectrum.probes))
+
+
+def _joined(one: Spectrum, other: Spectrum) -> Spectrum:
+    """The spectrum of the probes of both."""
+    return replace(
+        one,
+        eigenvalues=np.concatenate([one.eigenvalues, other.eigenvalues]),
+        weights=np.concatenate([one.weights, other.weights]),
+        counts=np.concatenate([one.counts, other.counts]),
+        matvecs=one.matvecs + other.matvecs,
+    )
 
 
 def clamped(steps: int, size: int) -> int:
@@ -205,11 +259,14 @@ def quadrature(
     legacy: bool,
     stream: int,
     together: int = 1,
+    first: int = 0,
     basis_dtype: torch.dtype | None,
     basis_device: torch.device | str | None,
     progress: bool,
 ) -> Spectrum:
     """What `spectral_density` does, exactly as asked for: it says what the arguments mean.
+
+    Beside them, `first` is the index of the first probe.
 
     Raises:
         InputError, NonFiniteError: see there.
@@ -225,8 +282,9 @@ def quadrature(
     size, before, like = operator.shape[0], operator.matvecs, operator.theta
     parts = []
     with tqdm(total=probes * steps, desc="Lanczos", unit="product", disable=not progress) as bar:
-        for first in range(0, probes, 1 if legacy else together):
-            indices = range(first, min(first + (1 if legacy else together), probes))
+        width, end = 1 if legacy else together, first + probes
+        for begin in range(first, end, width):
+            indices = range(begin, min(begin + width, end))
             start = torch.stack([rademacher(size, like, seed, stream, i) for i in indices])
 
             def step(amount: int = len(indices)) -> None:

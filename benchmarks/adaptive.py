@@ -1,0 +1,200 @@
+"""What a target for the standard error saves, and whether the stated errors are honest.
+
+Small networks, whose Hessians are known with all eigenvalues, are measured again and again with
+other probes. What comes out is compared with exact values: the mean over all probes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import lla
+from benchmarks import reference
+from benchmarks.hesd_cost import accuracy
+from benchmarks.inputs import Input
+from benchmarks.measure import seconds
+from lla import data, training
+
+TARGET = 0.05  # of K_H1 and r_e, relative
+FIXED = (10, 100, 4)  # probes, steps and batches that the paper takes
+SIZE, COUNT = 64, 4  # of the batches
+SIDE = 7  # of the pictures, pixels
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """Which network is measured, and how often."""
+
+    network: str  # "perceptron" or "convolutional"
+    epochs: int
+    repetitions: int
+    random: int = 40_000  # probes behind the exact K_H1 of a batch
+
+    def __str__(self) -> str:
+        return self.network
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A budget by a target beside the fixed one, on LeNet."""
+
+    batch_size: int
+    fixed: tuple[int, int]  # probes and steps of the fixed budget that are timed, on one batch
+    examples: int | None = None  # of the accuracy pass; None: the whole data set
+    most: int = 40  # batches that a target over batches may take
+
+    def __str__(self) -> str:
+        return f"lenet {self.batch_size}"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What came of many measurements with a target."""
+
+    values: np.ndarray  # [repetitions] K_H1
+    errors: np.ndarray  # [repetitions], as they were stated
+    covered: np.ndarray  # [repetitions] bool, whether the 95 % interval holds the exact value
+    re: np.ndarray  # [repetitions] r_e
+    products: np.ndarray  # [repetitions]
+    exact_kh1: float
+    exact_re: float
+    plain_deviation: float  # of K_H1 from probe to probe, without a target, relative
+    parameters: int
+
+
+def repeat(case: Honesty) -> Repeated:
+    """Measure a network with as many seeds as asked for.
+
+    Args:
+        case: what to measure.
+    """
+    model, pairs = _network(case)
+    spectra = [_spectrum(model, pair) for pair in pairs]
+    ratios = [_ratios(*spectrum, case.random) for spectrum in spectra]
+    kh1 = float(np.mean([r.mean() for r in ratios]))
+    re = float(np.mean([max(0.0, -values[0]) / values[-1] for values, _ in spectra]))
+    rows = []
+    for seed in tqdm(range(case.repetitions), desc=str(case), disable=None):
+        found = lla.criteria(
+            model, pairs, probes=200, seed=seed, target_stderr=TARGET, over="probes",
+            route="retained",
+        )  # fmt: skip
+        assert found.adaptive is not None
+        low, high = found.adaptive.accuracy["kh1"].interval
+        rows.append(
+            (found.kh1.value, found.kh1.stderr, low <= kh1 <= high, found.re.value, found.matvecs)
+        )
+    values, errors, covered, found_re, products = (np.array(c) for c in zip(*rows, strict=True))
+    deviation = math.sqrt(float(np.mean([r.var() for r in ratios]))) / kh1
+    size = len(spectra[0][0])
+    return Repeated(values, errors, covered, found_re, products, kh1, re, deviation, size)
+
+
+def _network(case: Honesty) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
+    """A trained network in float64, and batches of digits."""
+    digits = data.load("digits")
+    x = torch.as_tensor(digits.images).double() / 255
+    x, y = F.avg_pool2d(x, x.shape[-1] // SIDE), torch.as_tensor(digits.labels)
+    layers: dict[str, list[Any]] = {
+        "perceptron": [nn.Flatten(), (nn.Linear, SIDE**2, 24), nn.ReLU(), (nn.Linear, 24, 10)],
+        "convolutional": [
+            (nn.Conv2d, 1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), (nn.Conv2d, 4, 8, 2), nn.ReLU(),
+            nn.Flatten(), (nn.Linear, 8, 16), nn.ReLU(), (nn.Linear, 16, 10),
+        ],
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = [
+            layer if isinstance(layer, nn.Module) else layer[0](*layer[1:])
+            for layer in layers[case.network]
+        ]
+    model = nn.Sequential(*made).double()
+    training.train(model, (x, y), epochs=case.epochs, batch_size=64, lr=3e-3, seed=0)
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    chosen = order[: SIZE * COUNT].split(SIZE)
+    return model.eval(), [(x[i], y[i]) for i in chosen]
+
+
+def _spectrum(model: nn.Module, pair: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [P] and eigenvectors [P, P] of the Hessian on one batch, by plain PyTorch."""
+    product, size = reference.products(model, [pair])
+    matrix = np.stack([product(row) for row in np.eye(size)])
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return values, vectors
+
+
+def _ratios(
+    values: np.ndarray, vectors: np.ndarray, probes: int, at_once: int = 2000
+) -> np.ndarray:
+    """K_H1 of random probes [probes], from all eigenvalues."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(probes // at_once):
+        signs = 2.0 * rng.integers(0, 2, (at_once, len(values))) - 1
+        weights = (signs @ vectors) ** 2
+        found.append((weights @ np.maximum(-values, 0)) / (weights @ np.maximum(values, 0)))
+    return np.concatenate(found)
+
+
+# --- LeNet, beside an accuracy pass
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a budget takes, and what it leaves of error."""
+
+    seconds: float
+    products: int
+    errors: dict[str, float]  # of r_e and K_H1, relative
+    batches: int
+    converged: bool | None  # None where there was no target
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A target beside the fixed budget and an accuracy pass."""
+
+    spent: dict[str, Spent]  # "fixed" is timed on one batch, and that times four
+    resident: float  # seconds of an accuracy pass over data that lie on the device
+
+
+def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -> Compared:
+    """Measure LeNet with a target, over probes and over batches, and without one.
+
+    Args:
+        case: what is compared.
+        given: LeNet with four batches.
+        many: batches of the same size, to draw from where they are a sample.
+    """
+    found: list[lla.Criteria] = []
+
+    def run(pairs: Sequence[tuple[Tensor, Tensor]], **options: Any) -> float:
+        return seconds(lambda: found.append(lla.criteria(given.model, list(pairs), **options)))
+
+    run(given.pairs[:1], probes=1, steps=2)  # what happens once a process
+    spent = {}
+    probes, steps = case.fixed
+    whole = FIXED[0] * FIXED[1] * FIXED[2]
+    one = run(given.pairs[:1], probes=probes, steps=steps)
+    spent["fixed"] = Spent(one * whole / (probes * steps), whole, {}, FIXED[2], None)
+    for over, pairs in (("probes", given.pairs), ("batches", many)):
+        with warnings.catch_warnings():  # a target that is missed is part of the result
+            warnings.simplefilter("ignore", UserWarning)
+            duration = run(pairs, probes=100, target_stderr=TARGET, over=over)
+        last = found[-1]
+        errors = {
+            name: (estimate.stderr or math.inf) / estimate.value
+            for name, estimate in (("re", last.re), ("kh1", last.kh1))
+        }
+        spent[over] = Spent(duration, last.matvecs, errors, last.batches, last.converged)
+    accuracy(given.model, given.pairs[:1])
+    return Compared(spent, seconds(lambda: accuracy(given.model, given.resident())))

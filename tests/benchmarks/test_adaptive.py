@@ -1,0 +1,64 @@
+"""The table of measurements with a target, from planted results."""
+
+import numpy as np
+import pytest
+
+from benchmarks import adaptive, adaptive_table
+from benchmarks.adaptive import Compared, Honesty, Repeated, Saving, Spent
+from benchmarks.inputs import Input
+from lla.records import Source
+
+RNG = np.random.default_rng(0)
+
+
+def repeated(count=200, bias=0.0):
+    """K_H1 around 2 with a standard error of 4 %, stated rightly."""
+    values = 2 * (1 + bias + 0.04 * RNG.standard_normal(count))
+    covered = np.abs(values - 2) <= 1.96 * 0.08
+    errors, products = np.full(count, 0.08), np.full(count, 500)
+    return Repeated(values, errors, covered, np.full(count, 0.101), products, 2.0, 0.1, 0.8, 334)
+
+
+def line(tmp_path, start):
+    text = (tmp_path / "benchmarks" / "adaptive.md").read_text()
+    (found,) = [row for row in text.splitlines() if row.startswith(f"| {start} ")]
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_bias_coverage_and_products(tmp_path):
+    case = Honesty("perceptron", 8, 200)
+    adaptive_table.save(adaptive_table.honesty_records(case, repeated(), True), tmp_path)
+    adaptive_table.save(adaptive_table.honesty_records(case, repeated(bias=0.1), True), tmp_path)
+    cells = line(tmp_path, "perceptron")
+    assert cells[1:6] == ["334", "200", "500", "500", "8.0"]
+    # (0.8 / 0.0364)^2 probes of a hundred steps
+    assert float(cells[6]) == pytest.approx(48_400, rel=0.03)
+    assert float(cells[8].split("%")[0]) == pytest.approx(10, abs=1)
+    assert float(cells[11].split("%")[0]) < 50
+    assert cells[12] == "1.0e-02"
+
+
+def test_seconds_stand_beside_a_pass(tmp_path):
+    given = Input(None, [], None, 60_000, Source("mnist", "0" * 64), Source("w", "1" * 64),
+                  "reduced", "a note")  # fmt: skip
+    spent = {
+        "fixed": Spent(400.0, 4000, {}, 4, None),
+        "probes": Spent(40.0, 500, {"kh1": 0.04, "re": 0.01}, 4, True),
+        "batches": Spent(60.0, 700, {"kh1": 0.08, "re": 0.01}, 40, False),
+    }
+    new = adaptive_table.saving_records(Saving(64, (1, 100)), given, Compared(spent, 20.0), True)
+    adaptive_table.save(new, tmp_path)
+    text = (tmp_path / "benchmarks" / "adaptive.md").read_text()
+    rows = [row.split("|")[2:-1] for row in text.splitlines() if row.startswith("| lenet 64")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["fixed", "4", "4000", "400", "20", "", "", ""],
+        ["target, over probes", "4", "500", "40", "2", "4.0%", "1.0%", "yes"],
+        ["target, over batches", "40", "700", "60", "3", "8.0%", "1.0%", "no"],
+    ]
+
+
+def test_exact_ratios_are_those_of_the_spectrum():
+    """Eigenvectors along the axes leave nothing to chance."""
+    values = np.array([-1.0, 0.5, 3.5])
+    found = adaptive._ratios(values, np.eye(3), 2000)
+    np.testing.assert_allclose(found, 0.25)
