@@ -80,8 +80,9 @@ def hesd(records: Sequence[Record], results: Path) -> Figure:
         ax.set_ylabel("")
     first = records[0]
     data = display(first.data.name) if first.data else ""
+    break_ = "\n" if len(records) == 1 else " "  # one picture is narrower than the line
     figure.suptitle(
-        f"{display(first.row)} on {data}: {first.batches} x {first.batch_size} images, "
+        f"{display(first.row)} on {data}:{break_}{first.batches} x {first.batch_size} images, "
         f"{first.probes} {'probes' if first.probes != 1 else 'probe'}, m = {first.m}",
         fontsize=11,
     )
