@@ -29,6 +29,7 @@ __all__ = ["ROUTE", "cells", "config_of", "criteria_of", "figure_cells", "networ
 ROUTE: RouteName = "linearized"
 
 # LeNet's spectra: state, initialisation, legacy. The trained network starts from torch's default.
+# A short profile has neither the uniform initialisation nor the legacy ones.
 VARIANTS: tuple[tuple[lenet.Stage, str, bool], ...] = (
     ("random", "torch", False),
     ("random", "uniform", False),

@@ -102,6 +102,16 @@ def run(settings, *names):
     return [{r.metric: r for r in suite.run(cells[name])} for name in names]
 
 
+def test_only_with_variants_there_are_legacy_and_uniform_cells(settings):
+    def variants(profile):
+        changed = dataclasses.replace(settings, profile=profile)
+        return {cell.name.split("-", 3)[3] for cell in lenet_cells(changed) if "eval" in cell.name}
+
+    assert variants(TINY) == {"torch-plain"}
+    every = {"torch-plain", "uniform-plain", "torch-legacy"}
+    assert variants(adjusted(TINY, variants=True)) == every
+
+
 def test_a_random_cell_from_images_to_table(settings):
     before = torch.get_rng_state()
     evaluated, trained = run(
@@ -132,6 +142,7 @@ def test_the_two_modes_of_lenet_are_one_function(digits):
 
 
 def test_trained_cells_share_one_training(settings):
+    settings = dataclasses.replace(settings, profile=adjusted(TINY, variants=True))
     legacy, accuracy = run(settings, "lenet-pretrained-eval-torch-legacy", "lenet-accuracy")
     assert legacy["kh1"].legacy
     assert set(legacy) == {"kh1", "kh05", "re", "negative_share", "loss"}
