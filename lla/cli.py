@@ -58,6 +58,13 @@ class AxesName(str, Enum):
     HESSIAN = "hessian"
 
 
+class Over(str, Enum):
+    """What a target for the standard error is over."""
+
+    BATCHES = "batches"
+    PROBES = "probes"
+
+
 class Law(str, Enum):
     """Distribution of random axes."""
 
@@ -130,6 +137,13 @@ def criteria(
     micro_batch: Annotated[
         int | None, typer.Option(min=1, help="Images a product takes at a time; eval mode only.")
     ] = None,
+    target_stderr: Annotated[
+        float | None,
+        typer.Option(
+            help="Of K_H1 and r_e, relative; probes, steps and batches are then the most."
+        ),
+    ] = None,
+    over: Annotated[Over, typer.Option(help="What the target is over.")] = Over.BATCHES,
     precision: PrecisionOption = Precision.FLOAT32,
     device: Device = "cpu",
     data_root: DataRoot = None,
@@ -158,6 +172,8 @@ def criteria(
             scope="pooled" if pooled else "batches",
             parameters=parameters or None,
             micro_batch=micro_batch,
+            target_stderr=target_stderr,
+            over=over.value,
             progress=sys.stderr.isatty(),
         )
     rows = [
@@ -168,15 +184,20 @@ def criteria(
             ("K_H05", result.kh05),
             ("negative share", result.negative_share),
         )
+        if estimate.n  # a target leaves some unmeasured
     ]
     typer.echo(tabulate(rows, headers=("criterion", "value", "stderr"), floatfmt=".4g"))
     typer.echo(
         f"\n{model} on {inputs.text}, {mode.value} mode, loss {result.loss:.4g}\n"
-        f"{batches} x {batch_size} images, {probes} probes, {result.steps} steps, {result.dtype}, "
+        f"{result.batches} x {batch_size} images, {result.probes} probes, {result.steps} steps, "
+        f"{result.dtype}, "
         f"{result.reading} reading{', legacy' if legacy else ''}; standard error over "
         f"{result.stderr_kind}; {result.matvecs} products by the {result.route} route\n"
         f"plan: {result.plan}"
     )
+    if target_stderr is not None:
+        word = "met" if result.converged else "not met, see the warning"
+        typer.echo(f"standard error of {target_stderr:g}: {word}; probes and steps are the most")
     if out is not None:
         _save(result, out)
 

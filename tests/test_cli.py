@@ -29,6 +29,19 @@ def test_criteria_are_those_of_the_library(tmp_path):
     assert (tmp_path / "spectrum.png").stat().st_size > 1000
 
 
+def test_a_target_decides_on_probes_and_says_so():
+    extra = ("--target-stderr", 0.5, "--over", "probes", "--steps", 30, "--probes", 9)
+    result = run("criteria", "lenet", "--data", "digits", "--batches", 2, "--batch-size", 8, *extra)
+    assert result.exit_code == 0, result.output
+    assert "standard error of 0.5: met" in result.output
+    assert "K_H1" in result.output
+    assert "K_H05" not in result.output
+    assert "nan" not in result.output
+    wrong = run("criteria", "lenet", "--data", "digits", "--target-stderr", -1)
+    assert wrong.exit_code == 2
+    assert "target_stderr is -1.0 for re: give a positive number" in wrong.stderr
+
+
 def test_criteria_from_micro_batches_show_their_plan():
     whole, parts = (
         run("criteria", "lenet", "--data", "digits", *SMALL, *extra)
