@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lla
-from paper_tables import claims, stability
+from paper_tables import claims, stability, table2
 from paper_tables.profiles import PROFILES, adjusted
 from paper_tables.suite import Suite
 
@@ -44,10 +44,38 @@ def test_the_cell_shares_the_spectra_of_table_2(without_data):
     (cell,) = stability.cells(settings)
     records = Suite(settings, say=lambda line: None).run(cell)
     assert [record.metric for record in records] == list(stability.METRICS)
-    assert all(record.value > 0 and record.n == 2 for record in records)
+    found = {record.metric: record for record in records}
+    assert all(found[name].value > 0 and found[name].n == 2 for name in stability.SPREADS)
+    assert found["kh05_range_batches"].value >= 0
     one = dataclasses.replace(settings, profile=adjusted(profile, probes=1))
     (cell,) = stability.cells(one)
     assert "needs two" in cell.reason
+
+
+def test_published_spectra_are_not_computed_again(without_data, monkeypatch):
+    profile = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=3, steps=4, epochs=1)
+    settings = without_data(profile)
+    suite = Suite(settings, say=lambda line: None)
+    cells = {cell.name: cell for cell in table2.cells(settings)}
+    computed = suite.run(stability.cells(settings)[0])
+    suite.run(cells["lenet-pretrained-eval-torch-plain"])
+    monkeypatch.setattr(table2, "criteria_of", lambda *_: pytest.fail("computed again"))
+    (again,) = stability.cells(settings)
+    read = stability._compute(again, settings)
+    for one, other in zip(computed, read, strict=True):
+        assert (one.metric, one.n, one.weights) == (other.metric, other.n, other.weights)
+        assert one.value == pytest.approx(other.value, rel=1e-9)
+
+
+def test_scatter_of_nested_samples():
+    """Batches that differ by 2, probes by 1, both normal: variances add up."""
+    rng = np.random.default_rng(0)
+    values = 2 * rng.standard_normal((4000, 1)) + rng.standard_normal((4000, 3))
+    found = stability.scatter(values)
+    assert found["kh05_probes"].value == pytest.approx(1, rel=0.03)
+    assert found["kh05_batches"].value == pytest.approx(2, rel=0.03)
+    same = stability.scatter(np.tile(rng.standard_normal(5), (3, 1)))
+    assert same["kh05_batches"].value == 0, "less than the probes' noise alone"
 
 
 def planted(make_records, **values):
