@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,9 +39,7 @@ class Spread:
         >>> round(Spread(1.0, 0.1, 3, None, 0).factor, 2)  # four batches
         1.62
         """
-        if self.dof == math.inf:
-            return 1.0
-        return float(student.ppf(0.975, self.dof) / norm.ppf(0.975))
+        return _factor(self.dof)
 
     @property
     def safe_stderr(self) -> float | None:
@@ -52,8 +51,16 @@ class Spread:
         """95 % by Student's t; infinite where the standard error is not known."""
         if self.safe_stderr is None:
             return -math.inf, math.inf
-        half = float(norm.ppf(0.975)) * self.safe_stderr
+        half = _NORMAL * self.safe_stderr
         return self.value - half, self.value + half
+
+
+@functools.cache  # asked for after every run, and slow
+def _factor(dof: float) -> float:
+    return 1.0 if dof == math.inf else float(student.ppf(0.975, dof)) / _NORMAL
+
+
+_NORMAL = float(norm.ppf(0.975))
 
 
 def spread(samples: Sequence[np.ndarray], over: Over, within: float | None = None) -> Spread:

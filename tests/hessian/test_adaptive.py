@@ -192,7 +192,7 @@ def check_honesty(cases, over, repetitions, bias, coverage):
 
 @pytest.mark.parametrize("over", ["batches", "probes"])
 def test_errors_are_honest_in_a_few_repetitions(cases, over):
-    check_honesty(cases, over, 12, 0.3, (0.7, 1.0))
+    check_honesty(cases, over, 8, 0.3, (0.7, 1.0))
 
 
 @SLOW
