@@ -31,11 +31,22 @@ SIZE, COUNT = 64, 4  # of the batches
 SIDE = 7  # of the pictures, pixels
 
 
+NETWORKS = {
+    "perceptron": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(SIDE**2, 24), nn.ReLU(), nn.Linear(24, 10)
+    ),
+    "convolutional": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 10),
+    ),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Honesty:
     """Which network is measured, and how often."""
 
-    network: str  # "perceptron" or "convolutional"
+    network: str  # one of NETWORKS
     epochs: int
     repetitions: int
     random: int = 40_000  # probes behind the exact K_H1 of a batch
@@ -105,20 +116,9 @@ def _network(case: Honesty) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
     digits = data.load("digits")
     x = torch.as_tensor(digits.images).double() / 255
     x, y = F.avg_pool2d(x, x.shape[-1] // SIDE), torch.as_tensor(digits.labels)
-    layers: dict[str, list[Any]] = {
-        "perceptron": [nn.Flatten(), (nn.Linear, SIDE**2, 24), nn.ReLU(), (nn.Linear, 24, 10)],
-        "convolutional": [
-            (nn.Conv2d, 1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), (nn.Conv2d, 4, 8, 2), nn.ReLU(),
-            nn.Flatten(), (nn.Linear, 8, 16), nn.ReLU(), (nn.Linear, 16, 10),
-        ],
-    }  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = [
-            layer if isinstance(layer, nn.Module) else layer[0](*layer[1:])
-            for layer in layers[case.network]
-        ]
-    model = nn.Sequential(*made).double()
+        model = NETWORKS[case.network]().double()
     training.train(model, (x, y), epochs=case.epochs, batch_size=64, lr=3e-3, seed=0)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     chosen = order[: SIZE * COUNT].split(SIZE)

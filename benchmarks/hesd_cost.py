@@ -7,7 +7,6 @@ batches gives the standard error of every smaller budget, and few have to be tim
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -22,6 +21,7 @@ from benchmarks.inputs import Input
 from benchmarks.measure import seconds
 from lla import records
 from lla.hessian.criteria import spectrum_criteria
+from lla.hessian.spread import Scatter, apart
 from lla.records import Record
 
 TABLE = "cost"
@@ -47,41 +47,6 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.network} {self.batch_size}"
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """How much a criterion differs from probe to probe and from batch to batch."""
-
-    mean: float
-    probes: float  # standard deviation over the probes of one batch
-    batches: float  # standard deviation over batches, of means over infinitely many probes
-    samples: Budget  # that it is known from
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Scatter:
-        """The scatter of a criterion, from its values [batches, probes].
-
-        Probes are nested in batches: each batch has probes of its own. The two variances are the
-        unbiased ones of that design; a variance over batches that comes out negative is zero.
-        """
-        batches, probes = values.shape
-        within = values.var(axis=1, ddof=1).mean() if probes > 1 else math.nan
-        between = values.mean(axis=1).var(ddof=1) - within / probes if batches > 1 else math.nan
-        return cls(
-            float(values.mean()),
-            math.sqrt(within),
-            math.sqrt(max(0.0, between)) if batches > 1 else math.nan,
-            (probes, batches),
-        )
-
-    def stderr(self, probes: int, batches: int) -> float:
-        """Standard error of the criterion with so many probes on each of so many batches.
-
-        It is what resampling batches, and then probes of each, comes to in the limit of many
-        draws, without its bias of (k - 1) / k for the k there are to draw from.
-        """
-        return math.sqrt((self.batches**2 + self.probes**2 / probes) / batches)
 
 
 @dataclass(frozen=True)
@@ -279,15 +244,14 @@ def entries(case: Case, given: Input, found: Measured, allocator_tuned: bool) ->
 def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) -> list[Record]:
     """Where the standard errors come from, and how far single runs and batches are apart."""
     probes, batches = known.samples
-    ranges = np.ptp(values, axis=1)
+    ranges, of_batches = apart(values)
     facts = {"probes": probes, "batches": batches}
     return [
         record("scatter", "probes", known.probes, n=batches * (probes - 1), **facts),
         record("scatter", "batches", known.batches, n=batches - 1, **facts),
         record(
-            "scatter", "range_probes", float(ranges.mean()),
-            stderr=float(ranges.std(ddof=1) / math.sqrt(batches)), n=batches,
+            "scatter", "range_probes", ranges.value, stderr=ranges.stderr, n=ranges.n,
             stderr_kind="batches", **facts,
         ),
-        record("scatter", "range_batches", float(np.ptp(values.mean(axis=1))), n=batches, **facts),
+        record("scatter", "range_batches", of_batches, n=batches, **facts),
     ]  # fmt: skip

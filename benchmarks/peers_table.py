@@ -203,16 +203,18 @@ def _lead(libraries: dict[str, dict[str, Record]]) -> str:
 
 
 def _judged(metrics: dict[str, Record]) -> Judgement:
-    value = {metric: record.value or 0.0 for metric, record in metrics.items()}
-    return Judgement(value["eigenvalue_error"], int(value["copies"]), value["moment_error"])
+    error, copies, moments = (
+        metrics[name].value or 0.0 for name in ("eigenvalue_error", "copies", "moment_error")
+    )
+    return Judgement(error, int(copies), moments)
 
 
 def _line(name: str, metrics: dict[str, Record]) -> list[str]:
     passes = metrics["passes"]
     if passes.value is None:
         return [name, "", "not run", *[""] * (len(HEADERS) - 4), str(passes.reason)]
-    value = {metric: record.value or 0.0 for metric, record in metrics.items()}
     judged = _judged(metrics)
+    added = metrics["added_memory"].value or 0.0
     assert passes.peak_memory is not None
     spread = f" ± {passes.stderr:.2f}" if passes.stderr is not None else ""
     return [
@@ -222,8 +224,8 @@ def _line(name: str, metrics: dict[str, Record]) -> list[str]:
         f"{passes.value:.2f}{spread}",
         str(passes.matvecs),
         f"{passes.peak_memory / 2**20:.0f}",
-        f"{value['added_memory'] / 2**20:.0f}",
-        f"{value['eigenvalue_error']:.1e}",
-        f"{value['moment_error']:.1e}",
+        f"{added / 2**20:.0f}",
+        f"{judged.eigenvalue_error:.1e}",
+        f"{judged.moment_error:.1e}",
         "yes" if judged.correct else f"no: {judged.reason}",
     ]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lla.hessian.spread import Scatter
 from lla.records import FIDELITIES, Record
 from paper_tables.claims_criteria import Finding, MissingError
 from paper_tables.intervals import Verdict, combined, quantile
@@ -145,8 +146,13 @@ class _Scatter:
 
     def error(self, probes: int, batches: int) -> float:
         """Standard error with so many probes on each of so many batches."""
-        between, within = _value(self.batches), _value(self.probes)
-        return math.sqrt((between**2 + within**2 / probes) / batches)
+        known = Scatter(
+            mean=_value(self.mean),
+            probes=_value(self.probes),
+            batches=_value(self.batches),
+            samples=(self.probes.probes or 0, self.probes.batches or 0),
+        )
+        return known.stderr(probes, batches)
 
 
 def _spread_of_runs(records: Sequence[Record]) -> Finding:
@@ -204,7 +210,9 @@ def _scatter(records: Sequence[Record]) -> _Scatter:
         if r.table == SPREADS and (r.batch_size, r.m) == (DIGITS, STEPS) and r.metric in SCATTER:
             groups.setdefault(r.config_hash, {})[r.metric] = r
     for group in groups.values():
-        if len(group) == len(SCATTER) and (group["kh05"].fidelity != "substitute"):
+        if len(group) < len(SCATTER) or group["kh05"].fidelity == "substitute":
+            continue
+        if (group["kh05"].batches or 0) > 1:  # one does not tell how batches scatter
             return _Scatter(*(group[name] for name in SCATTER))
     raise MissingError(
         f"the scatter of K_H05 over probes and batches of {DIGITS} with {STEPS} Lanczos steps"

@@ -257,6 +257,7 @@ class _Ledger:
         self._plans: list[str] = [""] * count
         self._size, self._dtype = 0, "float64"
         self._missing: dict[tuple[int, int], float] = {}
+        self._spreads: dict[str, Spread] = {}  # as long as no run is added
 
     @property
     def matvecs(self) -> int:
@@ -311,6 +312,7 @@ class _Ledger:
             self._outliers.append(found.outliers)
         self.runs[index] += found.runs
         self._plans[index] = plan
+        self._spreads.clear()
 
     def stopped(self) -> Stopped | None:
         """Why to stop now; None to go on."""
@@ -363,8 +365,13 @@ class _Ledger:
 
     def _spread(self, name: str) -> Spread:
         """The mean of a criterion and its error."""
-        if name in ("kh1", "negative_share"):
-            return self._spread_of_ratios(name)
+        if name not in self._spreads:
+            averaged = name in ("kh1", "negative_share")
+            self._spreads[name] = (self._of_averages if averaged else self._of_probes)(name)
+        return self._spreads[name]
+
+    def _of_probes(self, name: str) -> Spread:
+        """That of r_e or K_H05, which every run tells alone."""
         samples, within = [], None
         for runs in self.visited:
             ratios = [self._ratios(run) for run in self._telling(name, runs)]
@@ -373,8 +380,8 @@ class _Ledger:
             within = float(np.mean([runs[0].re_error() for runs in self.visited]))
         return spread(samples, self.goal.over, within)
 
-    def _spread_of_ratios(self, name: str) -> Spread:
-        """The mean of K_H1 or the negative share and its error."""
+    def _of_averages(self, name: str) -> Spread:
+        """That of K_H1 or the negative share, which are averaged over outliers."""
         samples, variances, (upper, lower) = [], [], self.simple
         for known, runs in zip(self._outliers, self.visited, strict=True):
             averages = [self._average(run, known.only(upper, lower)) for run in runs]

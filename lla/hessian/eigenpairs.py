@@ -154,9 +154,7 @@ def top_eigenpairs(
                 exact = values if len(values) == k else None
             elif exact is None:
                 converged = bool((residuals <= tol * scale).all())
-    vectors = lanczos.basis.combine(
-        torch.from_numpy(np.ascontiguousarray(weights)).to(operator.theta)
-    )
+    vectors = lanczos.ritz_vectors(weights)
     return _finished(operator, vectors, which, converged, tol, scale, lanczos.done, before)
 
 

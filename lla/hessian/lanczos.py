@@ -203,8 +203,8 @@ class Lanczos:
         self._restarted = step
 
     def ritz_vectors(self, weights: np.ndarray) -> Tensor:
-        """Linear combinations [k, P] of a single run's vectors, weights [count, k]."""
-        return self.basis.combine(torch.from_numpy(weights.T.copy()).to(self._next))
+        """Linear combinations [k, P] of a single run's vectors, weights [k, count]."""
+        return self.basis.combine(torch.from_numpy(np.ascontiguousarray(weights)).to(self._next))
 
     def tridiagonal(self) -> Tridiagonal:
         """T of every run so far.

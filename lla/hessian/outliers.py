@@ -139,7 +139,7 @@ def outliers(lanczos: Lanczos, count: int, second: Tensor, *seeds: int) -> Outli
     if low + high == 0:
         return NO_OUTLIERS
     chosen = np.r_[:low, count - high : count]
-    basis = lanczos.ritz_vectors(vectors[:, chosen])  # [k, P]
+    basis = lanczos.ritz_vectors(vectors[:, chosen].T)  # [k, P]
     parts = values[chosen] * _squares(basis, np.random.default_rng(seeds))
     along = (basis @ second).double().cpu().numpy() ** 2 / len(second)
     return Outliers(
