@@ -62,7 +62,7 @@ def honesty_records(case: Honesty, found: Repeated, allocator_tuned: bool) -> li
         "bias": (relative.mean(), _of_mean(relative)),
         "scatter": (relative.std(ddof=1), None),
         "stated": ((found.errors / found.values).mean(), None),
-        "coverage": (found.covered.mean(), math.sqrt(0.25 / count)),
+        "coverage": (found.covered.mean(), _of_share(found.covered)),
         "re_error": (np.abs(found.re / found.exact_re - 1).max(), None),
     }
     config = {"network": case.network, "epochs": case.epochs, "repetitions": count,
@@ -129,6 +129,16 @@ def _records(
 
 def _of_mean(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _of_share(held: np.ndarray) -> float:
+    """Standard error of a share, with two more of each kind: above 0 where all or none held.
+
+    A. Agresti and B. A. Coull, The American Statistician 52 (1998).
+    """
+    count = len(held) + 4
+    share = (held.sum() + 2) / count
+    return math.sqrt(share * (1 - share) / count)
 
 
 def save(new: Sequence[Record], results: Path) -> None:

@@ -48,7 +48,8 @@ class Work:
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.network} {self.batches} x {self.batch}"
+        probes = f", {self.probes} probes" if self.probes > 1 else ""
+        return f"{self.network} {self.batches} x {self.batch}{probes}"
 
     def make(self, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Pairs]:
         """The network at initialisation in eval mode, and batches of noise."""

@@ -165,12 +165,11 @@ def render(found: Sequence[Record]) -> str:
         case.setdefault(record.column, {})[record.metric] = record
     parts = [TEXT]
     for (row, _), libraries in cases.items():
-        first = next(iter(next(iter(libraries.values())).values()))
+        work = next(iter(next(iter(libraries.values())).values())).config
         measured = [r for metrics in libraries.values() for r in metrics.values() if r.threads]
         where = f"{measured[0].device}, {measured[0].threads} threads" if measured else "not run"
         parts.append(
-            f"## {row}\n\n{first.config['steps']} Lanczos steps, {first.config['probes']} probes; "
-            f"{where}.\n\n"
+            f"## {row}\n\n{work['steps']} Lanczos steps, {_counted(work['probes'])}; {where}.\n\n"
             + tabulate(
                 [_line(name, metrics) for name, metrics in libraries.items()],
                 HEADERS,
@@ -181,6 +180,10 @@ def render(found: Sequence[Record]) -> str:
         )
         parts += [f"{text}\n" for text in [_lead(libraries)] if text]
     return "\n".join(parts)
+
+
+def _counted(probes: int) -> str:
+    return f"{probes} probe{'s' * (probes > 1)}"
 
 
 def _lead(libraries: dict[str, dict[str, Record]]) -> str:

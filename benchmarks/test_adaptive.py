@@ -12,9 +12,9 @@ from benchmarks.adaptive import COUNT, Honesty, Saving
 
 HONESTY = {
     "tiny": [Honesty("convolutional", 1, 2, random=2000)],
-    "quick": [Honesty("perceptron", 8, 200), Honesty("convolutional", 15, 200)],
+    "quick": [Honesty("perceptron", 8, 20)],  # to catch what is broken; too few to be published
+    "paper": [Honesty("perceptron", 8, 200), Honesty("convolutional", 15, 200)],
 }
-HONESTY["paper"] = HONESTY["quick"]
 CASES = {
     "tiny": [Saving(16, (1, 5), examples=64, most=4)],
     "quick": [Saving(64, (1, 100)), Saving(512, (1, 30))],
@@ -32,16 +32,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_errors_are_honest_and_products_few(
     network: Honesty, size: str, benchmark: Any, allocator: bool, results: Path | None
 ) -> None:
-    """Bias, coverage and products over many repetitions."""
+    """Bias, coverage and products over many repetitions, which the paper's size publishes."""
     found = benchmark.pedantic(adaptive.repeat, args=(network,), rounds=1)
     new = adaptive_table.honesty_records(network, found, allocator)
     benchmark.extra_info.update({record.metric: record.value for record in new})
-    if results is not None:
+    if results is not None and size != "quick":
         adaptive_table.save(new, results)
     if size != "tiny":
         value = {record.metric: record.value or 0.0 for record in new}
         assert 5 * value["products"] <= adaptive_table.PLAIN
-        assert value["coverage"] >= 0.9
+        assert value["coverage"] >= (0.9 if size == "paper" else 0.75)
         assert abs(value["bias"]) <= adaptive.TARGET / 2
 
 

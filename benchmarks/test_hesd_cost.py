@@ -24,7 +24,10 @@ CASES = {
         # the paper's batches and steps, for the time alone
         Case("lenet", 32, 2048, 100, 2, 1, ((1, 1),)),
         # the paper's pictures, few at a time and few steps
-        Case("resnet18", 224, 2, 5, 2, 2, ((1, 1), (3, 1)), examples=32, stands_for=IMAGES),
+        *(
+            Case(network, 224, 2, 5, 2, 2, ((1, 1), (3, 1)), examples=32, stands_for=IMAGES)
+            for network in ("resnet18", "resnet50")
+        ),
     ],
     "paper": [
         Case("lenet", 32, 2048, 100, 20, 8, ((1, 1), (5, 1), (2, 2), (10, 4))),
