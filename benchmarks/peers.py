@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,16 @@ class Adapter:
 
 
 def measure(name: str, work: Work) -> Measurement:
-    """Let one library do the work, between two calibrations.
+    """Let one library do the work, between two calibrations, after a small run to warm it up.
 
     Args:
         name: of an adapter.
         work: what to do.
     """
     (adapter,) = (adapter for adapter in ADAPTERS if adapter.name == name)
+    # what happens once a process is no product's: torch imports its compiler for forward mode
+    small = replace(work, batch=2, steps=3, probes=1)
+    adapter.run(*small.make(), small)
     model, pairs = work.make()
     parameters = list(model.parameters())
 

@@ -29,11 +29,12 @@ HEADERS = ("library", "version", "seconds", "passes a product", "products", "pea
 
 TEXT = f"""# Other libraries at equal work
 
-The same network, batches, Lanczos steps, probes, type and number of threads for each, in one run. \
-Each library runs in a process of its own, whose peak memory is its own; *added*: what the process \
-did not hold before it began. *Passes a product*: all seconds over the products and over the \
-seconds of a forward and backward pass in the same process, so preparations count. Networks are at \
-initialisation and see noise: costs do not depend on values.
+The same network, batches, Lanczos steps, probes, type and number of threads for each, in one \
+run. Each library runs in a process of its own, whose peak memory is its own; *added*: what the \
+process did not hold before it began. *Passes a product*: all seconds over the products and over \
+the seconds of a forward and backward pass in the same process, so preparations count, but not \
+what happens once a process (imports): a run of three steps on two pictures comes first. Networks \
+are at initialisation and see noise: costs do not depend on values.
 
 *Correct*: the {TOP} largest nodes of every run are the {TOP} largest eigenvalues, each once, \
 within {TOLERANCE:g}, and the moments v'H^k v of the first probe, k = 1 to 4, are right within \
