@@ -60,7 +60,7 @@ class Saving:
     """A budget by a target beside the fixed one, on LeNet."""
 
     batch_size: int
-    fixed: tuple[int, int]  # probes and steps of the fixed budget that are timed, on one batch
+    steps: int  # Lanczos steps of the probes of the fixed budget that are timed
     examples: int | None = None  # of the accuracy pass; None: the whole data set
     most: int = 40  # batches that a target over batches may take
 
@@ -163,7 +163,7 @@ class Spent:
 class Compared:
     """A target beside the fixed budget and an accuracy pass."""
 
-    spent: dict[str, Spent]  # "fixed" is timed on one batch, and that times four
+    spent: dict[str, Spent]  # "fixed" follows from one probe and two on one batch
     resident: float  # seconds of an accuracy pass over data that lie on the device
 
 
@@ -182,10 +182,10 @@ def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -
 
     run(given.pairs[:1], probes=1, steps=2)  # what happens once a process
     spent = {}
-    probes, steps = case.fixed
-    whole = FIXED[0] * FIXED[1] * FIXED[2]
-    one = run(given.pairs[:1], probes=probes, steps=steps)
-    spent["fixed"] = Spent(one * whole / (probes * steps), whole, {}, FIXED[2], None)
+    probes, steps, batches = FIXED
+    one, two = (run(given.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
+    fixed = batches * (one + (probes - 1) * (two - one)) * steps / case.steps
+    spent["fixed"] = Spent(fixed, probes * steps * batches, {}, batches, None)
     for over, pairs in (("probes", given.pairs), ("batches", many)):
         with warnings.catch_warnings():  # a target that is missed is part of the result
             warnings.simplefilter("ignore", UserWarning)

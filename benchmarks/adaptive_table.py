@@ -36,9 +36,10 @@ the 95 % interval held the exact value, with a binomial interval.
 """
 SAVING = """## Beside an accuracy pass
 
-LeNet. *Over probes*: the four batches are all there are; *over batches*: they are a sample, and \
-as many are taken as it needs. *Passes*: accuracy passes over the data set, with the data already \
-on the device, that take as long.
+LeNet. *Fixed*: from the seconds of one probe and of two on one batch. *Over probes*: the four \
+batches are all there are; *over batches*: they are a sample, and as many are taken as it needs. \
+*Passes*: accuracy passes over the data set, in batches of the same size and with the data \
+already on the device, that take as long.
 """
 
 

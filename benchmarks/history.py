@@ -161,7 +161,7 @@ def table(rows: pd.DataFrame) -> str:
                 f"{last.ratio:.3g} ({last.low:.3g} to {last.high:.3g})",
                 "" if pd.isna(last.products) else str(last.products),
                 "" if pd.isna(last.peak_bytes) else f"{last.peak_bytes / 2**20:.0f}",
-                f"{last.device}, {last.threads} threads, {last.dtype}",
+                f"{last.device}, {last.threads} threads, {last['dtype']}",
                 f"{last.torch}{'' if last.allocator_tuned else ', allocator not tuned'}",
                 last.date[:10],
                 str(len(same)),

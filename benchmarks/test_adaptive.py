@@ -16,9 +16,9 @@ HONESTY = {
     "paper": [Honesty("perceptron", 8, 200), Honesty("convolutional", 15, 200)],
 }
 CASES = {
-    "tiny": [Saving(16, (1, 5), examples=64, most=4)],
-    "quick": [Saving(64, (1, 100)), Saving(512, (1, 30))],
-    "paper": [Saving(64, (1, 100)), Saving(512, (1, 100)), Saving(2048, (1, 100))],
+    "tiny": [Saving(16, 5, examples=64, most=4)],
+    "quick": [Saving(64, 100), Saving(512, 100, most=12)],
+    "paper": [Saving(64, 100), Saving(512, 100), Saving(2048, 100)],
 }
 
 

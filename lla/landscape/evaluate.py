@@ -30,6 +30,7 @@ from lla.problem import Problem
 _TRIAL = 8  # points a route is measured on
 _WORTH = 150  # with fewer points to do, measuring costs more than it brings
 _CLOSE = 1.5  # a route so much slower than the best one is not measured again
+_CLEARLY = 0.95  # of the best time that another route has to stay below: less is chance
 _PASS = 16  # points between two looks at the clock, and for one pass over a loader
 
 
@@ -204,7 +205,7 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
                     seconds = min(seconds, _timed(function, coefficients)[0])
         except Exception:  # the model has just worked: whatever this is, it is the route's
             continue
-        if seconds < best and same(found, expected):
+        if seconds < _CLEARLY * best and same(found, expected):
             best, route = seconds, name
     return route
 

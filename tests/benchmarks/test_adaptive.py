@@ -46,7 +46,7 @@ def test_seconds_stand_beside_a_pass(tmp_path):
         "probes": Spent(40.0, 500, {"kh1": 0.04, "re": 0.01}, 4, True),
         "batches": Spent(60.0, 700, {"kh1": 0.08, "re": 0.01}, 40, False),
     }
-    new = adaptive_table.saving_records(Saving(64, (1, 100)), given, Compared(spent, 20.0), True)
+    new = adaptive_table.saving_records(Saving(64, 100), given, Compared(spent, 20.0), True)
     adaptive_table.save(new, tmp_path)
     text = (tmp_path / "benchmarks" / "adaptive.md").read_text()
     rows = [row.split("|")[2:-1] for row in text.splitlines() if row.startswith("| lenet 64")]

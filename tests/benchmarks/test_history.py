@@ -67,6 +67,7 @@ def test_the_table_shows_the_last_session_and_counts_them(tmp_path):
     (line,) = [line for line in lines if "product default" in line]
     assert [cell.strip() for cell in line.split("|")][3:6] == ["3 (2.9 to 3.2)", "1", "256"]
     assert line.rstrip(" |").endswith("2026-02-01 | 2")
+    assert line.split("|")[6].strip().endswith("threads, float32")
 
 
 def test_the_figure_has_a_line_a_benchmark(tmp_path):

@@ -181,6 +181,22 @@ def test_a_measured_route_gives_the_values_of_the_loop(cases, name):
     assert used == "loop"  # too few to be worth it
 
 
+@pytest.mark.parametrize(("share", "chosen"), [(0.97, "loop"), (0.9, "vmap:8")])
+def test_a_route_has_to_be_clearly_faster(cases, monkeypatch, share, chosen):
+    problem = in_mode(cases.BY_NAME["mlp_mse"], "eval", cases)
+    directions, coefficients = around(problem, 8)
+    made, seconds = evaluate.make_route, {}
+
+    def named(name, *rest):
+        function = made(name, *rest)
+        seconds[function] = share if name == "vmap:8" else 1.0
+        return function
+
+    monkeypatch.setattr(evaluate, "make_route", named)
+    monkeypatch.setattr(evaluate, "_timed", lambda f, c: (seconds[f], f(c)))
+    assert evaluate._fastest(problem, directions, coefficients) == chosen
+
+
 def test_routes_are_measured_only_where_there_is_something_to_gain(cases):
     names = {}
     for name in ("fire", "mlp_mse"):
