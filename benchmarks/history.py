@@ -185,7 +185,7 @@ def figure(rows: pd.DataFrame) -> Figure:
     Args:
         rows: of all sessions, at least one.
     """
-    dates = {date: i for i, date in enumerate(sorted(rows.date.unique()))}
+    dates = {date: i for i, date in enumerate(sorted(rows.date.unique()), start=1)}
     devices = sorted(rows.device.unique())
     drawing = Figure(figsize=(9.0, 0.8 + 4.2 * len(devices)), layout="constrained")
     panels = drawing.subplots(len(devices), 1, squeeze=False)[:, 0]
@@ -205,8 +205,10 @@ def figure(rows: pd.DataFrame) -> Figure:
             )
         ax.set_yscale("log")
         ax.set_ylabel("forward and backward passes")
-        ax.set_xlabel(f"session, {next(iter(dates))[:10]} to {list(dates)[-1][:10]}")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        days = dict.fromkeys(list(dates)[i][:10] for i in (0, -1))
+        ax.set_xlabel(f"session, {' to '.join(days)}")
+        ax.set_xlim(0.5, len(dates) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.set_title(device, fontsize=10)
         ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawing
