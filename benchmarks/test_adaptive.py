@@ -41,7 +41,7 @@ def test_errors_are_honest_and_products_few(
     if size != "tiny":
         value = {record.metric: record.value or 0.0 for record in new}
         assert 5 * value["products"] <= adaptive_table.PLAIN
-        assert value["coverage"] >= (0.9 if size == "paper" else 0.75)
+        assert value["coverage"] >= 0.9
         assert abs(value["bias"]) <= adaptive.TARGET / 2
 
 

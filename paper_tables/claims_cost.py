@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lla.hessian.spread import Scatter
+from lla.hessian.spread import budget_stderr
 from lla.records import FIDELITIES, Record
 from paper_tables.claims_criteria import Finding, MissingError
 from paper_tables.intervals import Verdict, combined, quantile
@@ -146,13 +146,7 @@ class _Scatter:
 
     def error(self, probes: int, batches: int) -> float:
         """Standard error with so many probes on each of so many batches."""
-        known = Scatter(
-            mean=_value(self.mean),
-            probes=_value(self.probes),
-            batches=_value(self.batches),
-            samples=(self.probes.probes or 0, self.probes.batches or 0),
-        )
-        return known.stderr(probes, batches)
+        return budget_stderr(_value(self.probes), _value(self.batches), probes, batches)
 
 
 def _spread_of_runs(records: Sequence[Record]) -> Finding:

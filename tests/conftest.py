@@ -27,6 +27,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", list(_load_cases().BY_NAME), indirect=True)
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """The same random weights and inputs whichever tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def cases():
     """The module tests/cases.py."""

@@ -14,26 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-aten = torch.ops.aten
 
-
-def one_channel_patches(func: Any, args: Sequence[Any], x: Tensor | None) -> Tensor | None:
+def one_channel_patches(args: Sequence[Any], x: Tensor | None) -> Tensor | None:
     """The patches that a weight gradient multiplies with; None where this is no such gradient.
 
     Args:
-        func: an ATen operation.
-        args: its arguments.
+        args: of `convolution_backward`, as they are recorded.
         x: the input of the convolution [N, 1, H, W] if it is a constant, else None.
 
     Returns:
         Patches [N, positions, kernel elements] for `weight_gradient`.
     """
-    if func is not aten.convolution_backward.default or x is None:
-        return None
     weight, _, stride, padding, dilation, transposed, _, groups, wanted = args[2:]
     if list(wanted) != [False, True, False] or transposed or groups != 1:
         return None
-    if x.ndim != 4 or x.shape[1] != 1 or x.device.type != "cpu":
+    if x is None or x.ndim != 4 or x.shape[1] != 1 or x.device.type != "cpu":
         return None
     kernel = weight.meta["shape"][2:]
     return F.unfold(x, kernel, dilation, padding, stride).transpose(1, 2).contiguous()

@@ -201,9 +201,11 @@ class _Recorder(TorchDispatchMode):
                 node.meta = {"shape": out.shape, "dtype": out.dtype, "zero": _is_zero(func, args)}
             self._nodes[known[0]] = node
             return
-        if len(known) == 1 and (node := self._from_patches(func, args)) is not None:
-            self._nodes[known[0]] = node
-            return
+        if func is aten.convolution_backward.default:
+            node = self._from_patches(args)
+            if node is not None:  # it gives the weight gradient alone
+                self._nodes[known[0]] = node
+                return
         whole = self._graph.call_function(func, args, kwargs)
         index = count()
         for position, part in enumerate(out):
@@ -251,10 +253,9 @@ class _Recorder(TorchDispatchMode):
                 return node
         return None
 
-    def _from_patches(self, func: Any, args: Any) -> fx.Node | None:
+    def _from_patches(self, args: Any) -> fx.Node | None:
         """The weight gradient of a convolution over a constant with one channel."""
-        x = _value(args[1]) if len(args) > 1 else None
-        patches = one_channel_patches(func, args, x)
+        patches = one_channel_patches(args, _value(args[1]))
         if patches is None:
             return None
         shape = args[2].meta["shape"]

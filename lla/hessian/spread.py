@@ -124,12 +124,26 @@ class Scatter:
         )
 
     def stderr(self, probes: int, batches: int) -> float:
-        """Standard error of the criterion with so many probes on each of so many batches.
+        """Standard error of the criterion with so many probes on each of so many batches."""
+        return budget_stderr(self.probes, self.batches, probes, batches)
 
-        It is what resampling batches, and then probes of each, comes to in the limit of many
-        draws, without its bias of (k - 1) / k for the k there are to draw from.
-        """
-        return math.sqrt((self.batches**2 + self.probes**2 / probes) / batches)
+
+def budget_stderr(within: float, between: float, probes: int, batches: int) -> float:
+    """Standard error of a mean over batches of means over probes.
+
+    It is what resampling batches, and then probes of each, comes to in the limit of many draws,
+    without its bias of (k - 1) / k for the k there are to draw from.
+
+    Args:
+        within: standard deviation over the probes of one batch.
+        between: standard deviation over batches, of means over infinitely many probes.
+        probes: of each batch.
+        batches: how many.
+
+    >>> budget_stderr(within=4.0, between=3.0, probes=1, batches=25)
+    1.0
+    """
+    return math.sqrt((between**2 + within**2 / probes) / batches)
 
 
 def apart(values: np.ndarray) -> tuple[Estimate, float]:
