@@ -1,37 +1,31 @@
-"""The weight gradient of a convolution over one channel, as a product of matrices.
+"""Convolutions over one constant channel as products of matrices.
 
-For one input channel oneDNN takes four times as long for it as for the convolution itself: more
-than a quarter of LeNet's product. In a linearised product that input is a constant, so its patches
-are too: cut out once, they leave a product of matrices.
+For one input channel oneDNN takes four times as long for the weight gradient as for the
+convolution itself: more than a quarter of LeNet's product. In a linearised product that input is a
+constant, so its patches are too: cut out once, they leave a product of matrices. Where a
+max-pooling follows, which picks the same positions for every vector, the patches at these are all
+that counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def one_channel_patches(args: Sequence[Any], x: Tensor | None) -> Tensor | None:
-    """The patches that a weight gradient multiplies with; None where this is no such gradient.
-
-    Args:
-        args: of `convolution_backward`, as they are recorded.
-        x: the input of the convolution [N, 1, H, W] if it is a constant, else None.
-
-    Returns:
-        Patches [N, positions, kernel elements] for `weight_gradient`.
-    """
-    weight, _, stride, padding, dilation, transposed, _, groups, wanted = args[2:]
-    if list(wanted) != [False, True, False] or transposed or groups != 1:
-        return None
-    if x is None or x.ndim != 4 or x.shape[1] != 1 or x.device.type != "cpu":
-        return None
-    kernel = weight.meta["shape"][2:]
-    return F.unfold(x, kernel, dilation, padding, stride).transpose(1, 2).contiguous()
+def patches_of(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Patches [N, positions, kernel elements] of a batch of one channel [N, 1, H, W]."""
+    cut = F.unfold(x, tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))
+    return cut.transpose(1, 2).contiguous()
 
 
 def weight_gradient(g: Tensor, patches: Tensor, kernel: Sequence[int]) -> Tensor:
@@ -43,3 +37,49 @@ def weight_gradient(g: Tensor, patches: Tensor, kernel: Sequence[int]) -> Tensor
         kernel: height and width.
     """
     return torch.bmm(g.flatten(2), patches).sum(0).unflatten(1, (1, *kernel))
+
+
+def selected_patches(patches: Tensor, index: Tensor) -> Tensor:
+    """The patches that the channels of the output are asked for.
+
+    Args:
+        patches: [N, positions, kernel elements].
+        index: of positions [N, C, Q].
+
+    Returns:
+        [C, kernel elements, N, Q]: both products with it read its memory in order.
+    """
+    elements = patches.shape[2]
+    channels = [
+        patches.gather(1, chosen[:, :, None].expand(-1, -1, elements)).permute(2, 0, 1)
+        for chosen in index.unbind(1)
+    ]
+    return torch.stack(channels)
+
+
+def selected_convolution(weight: Tensor, bias: Tensor | None, selected: Tensor) -> Tensor:
+    """A convolution over one channel at the selected positions [N, C, Q].
+
+    Args:
+        weight: [C, 1, height, width].
+        bias: [C], or None.
+        selected: patches [C, kernel elements, N, Q].
+    """
+    rows, columns = weight.flatten(1)[:, None], selected.flatten(2)
+    if bias is None:
+        out = torch.bmm(rows, columns)
+    else:
+        out = torch.baddbmm(bias[:, None, None], rows, columns)
+    return out[:, 0].unflatten(1, selected.shape[2:]).transpose(0, 1)
+
+
+def selected_weight_gradient(g: Tensor, selected: Tensor, kernel: Sequence[int]) -> Tensor:
+    """The weight gradient [C, 1, *kernel] of `selected_convolution`.
+
+    Args:
+        g: derivative of the loss by its output [N, C, ...], Q values a channel.
+        selected: patches [C, kernel elements, N, Q].
+        kernel: height and width.
+    """
+    rows = g.flatten(2).transpose(0, 1).flatten(1)[:, None]
+    return torch.bmm(rows, selected.flatten(2).transpose(1, 2)).unflatten(2, tuple(kernel))

@@ -7,16 +7,15 @@ constants. Every later product runs the graph alone. This is the idea of `jax.li
 et al. 2018) and of `torch.func.linearize`, with three differences. The function is made
 functional first, so that networks that work in place (`out += x`, `ReLU(inplace=True)`) stay right
 on every call. Random operations run once, so a dropout mask is the one that the seed gives. And
-the graph is simplified while it is recorded: equal operations are merged, and the zeros that
-forward mode carries along vanish. One operation is exchanged for a faster one
-(`lla.hessian.convolutions`).
+the graph is simplified while it is recorded: equal operations are merged, and others give way to
+simpler ones (`lla.hessian.rewrites`).
 """
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
@@ -28,7 +27,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lla.hessian.convolutions import one_channel_patches, weight_gradient
+from lla.hessian.rewrites import Rewriter, is_zero
 
 aten = torch.ops.aten
 
@@ -117,6 +116,7 @@ class _Recorder(TorchDispatchMode):
         self._nodes[self._number_of(vector)] = node
         self._constants: dict[int, fx.Node] = {}
         self._versions: list[tuple[Tensor, int]] = []  # of the constants
+        self._rewritten = Rewriter(self._call, self._constant)
         self._vector = vector  # held, so that its number stays its own
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -194,18 +194,13 @@ class _Recorder(TorchDispatchMode):
             for x, number in zip(leaves, numbers, strict=True)
         ]
         args, kwargs = pytree.tree_unflatten(images, structure)
-        if isinstance(out, Tensor):
-            node = _same_value(func, args, out) or self._fold_factors(func, args, out)
-            if node is None:
-                node = self._graph.call_function(func, args, kwargs)
-                node.meta = {"shape": out.shape, "dtype": out.dtype, "zero": _is_zero(func, args)}
+        node = self._rewritten(func, args, kwargs, out)
+        if node is None and isinstance(out, Tensor):
+            node = self._graph.call_function(func, args, kwargs)
+            node.meta = {"shape": out.shape, "dtype": out.dtype, "zero": is_zero(func, args)}
+        if node is not None:
             self._nodes[known[0]] = node
             return
-        if func is aten.convolution_backward.default:
-            node = self._from_patches(args)
-            if node is not None:  # it gives the weight gradient alone
-                self._nodes[known[0]] = node
-                return
         whole = self._graph.call_function(func, args, kwargs)
         index = count()
         for position, part in enumerate(out):
@@ -233,36 +228,11 @@ class _Recorder(TorchDispatchMode):
         }  # fmt: skip
         return node
 
-    def _fold_factors(self, func: Any, args: Any, out: Tensor) -> fx.Node | None:
-        """(x * a) * b with constants a and b as x * (a b), where that product is small."""
-        if func is not aten.mul.Tensor:
-            return None
-        for inner, outer in (args, args[::-1]):
-            b = _value(outer)
-            if b is None or not isinstance(inner, fx.Node) or inner.target is not func:
-                continue
-            for x, factor in (inner.args, inner.args[::-1]):
-                a = _value(factor)
-                if a is None or not isinstance(x, fx.Node) or x.meta["shape"] != out.shape:
-                    continue
-                if torch.broadcast_shapes(a.shape, b.shape).numel() > max(a.numel(), b.numel()):
-                    continue
-                merged = self._constant(a * b)
-                node = self._graph.call_function(aten.mul.Tensor, (x, merged))
-                node.meta = {"shape": out.shape, "dtype": out.dtype}
-                return node
-        return None
-
-    def _from_patches(self, args: Any) -> fx.Node | None:
-        """The weight gradient of a convolution over a constant with one channel."""
-        patches = one_channel_patches(args, _value(args[1]))
-        if patches is None:
-            return None
-        shape = args[2].meta["shape"]
-        node = self._graph.call_function(
-            weight_gradient, (args[0], self._constant(patches), tuple(shape[2:]))
-        )
-        node.meta = {"shape": shape, "dtype": patches.dtype}
+    def _call(
+        self, func: Any, args: tuple[Any, ...], shape: Sequence[int], dtype: torch.dtype
+    ) -> fx.Node:
+        node = self._graph.call_function(func, args)
+        node.meta = {"shape": torch.Size(shape), "dtype": dtype}
         return node
 
 
@@ -271,57 +241,9 @@ def _getitem(sequence: Any, position: int) -> Any:
     return sequence[position]
 
 
-def _value(argument: Any) -> Tensor | None:
-    """The tensor behind a constant node."""
-    return argument.meta.get("value") if isinstance(argument, fx.Node) else None
-
-
-def _same_value(func: Any, args: Any, out: Tensor) -> fx.Node | None:
-    """An argument that the result equals whatever the vector, or None.
-
-    The graph is functional, so a copy may be replaced by its original.
-    """
-
-    def fits(arg: Any) -> bool:
-        meta = arg.meta if isinstance(arg, fx.Node) else {}
-        return meta.get("shape") == out.shape and meta.get("dtype") == out.dtype
-
-    def is_zero(arg: Any) -> bool:
-        return isinstance(arg, fx.Node) and bool(arg.meta.get("zero"))
-
-    if func in _IDENTITIES and fits(args[0]):
-        return args[0]
-    if func is aten.copy.default and fits(args[1]):
-        return args[1]
-    if func in (aten.add.Tensor, aten.sub.Tensor) and is_zero(args[1]) and fits(args[0]):
-        return args[0]
-    if func is aten.add.Tensor and len(args) == 2 and is_zero(args[0]) and fits(args[1]):
-        return args[1]
-    return None
-
-
-def _is_zero(func: Any, args: Any) -> bool:
-    """Whether the result is zero whatever the vector."""
-    if func is aten.zeros_like.default:
-        return True
-    factors = args[:2] if func in _PRODUCTS else args[:1] if func in _KEEP_ZERO else ()
-    return any(isinstance(arg, fx.Node) and arg.meta.get("zero") for arg in factors)
-
-
-_IDENTITIES = {
-    aten.clone.default,
-    aten._to_copy.default,
-    aten.expand.default,
-    aten.alias.default,
-    aten.detach.default,
-    aten.lift_fresh.default,
-    aten.reshape.default,
-}
 _VIEWS = {aten.view.default, aten._unsafe_view.default}
 _UNRECORDABLE = {
     torch.Tag.nondeterministic_seeded,
     torch.Tag.data_dependent_output,
     torch.Tag.dynamic_output_shape,
 }
-_PRODUCTS = {aten.mul.Tensor, aten.mm.default, aten.bmm.default}
-_KEEP_ZERO = {aten.reshape.default, aten.expand.default, aten.t.default, aten.neg.default}

@@ -1,94 +1,74 @@
-"""Weight gradients over one channel, against autograd and an explicit Hessian."""
+"""Convolutions over one channel, against PyTorch's own and autograd's gradients."""
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-import lla
-from lla.hessian.convolutions import weight_gradient
-from lla.hessian.linearize import linearize_gradient
+from lla.hessian.convolutions import (
+    patches_of,
+    selected_convolution,
+    selected_patches,
+    selected_weight_gradient,
+    weight_gradient,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(3, 1, 9, 8, generator=GENERATOR).double()
-GEOMETRIES = [
-    {},
-    {"padding": 2},
-    {"stride": (2, 1), "padding": (1, 0)},
-    {"dilation": 2, "padding": 1},
-    {"padding": "same"},
-    {"kernel_size": (3, 2), "stride": 3, "bias": False},
-]
-
-
-def network(**geometry):
-    geometry = {"kernel_size": 3, **geometry}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = followed(nn.Conv2d(1, 4, **geometry)).double()
-        model(X)
-    return model
-
-
-def followed(*layers):
-    return nn.Sequential(*layers, nn.Tanh(), nn.Flatten(), nn.LazyLinear(3))
-
-
-def nodes(model, x):
-    """Functions that the recorded graph of a network's Hessian calls."""
-    model(x)  # gives the last layer its shape
-    problem = lla.Problem(model, (x, torch.tensor([0, 1, 2])))
-    (batch,) = problem.batches
-    function = problem.batch_loss(batch, problem.space, problem.state())
-    recorded = linearize_gradient(function, problem.theta(), problem.deterministic)
-    return [node.target for node in recorded.graph_module.graph.nodes]
-
-
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_products_are_those_of_the_explicit_hessian(geometry):
-    model, y = network(**geometry), torch.tensor([0, 1, 2])
-    problem = lla.Problem(model, (X, y))
-    theta, shapes = problem.theta(), [p.shape for p in model.parameters()]
-    names = [name for name, _ in model.named_parameters()]
-
-    def loss(vector):
-        parts = vector.split([shape.numel() for shape in shapes])
-        weights = {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
-        return F.cross_entropy(torch.func.functional_call(model, weights, (X,)), y)
-
-    exact = torch.autograd.functional.hessian(loss, theta)
-    operator = lla.HessianOperator(problem, route="linearized")
-    assert weight_gradient in nodes(model, X)
-    found = operator.rows(torch.eye(len(theta)).double())
-    torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-12)
-
-
-OTHERS = {
-    "two channels": (lambda: nn.Conv2d(2, 4, 3), (3, 2, 8, 8)),
-    "two groups of one channel": (lambda: nn.Conv2d(2, 4, 3, groups=2), (3, 2, 8, 8)),
-    "transposed": (lambda: nn.ConvTranspose2d(1, 4, 3), (3, 1, 8, 8)),
-    "of lines": (lambda: nn.Conv1d(1, 4, 3), (3, 1, 8)),
+GEOMETRIES = {
+    "plain": {},
+    "padded": {"padding": (2, 2)},
+    "strided": {"stride": (2, 1), "padding": (1, 0)},
+    "dilated": {"dilation": (2, 2), "padding": (1, 1)},
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_convolutions_stay_as_they_are(name):
-    layer, shape = OTHERS[name]
-    found = nodes(followed(layer()), torch.ones(shape))
-    assert torch.ops.aten.convolution_backward.default in found
-    assert weight_gradient not in found
+def rand(*shape, dtype=torch.float64):
+    return torch.rand(*shape, generator=GENERATOR).to(dtype)
 
 
-def test_an_input_that_depends_on_the_weights_is_not_cut_into_patches():
-    model = followed(nn.Conv2d(2, 1, 3), nn.Conv2d(1, 2, 3))
-    # the weight gradient of the second layer has a term with a constant input and one without
-    assert nodes(model, torch.ones(3, 2, 8, 8)).count(weight_gradient) == 1
+@pytest.fixture(params=GEOMETRIES)
+def geometry(request):
+    """What a convolution does beside its weights."""
+    one = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+    return one | GEOMETRIES[request.param]
 
 
-def test_gradient_in_float32_is_as_exact_as_torchs():
-    x = torch.rand(512, 1, 32, 32, generator=GENERATOR)
-    g = torch.rand(512, 6, 28, 28, generator=GENERATOR)
-    patches = F.unfold(x, 5).transpose(1, 2).contiguous()
-    found = weight_gradient(g, patches, (5, 5))
+def patches(x, geometry, kernel):
+    return patches_of(x, kernel, geometry["stride"], geometry["padding"], geometry["dilation"])
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (3, 2)])
+def test_weight_gradient(geometry, kernel):
+    weight = rand(4, 1, *kernel)
+    g = torch.rand_like(F.conv2d(X, weight, **geometry))
+    found = weight_gradient(g, patches(X, geometry, kernel), kernel)
+    torch.testing.assert_close(found, torch.nn.grad.conv2d_weight(X, weight.shape, g, **geometry))
+
+
+@pytest.mark.parametrize("bias", [None, rand(4)])
+def test_convolution_at_selected_positions(geometry, bias):
+    kernel, weight = (3, 2), rand(4, 1, 3, 2)
+    full = F.conv2d(X, weight, bias, **geometry).flatten(2)
+    index = torch.randint(full.shape[2], (3, 4, 5), generator=GENERATOR)  # with repetitions
+    selected = selected_patches(patches(X, geometry, kernel), index)
+    found = selected_convolution(weight, bias, selected)
+    torch.testing.assert_close(found, full.gather(2, index))
+    # the gradient for values at some positions is that for these values put at their positions
+    g = rand(3, 4, 5)
+    scattered = torch.zeros_like(full).scatter_add(2, index, g)
+    exact = weight_gradient(scattered, patches(X, geometry, kernel), kernel)
+    torch.testing.assert_close(selected_weight_gradient(g, selected, kernel), exact)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_gradient_in_float32_is_as_exact_as_torchs(chosen):
+    x, g = rand(512, 1, 32, 32, dtype=torch.float32), rand(512, 6, 28, 28, dtype=torch.float32)
+    cut = F.unfold(x, 5).transpose(1, 2).contiguous()
+    if chosen:  # all positions, in any order
+        order = torch.randperm(784, generator=GENERATOR).expand(512, 6, -1)
+        values = g.flatten(2).gather(2, order)
+        found = selected_weight_gradient(values, selected_patches(cut, order), (5, 5))
+    else:
+        found = weight_gradient(g, cut, (5, 5))
     exact = torch.nn.grad.conv2d_weight(x.double(), (6, 1, 5, 5), g.double())
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)
