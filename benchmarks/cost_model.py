@@ -248,8 +248,9 @@ products of matrices a product cannot be had below 4 passes less 6 forward passe
 floor of 2 passes (the first layer has no gradient with respect to the data); *fresh* builds the \
 graph anew, one pass more. *Linearized* needs less where a first layer over one channel is pooled, \
 as LeNet's: it is computed for the maxima alone. *FLOPs in passes* are counted \
-(`FlopCounterMode`: convolutions and products of matrices), *predicted* from the FLOPs of a forward \
-pass and of a pass alone; double backward counts a little more, for terms that nothing needs.
+(`FlopCounterMode`: convolutions and products of matrices), *predicted* from the FLOPs of a \
+forward pass and of a pass alone; double backward counts a little more, for terms that nothing \
+needs.
 
 Seconds are the product of three columns: FLOPs, times how much *slower* they run than in a pass \
 (seconds in convolutions and products of matrices for each FLOP), times how much more there is \

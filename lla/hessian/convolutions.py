@@ -9,6 +9,8 @@ that counts.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -39,22 +41,38 @@ def weight_gradient(g: Tensor, patches: Tensor, kernel: Sequence[int]) -> Tensor
     return torch.bmm(g.flatten(2), patches).sum(0).unflatten(1, (1, *kernel))
 
 
-def selected_patches(patches: Tensor, index: Tensor) -> Tensor:
+def selected_patches(
+    x: Tensor,
+    index: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
     """The patches that the channels of the output are asked for.
 
     Args:
-        patches: [N, positions, kernel elements].
-        index: of positions [N, C, Q].
+        x: a batch of one channel [N, 1, H, W].
+        index: of positions in the output, row by row [N, C, Q].
+        kernel: height and width; the next three likewise.
+        stride: of the convolution.
+        padding: of its input.
+        dilation: of its kernel.
 
     Returns:
         [C, kernel elements, N, Q]: both products with it read its memory in order.
     """
-    elements = patches.shape[2]
-    channels = [
-        patches.gather(1, chosen[:, :, None].expand(-1, -1, elements)).permute(2, 0, 1)
-        for chosen in index.unbind(1)
-    ]
-    return torch.stack(channels)
+    padded = F.pad(x[:, 0], (padding[1], padding[1], padding[0], padding[0]))
+    width, reach = padded.shape[2], dilation[1] * (kernel[1] - 1)
+    across = (width - reach - 1) // stride[1] + 1  # positions in a row of the output
+    corner = index // across * (stride[0] * width) + index % across * stride[1]
+    pixels, corner = padded.flatten(1), corner.flatten(1)
+    selected = x.new_empty(index.shape[1], math.prod(kernel), len(x), index.shape[2])
+    for element, (i, j) in enumerate(itertools.product(*map(range, kernel))):
+        offset = i * dilation[0] * width + j * dilation[1]
+        values = pixels.gather(1, corner + offset)
+        selected[:, element] = values.view_as(index).transpose(0, 1)
+    return selected
 
 
 def selected_convolution(weight: Tensor, bias: Tensor | None, selected: Tensor) -> Tensor:

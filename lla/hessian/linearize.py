@@ -116,7 +116,8 @@ class _Recorder(TorchDispatchMode):
         self._nodes[self._number_of(vector)] = node
         self._constants: dict[int, fx.Node] = {}
         self._versions: list[tuple[Tensor, int]] = []  # of the constants
-        self._rewritten = Rewriter(self._call, self._constant)
+        self._later: dict[str, Callable[[], Tensor]] = {}  # constants that are made at the end
+        self._rewritten = Rewriter(self._call, self._constant, self._constant_later)
         self._vector = vector  # held, so that its number stays its own
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -160,6 +161,9 @@ class _Recorder(TorchDispatchMode):
         used = {node.target for node in self._graph.nodes if node.op == "get_attr"}
         for name in set(self._root._buffers) - used:
             del self._root._buffers[name]
+        self._versions.clear()
+        for name in used.intersection(self._later):
+            self._root.register_buffer(name, self._later.pop(name)(), persistent=False)
         return LinearMap(fx.GraphModule(self._root, self._graph))
 
     def _number_of(self, tensor: Tensor) -> int:
@@ -218,14 +222,24 @@ class _Recorder(TorchDispatchMode):
 
     def _constant(self, tensor: Tensor) -> fx.Node:
         self._versions.append((tensor, tensor._version))
-        name = f"constant_{len(self._root._buffers)}"
+        name = self._free_name()
         self._root.register_buffer(name, tensor.detach(), persistent=False)
+        zero = tensor.device.type != "meta" and not bool(tensor.any())
+        meta = {"shape": tensor.shape, "dtype": tensor.dtype, "zero": zero}
+        return self._attribute(name, {**meta, "value": tensor.detach()})
+
+    def _constant_later(self, make: Callable[[], Tensor]) -> fx.Node:
+        name = self._free_name()
+        self._later[name] = make
+        return self._attribute(name, {})
+
+    def _free_name(self) -> str:
+        return f"constant_{len(self._root._buffers) + len(self._later)}"
+
+    def _attribute(self, name: str, meta: dict[str, Any]) -> fx.Node:
         with self._graph.inserting_before(next(iter(self._graph.nodes)).next):
             node = self._graph.get_attr(name)
-        zero = tensor.device.type != "meta" and not bool(tensor.any())
-        node.meta = {
-            "shape": tensor.shape, "dtype": tensor.dtype, "zero": zero, "value": tensor.detach()
-        }  # fmt: skip
+        node.meta = meta
         return node
 
     def _call(

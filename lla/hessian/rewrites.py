@@ -10,6 +10,7 @@ positions alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ aten = torch.ops.aten
 
 Call = Callable[[Callable[..., Any], tuple[Any, ...], Sequence[int], torch.dtype], fx.Node]
 Constant = Callable[[Tensor], fx.Node]
+Later = Callable[[Callable[[], Tensor]], fx.Node]
 
 
 class Rewriter:
@@ -35,12 +37,14 @@ class Rewriter:
     Args:
         call: adds an operation: function, arguments, shape and type of its value.
         constant: adds a constant.
+        constant_later: adds one that is made when the recorded run is over and its memory free.
     """
 
-    def __init__(self, call: Call, constant: Constant) -> None:
+    def __init__(self, call: Call, constant: Constant, constant_later: Later) -> None:
         self._call = call
         self._constant = constant
-        self._made: dict[Any, Tensor] = {}  # constants made here, each once
+        self._constant_later = constant_later
+        self._made: dict[Any, Any] = {}  # constants, each once
         self._rules = {
             aten.mul.Tensor: self._fold_factors,
             aten.gather.default: self._select_first,
@@ -127,8 +131,8 @@ class Rewriter:
         if _value(args[1]) is not None:
             return None
         key = "shape", out.shape, out.dtype
-        shape_alone = self._once(key, lambda: out.new_zeros(()).expand_as(out))
-        arguments = args[0], self._constant(shape_alone), *args[2:]
+        shape_alone = self._once(key, lambda: self._constant(out.new_zeros(()).expand_as(out)))
+        arguments = args[0], shape_alone, *args[2:]
         func = aten.max_pool2d_with_indices_backward.default
         return self._call(func, arguments, out.shape, out.dtype)
 
@@ -160,7 +164,7 @@ class Rewriter:
                 return self._call(
                     selected_weight_gradient, (picked, selected, kernel), shape, x.dtype
                 )
-        patches = self._constant(patches_of(x, *place))
+        patches = self._constant_later(partial(patches_of, x, *place))
         return self._call(weight_gradient, (g, patches, kernel), shape, x.dtype)
 
     def _convolve_at(self, convolution: Any, chosen: Tensor, out: Tensor) -> fx.Node | None:
@@ -181,9 +185,8 @@ class Rewriter:
         if index.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
             return None
         key = _identity(x), _identity(index), str(place)
-        return self._constant(
-            self._once(key, lambda: selected_patches(patches_of(x, *place), index))
-        )
+        make = partial(selected_patches, x, index, *place)
+        return self._once(key, lambda: self._constant_later(make))
 
     def _picked(self, values: Tensor, chosen: Tensor, shape: Sequence[int]) -> fx.Node:
         """Values at the positions that a max-pooling picks."""
@@ -192,7 +195,7 @@ class Rewriter:
         picked = self._once((_identity(flat), _identity(index)), lambda: flat.gather(-1, index))
         return self._constant(picked.reshape(shape))
 
-    def _once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

@@ -33,15 +33,15 @@ def geometry(request):
     return one | GEOMETRIES[request.param]
 
 
-def patches(x, geometry, kernel):
-    return patches_of(x, kernel, geometry["stride"], geometry["padding"], geometry["dilation"])
+def place(geometry, kernel):
+    return kernel, geometry["stride"], geometry["padding"], geometry["dilation"]
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (3, 2)])
 def test_weight_gradient(geometry, kernel):
     weight = rand(4, 1, *kernel)
     g = torch.rand_like(F.conv2d(X, weight, **geometry))
-    found = weight_gradient(g, patches(X, geometry, kernel), kernel)
+    found = weight_gradient(g, patches_of(X, *place(geometry, kernel)), kernel)
     torch.testing.assert_close(found, torch.nn.grad.conv2d_weight(X, weight.shape, g, **geometry))
 
 
@@ -50,25 +50,25 @@ def test_convolution_at_selected_positions(geometry, bias):
     kernel, weight = (3, 2), rand(4, 1, 3, 2)
     full = F.conv2d(X, weight, bias, **geometry).flatten(2)
     index = torch.randint(full.shape[2], (3, 4, 5), generator=GENERATOR)  # with repetitions
-    selected = selected_patches(patches(X, geometry, kernel), index)
+    selected = selected_patches(X, index, *place(geometry, kernel))
     found = selected_convolution(weight, bias, selected)
     torch.testing.assert_close(found, full.gather(2, index))
     # the gradient for values at some positions is that for these values put at their positions
     g = rand(3, 4, 5)
     scattered = torch.zeros_like(full).scatter_add(2, index, g)
-    exact = weight_gradient(scattered, patches(X, geometry, kernel), kernel)
+    exact = weight_gradient(scattered, patches_of(X, *place(geometry, kernel)), kernel)
     torch.testing.assert_close(selected_weight_gradient(g, selected, kernel), exact)
 
 
 @pytest.mark.parametrize("chosen", [False, True])
 def test_gradient_in_float32_is_as_exact_as_torchs(chosen):
     x, g = rand(512, 1, 32, 32, dtype=torch.float32), rand(512, 6, 28, 28, dtype=torch.float32)
-    cut = F.unfold(x, 5).transpose(1, 2).contiguous()
+    where = (5, 5), (1, 1), (0, 0), (1, 1)
     if chosen:  # all positions, in any order
         order = torch.randperm(784, generator=GENERATOR).expand(512, 6, -1)
         values = g.flatten(2).gather(2, order)
-        found = selected_weight_gradient(values, selected_patches(cut, order), (5, 5))
+        found = selected_weight_gradient(values, selected_patches(x, order, *where), (5, 5))
     else:
-        found = weight_gradient(g, cut, (5, 5))
+        found = weight_gradient(g, patches_of(x, *where), (5, 5))
     exact = torch.nn.grad.conv2d_weight(x.double(), (6, 1, 5, 5), g.double())
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)
