@@ -128,7 +128,8 @@ class Rewriter:
 
     def _unpool(self, args: Any, out: Tensor) -> fx.Node | None:
         """The gradient of a max-pooling reads the shape of what was pooled, and no value of it."""
-        if _value(args[1]) is not None:
+        # in channels_last what was pooled also says how the gradient is laid out
+        if _value(args[1]) is not None or not out.is_contiguous():
             return None
         key = "shape", out.shape, out.dtype
         shape_alone = self._once(key, lambda: self._constant(out.new_zeros(()).expand_as(out)))
@@ -181,18 +182,20 @@ class Rewriter:
 
     def _selected(self, x: Tensor, place: Any, chosen: Tensor, full: torch.Size) -> fx.Node | None:
         """Patches of a batch at chosen positions; None where they would be many more than all."""
-        index = chosen.flatten(2)
-        if index.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
+        if chosen.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
             return None
-        key = _identity(x), _identity(index), str(place)
-        make = partial(selected_patches, x, index, *place)
+        key = _identity(x), _identity(chosen), str(place)
+        make = partial(selected_patches, x, chosen.flatten(2), *place)
         return self._once(key, lambda: self._constant_later(make))
 
     def _picked(self, values: Tensor, chosen: Tensor, shape: Sequence[int]) -> fx.Node:
         """Values at the positions that a max-pooling picks."""
-        flat = values.flatten(-2)
-        index = chosen.reshape(*flat.shape[:-1], -1)
-        picked = self._once((_identity(flat), _identity(index)), lambda: flat.gather(-1, index))
+
+        def make() -> Tensor:
+            flat = values.flatten(-2)
+            return flat.gather(-1, chosen.reshape(*flat.shape[:-1], -1))
+
+        picked = self._once((_identity(values), _identity(chosen)), make)
         return self._constant(picked.reshape(shape))
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -201,9 +204,12 @@ class Rewriter:
         return self._made[key]
 
 
-def _identity(tensor: Tensor) -> Any:
+def _identity(constant: Tensor) -> Any:
+    """The same for two constants of equal memory, read in the same order."""
     # addresses are not used again: the graph holds all its constants until it is finished
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
+    if constant.is_contiguous():
+        return constant.data_ptr(), constant.numel()
+    return constant.data_ptr(), constant.shape, constant.stride()
 
 
 _MOST_SELECTED = 2  # times the memory of all patches, so few channels: many are oneDNN's case

@@ -117,9 +117,9 @@ def thick_restart(
 
 def _remove(basis: Tensor, vector: Tensor) -> np.ndarray:
     """Subtract from a vector, in place, its parts along the rows of a basis, and return them."""
-    parts = coefficients(basis[None], vector[None, :, None])[0]  # [n, 1]
-    vector.sub_((basis.T @ parts)[:, 0])
-    return parts[:, 0].double().cpu().numpy()
+    parts = coefficients(basis[None], vector[None, None])[0, 0]  # [n]
+    vector.sub_(parts @ basis)
+    return parts.double().cpu().numpy()
 
 
 def _combine(basis: Tensor, weights: np.ndarray) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import lla
-from lla.hessian.lanczos import Basis, Lanczos
+from lla.hessian.lanczos import Basis, Lanczos, coefficients
 
 rng = np.random.default_rng(7)
 SPECTRA = {
@@ -72,6 +72,14 @@ def test_basis_is_orthonormal(cases, eigenvalues, dtype, bound, runs):
     for i, n in enumerate(counts):
         V = lanczos.basis.vectors(0, int(n))[i].double()
         assert float((V @ V.T - torch.eye(int(n))).abs().max()) < bound
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_long_inner_products_in_float32_lose_little(runs):
+    block, lines = torch.rand(runs, 32, 120_000), torch.rand(runs, 1, 120_000)
+    exact = lines.double() @ block.double().transpose(1, 2)
+    # added one by one they are off by 1.3e-5
+    torch.testing.assert_close(coefficients(block, lines).double(), exact, rtol=3e-6, atol=0)
 
 
 def test_tridiagonal_is_the_projection(cases, eigenvalues):

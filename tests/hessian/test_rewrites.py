@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 import lla
@@ -35,13 +35,26 @@ class Network(nn.Module):
         return self.last(torch.tanh(self.layers(x).flatten(1)))
 
 
-def recorded(model):
-    """The nodes of the graph of a network's Hessian product."""
+def linear_map(model):
+    """A network's Hessian product, recorded, and a vector that it takes."""
     problem = lla.Problem(model, (model.x, Y))
     (batch,) = problem.batches
     function = problem.batch_loss(batch, problem.space, problem.state())
-    linear_map = linearize_gradient(function, problem.theta(), problem.deterministic)
-    return list(linear_map.graph_module.graph.nodes)
+    theta = problem.theta()
+    return linearize_gradient(function, theta, problem.deterministic).graph_module, theta
+
+
+def recorded(model):
+    """The nodes of its graph."""
+    return list(linear_map(model)[0].graph.nodes)
+
+
+def values(model):
+    """What they compute."""
+    module, vector = linear_map(model)
+    interpreter = fx.Interpreter(module, garbage_collect_values=False)
+    interpreter.run(vector)
+    return interpreter.env
 
 
 def targets(model):
@@ -152,6 +165,20 @@ def test_masks_work_on_what_a_pooling_picks(pool):
     assert len(masks) == 2  # the derivatives of the activations, and those of their gradient
     assert {node.meta["shape"].numel() for node in masks} == {picked}
     check_hessian(model)
+
+
+def test_results_in_channels_last():
+    layers = (
+        *(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 1, padding=1)),
+        *(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 1, padding=1)),
+    )
+    model = Network(*layers, shape=(2, 5, 5)).to(memory_format=torch.channels_last)
+    model.x = model.x.contiguous(memory_format=torch.channels_last)
+    check_hessian(model)
+    func = aten.max_pool2d_with_indices_backward.default
+    made = {n: value for n, value in values(model).items() if n.target is func}
+    assert made
+    assert all(v.is_contiguous(memory_format=torch.channels_last) for v in made.values())
 
 
 class Shifted(nn.Module):
