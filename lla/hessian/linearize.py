@@ -159,12 +159,21 @@ class _Recorder(TorchDispatchMode):
             self._graph.output(self._graph.call_function(aten.zeros_like.default, (vector,)))
         self._graph.eliminate_dead_code()
         used = {node.target for node in self._graph.nodes if node.op == "get_attr"}
-        for name in set(self._root._buffers) - used:
-            del self._root._buffers[name]
-        self._versions.clear()
+        self._forget(used)
         for name in used.intersection(self._later):
             self._root.register_buffer(name, self._later.pop(name)(), persistent=False)
         return LinearMap(fx.GraphModule(self._root, self._graph))
+
+    def _forget(self, used: set[Any]) -> None:
+        """Let go of all tensors but the used constants, and of what those that are late read."""
+        for name in set(self._root._buffers) - used:
+            del self._root._buffers[name]
+        for node in self._graph.nodes:
+            node.meta.pop("value", None)
+        self._constants.clear()
+        self._versions.clear()
+        self._later = {name: make for name, make in self._later.items() if name in used}
+        del self._rewritten  # it holds this recorder
 
     def _number_of(self, tensor: Tensor) -> int:
         number, version = self._number.get(tensor, (None, None))

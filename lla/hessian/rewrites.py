@@ -37,22 +37,15 @@ class Rewriter:
     Args:
         call: adds an operation: function, arguments, shape and type of its value.
         constant: adds a constant.
-        constant_later: adds one that is made when the recorded run is over and its memory free.
+        constant_later: adds one that is made when the recorded run is over and its memory free;
+            only for functions of `lla.hessian.convolutions`, since its shape is not known before.
     """
 
     def __init__(self, call: Call, constant: Constant, constant_later: Later) -> None:
         self._call = call
         self._constant = constant
         self._constant_later = constant_later
-        self._made: dict[Any, Any] = {}  # constants, each once
-        self._rules = {
-            aten.mul.Tensor: self._fold_factors,
-            aten.gather.default: self._select_first,
-            aten.threshold_backward.default: self._mask_before_unpooling,
-            aten.max_pool2d_with_indices_backward.default: self._unpool,
-            aten.sum.dim_IntList: self._sum_before_unpooling,
-            aten.convolution_backward.default: self._patches_for_weights,
-        }
+        self._made: dict[Any, fx.Node] = {}  # constants that several operations share
 
     def __call__(self, func: Any, args: Any, kwargs: Any, out: Any) -> fx.Node | None:
         """A node with the value of an operation, or None.
@@ -64,10 +57,12 @@ class Rewriter:
             out: what it returned in the recorded run: a tensor, or several. A node stands for the
                 only one of several that is not None.
         """
-        if isinstance(out, Tensor) and (node := _same_value(func, args, out)) is not None:
-            return node
-        rule = self._rules.get(func)
-        return None if rule is None or kwargs else rule(args, out)
+        if isinstance(out, Tensor):
+            node = _same_value(func, args, kwargs, out)
+            if node is not None:
+                return node
+        rule = _RULES.get(func)
+        return None if rule is None or kwargs else rule(self, args, out)
 
     def _fold_factors(self, args: Any, out: Tensor) -> fx.Node | None:
         """(x * a) * b with constants a and b as x * (a b), where that product is small."""
@@ -93,7 +88,9 @@ class Rewriter:
             return None
         inner, shape = flat.args[0], flat.meta["shape"]
         full = inner.meta["shape"]
-        if shape != (*full[:-2], full[-2:].numel()) or chosen.shape[:-1] != shape[:-1]:
+        if len(full) < 2 or shape != (*full[:-2], full[-2:].numel()):
+            return None
+        if chosen.shape[:-1] != shape[:-1]:
             return None
         if _is_call(inner, aten.convolution.default):
             return self._convolve_at(inner, chosen, out)
@@ -129,9 +126,9 @@ class Rewriter:
     def _unpool(self, args: Any, out: Tensor) -> fx.Node | None:
         """The gradient of a max-pooling reads the shape of what was pooled, and no value of it."""
         # in channels_last what was pooled also says how the gradient is laid out
-        if _value(args[1]) is not None or not out.is_contiguous():
+        if not out.is_contiguous():
             return None
-        key = "shape", out.shape, out.dtype
+        key = out.shape, out.dtype, out.device
         shape_alone = self._once(key, lambda: self._constant(out.new_zeros(()).expand_as(out)))
         arguments = args[0], shape_alone, *args[2:]
         func = aten.max_pool2d_with_indices_backward.default
@@ -184,24 +181,35 @@ class Rewriter:
         """Patches of a batch at chosen positions; None where they would be many more than all."""
         if chosen.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
             return None
-        key = _identity(x), _identity(chosen), str(place)
+        key = _identity(x), x.shape, _identity(chosen), str(place)
         make = partial(selected_patches, x, chosen.flatten(2), *place)
         return self._once(key, lambda: self._constant_later(make))
 
     def _picked(self, values: Tensor, chosen: Tensor, shape: Sequence[int]) -> fx.Node:
         """Values at the positions that a max-pooling picks."""
 
-        def make() -> Tensor:
+        def make() -> fx.Node:
             flat = values.flatten(-2)
-            return flat.gather(-1, chosen.reshape(*flat.shape[:-1], -1))
+            picked = flat.gather(-1, chosen.reshape(*flat.shape[:-1], -1))
+            return self._constant(picked.reshape(shape))
 
-        picked = self._once((_identity(values), _identity(chosen)), make)
-        return self._constant(picked.reshape(shape))
+        key = _identity(values), values.shape, _identity(chosen), shape
+        return self._once(key, make)
 
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+    def _once(self, key: Any, make: Callable[[], fx.Node]) -> fx.Node:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+
+_RULES: dict[Any, Callable[[Rewriter, Any, Any], fx.Node | None]] = {
+    aten.mul.Tensor: Rewriter._fold_factors,
+    aten.gather.default: Rewriter._select_first,
+    aten.threshold_backward.default: Rewriter._mask_before_unpooling,
+    aten.max_pool2d_with_indices_backward.default: Rewriter._unpool,
+    aten.sum.dim_IntList: Rewriter._sum_before_unpooling,
+    aten.convolution_backward.default: Rewriter._patches_for_weights,
+}
 
 
 def _identity(constant: Tensor) -> Any:
@@ -240,7 +248,7 @@ def _value(argument: Any) -> Tensor | None:
     return argument.meta.get("value") if isinstance(argument, fx.Node) else None
 
 
-def _same_value(func: Any, args: Any, out: Tensor) -> fx.Node | None:
+def _same_value(func: Any, args: Any, kwargs: Any, out: Tensor) -> fx.Node | None:
     """An argument that the result equals whatever the vector, or None.
 
     The graph is functional, so a copy may be replaced by its original.
@@ -250,16 +258,17 @@ def _same_value(func: Any, args: Any, out: Tensor) -> fx.Node | None:
         meta = arg.meta if isinstance(arg, fx.Node) else {}
         return meta.get("shape") == out.shape and meta.get("dtype") == out.dtype
 
-    def is_zero(arg: Any) -> bool:
+    def vanishes(arg: Any) -> bool:
         return isinstance(arg, fx.Node) and bool(arg.meta.get("zero"))
 
     if func in _IDENTITIES and fits(args[0]):
         return args[0]
     if func is aten.copy.default and fits(args[1]):
         return args[1]
-    if func in (aten.add.Tensor, aten.sub.Tensor) and is_zero(args[1]) and fits(args[0]):
+    if func in (aten.add.Tensor, aten.sub.Tensor) and vanishes(args[1]) and fits(args[0]):
         return args[0]
-    if func is aten.add.Tensor and len(args) == 2 and is_zero(args[0]) and fits(args[1]):
+    # not with a factor for the second, which is a keyword
+    if func is aten.add.Tensor and not kwargs and vanishes(args[0]) and fits(args[1]):
         return args[1]
     return None
 

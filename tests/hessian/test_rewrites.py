@@ -1,5 +1,8 @@
 """Recorded graphs that were simplified, against explicit float64 Hessians."""
 
+import contextlib
+import gc
+
 import pytest
 import torch
 from torch import fx, nn
@@ -11,7 +14,7 @@ from lla.hessian.convolutions import (
     selected_weight_gradient,
     weight_gradient,
 )
-from lla.hessian.linearize import linearize_gradient
+from lla.hessian.linearize import _Recorder, linearize_gradient
 
 aten = torch.ops.aten
 Y = torch.tensor([0, 1, 2])
@@ -76,9 +79,10 @@ def check_hessian(model):
     exact = torch.autograd.functional.hessian(loss, theta)
     operator = lla.HessianOperator(problem, route="linearized")
     rows = torch.eye(len(theta)).double()
-    one_by_one = torch.cat([operator.rows(row[None]) for row in rows])
-    torch.testing.assert_close(one_by_one, exact, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(operator.rows(rows), exact, rtol=1e-10, atol=1e-12)
+    module, _ = linear_map(model)
+    for found in (torch.stack([module(row) for row in rows]), torch.func.vmap(module)(rows)):
+        torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-12)
 
 
 def conv(out=4, **geometry):
@@ -264,7 +268,64 @@ def test_other_selections_than_a_poolings(start):
 def test_a_gradient_of_pooling_reads_no_values_of_what_was_pooled():
     model = Network(nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), shape=(2, 8, 8))
     func = aten.max_pool2d_with_indices_backward.default
-    (node,) = [n for n in recorded(model) if n.target is func]
-    shape_alone = node.args[1].meta["value"]
+    module, _ = linear_map(model)
+    (node,) = [n for n in module.graph.nodes if n.target is func]
+    shape_alone = getattr(module, node.args[1].target)
     assert shape_alone.untyped_storage().nbytes() == shape_alone.element_size()
     check_hessian(model)
+
+
+def curvature(function, size):
+    """The recorded second derivative of a function of a vector, and the explicit one."""
+    theta = torch.linspace(0.1, 1.0, size).double()
+    linear = linearize_gradient(function, theta, contextlib.nullcontext)
+    found = torch.stack([linear(row) for row in torch.eye(size).double()])
+    return found, torch.autograd.functional.hessian(function, theta)
+
+
+def test_one_index_into_two_shapes_of_one_memory():
+    images = torch.rand(2, 1, 4, 6).double()
+    index = torch.randint(0, 8, (2, 2, 5))
+
+    def convolved(theta):
+        weight = theta.view(2, 1, 3, 3)
+        both = (F.conv2d(x, weight) for x in (images, images.view(2, 1, 6, 4)))
+        return sum((x.flatten(2).gather(-1, index) ** 3).sum() for x in both)
+
+    def masked(theta):
+        values = theta.exp().view(2, 2, 3, 4)
+        masks = (F.threshold(x, 2.0, 0.0) for x in (values, values.view(2, 1, 6, 4)))
+        indices = (index, index.view(2, 1, 10))
+        both = (x.flatten(2).gather(-1, i) for x, i in zip(masks, indices, strict=True))
+        return sum((x**3).sum() for x in both)
+
+    torch.testing.assert_close(*curvature(convolved, 18))
+    torch.testing.assert_close(*curvature(masked, 48))
+
+
+def test_a_number_without_positions():
+    index = torch.tensor([0])
+
+    def picked(theta):
+        return (theta.prod().relu().reshape(1).gather(-1, index) ** 2).sum()
+
+    torch.testing.assert_close(*curvature(picked, 3))
+
+
+def test_a_factor_of_a_sum_stays():
+    def scaled(theta):
+        return torch.add(torch.zeros_like(theta) * theta, theta.sin(), alpha=3).prod()
+
+    torch.testing.assert_close(*curvature(scaled, 4))
+
+
+def test_nothing_but_the_constants_is_kept():
+    model = Network(conv(), nn.ReLU(), nn.MaxPool2d(2))
+    gc.collect()
+    gc.disable()  # what is left must not hang in a cycle
+    try:
+        module, _ = linear_map(model)
+        assert not [x for x in gc.get_objects() if type(x) is _Recorder]
+    finally:
+        gc.enable()
+    assert not any("value" in node.meta for node in module.graph.nodes)
