@@ -22,7 +22,7 @@ import lla
 from benchmarks import reference
 from benchmarks.hesd_cost import accuracy
 from benchmarks.inputs import Input
-from benchmarks.measure import seconds
+from benchmarks.measure import in_turn, seconds
 from lla import data, training
 
 TARGET = 0.05  # of K_H1 and r_e, relative
@@ -63,6 +63,7 @@ class Saving:
     steps: int  # Lanczos steps of the probes of the fixed budget that are timed
     examples: int | None = None  # of the accuracy pass; None: the whole data set
     most: int = 40  # batches that a target over batches may take
+    rounds: int = 1  # of a target over probes and an accuracy pass, in turn
 
     def __str__(self) -> str:
         return f"lenet {self.batch_size}"
@@ -164,7 +165,21 @@ class Compared:
     """A target beside the fixed budget and an accuracy pass."""
 
     spent: dict[str, Spent]  # "fixed" follows from one probe and two on one batch
-    resident: float  # seconds of an accuracy pass over data that lie on the device
+    # [rounds, 2], seconds in turn: with a target over probes, and of an accuracy pass over data
+    # that lie on the device
+    turns: np.ndarray
+
+    @property
+    def resident(self) -> float:
+        """Seconds of an accuracy pass."""
+        return float(np.median(self.turns[:, 1]))
+
+    @property
+    def passes(self) -> tuple[float, float | None]:
+        """Accuracy passes that a target over probes takes, with the standard error of rounds."""
+        ratios = self.turns[:, 0] / self.turns[:, 1]
+        error = np.std(ratios, ddof=1) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
+        return float(np.median(ratios)), None if error is None else float(error)
 
 
 def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -> Compared:
@@ -186,15 +201,26 @@ def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -
     one, two = (run(given.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
     fixed = batches * (one + (probes - 1) * (two - one)) * steps / case.steps
     spent["fixed"] = Spent(fixed, probes * steps * batches, {}, batches, None)
-    for over, pairs in (("probes", given.pairs), ("batches", many)):
-        with warnings.catch_warnings():  # a target that is missed is part of the result
-            warnings.simplefilter("ignore", UserWarning)
-            duration = run(pairs, probes=100, target_stderr=TARGET, over=over)
-        last = found[-1]
-        errors = {
-            name: (estimate.stderr or math.inf) / estimate.value
-            for name, estimate in (("re", last.re), ("kh1", last.kh1))
-        }
-        spent[over] = Spent(duration, last.matvecs, errors, last.batches, last.converged)
+    options: dict[str, Any] = {"probes": 100, "target_stderr": TARGET}
     accuracy(given.model, given.pairs[:1])
-    return Compared(spent, seconds(lambda: accuracy(given.model, given.resident())))
+    with warnings.catch_warnings():  # a target that is missed is part of the result
+        warnings.simplefilter("ignore", UserWarning)
+        turns = in_turn(
+            [
+                lambda: run(given.pairs, over="probes", **options),
+                lambda: accuracy(given.model, given.resident()),
+            ],
+            case.rounds,
+            warmup=0,
+        )
+        spent["probes"] = _spent(float(np.median(turns[:, 0])), found[-1])
+        spent["batches"] = _spent(run(many, over="batches", **options), found[-1])
+    return Compared(spent, turns)
+
+
+def _spent(duration: float, found: lla.Criteria) -> Spent:
+    errors = {
+        name: (estimate.stderr or math.inf) / estimate.value
+        for name, estimate in (("re", found.re), ("kh1", found.kh1))
+    }
+    return Spent(duration, found.matvecs, errors, found.batches, found.converged)

@@ -17,8 +17,8 @@ HONESTY = {
 }
 CASES = {
     "tiny": [Saving(16, 5, examples=64, most=4)],
-    "quick": [Saving(64, 100), Saving(512, 100, most=12)],
-    "paper": [Saving(64, 100), Saving(512, 100), Saving(2048, 100)],
+    "quick": [Saving(64, 100, rounds=5), Saving(512, 100, most=12)],
+    "paper": [Saving(64, 100, rounds=5), Saving(512, 100), Saving(2048, 100)],
 }
 
 

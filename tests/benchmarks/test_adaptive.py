@@ -41,18 +41,19 @@ def test_bias_coverage_and_products(tmp_path):
 def test_seconds_stand_beside_a_pass(tmp_path):
     given = Input(None, [], None, 60_000, Source("mnist", "0" * 64), Source("w", "1" * 64),
                   "reduced", "a note")  # fmt: skip
+    turns = np.array([[38.0, 20.0], [40.0, 20.0], [63.0, 21.0]])
     spent = {
         "fixed": Spent(400.0, 4000, {}, 4, None),
         "probes": Spent(40.0, 500, {"kh1": 0.04, "re": 0.01}, 4, True),
         "batches": Spent(60.0, 700, {"kh1": 0.08, "re": 0.01}, 40, False),
     }
-    new = adaptive_table.saving_records(Saving(64, 100), given, Compared(spent, 20.0), True)
+    new = adaptive_table.saving_records(Saving(64, 100), given, Compared(spent, turns), True)
     adaptive_table.save(new, tmp_path)
     text = (tmp_path / "benchmarks" / "adaptive.md").read_text()
     rows = [row.split("|")[2:-1] for row in text.splitlines() if row.startswith("| lenet 64")]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["fixed", "4", "4000", "400", "20", "", "", ""],
-        ["target, over probes", "4", "500", "40", "2", "4.0%", "1.0%", "yes"],
+        ["target, over probes", "4", "500", "40", "2 ± 0.35", "4.0%", "1.0%", "yes"],
         ["target, over batches", "40", "700", "60", "3", "8.0%", "1.0%", "no"],
     ]
 
