@@ -22,7 +22,7 @@ import lla
 from benchmarks import reference
 from benchmarks.hesd_cost import accuracy
 from benchmarks.inputs import Input
-from benchmarks.measure import in_turn, seconds
+from benchmarks.measure import in_turn, median, seconds
 from lla import data, training
 
 TARGET = 0.05  # of K_H1 and r_e, relative
@@ -177,9 +177,7 @@ class Compared:
     @property
     def passes(self) -> tuple[float, float | None]:
         """Accuracy passes that a target over probes takes, with the standard error of rounds."""
-        ratios = self.turns[:, 0] / self.turns[:, 1]
-        error = np.std(ratios, ddof=1) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
-        return float(np.median(ratios)), None if error is None else float(error)
+        return median(self.turns[:, 0] / self.turns[:, 1])
 
 
 def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -> Compared:

@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from benchmarks.adaptive import COUNT, FIXED, SIZE, TARGET, Compared, Honesty, Repeated, Saving
 from benchmarks.inputs import Input
+from benchmarks.measure import standard_error
 from lla import data, records
 from lla.records import Record, Source
 
@@ -57,11 +58,11 @@ def honesty_records(case: Honesty, found: Repeated, allocator_tuned: bool) -> li
     plain = found.plain_deviation**2 / (found.errors / found.values).mean() ** 2 * FIXED[1]
     values: dict[str, tuple[float, float | None]] = {
         "parameters": (found.parameters, None),
-        "products": (found.products.mean(), _of_mean(found.products)),
+        "products": (found.products.mean(), standard_error(found.products)),
         "most_products": (found.products.max(), None),
         "plain_products": (plain, None),
         "kh1": (found.exact_kh1, None),
-        "bias": (relative.mean(), _of_mean(relative)),
+        "bias": (relative.mean(), standard_error(relative)),
         "scatter": (relative.std(ddof=1), None),
         "stated": ((found.errors / found.values).mean(), None),
         "coverage": (found.covered.mean(), _of_share(found.covered)),
@@ -73,6 +74,7 @@ def honesty_records(case: Honesty, found: Repeated, allocator_tuned: bool) -> li
     return _records(
         case.network, "honesty", values, config, n=count, dtype="float64", fidelity="substitute",
         data=Source("digits", digits.sha256), allocator_tuned=allocator_tuned,
+        stderr_kind="probes",
     )  # fmt: skip
 
 
@@ -116,6 +118,7 @@ def _records(
     column: str,
     values: dict[str, tuple[float, float | None]],
     config: dict[str, Any],
+    stderr_kind: str | None = None,
     **facts: Any,
 ) -> list[Record]:
     timing = records.environment()
@@ -123,16 +126,12 @@ def _records(
         Record(
             table=TABLE, row=row, column=column, metric=metric, value=float(value),
             stderr=None if error is None else float(error),
-            stderr_kind=None if error is None or metric == "passes" else "probes",
+            stderr_kind=None if error is None else stderr_kind,
             config={**config, "device": timing["device"]}, **facts, **timing,
         )
         for metric, (value, error) in values.items()
         if math.isfinite(value)
     ]  # fmt: skip
-
-
-def _of_mean(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def _of_share(held: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,24 @@ def in_turn(
         for function in functions:
             function()
     return np.array([[seconds(function, clock) for function in functions] for _ in range(rounds)])
+
+
+def median(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
+    """The median of what rounds gave, and the standard error of their mean; None for one round.
+
+    >>> median([3.0, 5.0, 1.0])[0], median([2.0])
+    (3.0, (2.0, None))
+    """
+    return float(np.median(values)), standard_error(values) if len(values) > 1 else None
+
+
+def standard_error(values: Sequence[float] | np.ndarray) -> float:
+    """The standard error of the mean of two values or more.
+
+    >>> standard_error([1.0, 3.0])
+    1.0
+    """
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:

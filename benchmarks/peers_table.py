@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.isolate import Peak
+from benchmarks.measure import median
 from benchmarks.peers import Adapter, Measurement, Work
 from benchmarks.reference import TOLERANCE, TOP, Judgement
 from lla import records
@@ -61,9 +61,9 @@ def entries(
     """
     quadrature = found[0].result.quadrature
     ratios = [p.result.seconds / p.result.passes / quadrature.products for p in found]
-    error = float(np.std(ratios, ddof=1) / math.sqrt(len(ratios))) if len(ratios) > 1 else None
+    passes, error = median(ratios)
     values = {
-        "passes": float(np.median(ratios)),
+        "passes": passes,
         "added_memory": float(np.median([p.added for p in found])),
         "eigenvalue_error": judged.eigenvalue_error,
         "copies": float(judged.copies),

@@ -62,6 +62,7 @@ def selected_patches(
     Returns:
         [C, kernel elements, N, Q]: both products with it read its memory in order.
     """
+    # from the pictures themselves: all patches beside the chosen ones would be the peak of memory
     padded = F.pad(x[:, 0], (padding[1], padding[1], padding[0], padding[0]))
     width, reach = padded.shape[2], dilation[1] * (kernel[1] - 1)
     across = (width - reach - 1) // stride[1] + 1  # positions in a row of the output
