@@ -14,8 +14,9 @@ from tabulate import tabulate
 from benchmarks.adaptive import COUNT, FIXED, SIZE, TARGET, Compared, Honesty, Repeated, Saving
 from benchmarks.inputs import Input
 from benchmarks.measure import standard_error
-from lla import data, records
-from lla.records import Record, Source
+from lla import data
+from paper_tables.engine import records
+from paper_tables.engine.records import Record, Source
 
 TABLE = "adaptive"
 PLAIN = math.prod(FIXED)  # products of the fixed budget

@@ -29,11 +29,11 @@ import lla
 from benchmarks.isolate import Peak
 from benchmarks.measure import in_turn, seconds
 from benchmarks.problems import Case, one_product
-from lla import records
 from lla.hessian.plans import Plan, bytes_an_example, cost_of, needed
 from lla.hessian.routes import ROUTES, RouteName
 from lla.probes import rademacher
-from lla.records import Record
+from paper_tables.engine import records
+from paper_tables.engine.records import Record
 
 TABLE = "cost_model"
 FILE = "cost_model.jsonl"

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 import lla
 from benchmarks.inputs import Input
 from benchmarks.measure import seconds
-from lla import records
 from lla.hessian.criteria import spectrum_criteria
 from lla.hessian.spread import Scatter, apart
-from lla.records import Record
+from paper_tables.engine import records
+from paper_tables.engine.records import Record
 
 TABLE = "cost"
 PROBES = (1, 2, 5, 10, 20)  # n_hes

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from benchmarks.hesd_cost import BATCHES, PROBES, TABLE, Case, Measured, column
-from lla import records
 from lla.plotting import COLOURS
-from lla.records import Record
+from paper_tables.engine import records
+from paper_tables.engine.records import Record
 
 HEADERS = ("n_hes", "batches", "seconds", "standard error of K_H05", "of its value",
            "passes with a loader", "passes on the device")  # fmt: skip

@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from tabulate import tabulate
 
 from benchmarks.measure import Ratio
-from lla import records
 from lla.errors import InputError
 from lla.plotting import COLOURS
+from paper_tables.engine import records
 
 SESSIONS = "sessions"  # folder of the files
 # What two rows share that may be compared.

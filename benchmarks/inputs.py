@@ -14,7 +14,7 @@ from lla._torchvision import import_torchvision
 from lla.data import ImageSet, PicturePreprocessing, PictureSet
 from lla.errors import MissingDataError
 from lla.models import build, picture_preprocessing, pretrained
-from lla.records import Source
+from paper_tables.engine.records import Source
 
 Pairs = list[tuple[Tensor, Tensor]]
 

@@ -18,8 +18,8 @@ from benchmarks.isolate import Peak
 from benchmarks.measure import median
 from benchmarks.peers import Adapter, Measurement, Work
 from benchmarks.reference import TOLERANCE, TOP, Judgement
-from lla import records
-from lla.records import Record
+from paper_tables.engine import records
+from paper_tables.engine.records import Record
 
 TABLE = "peers"
 FILE = "peers.jsonl"

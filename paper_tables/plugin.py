@@ -1,7 +1,7 @@
 """How pytest runs the suites: options, cells as parameters, progress, and the report at the end.
 
 A test module offers `cells(settings) -> list[Cell]`; each of its tests that asks for `cell` runs
-once a cell. Without pytest nothing here is needed: see `paper_tables.suite`.
+once a cell. Without pytest nothing here is needed: see `paper_tables.engine.suite`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import lla
-from paper_tables import render
-from paper_tables.cells import Cell, Settings
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.suite import Suite, checkout, listing
+from paper_tables.engine import publish as render
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite, checkout, listing
 
 __all__ = [
     "pytest_addoption",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from paper_tables.cells import Cell
-from paper_tables.suite import Suite
-from paper_tables.table1 import fine_cells as cells  # noqa: F401  what `cell` runs through
+from paper_tables.engine.cells import Cell
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.table1.cells import fine_cells as cells  # noqa: F401  what `cell` runs through
 
 
 def test_figures_landscape(cell: Cell, suite: Suite) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from paper_tables import normalization
-from paper_tables.cells import Cell, Settings
-from paper_tables.suite import Suite
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.normalization import cells as normalization
 
 
 def cells(settings: Settings) -> list[Cell]:

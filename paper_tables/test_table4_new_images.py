@@ -2,9 +2,9 @@
 
 import pytest
 
-from paper_tables.cells import Cell
-from paper_tables.suite import Suite
-from paper_tables.table4 import cells  # noqa: F401  the cells that `cell` runs through
+from paper_tables.engine.cells import Cell
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.table4.cells import cells  # noqa: F401  the cells that `cell` runs through
 
 
 def test_table4_new_images(cell: Cell, suite: Suite) -> None:

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from lla import records
 from lla.errors import InputError, NonFiniteError
-from lla.records import Record, Source, config_hash, read_records, write_records
+from paper_tables.engine import records
+from paper_tables.engine.records import Record, Source, config_hash, read_records, write_records
 
 SHA = "0123456789abcdef" * 4
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import adaptive, adaptive_table
 from benchmarks.adaptive import Compared, Honesty, Repeated, Saving, Spent
 from benchmarks.inputs import Input
-from lla.records import Source
+from paper_tables.engine.records import Source
 
 RNG = np.random.default_rng(0)
 

@@ -6,8 +6,8 @@ import pytest
 from benchmarks import hesd_cost
 from benchmarks.hesd_cost import Case, Measured
 from benchmarks.inputs import Input
-from lla.records import Source
-from paper_tables import claims
+from paper_tables.engine import claims
+from paper_tables.engine.records import Source
 
 SHA = "ab" * 32
 

@@ -9,7 +9,7 @@ from benchmarks.cost_model import PASS, Model, Work
 from benchmarks.isolate import Peak
 from benchmarks.problems import Case
 from lla.hessian.routes import ROUTES
-from lla.records import read_records
+from paper_tables.engine.records import read_records
 
 CASE = Case("lenet", 4, (1, 32, 32))
 

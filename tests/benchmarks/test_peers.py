@@ -10,7 +10,7 @@ from benchmarks import peers, peers_table, reference
 from benchmarks.isolate import Peak, isolated
 from benchmarks.peers import ADAPTERS, Adapter, Measurement, Quadrature, Work
 from benchmarks.reference import Judgement
-from lla.records import read_records
+from paper_tables.engine.records import read_records
 
 WORK = Work("lenet", (1, 32, 32), 4, 1, steps=12, probes=2)
 TWO = Work("lenet", (1, 32, 32), 2, 2, steps=12, probes=2)

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from lla import data
-from lla.records import Source
-from paper_tables import lenet
-from paper_tables.cells import Cell, Settings
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.records import Source
+from paper_tables.inputs import lenet
 
 SHA = "ab" * 32
 CONFIG = {

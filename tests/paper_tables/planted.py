@@ -1,10 +1,10 @@
 """Planted records of planes: what Table 1, its claims and its figures are made from."""
 
-from lla.records import Source
-from paper_tables.cells import Cell
-from paper_tables.explosion import PAPER_METHODS, expected
-from paper_tables.planes import STOPPED, Place
-from paper_tables.table1 import _judge
+from paper_tables.engine.cells import Cell
+from paper_tables.engine.records import Source
+from paper_tables.exhibits.table1.cells import _judge
+from paper_tables.exhibits.table1.planes import STOPPED, Place
+from paper_tables.paper.explosion import PAPER_METHODS, expected
 
 SHA = "ab" * 32
 MODES = ("train", "eval")

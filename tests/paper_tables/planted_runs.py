@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lla.records import Record, Source
+from paper_tables.engine.records import Record, Source
 
 SHA = "ab" * 32
 EPOCHS = (0, 1, 2, 5, 10, 20, 50)

@@ -3,9 +3,9 @@ import math
 import pytest
 
 from lla.errors import InputError
-from paper_tables.cells import Cell, half_unit, verdict
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.values import claims, paper_columns, paper_rows, paper_value
+from paper_tables.engine.cells import Cell, half_unit, verdict
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.paper import claims, paper_columns, paper_rows, paper_value
 
 
 @pytest.mark.parametrize(

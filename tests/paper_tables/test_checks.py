@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import lla
-from paper_tables.checks import (
+from paper_tables.measure.checks import (
     BrokenConsequenceError,
     check_criteria,
     check_equal,

@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from lla.records import Source
-from paper_tables import claims, claims_criteria
-from paper_tables.cells import Cell
+from paper_tables.engine import claims
+from paper_tables.engine.cells import Cell
+from paper_tables.engine.records import Source
+from paper_tables.evidence import criteria as claims_criteria
 
 SHA = "ab" * 32
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from lla.records import Record, Source
-from paper_tables import claims
+from paper_tables.engine import claims
+from paper_tables.engine.records import Record, Source
 
 from . import planted_runs
 

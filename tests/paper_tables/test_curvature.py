@@ -12,9 +12,12 @@ import lla
 from lla import data, models
 from lla.errors import MissingDataError
 from lla.models.pretrained import WEIGHTS
-from paper_tables import curvature, networks, table2, table4
-from paper_tables.profiles import PROFILES, Pictures, adjusted
-from paper_tables.suite import Suite
+from paper_tables.engine.profiles import PROFILES, Pictures, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.table2 import cells as table2
+from paper_tables.exhibits.table4 import cells as table4
+from paper_tables.inputs import networks
+from paper_tables.measure import photographs as curvature
 
 TINY = adjusted(PROFILES["quick"], batches=2, images=2, side=32, probes=1, steps=3)
 

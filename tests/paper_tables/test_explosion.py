@@ -2,7 +2,8 @@ import itertools
 
 import pytest
 
-from paper_tables.explosion import (
+from paper_tables.paper import paper_columns, paper_rows
+from paper_tables.paper.explosion import (
     METHODS,
     PAPER_METHODS,
     RECOMMENDED,
@@ -13,7 +14,6 @@ from paper_tables.explosion import (
     options,
     printed,
 )
-from paper_tables.values import paper_columns, paper_rows
 
 # Table 1 as printed, typed from the paper.
 PRINTED = {

@@ -7,8 +7,9 @@ from PIL import Image
 
 import lla
 from lla.errors import ChecksumError
-from lla.records import Source, write_records
-from paper_tables import figures, store
+from paper_tables.engine import store
+from paper_tables.engine.records import Source, write_records
+from paper_tables.exhibits.table2 import figures
 
 
 def spectrum(seed, negative):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paper_tables import figures_generalization
-from paper_tables.runs import runs
+from paper_tables.exhibits.generalization import figures as figures_generalization
+from paper_tables.exhibits.generalization.runs import runs
 
 from .planted_runs import absent, run, series
 

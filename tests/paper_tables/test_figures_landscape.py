@@ -7,9 +7,10 @@ from PIL import Image
 
 from lla.errors import ChecksumError
 from lla.landscape import Plane, grid
-from lla.records import Source, write_records
-from paper_tables import figures_landscape, store
-from paper_tables.figures_landscape import FIGURES
+from paper_tables.engine import store
+from paper_tables.engine.records import Source, write_records
+from paper_tables.exhibits.table1 import figures as figures_landscape
+from paper_tables.exhibits.table1.figures import FIGURES
 
 from .planted import plane
 

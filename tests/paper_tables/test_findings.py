@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from paper_tables.findings import PAPERS_SIZE, findings
-from paper_tables.resnet_study import TABLE, VARIANTS
+from paper_tables.engine.findings import PAPERS_SIZE, findings
+from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
 
 from . import planted_runs
 

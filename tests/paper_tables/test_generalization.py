@@ -9,10 +9,12 @@ import lla
 from lla import data, training
 from lla.errors import InputError, MissingDataError, NonFiniteError
 from lla.probes import rademacher
-from paper_tables import generalization, pairs, shift_planes
-from paper_tables.pairs import PAIRS, Images
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.suite import Suite
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.generalization import cells as generalization
+from paper_tables.exhibits.generalization import shift_planes
+from paper_tables.inputs import pairs
+from paper_tables.inputs.pairs import PAIRS, Images
 
 DIGITS, RENDERED = PAIRS[:2]
 TINY = dataclasses.replace(

@@ -10,13 +10,14 @@ from torch import nn
 import lla
 from lla import models
 from lla.landscape import layer_changes, normalize, output_change, random_directions
-from paper_tables import normalization, render_normalization
-from paper_tables.candidates import CANDIDATES, points
-from paper_tables.cells import Cell
-from paper_tables.explosion import RECOMMENDED
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.render_normalization import Study
-from paper_tables.suite import Suite
+from paper_tables.engine.cells import Cell
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.normalization import cells as normalization
+from paper_tables.exhibits.normalization import page as render_normalization
+from paper_tables.exhibits.normalization.candidates import CANDIDATES, points
+from paper_tables.exhibits.normalization.page import Study
+from paper_tables.paper.explosion import RECOMMENDED
 
 
 @pytest.fixture

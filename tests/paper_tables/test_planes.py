@@ -1,7 +1,7 @@
 import pytest
 
-from paper_tables import planes
-from paper_tables.planes import Place, place_of
+from paper_tables.exhibits.table1 import planes
+from paper_tables.exhibits.table1.planes import Place, place_of
 
 from .planted import absent, plane
 

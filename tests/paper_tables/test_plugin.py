@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lla.records import read_records
+from paper_tables.engine.records import read_records
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paper_tables import prediction
-from paper_tables.prediction import predictions
-from paper_tables.runs import runs
+from paper_tables.exhibits.generalization import prediction
+from paper_tables.exhibits.generalization.prediction import predictions
+from paper_tables.exhibits.generalization.runs import runs
 
 from .planted_runs import absent, run
 

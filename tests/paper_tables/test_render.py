@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from paper_tables import render
-from paper_tables.text import latex_text, markdown_table, measured
+from lla.report.text import latex_text, markdown_table, measured
+from paper_tables.engine import publish as render
 
 TRIPLE = {"kh1": 0.37, "kh05": 0.23, "re": 5.3e-4, "kh05_density": 0.3}
 

@@ -3,8 +3,10 @@ import re
 
 import pytest
 
-from paper_tables import planes, render, render_table1
-from paper_tables.explosion import METHODS, RECOMMENDED
+from paper_tables.engine import publish as render
+from paper_tables.exhibits.table1 import planes
+from paper_tables.exhibits.table1 import text_table as render_table1
+from paper_tables.paper.explosion import METHODS, RECOMMENDED
 
 from .planted import absent, paper_picture, plane
 
@@ -114,8 +116,8 @@ def test_summary_by_method():
 
 
 def test_the_files(tmp_path):
-    from lla.records import write_records
-    from paper_tables.store import records_file
+    from paper_tables.engine.records import write_records
+    from paper_tables.engine.store import records_file
 
     records = [*paper_picture(), *absent("vit", "pretrained", "no weights & no 100 % of_it")]
     for row in {record.row for record in records}:

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from paper_tables import claims, render_table4
+from paper_tables.engine import claims
+from paper_tables.exhibits.table4 import text_table as render_table4
 
 # of one network: ImageNet's value and the new images', with their errors
 VALUES = {"accuracy": (80.0, 30.0), "kh1": (0.7, 0.8), "kh05": (0.5, 0.7), "re": (0.02, 0.03)}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from lla.records import Source, write_records
-from paper_tables import report, store
-from paper_tables.report import html as report_html
-from paper_tables.report import plots as report_plots
-from paper_tables.values import claims, tables
+from lla.report import html as report_html
+from paper_tables.engine import plots as report_plots
+from paper_tables.engine import report, store
+from paper_tables.engine.records import Source, write_records
+from paper_tables.paper import claims, tables
 
 from . import planted
 from .test_figures import spectrum

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from paper_tables import report, store
+from paper_tables.engine import report, store
 
 from .test_report import results  # noqa: F401
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from paper_tables.report import criteria_table
-from paper_tables.report.cells import bars, measured_cell
+from lla.report.view import bars, measured_cell
+from paper_tables.evidence import criteria_table
 
 
 def settings(table):

@@ -1,7 +1,7 @@
 import numpy as np
 
-from paper_tables.report import run_table
-from paper_tables.text import measured
+from lla.report.text import measured
+from paper_tables.exhibits.generalization import tables as run_table
 
 from . import planted_runs
 

@@ -5,10 +5,10 @@ import torch
 
 import lla
 from lla import data, models
-from paper_tables import resnet_study
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.resnet_study import Variant
-from paper_tables.suite import Suite
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.resnet_study import cells as resnet_study
+from paper_tables.exhibits.resnet_study.cells import Variant
 
 TINY = adjusted(PROFILES["quick"], study=True)
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from paper_tables.runs import runs
+from paper_tables.exhibits.generalization.runs import runs
 
 from .planted_runs import absent, run
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import lla
-from paper_tables import claims, stability, table2
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.suite import Suite
+from paper_tables.engine import claims
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.cost import stability
+from paper_tables.exhibits.table2 import cells as table2
 
 
 def spectrum(eigenvalues, weights):

@@ -4,11 +4,12 @@ import time
 import pytest
 
 from lla.errors import InputError
-from lla.records import Source, read_records, write_records
-from paper_tables import render, store
-from paper_tables.cells import Settings
-from paper_tables.profiles import PROFILES
-from paper_tables.suite import CellError, Suite
+from paper_tables.engine import publish as render
+from paper_tables.engine import store
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.profiles import PROFILES
+from paper_tables.engine.records import Source, read_records, write_records
+from paper_tables.engine.suite import CellError, Suite
 
 
 @pytest.fixture

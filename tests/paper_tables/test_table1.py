@@ -8,12 +8,15 @@ import torch
 import lla
 from lla import data, landscape
 from lla.landscape import Plane
-from paper_tables import networks, planes, store, table1
-from paper_tables.explosion import METHODS, PAPER_METHODS
-from paper_tables.planes import Place, place_of
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.suite import Suite
-from paper_tables.values import paper_rows
+from paper_tables.engine import store
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.table1 import cells as table1
+from paper_tables.exhibits.table1 import planes
+from paper_tables.exhibits.table1.planes import Place, place_of
+from paper_tables.inputs import networks
+from paper_tables.paper import paper_rows
+from paper_tables.paper.explosion import METHODS, PAPER_METHODS
 
 TINY = adjusted(PROFILES["quick"], images=1, points=5)
 

@@ -6,11 +6,13 @@ import torch
 
 import lla
 from lla import data
-from paper_tables import lenet, store, table2
-from paper_tables.cells import Settings
-from paper_tables.profiles import PROFILES, adjusted
-from paper_tables.suite import Suite
-from paper_tables.values import paper_columns, paper_rows
+from paper_tables.engine import store
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.table2 import cells as table2
+from paper_tables.inputs import lenet
+from paper_tables.paper import paper_columns, paper_rows
 
 TINY = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=2, steps=4, epochs=1)
 

@@ -8,12 +8,15 @@ import pytest
 from lla.data import File, files
 from lla.data.files import file_hash
 from lla.errors import ChecksumError, MissingDataError
-from paper_tables import claims, render, render_table3, store, table3
-from paper_tables.cells import Settings
-from paper_tables.profiles import PROFILES
-from paper_tables.report import size_table
-from paper_tables.suite import Suite
-from paper_tables.values import paper_columns, paper_rows, paper_value, tables
+from paper_tables.engine import claims, store
+from paper_tables.engine import publish as render
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.profiles import PROFILES
+from paper_tables.engine.suite import Suite
+from paper_tables.exhibits.table3 import cells as table3
+from paper_tables.exhibits.table3 import tables as size_table
+from paper_tables.exhibits.table3 import text_table as render_table3
+from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 
 from ..data import official  # noqa: TID252  tests are no package that has a name
 

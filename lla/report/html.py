@@ -1,0 +1,99 @@
+"""The report as one page of HTML that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from paper_tables.engine.content import Report
+from paper_tables.engine.plots import plotly_script
+from paper_tables.paper.names import display
+
+__all__ = ["render", "render_json"]
+
+LEAD = 120  # characters of a note that are shown before it is opened
+
+# What stands for a verdict or a fidelity beside its colour: sign and word.
+SIGNS = {
+    "reproduced": ("✓", "reproduced"),
+    "close": ("≈", "close"),
+    "differs": ("✗", "differs"),
+    "not_run": ("○", "not run"),
+    "holds": ("✓", "holds"),
+    "fails": ("✗", "fails"),
+    "undecided": ("?", "undecided"),
+    "paper": ("◆", "paper"),
+    "reduced": ("◈", "reduced"),
+    "substitute": ("◇", "substitute"),
+}
+
+
+def render(report: Report, key: str) -> str:
+    """Write the page.
+
+    Args:
+        report: what it says.
+        key: what it was written for, kept in it.
+    """
+    plots = {"surfaces": report.surfaces, "spectra": report.spectra}
+    drawn = any(plots.values())
+    return _template().render(
+        report=report,
+        key=key,
+        signs=SIGNS,
+        plots=render_json(plots) if drawn else "",
+        plotly=Markup(plotly_script()) if drawn else "",
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"names": _names, "lead": _lead, "paragraphs": _paragraphs}
+    return environment.get_template("report.html.j2")
+
+
+def _names(scopes: Sequence[str]) -> str:
+    """Scopes of claims with networks as the paper writes them.
+
+    >>> _names(["vit", "lenet, uniform init"])
+    'ViT, LeNet, uniform init'
+    """
+    return ", ".join(display(word) for scope in scopes for word in scope.split(", "))
+
+
+def _lead(note: str) -> str:
+    """The first part of a note, which says most.
+
+    >>> _lead("18 of 32 planes agree; with signed L1 18"), len(_lead("no " * 100))
+    ('18 of 32 planes agree …', 120)
+    """
+    first = note.split("; ")[0]
+    if len(first) > LEAD:
+        return first[: LEAD - 2].rstrip() + " …"
+    return first if first == note else f"{first} …"
+
+
+def _paragraphs(text: str) -> Markup:
+    """A plain text as paragraphs, escaped; what is HTML already stays as it is."""
+    if isinstance(text, Markup):
+        return text
+    parts = (part.strip() for part in text.split("\n\n"))
+    return Markup("\n").join(Markup("<p>{}</p>").format(escape(part)) for part in parts if part)
+
+
+def render_json(value: object) -> Markup:
+    """JSON that can stand inside a script element."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    return Markup(text.replace("<", "\\u003c"))

@@ -1,0 +1,118 @@
+"""Numbers and tables as people read them: plain text, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+__all__ = [
+    "LATEX_NEEDS",
+    "latex_float",
+    "latex_table",
+    "latex_text",
+    "markdown_table",
+    "measured",
+    "plain_table",
+]
+
+Rows = Sequence[Sequence[str]]
+
+
+def measured(value: float | None, stderr: float | None = None) -> str:
+    """A value and its standard error, to two digits of the latter.
+
+    >>> measured(0.98123, 0.0043), measured(0.5), measured(0.000512, 0.00004)
+    ('0.9812 ± 0.0043', '0.5', '(5.12 ± 0.40)e-4')
+    >>> measured(451.2, 63.0), measured(0.25, 0.0)
+    ('451 ± 63', '0.25 ± 0')
+    """
+    if value is None:
+        return "not run"
+    if not stderr:
+        return _plain(value) + (" ± 0" if stderr == 0 else "")
+    size = max(abs(value), stderr)
+    exponent = math.floor(math.log10(size)) if size < 0.01 or size >= 1e5 else 0
+    scale = 10.0**exponent
+    digits = max(0, 1 - math.floor(math.log10(stderr / scale)))
+    digits = min(digits, 6)
+    text = f"{value / scale:.{digits}f} ± {stderr / scale:.{digits}f}"
+    return f"({text})e{exponent}" if exponent else text
+
+
+def _plain(value: float) -> str:
+    text = f"{value:.4g}"
+    if "e" not in text and value != 0 and abs(value) < 0.01:
+        exponent = math.floor(math.log10(abs(value)))
+        text = f"{value / 10.0**exponent:.4g}e{exponent}"
+    return text
+
+
+def plain_table(rows: Rows, headers: Sequence[str]) -> str:
+    """A table for the terminal."""
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+
+
+def markdown_table(rows: Rows, headers: Sequence[str], aligned: bool = True) -> str:
+    """A table in GitHub's Markdown; not `aligned` it is much shorter where texts are long."""
+    safe = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
+    if aligned:
+        return tabulate(safe, headers, tablefmt="github", disable_numparse=True)
+    lines = [list(headers), ["---"] * len(headers), *safe]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def latex_table(rows: Rows, headers: Sequence[str]) -> str:
+    """A LaTeX `tabular` with booktabs rules, everything in it escaped."""
+    return _symbols(tabulate(rows, headers, tablefmt="latex_booktabs", disable_numparse=True))
+
+
+LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx}"
+
+
+def latex_float(caption: str, rows: Rows, headers: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """A LaTeX `table` as wide as the text, with numbered notes below; everything escaped."""
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{latex_text(caption)}}}",
+            "\\resizebox{\\textwidth}{!}{%",
+            latex_table(rows, headers) + "}",
+            *(f"\\par\\footnotesize {i}. {latex_text(n)}" for i, n in enumerate(notes, start=1)),
+            "\\end{table}",
+        ]
+    )
+
+
+def latex_text(text: str) -> str:
+    """A text with everything escaped that means something to LaTeX."""
+    return _symbols(text.translate(_ESCAPES))
+
+
+_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\ensuremath{<}",
+        ">": r"\ensuremath{>}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+_SYMBOLS = {  # in escaped text
+    r"K\_H05": "$K_{H0.5}$",
+    r"K\_H1": "$K_{H1}$",
+    r"r\_e": "$r_e$",
+    "±": r"$\pm$",
+    "—": "---",
+    "≥": r"$\geq$",
+}
+
+
+def _symbols(text: str) -> str:
+    for symbol, replacement in _SYMBOLS.items():
+        text = text.replace(symbol, replacement)
+    return text

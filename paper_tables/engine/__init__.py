@@ -1,0 +1,1 @@
+"""Cells, records, sessions: how exhibits are computed, judged and published."""

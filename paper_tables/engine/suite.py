@@ -1,0 +1,211 @@
+"""A session of the suites: computes the cells that are not finished, stores, renders, reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from lla.report.text import measured, plain_table
+from paper_tables.engine import publish as render
+from paper_tables.engine import records, store
+from paper_tables.engine.cells import METRICS, Cell, Settings
+from paper_tables.engine.records import Record
+
+__all__ = ["CellError", "Suite"]
+
+RENDERING = 20.0  # computing goes on for at least this many times what rendering took
+
+
+class CellError(AssertionError):
+    """A cell whose records are incomplete, or contradict the published ones."""
+
+
+class Suite:
+    """What the tests of one session share.
+
+    Args:
+        settings: what was asked for.
+        say: prints a line that the user sees at once.
+        uncaptured: a context in which output reaches the terminal (progress bars).
+        allocator_tuned: recorded with every cell.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None] = print,
+        uncaptured: Callable[[], AbstractContextManager[object]] = nullcontext,
+        allocator_tuned: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.say = say
+        self.uncaptured = uncaptured
+        self.allocator_tuned = allocator_tuned
+        self.planned = 0  # cells that can run in this session
+        self.started = 0
+        self.prepared: set[str] = set()  # names of shared steps
+        self.done: dict[tuple[str, ...], list[Record]] = {}  # cell -> its records
+        self._render_next = 0.0  # when, on the clock of time.monotonic
+        self._stale = False  # whether records were published since the last rendering
+
+    def run(self, cell: Cell) -> list[Record]:
+        """Bring one cell to its end: compute it unless it is finished, publish, render.
+
+        Returns:
+            Its records; those of a cell that cannot run say why.
+
+        Raises:
+            CellError: its records are incomplete, disagree with the published ones, or (if asked
+                to be strict) with the paper.
+            BrokenConsequenceError: a value contradicts the definitions; nothing is stored.
+        """
+        settings = self.settings
+        if cell.compute is None:
+            new = cell.not_run()
+            store.publish(new, settings.work, settings.results)
+            self._render_at_times()
+            return new
+        self.started += 1
+        label = f"cell {self.started}/{self.planned} {cell.name}"
+        found = self._finished(cell)
+        if found is None:
+            self._prepare(cell)
+            self.say(f"{label} ... (about {cell.seconds:.0f} s)")
+            begin = time.perf_counter()
+            new = self._compute(cell)
+            how = f"done in {time.perf_counter() - begin:.1f} s"
+        else:
+            new, how = found, "finished before"
+            if any(record.code_version != records.code_version() for record in new):
+                how += " by other code (--recompute computes it again)"
+        outcome = store.publish(new, settings.work, settings.results)
+        self._render_at_times()
+        if outcome.retrained:
+            how += " (another training than the published one: not compared with it)"
+        self.say(f"{label} {how}: {_summary(new)}")
+        if outcome.conflicts:
+            raise CellError("; ".join(outcome.conflicts))
+        if settings.strict_paper:
+            differing = [r.metric for r in new if r.verdict == "differs"]
+            if differing:
+                raise CellError(f"{cell.name} differs from the paper in {', '.join(differing)}")
+        return new
+
+    def render(self) -> None:
+        """Write tables, figures and claims from the published records."""
+        begin = time.monotonic()
+        render.write_all(self.settings.results)
+        end = time.monotonic()
+        # Many cells are quick: rendering after each would take longer than computing them.
+        self._render_next = end + RENDERING * (end - begin)
+        self._stale = False
+
+    def finish(self) -> None:
+        """Render what was published since the last time; a session calls it at its end."""
+        if self._stale:
+            self.render()
+
+    def _render_at_times(self) -> None:
+        self._stale = True
+        if time.monotonic() >= self._render_next:
+            self.render()
+
+    def records(self) -> list[Record]:
+        """The records of all cells that this session has brought to their end."""
+        return [record for new in self.done.values() for record in new]
+
+    def _finished(self, cell: Cell) -> list[Record] | None:
+        key = (cell.table, cell.row, cell.column, cell.hash)
+        if key in self.done:  # two test files share it: once a session is enough
+            return self.done[key]
+        found = None if self.settings.recompute else store.finished(cell, self.settings.work)
+        if found is not None:
+            if cell.judge is not None:
+                found = cell.judge(cell, found)
+            else:
+                found = [_judged_anew(cell, record) for record in found]
+            self.done[key] = found
+        return found
+
+    def _prepare(self, cell: Cell) -> None:
+        """Run the step that the cell shares with others; its time is not the cell's."""
+        if cell.shared is None or cell.shared.name in self.prepared:
+            return
+        self.say(f"{cell.shared.name} ... (about {cell.shared.seconds:.0f} s)")
+        begin = time.perf_counter()
+        with self.uncaptured() if self.settings.progress else nullcontext():
+            outcome = cell.shared.run(self.settings)
+        self.say(f"{cell.shared.name} done in {time.perf_counter() - begin:.1f} s: {outcome}")
+        self.prepared.add(cell.shared.name)
+
+    def _compute(self, cell: Cell) -> list[Record]:
+        settings = self.settings
+        assert cell.compute is not None
+        records.reset_peak_memory(settings.device)
+        begin = time.perf_counter()
+        with self.uncaptured() if settings.progress else nullcontext():
+            computed = cell.compute(cell, settings)
+        facts = {
+            **records.environment(settings.device),
+            "seconds": round(time.perf_counter() - begin, 3),
+            "peak_memory": records.peak_memory(settings.device),
+            "allocator_tuned": self.allocator_tuned,
+            "profile": settings.profile.name,
+        }
+        new = [dataclasses.replace(record, **facts) for record in computed]
+        if [record.metric for record in new] != list(cell.metrics):
+            raise CellError(
+                f"{cell.name} gave records of {[r.metric for r in new]}, not of "
+                f"{list(cell.metrics)}: nothing was stored"
+            )
+        store.finish(new, settings.work)
+        self.done[(cell.table, cell.row, cell.column, cell.hash)] = new
+        return new
+
+
+def listing(cells: Sequence[Cell], settings: Settings) -> str:
+    """Every cell with its input, fidelity, estimated time and memory, without computing any."""
+    unique = list({(c.table, c.row, c.column, c.hash): c for c in cells}.values())
+    shared = {cell.shared.name: cell.shared.seconds for cell in unique if cell.shared}
+    rows = [
+        (
+            cell.table,
+            cell.name,
+            cell.fidelity or "not_run",
+            f"{cell.seconds:.0f} s" if cell.compute else "",
+            f"{cell.memory / 2**20:.0f} MiB" if cell.compute else "",
+            cell.inputs if cell.compute else f"not run: {cell.reason}",
+        )
+        for cell in unique
+    ]
+    rows += [("", name, "", f"{seconds:.0f} s", "", "shared") for name, seconds in shared.items()]
+    total = sum(cell.seconds for cell in unique if cell.compute) + sum(shared.values())
+    runnable = sum(cell.compute is not None for cell in unique)
+    headers = ("table", "cell", "fidelity", "time", "memory", "input")
+    return (
+        plain_table(rows, headers)
+        + f"\n\nprofile {settings.profile.name}: {len(unique)} cells, {runnable} of them run; "
+        f"about {total / 60:.0f} min on 2 CPU cores. Nothing was computed."
+    )
+
+
+def _judged_anew(cell: Cell, record: Record) -> Record:
+    """A finished record with the verdict of today's rule and fidelity, which are no measurement."""
+    fresh = cell.record(record.metric, record.value or 0.0, record.stderr)
+    names = ("paper_value", "verdict", "fidelity")
+    return dataclasses.replace(record, **{name: getattr(fresh, name) for name in names})
+
+
+def _summary(new: Sequence[Record]) -> str:
+    shown = [r for r in new if r.paper_value is not None] or list(new[:3])
+    return ", ".join(
+        f"{METRICS.get(r.metric, r.metric)} {measured(r.value, r.stderr)}" for r in shown
+    )
+
+
+def checkout() -> Path:
+    """The root of the checkout that this package lies in."""
+    return Path(__file__).resolve().parents[2]

@@ -1,0 +1,1 @@
+"""From records to what they say: selection, intervals, predicates."""

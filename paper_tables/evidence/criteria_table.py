@@ -1,0 +1,242 @@
+"""Tables of criteria in the report (Tables 2 and 4, and whatever else has a number a cell).
+
+One group a network and its settings, the most faithful first; one line a criterion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lla.report.view import Cell, Group, Line, Table, bars, measured_cell
+from paper_tables.engine.cells import METRICS
+from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
+from paper_tables.paper.names import display
+
+__all__ = ["table"]
+
+# Tables whose columns are data sets: those of one line need not share them.
+DATA_IN_COLUMNS = ("table4",)
+# Shown although the paper does not print it: the reading of K_H05 that converges.
+ADDED = ("kh05_density",)
+
+LEGEND = (
+    "Under a value: its error bar (2 standard errors) as a dot with a line, and the paper's value "
+    "as a tall mark, on one scale for all cells of a line. K_H05 depends on the number of Lanczos "
+    "steps m; K_H05 (density) is the reading that converges, which the paper does not print. "
+    "Plain: the criterion as defined; legacy: an imitation of the authors' public code."
+)
+NO_RECORDS = "no record yet: run the command for the tables, below"
+
+
+@dataclass
+class _Block:
+    """The records of one network at one choice of settings, by metric and column."""
+
+    cells: dict[tuple[str, str], Record] = field(default_factory=dict)
+    inputs: dict[str, tuple[object, ...]] = field(default_factory=dict)  # of each column
+
+    @property
+    def first(self) -> Record:
+        return next(iter(self.cells.values()))
+
+
+def table(records: Sequence[Record], name: str) -> Table:
+    """The view of one table.
+
+    Args:
+        records: all published records.
+        name: of the table; one that the paper does not have shows all metrics that were measured.
+    """
+    mine = [record for record in records if record.table == name]
+    columns = paper_columns(name) or tuple(dict.fromkeys(record.column for record in mine))
+    metrics = _metrics(mine, name)
+    blocks = _blocks([r for r in mine if r.column in columns and r.metric in metrics], name)
+    rows = {row: i for i, row in enumerate(paper_rows(name))}
+    blocks.sort(key=lambda block: (rows.get(block.first.row, len(rows)), *_rank(block)))
+    blocks = _with_absent(blocks)
+    there = {block.first.row for block in blocks}
+    groups = {row: [_absent(row, name, columns, metrics)] for row in rows if row not in there}
+    for block in blocks:
+        groups.setdefault(block.first.row, []).append(_group(block, columns, metrics))
+    order = [*rows, *(row for row in groups if row not in rows)]
+    entry = tables().get(name, {})
+    title = f"{entry['where']}: {entry['title']}" if entry else f"Other measurements: {name}"
+    return Table(
+        id=name,
+        title=title,
+        legend=LEGEND if entry else "",
+        columns=tuple(display(METRICS.get(column, column)) for column in columns),
+        groups=tuple(group for row in order for group in groups[row]),
+        folded=not entry,
+        files=tuple(f"{name}.{kind}" for kind in ("md", "csv", "tex")) if mine and entry else (),
+    )
+
+
+def _metrics(records: Iterable[Record], name: str) -> tuple[str, ...]:
+    printed = {
+        metric
+        for columns in tables().get(name, {}).get("rows", {}).values()
+        for cell in columns.values()
+        for metric in cell
+    }
+    if not printed:
+        measured = dict.fromkeys(record.metric for record in records)
+        return tuple(sorted(measured, key=_place))
+    accuracy_last = [*(printed & {"kh1", "kh05", "re"}), *ADDED, *(printed & {"accuracy"})]
+    return tuple(sorted(accuracy_last, key=lambda m: (m == "accuracy", _place(m))))
+
+
+def _place(metric: str) -> int:
+    return [*METRICS, metric].index(metric)
+
+
+def _blocks(records: Sequence[Record], name: str) -> list[_Block]:
+    """Sort records into blocks; an accuracy, which needs no Lanczos, joins those on its inputs."""
+    families: dict[tuple[object, ...], list[_Block]] = {}
+    loose = []
+    for record in records:
+        if record.metric == "accuracy" and record.value is not None and record.m is None:
+            loose.append(record)
+        else:
+            _put(record, families.setdefault(_family(record, name), []))
+    blocks = [block for family in families.values() for block in family]
+    for record in loose:
+        hosts = [b for b in blocks if not b.first.legacy and _takes(b, record, name)]
+        for block in hosts:
+            block.cells.setdefault((record.metric, record.column), record)
+        if not hosts:
+            blocks.append(_Block({(record.metric, record.column): record}))
+    return blocks
+
+
+def _with_absent(blocks: Sequence[_Block]) -> list[_Block]:
+    """Put what a network has not in its first block, if it has one with values."""
+    measured: dict[str, _Block] = {}
+    for block in blocks:
+        if any(record.value is not None for record in block.cells.values()):
+            measured.setdefault(block.first.row, block)
+    found = []
+    for block in blocks:
+        host = measured.get(block.first.row)
+        if host is None or any(record.value is not None for record in block.cells.values()):
+            found.append(block)
+            continue
+        there = {column for _, column in host.cells}
+        host.cells |= {key: r for key, r in block.cells.items() if key[1] not in there}
+    return found
+
+
+def _put(record: Record, family: list[_Block]) -> None:
+    """Into the first block whose column has the same inputs, so that no cell mixes two."""
+    inputs = _inputs(record)
+    for block in family:
+        if block.inputs.setdefault(record.column, inputs) == inputs:
+            block.cells[record.metric, record.column] = record
+            return
+    family.append(_Block({(record.metric, record.column): record}, {record.column: inputs}))
+
+
+def _family(record: Record, name: str) -> tuple[object, ...]:
+    r = record
+    settings = (r.row, r.m, r.probes, r.seed, r.dtype, r.legacy, r.config.get("init"),
+                r.config.get("side"), r.batch_size)  # fmt: skip
+    return settings if name in DATA_IN_COLUMNS else (*settings, *_inputs(record))
+
+
+def _inputs(record: Record) -> tuple[object, ...]:
+    data = record.data.name if record.data else None
+    return (data, record.config.get("side"), record.batches, record.batch_size)
+
+
+def _takes(block: _Block, record: Record, name: str) -> bool:
+    """Whether an accuracy is one of a block's networks on a block's images."""
+    trained = [r for (_, c), r in block.cells.items() if not c.startswith("random")]
+    return any(_place_of(r, name) == _place_of(record, name) for r in trained)
+
+
+def _place_of(record: Record, name: str) -> tuple[object, ...]:
+    if name in DATA_IN_COLUMNS:
+        return (record.row, record.column, record.data)
+    return (record.row, record.seed, _inputs(record))
+
+
+def _rank(block: _Block) -> tuple[object, ...]:
+    """The most faithful first, then most images, plain before legacy."""
+    found = list(block.cells.values())
+    first = block.first
+    return (
+        first.data is None,
+        any(r.fidelity == "substitute" for r in found),
+        -(first.batch_size or 0),
+        -(first.batches or 0) * (first.probes or 0),
+        min(FIDELITIES.index(r.fidelity) if r.fidelity else len(FIDELITIES) for r in found),
+        bool(first.legacy),
+        str(first.config.get("init")),
+        str(_family(first, "")),
+    )
+
+
+def _group(block: _Block, columns: Sequence[str], metrics: Sequence[str]) -> Group:
+    lines = []
+    for metric in metrics:
+        found = [block.cells.get((metric, column)) for column in columns]
+        if any(found):
+            cells = [
+                None if record is None else measured_cell(record, bar)
+                for record, bar in zip(found, bars(found), strict=True)
+            ]
+            lines.append(Line(METRICS.get(metric, metric), tuple(cells)))
+    return Group(display(block.first.row), _settings(block), tuple(lines))
+
+
+def _settings(block: _Block) -> str:
+    """What the cells have in common; for a network that was not run, why."""
+    found = list(block.cells.values())
+    values = [r for r in found if r.value is not None]
+    absent = _reasons(found)
+    if not values:
+        return absent
+    first = next((r for r in values if r.m is not None), values[0])
+    side = f" at {first.config['side']} px" if "side" in first.config else ""
+    data = dict.fromkeys(
+        f"{display(r.data.name)} {r.batches} x {r.batch_size} images{side}"
+        for r in values
+        if r.data
+    )
+    parts = [
+        str(first.config.get("model", "")) if side else "",  # may be a stand-in
+        " and ".join(data),
+        f"m {first.m}" if first.m else "",
+        f"{first.probes} probes" if first.probes else "",
+        "" if first.seed is None else f"seed {first.seed}",
+        first.dtype or "",
+        {True: "legacy", False: "plain", None: ""}[first.legacy],
+        f"{first.config['init']} init" if first.config.get("init") else "",
+    ]
+    text = ", ".join(part for part in parts if part)
+    return f"{text}; {absent}" if absent else text
+
+
+def _reasons(found: Iterable[Record]) -> str:
+    """Why columns were not run; each reason once."""
+    columns: dict[str, list[str]] = {}
+    for record in found:
+        if record.reason:
+            columns.setdefault(record.reason, []).append(record.column)
+    if len(columns) == 1:
+        return f"not run: {next(iter(columns))}"
+    parts = (f"{', '.join(dict.fromkeys(c))} not run: {reason}" for reason, c in columns.items())
+    return "; ".join(parts)
+
+
+def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str]) -> Group:
+    """A network of the paper without any record: its values, and that none was measured."""
+    lines = []
+    for metric in metrics:
+        printed: Mapping[str, str | None] = {c: paper_value(name, row, c, metric) for c in columns}
+        if any(printed.values()):
+            cells = [p and Cell("not run", p, "not_run") for p in printed.values()]
+            lines.append(Line(METRICS[metric], tuple(cell or None for cell in cells)))
+    return Group(display(row), f"not run: {NO_RECORDS}", tuple(lines))

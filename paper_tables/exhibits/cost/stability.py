@@ -1,0 +1,174 @@
+"""How much spectra differ from probe to probe (section 3.4): eigenvalues, weights, criteria.
+
+The spectra are those of Table 2: the published ones where there are some of these settings. A
+spread is a standard deviation over the probes of one batch, relative to their mean; its error bar
+is over batches. Of K_H05 there is also what the paper says in numbers: how it scatters from probe
+to probe and from batch to batch, and how far single runs and single batches lie apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from lla import Spectrum
+from lla.estimate import Estimate
+from lla.hessian.criteria import spectrum_criteria
+from lla.hessian.spread import Scatter, apart
+from paper_tables.engine import store
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.records import Record, Source
+from paper_tables.exhibits.table2 import cells as table2
+from paper_tables.inputs import lenet
+
+__all__ = ["METRICS", "OUTERMOST", "SCATTER", "cells", "scatter", "spreads"]
+
+SPREADS = ("spread_eigenvalues", "spread_weights", "spread_re", "spread_kh1", "spread_kh05")
+SCATTER = ("kh05", "kh05_probes", "kh05_batches", "kh05_range_probes", "kh05_range_batches")
+METRICS = (*SPREADS, *SCATTER)
+OUTERMOST = 5  # of the largest Ritz values, which have converged and have the same rank everywhere
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """One cell: trained LeNet."""
+    image_set = lenet.images(settings)
+    profile = lenet.fitted(settings.profile, image_set)
+    config = table2.config_of(profile, image_set, "trained") | {
+        "mode": "eval",
+        "init": "torch",
+        "m": profile.steps,
+        "probes": profile.probes,
+        "legacy": False,
+        "route": table2.ROUTE,
+        "outermost": OUTERMOST,
+    }
+    reason = "the spread over probes needs two of them" if profile.probes < 2 else None
+    return [
+        Cell(
+            table="stability",
+            row="lenet",
+            column="pretrained/eval",
+            name="lenet-pretrained-eval-spread",
+            metrics=METRICS,
+            config=config,
+            fidelity=None if reason else lenet.fidelity(profile, image_set, "trained"),
+            inputs=lenet.describe(image_set, config),
+            compute=None if reason else _compute,
+            reason=reason,
+            stage=1,
+            seconds=10,
+            shared=lenet.training_step(settings, image_set),
+        )
+    ]
+
+
+def _compute(cell: Cell, settings: Settings) -> list[Record]:
+    spectra, weights, note = _published(cell, settings) or _computed(settings)
+    image_set = lenet.images(settings)
+    matvecs = sum(spectrum.matvecs for spectrum in spectra)
+    found = [spreads(spectrum) for spectrum in spectra]
+    estimates = {
+        name: Estimate.of([spread[name] for spread in found], matvecs) for name in SPREADS
+    } | scatter(np.stack([spectrum_criteria(spectrum).kh05 for spectrum in spectra]))
+    return [
+        cell.record(
+            metric,
+            estimate.value,
+            estimate.stderr,
+            n=estimate.n,
+            stderr_kind=None if estimate.stderr is None else "batches",
+            data=Source(image_set.name, image_set.sha256),
+            weights=weights,
+            note=note,
+        )
+        for metric, estimate in estimates.items()
+    ]
+
+
+_Found = tuple[Sequence[Spectrum], Source, str | None]  # of each batch, weights, their note
+
+
+def _computed(settings: Settings) -> _Found:
+    criteria = table2.criteria_of(settings, "trained", "torch", False)
+    _, weights, note = table2.network_of(settings, "trained")
+    return criteria.spectra, weights, note
+
+
+def _published(cell: Cell, settings: Settings) -> _Found | None:
+    """The spectra that Table 2 has published for the same settings."""
+    wanted = {name: value for name, value in cell.config.items() if name != "outermost"}
+    for record in store.published(settings.results):
+        if (record.table, record.row, record.column) != ("table2", cell.row, cell.column):
+            continue
+        same = all(record.config.get(name) == value for name, value in wanted.items())
+        if same and record.artifact and record.weights:
+            pooled = Spectrum.load(store.artifact(record, settings.results))
+            return _parts(pooled, cell.config["batches"]), record.weights, record.note
+    return None
+
+
+def _parts(pooled: Spectrum, count: int) -> list[Spectrum]:
+    """The spectra of so many batches, of which the probes lie one after another."""
+    rows = (np.split(field, count) for field in (pooled.eigenvalues, pooled.weights, pooled.counts))
+    return [
+        dataclasses.replace(
+            pooled, eigenvalues=values, weights=weights, counts=counts,
+            matvecs=pooled.matvecs // count,
+        )
+        for values, weights, counts in zip(*rows, strict=True)
+    ]  # fmt: skip
+
+
+def scatter(values: np.ndarray) -> dict[str, Estimate]:
+    """How a criterion scatters, from its values [batches, probes] with probes nested in batches.
+
+    The standard deviation over batches is that of exact values, without the noise of the probes;
+    where that alone explains what is seen it is zero.
+
+    >>> found = scatter(np.array([[1.0, 3.0], [5.0, 7.0]]))
+    >>> found["kh05_probes"].value, found["kh05_range_batches"].value
+    (1.4142135623730951, 4.0)
+    """
+    batches, probes = values.shape
+    known, (ranges, of_batches) = Scatter.of(values), apart(values)
+    return {
+        "kh05": Estimate.of(values.mean(axis=1), 0),
+        "kh05_probes": Estimate(known.probes, None, batches * (probes - 1), 0),
+        # a single batch does not tell: claims look at more
+        "kh05_batches": Estimate(known.batches if batches > 1 else 0.0, None, batches - 1, 0),
+        "kh05_range_probes": ranges,
+        "kh05_range_batches": Estimate(of_batches, None, batches, 0),
+    }
+
+
+def spreads(spectrum: Spectrum) -> dict[str, float]:
+    """The relative standard deviations over the probes of one spectrum, by metric.
+
+    Those of eigenvalues and weights are means over the outermost nodes, by rank.
+
+    >>> import numpy as np
+    >>> same = Spectrum(np.array([[-1.0, 2.0]] * 2), np.array([[0.5, 0.5], [0.5, 0.5]]),
+    ...                 np.array([2, 2]), 2, 2, 0, "float64", False, 4)
+    >>> spreads(same)["spread_weights"]
+    0.0
+    """
+    count = min(OUTERMOST, int(spectrum.counts.min()))
+    tops = [slice(n - count, n) for n in spectrum.counts.tolist()]
+    values = np.array([row[top] for row, top in zip(spectrum.eigenvalues, tops, strict=True)])
+    weights = np.array([row[top] for row, top in zip(spectrum.weights, tops, strict=True)])
+    ratios = spectrum_criteria(spectrum)
+    return {
+        "spread_eigenvalues": _relative(values),
+        "spread_weights": _relative(weights),
+        "spread_re": _relative(ratios.re),
+        "spread_kh1": _relative(ratios.kh1),
+        "spread_kh05": _relative(ratios.kh05),
+    }
+
+
+def _relative(samples: np.ndarray) -> float:
+    """The standard deviation along the first axis over the mean; the mean of several columns."""
+    scatter, mean = samples.std(axis=0, ddof=1), np.abs(samples.mean(axis=0))
+    return float(np.mean(np.where(scatter == 0, 0.0, scatter / np.where(mean == 0, 1.0, mean))))

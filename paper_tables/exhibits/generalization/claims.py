@@ -1,0 +1,278 @@
+"""Claims on the training runs and planes of section 4, judged from records.
+
+Of several runs of a network on a pair of data sets the most faithful and longest is judged. "At the
+end" is the last epoch that was measured. Intervals are 95 %: Student's t for what is measured over
+batches or planes, Welch's for differences.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from lla.report.text import measured
+from paper_tables.engine.cells import METRICS
+from paper_tables.engine.records import Record
+from paper_tables.evidence.criteria import Finding, MissingError, below, falls
+from paper_tables.evidence.intervals import Verdict, combined, difference_width, quantile
+from paper_tables.exhibits.generalization import shift_planes
+from paper_tables.exhibits.generalization.runs import Run, runs
+
+__all__ = ["PREDICATES"]
+
+CONVERGED = 99.0  # per cent of training accuracy
+FEWEST_LATE = 4  # epochs that a slope needs
+LENET_LOW = 20.0  # per cent: "below 20 % on SVHN"
+LENET_RANGE = (55.0, 58.0)
+LENET_TRAINING = 90.0
+RESNET_TRAINING = (200, 97.0)  # epoch, per cent
+RESNET_PEAK = 70  # epoch
+RESNET_LAST = 43.0
+
+_REVERSE: dict[Verdict, Verdict] = {"holds": "fails", "fails": "holds"}
+
+
+def _lenet(records: Sequence[Record]) -> Finding:
+    mnist, svhn = _run(records, "mnist-svhn"), _run(records, "svhn-mnist")
+    low = _last(mnist, "generalization", "accuracy")
+    middle = _last(svhn, "generalization", "accuracy")
+    trained = _last(svhn, "training", "accuracy")
+    verdicts = [
+        below(low, LENET_LOW),
+        _within(middle, *LENET_RANGE),
+        below(trained, LENET_TRAINING),
+    ]
+    note = (
+        f"{_value(low)}: below {LENET_LOW:g} % {verdicts[0]}; {_value(middle)}: "
+        f"{LENET_RANGE[0]:g} to {LENET_RANGE[1]:g} % {verdicts[1]}; {_value(trained)}: below "
+        f"{LENET_TRAINING:g} % {verdicts[2]}; {_lengths(mnist, svhn)}"
+    )
+    return combined(verdicts), [low, middle, trained], note
+
+
+def _kh_rises(records: Sequence[Record]) -> Finding:
+    used, verdicts, changes, notes = [], [], [], []
+    for pair in ("mnist-svhn", "svhn-mnist"):
+        run = _run(records, pair)
+        here, there = (_last(run, side, "kh05") for side in ("training", "generalization"))
+        used += [here, there]
+        verdicts.append(falls(there, here))
+        changes.append(_change(here, there))
+        notes.append(f"{_value(here)}, {_value(there)}: rises {verdicts[-1]} ({_epochs(run)})")
+    (first, error, n), (second, other, m) = changes
+    half = difference_width((error, n), (other, m))
+    more: Verdict = "undecided"
+    if abs(first - second) > half:
+        more = "holds" if first > second else "fails"
+    notes.append(f"rises by {first:.2g} and {second:.2g}, more for the first: {more}")
+    return combined([*verdicts, more]), used, "; ".join(notes)
+
+
+def _late(records: Sequence[Record]) -> Finding:
+    run = _run(records, "mnist-svhn")
+    trained = run.series("training", "accuracy")[0]
+    there = run.series("generalization", "accuracy")[0]
+    converged = np.maximum.accumulate((trained >= CONVERGED) & (run.epochs > 0))
+    late = converged & np.isfinite(there)
+    if late.sum() < FEWEST_LATE:
+        raise MissingError(
+            f"{FEWEST_LATE} epochs after {CONVERGED:g} % of training accuracy are needed, there "
+            f"are {int(late.sum())}"
+        )
+    epochs = run.epochs[late]
+    fit = stats.linregress(np.log(epochs), there[late])
+    span = math.log(epochs[-1] / epochs[0])
+    growth, half = fit.slope * span, quantile(len(epochs) - 2) * fit.stderr * span
+    verdict: Verdict = "undecided"
+    if abs(growth) > half:
+        verdict = "holds" if growth > 0 else "fails"
+    used = [run.records["generalization", "accuracy", int(epoch)] for epoch in epochs]
+    note = (
+        f"from epoch {epochs[0]} to {epochs[-1]} it changes by {growth:+.1f} ± {half:.1f} points "
+        f"(a line in log(epoch) through {len(epochs)} epochs, 95 %; neighbouring epochs are not "
+        "independent)"
+    )
+    return verdict, used, note
+
+
+def _land(records: Sequence[Record]) -> Finding:
+    wanted = (
+        ("lenet", "mnist-svhn", "median_change", 1),
+        ("lenet", "svhn-mnist", "median_change", -1),
+        ("resnet20", "cifar10-cinic10-i", "roughness_change", 1),
+    )
+    used, verdicts, notes = [], [], []
+    for row, pair, metric, sign in wanted:
+        record = _plane(records, row, pair, metric)
+        verdict = below(record, 0.0)
+        verdicts.append(_REVERSE.get(verdict, verdict) if sign > 0 else verdict)
+        used.append(record)
+        word = "rises" if sign > 0 else "falls"
+        notes.append(
+            f"{pair} {METRICS[metric]} {measured(record.value, record.stderr)}: {word} "
+            f"{verdicts[-1]}"
+        )
+    return combined(verdicts), used, "; ".join(notes)
+
+
+def _resnet(records: Sequence[Record]) -> Finding:
+    verdicts: list[Verdict] = []
+    used, notes = [], []
+    for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10"):
+        run = _run(records, pair)
+        epoch, share = RESNET_TRAINING
+        if run.length < epoch:
+            last = _last(run, "training", "accuracy")
+            used.append(last)
+            verdicts.append("undecided")
+            notes.append(f"{_value(last)} after {run.length} epochs: the claim is on {epoch}")
+            continue
+        trained = run.records["training", "accuracy", _nearest(run, epoch)]
+        there = run.series("generalization", "accuracy")[0]
+        peak = int(run.epochs[np.nanargmax(there)])
+        last = _last(run, "generalization", "accuracy")
+        reached = abs((trained.value or 0.0) - share) <= 1.0
+        near = RESNET_PEAK / 2 <= peak <= RESNET_PEAK * 2
+        verdicts += ["holds" if reached else "fails", "holds" if near else "fails"]
+        verdicts.append(_within(last, RESNET_LAST - 1, RESNET_LAST + 1))
+        used += [trained, last]
+        notes.append(f"{_value(trained)}; peak at epoch {peak}; {_value(last)} at the end")
+    return combined(verdicts), used, "; ".join(notes)
+
+
+def _resnet_kh(records: Sequence[Record]) -> Finding:
+    used, verdicts, notes = [], [], []
+    for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10"):
+        run = _run(records, pair)
+        for metric, rises in (("kh05", True), ("re", False)):
+            here, there = (_last(run, side, metric) for side in ("training", "generalization"))
+            verdicts.append(falls(there, here) if rises else falls(here, there))
+            used += [here, there]
+            word = "rises" if rises else "falls"
+            notes.append(f"{_value(here)}, {_value(there)}: {word} {verdicts[-1]}")
+        notes[-1] += f" ({_epochs(run)})"
+    return combined(verdicts), used, "; ".join(notes)
+
+
+def _along_training(records: Sequence[Record]) -> Finding:
+    """The share of the spectrum's magnitude that is negative, at three epochs of ResNet20."""
+    run = _run(records, "cifar10-cinic10-i")
+    shares = [
+        record
+        for epoch in run.epochs.tolist()
+        if (record := run.records.get(("training", "negative_share", epoch)))
+    ]
+    if len(shares) < 3:
+        raise MissingError("the negative share at three epochs of ResNet20's training")
+    used = [shares[0], shares[len(shares) // 2], shares[-1]]
+    steps = [falls(first, second) for first, second in itertools.pairwise(used)]
+    values = ", ".join(measured(record.value, record.stderr) for record in used)
+    epochs = ", ".join(str(record.config["epoch"]) for record in used)
+    note = (
+        f"ResNet20 on CIFAR-10, negative share {values} at epochs {epochs}: {steps[0]}, {steps[1]}"
+    )
+    return combined(steps), used, note
+
+
+def _noabs(records: Sequence[Record]) -> Finding:
+    """Two checkpoints of equal accuracy, one of each ResNet20, that differ in K_H05."""
+    found = [
+        (accuracy, kh05)
+        for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10")
+        for run in [_run(records, pair)]
+        for epoch in run.epochs.tolist()
+        if epoch > 0
+        and (accuracy := run.records.get(("generalization", "accuracy", epoch)))
+        and (kh05 := run.records.get(("generalization", "kh05", epoch)))
+    ]
+    candidates = [
+        (one, other)
+        for i, one in enumerate(found)
+        for other in found[i + 1 :]
+        if one[0].column != other[0].column
+    ]
+    if not candidates:
+        raise MissingError("K_H05 along both trainings of ResNet20")
+    one, other = min(candidates, key=lambda c: abs((c[0][0].value or 0) - (c[1][0].value or 0)))
+    verdict: Verdict = "undecided"
+    if falls(one[0], other[0]) == "undecided":  # the same accuracy, as far as can be told
+        verdict = "undecided" if falls(one[1], other[1]) == "undecided" else "holds"
+    used = [*one, *other]
+    return verdict, used, f"the two nearest in accuracy: {', '.join(map(_value, used))}"
+
+
+# --- what they need
+
+
+def _run(records: Sequence[Record], pair: str) -> Run:
+    for run in runs(records):
+        if run.pair == pair:
+            return run
+    raise MissingError(f"the training run {pair}")
+
+
+def _last(run: Run, side: str, metric: str) -> Record:
+    epochs = [epoch for s, m, epoch in run.records if (s, m) == (side, metric)]
+    if not epochs:
+        raise MissingError(f"{run.pair} {side} {METRICS[metric]}")
+    return run.records[side, metric, max(epochs)]
+
+
+def _nearest(run: Run, epoch: int) -> int:
+    known = [e for s, m, e in run.records if (s, m) == ("training", "accuracy")]
+    return min(known, key=lambda e: abs(e - epoch))
+
+
+def _plane(records: Sequence[Record], row: str, pair: str, metric: str) -> Record:
+    """The record of planes with the longest training on the most faithful data."""
+    found = [
+        r for r in records
+        if (r.table, r.row, r.column, r.metric) == (shift_planes.TABLE, row, pair, metric)
+        and r.value is not None
+    ]  # fmt: skip
+    if not found:
+        raise MissingError(f"planes of {row} {pair}")
+    return min(found, key=lambda r: (r.fidelity == "substitute", -r.config["epochs"]))
+
+
+def _within(record: Record, low: float, high: float) -> Verdict:
+    """Whether a value lies in a range, or no further from it than twice its standard error."""
+    assert record.value is not None
+    room = 2 * (record.stderr or 0.0)
+    return "holds" if low - room <= record.value <= high + room else "fails"
+
+
+def _change(here: Record, there: Record) -> tuple[float, float, int]:
+    """The change of a value, its standard error, and the samples behind it."""
+    assert here.value is not None
+    assert there.value is not None
+    error = math.hypot(here.stderr or 0.0, there.stderr or 0.0)
+    return there.value - here.value, error, min(here.n or 2, there.n or 2)
+
+
+def _value(record: Record) -> str:
+    return f"{record.column} {METRICS[record.metric]} {measured(record.value, record.stderr)}"
+
+
+def _epochs(run: Run) -> str:
+    return f"{run.length} epochs"
+
+
+def _lengths(*found: Run) -> str:
+    return " and ".join(f"{run.length}" for run in found) + " epochs"
+
+
+PREDICATES: dict[tuple[str, str], Callable[[Sequence[Record]], Finding]] = {
+    ("H.train", "other networks"): _along_training,
+    ("G.lenet", "lenet"): _lenet,
+    ("G.lenet.kh", "lenet"): _kh_rises,
+    ("G.lenet.late", "lenet"): _late,
+    ("G.land", "all"): _land,
+    ("G.resnet", "resnet20"): _resnet,
+    ("G.resnet.kh", "resnet20"): _resnet_kh,
+    ("G.noabs", "all"): _noabs,
+}

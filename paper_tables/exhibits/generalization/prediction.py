@@ -1,0 +1,486 @@
+"""Do Hessian criteria predict how accuracy changes with the data set, better than the loss does?
+
+Section 4 of the paper reads K_H05 along a training as a sign of generalization. Here the change of
+each criterion from the training data to the other data set is compared, checkpoint by checkpoint,
+with the change of the accuracy, by Kendall's rank correlation. The loss on the new images, which
+needs the same images and labels and no Hessian, is what a criterion has to beat.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from lla import plotting
+from lla.report.text import markdown_table
+from paper_tables.engine.cells import METRICS
+from paper_tables.engine.records import FIDELITIES, Record, atomic_write, config_hash
+from paper_tables.exhibits.generalization.cells import SIDES
+from paper_tables.exhibits.generalization.runs import Run, runs
+from paper_tables.exhibits.table2 import figures
+from paper_tables.paper.names import display
+
+__all__ = ["PREDICTORS", "Bounds", "Prediction", "draw", "headline", "predictions", "write"]
+
+BASELINE = "loss"
+LOG_RATIO = ("re", "trace", "top_eigenvalue")  # their size changes by decades along a training
+CRITERIA = ("kh05", "kh1", "kh05_density", *LOG_RATIO)
+# Predictor -> how it is printed; the loss comes first.
+PREDICTORS = {
+    BASELINE: "loss on the new data",
+    "loss_change": "change of the loss",
+    **{
+        name: f"{'log ratio' if name in LOG_RATIO else 'change'} of {METRICS.get(name, name)}"
+        for name in CRITERIA
+    },
+}
+LEAST = 5  # checkpoints: of fewer no correlation is given
+FEW_RUNS = 3  # from here on runs are resampled
+RESAMPLES = 2000
+
+METHOD = f"""Kendall's rank correlation tau between what stands in the first column and the change
+of the accuracy (on the other data set minus on the training data), over the checkpoints of all runs
+of a pool. A negative tau says: where the value is larger, more accuracy is lost.
+
+- *Change*: value on the other data set minus value on the training data. Of r_e, the trace and the
+  largest eigenvalue, whose size changes by decades along a training, the logarithm of the ratio of
+  the two; checkpoints where one of them is not positive are left out, so *n* is smaller there.
+- Checkpoints before training (epoch 0) are left out: an untrained network guesses on both data
+  sets, so there is no change of accuracy to predict, and runs that begin with the same weights
+  would share a point.
+- *Within runs*: tau over the pairs of checkpoints of one run alone. Where it differs from tau, the
+  correlation comes from the runs being different, not from what happens along a training.
+- *Who wins*: the 95 % interval of |tau| of the loss on the new data minus |tau| of the criterion,
+  on the same checkpoints and the same resamples, lies above 0 (*loss wins*), below it (*criterion
+  wins*), or holds it (*undecided*). Not corrected for there being several criteria.
+- Intervals are bootstrap percentiles ({RESAMPLES} resamples). Checkpoints of a run are not
+  independent: from {FEW_RUNS} runs on, runs are drawn, then checkpoints in each; of fewer runs,
+  blocks of consecutive checkpoints are drawn in each, and the interval says nothing of other
+  trainings. With few runs both kinds of interval are on the narrow side.
+- A checkpoint counts if accuracy and loss are known on both data sets, and a criterion. Of
+  trainings that differ in length alone the most faithful and longest counts. Runs on stand-in
+  data are pooled apart from the others. Below {LEAST} checkpoints nothing is computed."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A value and its 95 % interval; all NaN where there is nothing to compute it from."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNKNOWN = Bounds(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one predictor says in one pool of runs."""
+
+    pool: str  # "LeNet"
+    fidelity: str  # all that the runs have, "paper, reduced"
+    runs: tuple[str, ...]  # in words
+    resampling: str  # "runs, then checkpoints" or "blocks of checkpoints in each run"
+    predictor: str  # one of PREDICTORS
+    n: int  # checkpoints
+    tau: Bounds
+    within: float  # tau over pairs of checkpoints of the same run
+    difference: Bounds | None  # |tau| of the loss on the new data - |tau|; None for losses
+
+    @property
+    def winner(self) -> str:
+        """Who predicts better: "loss wins", "criterion wins", "undecided"; "" for losses."""
+        if self.difference is None:
+            return ""
+        if self.difference.low > 0:
+            return "loss wins"
+        return "criterion wins" if self.difference.high < 0 else "undecided"
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """The checkpoints of a pool, those of a run together and by epoch."""
+
+    predictors: dict[str, np.ndarray]  # each [N], NaN where it was not measured
+    accuracy: np.ndarray  # [N] change
+    run: np.ndarray  # [N] int
+
+
+# --- computing
+
+
+def predictions(
+    found: Sequence[Run], seed: int = 0, resamples: int = RESAMPLES
+) -> list[Prediction]:
+    """Compare every predictor with the change of accuracy, pool by pool.
+
+    Args:
+        found: the runs, those that count most first.
+        seed: of the resampling.
+        resamples: how many.
+
+    Returns:
+        One prediction a pool and predictor: first the networks, then all of them together, and
+        those of stand-in data after the others. Predictors without any checkpoint are left out.
+    """
+    usable = [run for run in found if len(_of_run(run)[1])]
+    return [
+        prediction
+        for pool, members in _pools(_independent(usable))
+        for prediction in _of_pool(pool, members, seed, resamples)
+    ]
+
+
+def _independent(found: Sequence[Run]) -> list[Run]:
+    """The runs without those that repeat the weights of an earlier one, cut shorter."""
+    kept: dict[tuple[str, ...], Run] = {}
+    for run in found:
+        training = {key: value for key, value in run.training.items() if key != "epochs"}
+        kept.setdefault((run.row, run.pair, run.trained_on, run.other, config_hash(training)), run)
+    return list(kept.values())
+
+
+def _pools(found: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    pools = []
+    for stand_ins in (False, True):
+        mine = [run for run in found if (run.fidelity == "substitute") == stand_ins]
+        rows = list(dict.fromkeys(run.row for run in mine))
+        pools += [(display(row), [run for run in mine if run.row == row]) for row in rows]
+        if len(rows) > 1:
+            pools.append(("all networks", mine))
+    return pools
+
+
+def _of_pool(pool: str, members: list[Run], seed: int, resamples: int) -> list[Prediction]:
+    points = _points(members)
+    words = {run.fidelity for run in members}
+    found = []
+    for name, values in points.predictors.items():
+        there = np.isfinite(values)
+        if not there.any():
+            continue
+        run, loss = points.run[there], points.predictors[BASELINE][there]
+        rng = np.random.default_rng(seed)  # the same resamples for all
+        tau, within, difference = _compared(
+            values[there], loss, points.accuracy[there], run, rng, resamples
+        )
+        found.append(
+            Prediction(
+                pool=pool,
+                fidelity=", ".join(word for word in FIDELITIES if word in words),
+                runs=tuple(member.name for member in members),
+                resampling=_resampling(run),
+                predictor=name,
+                n=len(run),
+                tau=tau,
+                within=within,
+                difference=difference if name in CRITERIA else None,
+            )
+        )
+    return found
+
+
+def _compared(
+    x: np.ndarray,
+    loss: np.ndarray,
+    y: np.ndarray,
+    run: np.ndarray,
+    rng: np.random.Generator,
+    resamples: int,
+) -> tuple[Bounds, float, Bounds]:
+    """Tau of x and y, that within runs, and |tau| of the loss and y minus |tau| of x and y."""
+    if len(x) < LEAST:
+        return UNKNOWN, math.nan, UNKNOWN
+    counts = _resampled(run, rng, resamples)
+    tau, base = (float(stats.kendalltau(values, y).statistic) for values in (x, loss))
+    drawn, drawn_base = _taus(counts, x, y), _taus(counts, loss, y)
+    within = _taus(np.ones((1, len(x))), x, y, np.equal.outer(run, run))
+    return (
+        _bounds(tau, drawn),
+        float(within[0]),
+        _bounds(abs(base) - abs(tau), abs(drawn_base) - abs(drawn)),
+    )
+
+
+def _points(members: Sequence[Run]) -> _Points:
+    parts = [_of_run(run) for run in members]
+    sizes = [len(accuracy) for _, accuracy in parts]
+    return _Points(
+        {name: np.concatenate([values[name] for values, _ in parts]) for name in PREDICTORS},
+        np.concatenate([accuracy for _, accuracy in parts]),
+        np.repeat(np.arange(len(parts)), sizes),
+    )
+
+
+def _of_run(run: Run) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The predictors of a run's checkpoints and the change of their accuracy, each [N].
+
+    A checkpoint counts after training has begun, with accuracy and loss on both data sets and at
+    least one criterion: so the loss is judged where the criteria are.
+    """
+
+    def sides(metric: str) -> tuple[np.ndarray, np.ndarray]:
+        here, there = (run.series(side, metric)[0] for side in SIDES)
+        return here, there
+
+    accuracy, loss = sides("accuracy"), sides("loss")
+    change = accuracy[1] - accuracy[0]
+    values = {BASELINE: loss[1], "loss_change": loss[1] - loss[0]}
+    for name in CRITERIA:
+        here, there = sides(name)
+        values[name] = _log_ratio(here, there) if name in LOG_RATIO else there - here
+    known = np.any([np.isfinite(values[name]) for name in CRITERIA], axis=0)
+    known &= np.isfinite(change) & np.isfinite(values["loss_change"]) & (run.epochs > 0)
+    return {name: series[known] for name, series in values.items()}, change[known]
+
+
+def _log_ratio(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    ratio = np.full(len(here), np.nan)
+    both = (here > 0) & (there > 0)
+    ratio[both] = np.log(there[both] / here[both])
+    return ratio
+
+
+def _resampling(run: np.ndarray) -> str:
+    many = len(np.unique(run)) >= FEW_RUNS
+    return "runs, then checkpoints" if many else "blocks of checkpoints in each run"
+
+
+def _resampled(run: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
+    """How often each checkpoint is drawn, [resamples, N].
+
+    Args:
+        run: of each checkpoint [N].
+        rng: where the draws come from.
+        resamples: how many.
+    """
+    names = np.unique(run)
+    counts = np.zeros((resamples, len(run)))
+    if len(names) >= FEW_RUNS:
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+        for i, name in enumerate(names):
+            mine = np.flatnonzero(run == name)
+            # k samples of n checkpoints, of a run that is drawn k times, are one sample of k n
+            share = np.full(len(mine), 1 / len(mine))
+            counts[:, mine] = rng.multinomial(drawn[:, i] * len(mine), share)
+        return counts
+    for name in names:
+        mine = np.flatnonzero(run == name)
+        # blocks of the order that suits the variance of a mean (Hall, Horowitz and Jing 1995)
+        length = math.ceil(len(mine) ** (1 / 3))
+        starts = rng.integers(len(mine), size=(resamples, -(-len(mine) // length)))
+        chosen = (starts[:, :, None] + np.arange(length)) % len(mine)
+        chosen = chosen.reshape(resamples, -1)[:, : len(mine)]
+        np.add.at(counts, (np.arange(resamples)[:, None], mine[chosen]), 1)
+    return counts
+
+
+def _taus(
+    counts: np.ndarray, x: np.ndarray, y: np.ndarray, pairs: np.ndarray | None = None
+) -> np.ndarray:
+    """Kendall's tau-b of every resample [B], NaN where one of the two is constant.
+
+    Args:
+        counts: how often each point is drawn [B, N].
+        x: values [N].
+        y: values [N].
+        pairs: which pairs of points count [N, N]; all by default.
+    """
+    sx, sy = (np.sign(np.subtract.outer(values, values)) for values in (x, y))
+    if pairs is not None:
+        sx, sy = sx * pairs, sy * pairs
+
+    def total(signs: np.ndarray) -> np.ndarray:
+        return ((counts @ signs) * counts).sum(1)
+
+    scale = np.sqrt(total(sx**2) * total(sy**2))
+    return np.divide(total(sx * sy), scale, out=np.full(len(counts), np.nan), where=scale > 0)
+
+
+def _bounds(value: float, drawn: np.ndarray) -> Bounds:
+    """A value with the percentiles of its resamples, without those that have none."""
+    known = drawn[np.isfinite(drawn)]
+    if not known.size or not math.isfinite(value):
+        return UNKNOWN
+    low, high = np.percentile(known, (2.5, 97.5))
+    return Bounds(value, float(low), float(high))
+
+
+# --- showing
+
+
+def write(records: Sequence[Record], results: Path) -> None:
+    """Write `prediction.md`, `prediction.csv` and `figures/prediction.png`.
+
+    Nothing is written where no run has a checkpoint that counts.
+
+    Args:
+        records: all published records.
+        results: the folder of results.
+    """
+    found = predictions(runs(records))
+    if not found:
+        return
+    parts = ["# What predicts the change of the accuracy", headline(found), METHOD]
+    for pool in _by_pool(found):
+        parts += [_heading(pool), markdown_table(*_table(pool))]
+    atomic_write(results / "prediction.md", "\n\n".join(parts) + "\n")
+    csv = _frame(found).to_csv(index=False)
+    atomic_write(results / "prediction.csv", csv)
+    path = results / "figures" / "prediction.png"
+    key = hashlib.sha256((_code() + csv).encode()).hexdigest()
+    if path.exists() and figures.written_for(path) == key:
+        return
+    stream = io.BytesIO()
+    draw(found).savefig(stream, format="png", metadata={"Description": key})
+    atomic_write(path, stream.getvalue())
+
+
+def headline(found: Sequence[Prediction]) -> str:
+    """One sentence that says who wins, in the pool with most behind it: all real runs if any."""
+    pools = _by_pool(found)
+    real = [pool for pool in pools if "substitute" not in pool[0].fidelity]
+    chosen = (real or pools)[-1]  # the last one holds all networks
+    first = chosen[0]
+    names: dict[str, list[str]] = {"criterion wins": [], "loss wins": [], "undecided": []}
+    for prediction in chosen:
+        if prediction.winner:
+            name = prediction.predictor
+            names[prediction.winner].append(METRICS.get(name, name))
+    better, worse, unclear = (", ".join(listed) for listed in names.values())
+    if better:
+        words = f"**{better} predicts better than the plain loss**"
+        words += f", which wins against {worse}" if worse else ""
+    elif worse:
+        words = f"**The plain loss wins** against {worse if unclear else 'every criterion'}"
+    else:
+        words = "**Nobody wins**: between the plain loss and the criteria nothing is decided"
+    if unclear and (better or worse):
+        words += f"; against {unclear} nothing is decided"
+    where = f"{first.pool}, {_count(first)} [{first.fidelity}]"
+    note = "" if real else " (stand-in data: this says nothing of the paper's)"
+    return f"{words} ({where}: tau of the loss on the new data {_text(first.tau)}){note}."
+
+
+def _by_pool(found: Sequence[Prediction]) -> list[list[Prediction]]:
+    pools: dict[tuple[str, bool], list[Prediction]] = {}
+    for prediction in found:
+        stand_ins = prediction.fidelity == "substitute"
+        pools.setdefault((prediction.pool, stand_ins), []).append(prediction)
+    return list(pools.values())
+
+
+def _count(prediction: Prediction) -> str:
+    count = len(prediction.runs)
+    return f"{count} run{'s' if count != 1 else ''}, {prediction.n} checkpoints"
+
+
+def _heading(pool: Sequence[Prediction]) -> str:
+    first = pool[0]
+    return (
+        f"## {first.pool} [{first.fidelity}]\n\n"
+        f"{_count(first)} ({'; '.join(first.runs)}). Resampled: {first.resampling}."
+    )
+
+
+def _table(pool: Sequence[Prediction]) -> tuple[list[list[str]], list[str]]:
+    rows = []
+    for p in pool:
+        within = f"{p.within:+.2f}" if math.isfinite(p.within) else "—"
+        difference = "" if p.difference is None else _text(p.difference)
+        name = PREDICTORS[p.predictor]
+        rows.append([name, str(p.n), _text(p.tau), within, difference, p.winner])
+    headers = ["predictor", "n", "tau [95 %]", "within runs", "loss minus criterion [95 %]",
+               "who wins"]  # fmt: skip
+    return rows, headers
+
+
+def _text(bounds: Bounds) -> str:
+    if not math.isfinite(bounds.value):
+        return "—"
+    return f"{bounds.value:+.2f} [{bounds.low:+.2f}, {bounds.high:+.2f}]"
+
+
+def _frame(found: Sequence[Prediction]) -> pd.DataFrame:
+    rows = []
+    for p in found:
+        difference = p.difference or UNKNOWN
+        rows.append(
+            {
+                "pool": p.pool,
+                "fidelity": p.fidelity,
+                "runs": "; ".join(p.runs),
+                "resampling": p.resampling,
+                "predictor": p.predictor,
+                "n": p.n,
+                "tau": p.tau.value,
+                "tau_low": p.tau.low,
+                "tau_high": p.tau.high,
+                "tau_within_runs": p.within,
+                "difference": difference.value,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "winner": p.winner,
+            }
+        )
+    return pd.DataFrame(rows).round(6)
+
+
+def draw(found: Sequence[Prediction]) -> Figure:
+    """Draw tau with its interval, one line a predictor, one panel a pool; the loss on top."""
+    pools = _by_pool(found)
+    columns = min(3, len(pools))
+    lines = -(-len(pools) // columns)
+    size = (max(8.0, 2.0 + 3.0 * columns), 0.6 + 3.1 * lines)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for ax, pool in zip(panels.flat, pools, strict=False):
+        _panel(ax, pool)
+    for ax in panels.flat[len(pools) :]:
+        ax.set_visible(False)
+    figure.suptitle("Rank correlation with the change of the accuracy, 95 % intervals", fontsize=11)
+    return figure
+
+
+def _panel(ax: Axes, pool: Sequence[Prediction]) -> None:
+    names = list(PREDICTORS)
+    for p in pool:
+        if not math.isfinite(p.tau.value):
+            continue
+        criterion = p.predictor in CRITERIA
+        # a percentile interval of a biased estimate need not hold the estimate itself
+        below, above = max(0.0, p.tau.value - p.tau.low), max(0.0, p.tau.high - p.tau.value)
+        ax.errorbar(
+            p.tau.value,
+            names.index(p.predictor),
+            xerr=[[below], [above]],
+            fmt="o" if criterion else "s",
+            color=plotting.COLOURS[0 if criterion else 1],
+            markersize=5,
+            capsize=3,
+        )
+    ax.axvline(0, color="0.4", linewidth=0.8)
+    ax.set_xlim(-1.05, 1.05)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_yticks(range(len(names)), PREDICTORS.values(), fontsize=9)
+    ax.set_xlabel("Kendall's tau", fontsize=9)
+    ax.grid(axis="x", alpha=0.3)
+    ax.set_title(f"{pool[0].pool} [{pool[0].fidelity}]\n{_count(pool[0])}", fontsize=10)
+
+
+@functools.cache
+def _code() -> str:
+    """The code that draws: a change of it draws anew."""
+    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))

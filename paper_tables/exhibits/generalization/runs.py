@@ -1,0 +1,156 @@
+"""Trainings that are followed on two data sets (section 4), gathered from their records.
+
+A run is one training of one network, with accuracy, loss and Hessian criteria at chosen epochs on
+the data that it was trained on and on the other data set of its pair. Figures, claims and the study
+of what predicts the accuracy start from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.records import FIDELITIES, Record, config_hash
+from paper_tables.exhibits.generalization.cells import SIDES, TABLE
+from paper_tables.inputs.pairs import PAIRS
+from paper_tables.paper.names import display
+
+__all__ = ["Run", "runs"]
+
+ORDER = [(pair.row, pair.name) for pair in PAIRS]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training and what was measured on the way, each metric at equal settings throughout."""
+
+    row: str  # "lenet"
+    pair: str  # "mnist-svhn", the paper's
+    trained_on: str  # the data sets really used
+    other: str
+    fidelity: str  # the least faithful of its records
+    training: Mapping[str, Any]  # determines the weights after an epoch
+    length: int  # epochs of the training
+    epochs: np.ndarray  # [E] int, those with a record, ascending; 0 is before training
+    records: Mapping[tuple[str, str, int], Record]  # (side, metric, epoch) -> the one that counts
+
+    @property
+    def name(self) -> str:
+        """The run in words; of stand-ins also what they stand for."""
+        used = f"{display(self.trained_on)} to {display(self.other)}"
+        meant = {p.name: f"{display(p.trained_on)} to {display(p.other)}" for p in PAIRS}
+        stand_in = used != meant.get(self.pair, used)
+        return f"{display(self.row)}, {used}{f' (for {self.pair})' if stand_in else ''}"
+
+    def series(self, side: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """A metric by epoch.
+
+        Args:
+            side: "training" or "generalization".
+            metric: such as "kh05".
+
+        Returns:
+            Values [E] and standard errors [E], NaN where there is none.
+        """
+        found = [self.records.get((side, metric, int(epoch))) for epoch in self.epochs]
+        values = [np.nan if r is None or r.value is None else r.value for r in found]
+        errors = [np.nan if r is None or r.stderr is None else r.stderr for r in found]
+        return np.array(values, float), np.array(errors, float)
+
+
+def runs(records: Iterable[Record]) -> list[Run]:
+    """The runs that some records tell of.
+
+    A criterion depends on the number of Lanczos steps, the type, the mode and the batch size. Where
+    one was measured with several of them, or on several draws of batches, those settings count that
+    have the most epochs; of equal ones the most faithful, then the largest, then the first seed.
+
+    Args:
+        records: any; those of other tables and those that were not run are left out.
+
+    Returns:
+        The runs by network and pair as in the paper, of equal ones the most faithful and longest
+        first.
+    """
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        if record.table == TABLE and record.value is not None and "epoch" in record.config:
+            config = record.config
+            key = (record.row, _pair(record), config["trained_on"], config["other"],
+                   config["epochs"], config_hash(config["training"]))  # fmt: skip
+            groups.setdefault(key, []).append(record)
+    return sorted((_run(group) for group in groups.values()), key=_rank)
+
+
+def _run(group: list[Record]) -> Run:
+    by_metric: dict[str, list[Record]] = {}
+    for record in group:
+        by_metric.setdefault(record.metric, []).append(record)
+    chosen = {_place(r): r for same in by_metric.values() for r in _comparable(same)}
+    first, config = group[0], group[0].config
+    return Run(
+        row=first.row,
+        pair=_pair(first),
+        trained_on=config["trained_on"],
+        other=config["other"],
+        fidelity=least_faithful(r.fidelity for r in chosen.values()),
+        training=config["training"],
+        length=config["epochs"],
+        epochs=np.array(sorted({epoch for _, _, epoch in chosen})),
+        records=chosen,
+    )
+
+
+def _comparable(records: list[Record]) -> list[Record]:
+    """Those of one metric that may be compared: one process on both sides, one size on a side."""
+    same = _largest(records, _process)
+    sides = [[r for r in same if _place(r)[0] == side] for side in SIDES]
+    return [record for side in sides if side for record in _largest(side, _size)]
+
+
+def _process(record: Record) -> tuple[object, ...]:
+    """What a criterion depends on, and the draw of the batches."""
+    return (record.m, record.dtype, record.legacy, record.config.get("mode"), record.seed)
+
+
+def _size(record: Record) -> tuple[int, int, int]:
+    return (record.batch_size or 0, record.batches or 0, record.probes or 0)
+
+
+def _largest(records: list[Record], settings: Callable[[Record], object]) -> list[Record]:
+    """The records of the settings with the most epochs."""
+    groups: dict[object, list[Record]] = {}
+    for record in records:
+        groups.setdefault(settings(record), []).append(record)
+
+    def quality(group: list[Record]) -> tuple[float, ...]:
+        first = group[0]
+        epochs = len({_place(r) for r in group})
+        rank = FIDELITIES.index(least_faithful(r.fidelity for r in group))
+        return (epochs, -rank, first.m or 0, *max(_size(r) for r in group), -(first.seed or 0))
+
+    return max(groups.values(), key=quality)
+
+
+def _pair(record: Record) -> str:
+    return record.column.rpartition("/")[0]
+
+
+def _place(record: Record) -> tuple[str, str, int]:
+    return (record.column.rpartition("/")[2], record.metric, record.config["epoch"])
+
+
+def _rank(run: Run) -> tuple[object, ...]:
+    place = (run.row, run.pair)  # one that the paper does not have comes last
+    return (
+        ORDER.index(place) if place in ORDER else len(ORDER),
+        FIDELITIES.index(run.fidelity),
+        -run.length,
+        run.trained_on,
+        run.other,
+        config_hash(run.training),
+    )

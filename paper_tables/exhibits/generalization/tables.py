@@ -1,0 +1,55 @@
+"""The training runs of section 4 in the report: what was measured on both data sets, by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lla.report.view import Cell, Group, Line, Table, measured_cell
+from paper_tables.engine.cells import METRICS
+from paper_tables.engine.records import Record
+from paper_tables.exhibits.generalization.cells import SIDES, TABLE
+from paper_tables.exhibits.generalization.runs import Run, runs
+
+__all__ = ["table"]
+
+SHOWN = ("accuracy", "loss", "kh05", "kh1", "re")
+SHORT = {"training": "training", "generalization": "other"}
+
+LEGEND = (
+    "Each training run on the images that it was trained on (training) and on those of the other "
+    "data set (other), at the epochs at which criteria were measured; epoch 0 is before training. "
+    "Accuracy and loss over all images, criteria over batches of them."
+)
+
+
+def table(records: Sequence[Record]) -> Table:
+    """One group a run, one line an epoch.
+
+    Args:
+        records: all published records.
+    """
+    return Table(
+        id=TABLE,
+        title="Section 4: training runs on two data sets",
+        legend=LEGEND,
+        columns=tuple(f"{METRICS[metric]}, {SHORT[side]}" for metric in SHOWN for side in SIDES),
+        groups=tuple(_group(run) for run in runs(records)),
+        folded=True,
+        files=(f"{TABLE}.csv",) if any(record.table == TABLE for record in records) else (),
+    )
+
+
+def _group(run: Run) -> Group:
+    criteria = SHOWN[2:]
+    epochs = [
+        int(epoch)
+        for epoch in run.epochs
+        if any((side, metric, int(epoch)) in run.records for side in SIDES for metric in criteria)
+    ]
+    lines = tuple(Line(f"epoch {epoch}", _cells(run, epoch)) for epoch in epochs)
+    return Group(run.name, f"{run.length} epochs", lines, run.fidelity)
+
+
+def _cells(run: Run, epoch: int) -> tuple[Cell | None, ...]:
+    found = [run.records.get((side, metric, epoch)) for metric in SHOWN for side in SIDES]
+    return tuple(None if record is None else measured_cell(record) for record in found)

@@ -1,0 +1,124 @@
+"""Candidates for a normalization under which no plane explodes: what was tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lla import Problem
+from lla.landscape import layer_changes, normalize, normalize_output, output_change
+from lla.landscape.batchnorm import recalibrated
+from paper_tables.paper.explosion import RECOMMENDED
+
+__all__ = ["CANDIDATES", "Candidate", "points"]
+
+Scale = Callable[[Problem, Tensor], Tensor]  # a raw direction [P] -> normalised [P]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to scale a direction, and to step along it."""
+
+    words: str
+    scale: Scale
+    sphere: bool = False  # every filter keeps its norm
+    recalibrate: bool = False  # BatchNorm's statistics are estimated anew at every point
+
+
+def _by(method: str | None) -> Scale:
+    def scale(problem: Problem, direction: Tensor) -> Tensor:
+        return normalize(direction, problem.theta(), problem.space, method)  # type: ignore[arg-type]
+
+    return scale
+
+
+def _floored(problem: Problem, direction: Tensor) -> Tensor:
+    """Filter normalization, but a filter counts at least its share of the whole direction."""
+    theta, scaled = problem.theta(), torch.empty_like(direction)
+    norm = torch.linalg.vector_norm(direction)
+    for _, shape, place in problem.space:
+        rows = (shape[0], -1) if len(shape) >= 2 else (1, -1)
+        part, weights = direction[place].view(rows), theta[place].view(rows)
+        share = norm * math.sqrt(part.shape[1] / problem.space.size)
+        norms = torch.linalg.vector_norm(part, dim=1, keepdim=True).clamp(min=float(share))
+        scaled[place] = (
+            part * torch.linalg.vector_norm(weights, dim=1, keepdim=True) / norms
+        ).view(-1)
+    return scaled
+
+
+def _layer_output(problem: Problem, direction: Tensor) -> Tensor:
+    """Every tensor changes its layer's output by the same share; all together by 1."""
+    scaled, changes = torch.zeros_like(direction), layer_changes(problem, direction)
+    for name, _, place in problem.space:
+        if 0 < changes[name] < math.inf:
+            scaled[place] = direction[place] / (changes[name] * math.sqrt(len(problem.space.names)))
+    return scaled
+
+
+def _whole_output(problem: Problem, direction: Tensor) -> Tensor:
+    """Filter normalization, then the network's output changes by its own norm."""
+    scaled = _by("filter")(problem, direction)
+    return scaled / output_change(problem, scaled)
+
+
+CANDIDATES: dict[str, Candidate] = {
+    "none": Candidate("the direction as it is drawn", _by(None)),
+    "weight": Candidate("times the weights, elementwise", _by("weight")),
+    "layer": Candidate("every tensor gets the norm of its weights", _by("layer")),
+    "filter": Candidate(
+        "every filter gets the norm of its weights (Li et al., 2018)", _by("filter")
+    ),
+    "filter, recalibrated": Candidate(
+        "filter; BatchNorm's statistics estimated anew at every point from the batch itself",
+        _by("filter"),
+        recalibrate=True,
+    ),
+    "filter, floored": Candidate(
+        "filter; the direction's norm in a filter counts as at least its share of the whole, so "
+        "that filters in which it is almost zero stay so",
+        _floored,
+    ),
+    "filter, on spheres": Candidate(
+        "filter; the point is brought back to the norm of each filter", _by("filter"), sphere=True
+    ),
+    "layer output": Candidate(
+        "every tensor changes the output of its layer by the same share, all together by 100 "
+        "percent",
+        _layer_output,
+    ),
+    "network output": Candidate(
+        "filter, then the whole so that the network's output changes by 100 percent", _whole_output
+    ),
+    RECOMMENDED: Candidate(
+        "filter, then the whole divided by the larger of what it changes the outputs of all layers "
+        "by and half of what it changes the network's output by",
+        normalize_output,
+    ),
+}  # fmt: skip
+
+
+def points(
+    problem: Problem, candidate: Candidate, rows: Tensor, coefficients: Tensor
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The weights [P] and the buffers at the points of a plane.
+
+    Args:
+        problem: at whose weights the plane is centred.
+        candidate: how steps are made.
+        rows: normalised directions [2, P].
+        coefficients: [n, 2].
+    """
+    theta = problem.theta()
+    for a, b in coefficients.tolist():
+        moved = theta + a * rows[0] + b * rows[1]
+        if candidate.sphere:
+            moved = normalize(moved, theta, problem.space, "filter")
+        state = problem.state()
+        if candidate.recalibrate:
+            state |= recalibrated(problem, moved, problem.batches)
+        yield moved, state

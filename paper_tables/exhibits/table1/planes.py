@@ -1,0 +1,260 @@
+"""The planes of Table 1 as its records tell them: grouped, the finest grid first, seeds together.
+
+A plane stands in the column `<state>/<mode>/<axes>/<method>`, with `/frozen` behind it where
+BatchNorm's parameters do not move.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from paper_tables.engine.cells import by_cell, least_faithful
+from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.paper.explosion import EXPLODES, RISES, Category, category
+
+__all__ = [
+    "FULL",
+    "TABLE",
+    "Block",
+    "Place",
+    "PlaneResult",
+    "Pool",
+    "blocks",
+    "place_of",
+    "reason",
+    "results",
+]
+
+TABLE = "table1"
+FULL = 41  # points along each axis of the paper's planes
+
+_SEVERITY: dict[Category, int] = {"none": 0, "rises": 1, "explodes": 2}
+
+
+class Place(NamedTuple):
+    """Which plane of a network and a weight state."""
+
+    mode: str  # "train" | "eval"
+    axes: str  # "uniform" | "normal" | "hessian"
+    method: str  # of `explosion.METHODS`
+    frozen: bool = False  # BatchNorm's parameters do not move
+
+    def column(self, state: str) -> str:
+        """The column of its records.
+
+        >>> Place("eval", "uniform", "4").column("random")
+        'random/eval/uniform/4'
+        """
+        parts = [state, self.mode, self.axes, self.method, *(["frozen"] if self.frozen else [])]
+        return "/".join(parts)
+
+    @property
+    def paper_column(self) -> str:
+        """The paper's column that it belongs to."""
+        return f"{self.mode}/{'hessian' if self.axes == 'hessian' else 'random'}"
+
+
+def place_of(column: str) -> tuple[str, Place]:
+    """The state and the place that a record's column names.
+
+    >>> place_of("pretrained/train/hessian/3s")
+    ('pretrained', Place(mode='train', axes='hessian', method='3s', frozen=False))
+    """
+    state, mode, axes, method, *rest = column.split("/")
+    return state, Place(mode, axes, method, bool(rest))
+
+
+@dataclass(frozen=True)
+class PlaneResult:
+    """One measured plane."""
+
+    row: str
+    state: str
+    place: Place
+    seed: int
+    points: int  # along each axis
+    stopped: bool  # exploded at its corners, the rest was not computed
+    ratio: float
+    nonfinite: int
+    center_error: float  # of the loss in the middle against the problem's loss
+    record: Record  # of the ratio
+
+    @property
+    def complete(self) -> bool:
+        """Whether the ratio is that of the paper's grid and no lower bound."""
+        return self.points >= FULL and not self.stopped
+
+    def category(self, explodes: float = EXPLODES, rises: float = RISES) -> Category:
+        """See `explosion.category`."""
+        return category(self.ratio, self.nonfinite, explodes, rises)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The planes of one place: one, or several with random axes of other seeds."""
+
+    planes: tuple[PlaneResult, ...]  # at least one, by seed
+
+    @property
+    def complete(self) -> bool:
+        """Whether no ratio is a lower bound."""
+        return all(plane.complete for plane in self.planes)
+
+    @property
+    def nonfinite(self) -> int:
+        """Points of all planes whose loss is infinite or NaN."""
+        return sum(plane.nonfinite for plane in self.planes)
+
+    @property
+    def fidelity(self) -> str:
+        """Of the least faithful plane."""
+        return least_faithful(plane.record.fidelity for plane in self.planes)
+
+    @property
+    def log_ratios(self) -> list[float]:
+        """log10 of the ratios; infinite where no loss was finite."""
+        return [math.log10(p.ratio) if p.ratio > 0 else math.inf for p in self.planes]
+
+    @property
+    def ratio(self) -> float:
+        """The geometric mean of the ratios."""
+        if len(self.planes) == 1:
+            return self.planes[0].ratio
+        return 10 ** (sum(self.log_ratios) / len(self.planes))
+
+    @property
+    def safe(self) -> bool:
+        """Whether a finer grid cannot change the category: a coarse ratio is a lower bound."""
+        return self.complete or self.category() == "explodes"
+
+    def category(self, explodes: float = EXPLODES, rises: float = RISES) -> Category:
+        """The category of the median plane, the higher of two."""
+        found = sorted(
+            (p.category(explodes, rises) for p in self.planes), key=_SEVERITY.__getitem__
+        )
+        return found[len(found) // 2]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The planes of one network and weight state on the same input."""
+
+    row: str
+    state: str
+    pools: dict[Place, Pool]
+
+    @property
+    def record(self) -> Record:
+        """Of any plane: input and weights are the same for all."""
+        return next(iter(self.pools.values())).planes[0].record
+
+    @property
+    def fidelity(self) -> str:
+        """Of the least faithful plane."""
+        return least_faithful(pool.fidelity for pool in self.pools.values())
+
+    @property
+    def grids(self) -> list[int]:
+        """Points along each axis, every number that occurs."""
+        return sorted({p.points for pool in self.pools.values() for p in pool.planes})
+
+
+def results(records: Iterable[Record]) -> list[PlaneResult]:
+    """Every measured plane in the records of Table 1."""
+    return [
+        _result(metrics)
+        for metrics in by_cell(records, TABLE).values()
+        if {"ratio", "nonfinite", "center_error"} <= metrics.keys()
+    ]
+
+
+def blocks(records: Iterable[Record]) -> list[Block]:
+    """The planes of Table 1 by network, weight state and input.
+
+    Of several grids of one plane the finest is taken.
+
+    Returns:
+        Blocks; of one network and state the most faithful first.
+    """
+    groups: dict[tuple[object, ...], list[PlaneResult]] = {}
+    for plane in results(records):
+        groups.setdefault(_input(plane), []).append(plane)
+    found = [_block(planes) for planes in groups.values()]
+    return sorted(found, key=_rank)
+
+
+def reason(records: Iterable[Record], row: str, state: str) -> str | None:
+    """Why a network was not run in a weight state; None where no record says so."""
+    for record in records:
+        mine = record.table == TABLE and record.row == row
+        if mine and record.reason and place_of(record.column)[0] == state:
+            return record.reason
+    return None
+
+
+def _result(metrics: dict[str, Record]) -> PlaneResult:
+    record = metrics["ratio"]
+    state, place = place_of(record.column)
+
+    def value(metric: str) -> float:
+        found = metrics[metric].value
+        assert found is not None  # `results` takes no other
+        return found
+
+    return PlaneResult(
+        row=record.row,
+        state=state,
+        place=place,
+        seed=record.seed or 0,
+        points=int(record.config.get("points", 0)),
+        stopped=(metrics["nonfinite"].note or "").startswith(STOPPED),
+        ratio=value("ratio"),
+        nonfinite=int(value("nonfinite")),
+        center_error=value("center_error"),
+        record=record,
+    )
+
+
+STOPPED = "stopped at its corners"  # how the note of an unfinished plane begins
+
+
+def _input(plane: PlaneResult) -> tuple[object, ...]:
+    config, record = plane.record.config, plane.record
+    return (
+        plane.row, plane.state, config.get("model"), config.get("data"), config.get("images"),
+        config.get("side"), record.dtype, record.batch_sha256, record.weights,
+    )  # fmt: skip
+
+
+def _block(planes: Sequence[PlaneResult]) -> Block:
+    finest: dict[tuple[Place, int], PlaneResult] = {}
+    for plane in planes:
+        key = (plane.place, plane.seed)
+        other = finest.get(key)
+        if other is None or _fineness(plane) > _fineness(other):
+            finest[key] = plane
+    pools: dict[Place, list[PlaneResult]] = {}
+    for (place, _), plane in sorted(finest.items(), key=lambda item: item[0]):
+        pools.setdefault(place, []).append(plane)
+    return Block(
+        planes[0].row, planes[0].state, {place: Pool(tuple(p)) for place, p in pools.items()}
+    )
+
+
+def _fineness(plane: PlaneResult) -> tuple[int, bool]:
+    return (plane.points, not plane.stopped)
+
+
+def _rank(block: Block) -> tuple[object, ...]:
+    config = block.record.config
+    amount = config.get("images", 0) * config.get("side", 0) ** 2
+    return (
+        block.row,
+        block.state != "random",
+        FIDELITIES.index(block.fidelity),
+        -amount,
+        -len(block.pools),
+    )

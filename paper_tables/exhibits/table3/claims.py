@@ -1,0 +1,78 @@
+"""The claim on the sizes of the data sets (D.sizes), judged from records of Table 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paper_tables.engine.records import Record
+from paper_tables.evidence.criteria import Finding, MissingError
+from paper_tables.evidence.intervals import Verdict
+from paper_tables.exhibits.table3.text_table import TABLE, shown
+from paper_tables.paper import paper_columns, paper_rows
+from paper_tables.paper.names import display
+
+__all__ = ["REMARK", "sizes"]
+
+REMARK = (
+    "CINIC-10's three splits hold 90000 images each, so that training and test images do not add "
+    "up to its size; CINIC-10-i leaves out the validation split"
+)
+
+
+def sizes(records: Sequence[Record]) -> Finding:
+    """Whether every data set has the sizes that the paper prints; only complete splits count.
+
+    Args:
+        records: all published records.
+
+    Returns:
+        `holds` if all are counted and equal, `fails` if one is counted and differs, else
+        `undecided`; the note says which are equal and why others are not counted.
+
+    Raises:
+        MissingError: nothing was counted.
+    """
+    columns = [column for column in paper_columns(TABLE) if column != "image"]
+    used: list[Record] = []
+    equal, differing, missing = [], [], []
+    for row in paper_rows(TABLE):
+        cells = {column: shown(records, row, column) for column in columns}
+        used += [record for cell in cells.values() for record in cell.records]
+        agreeing = [c for c, cell in cells.items() if cell.verdict == "reproduced"]
+        equal += [_place(row, agreeing, columns)] if agreeing else []
+        differing += [
+            f"{display(row)} {column} {cell.text}, not {cell.paper}"
+            for column, cell in cells.items()
+            if cell.verdict == "differs"
+        ]
+        reasons: dict[str, list[str]] = {}
+        for column, cell in cells.items():
+            if cell.reason is not None:
+                reasons.setdefault(_short(cell.reason), []).append(column)
+        missing += [f"{_place(row, c, columns)}: {reason}" for reason, c in reasons.items()]
+    note = "; ".join(
+        [
+            *([f"different: {', '.join(differing)}"] if differing else []),
+            f"equal: {', '.join(equal) or 'none'}",
+            *([f"not counted: {'; '.join(missing)}"] if missing else []),
+            REMARK,
+        ]
+    )
+    if not used:
+        raise MissingError(note)
+    verdict: Verdict = "fails" if differing else "undecided" if missing else "holds"
+    return verdict, used, note
+
+
+def _place(row: str, columns: Sequence[str], every: Sequence[str]) -> str:
+    """A data set and those of its columns that are meant, unless they are all.
+
+    >>> _place("svhn", ["train"], ["size", "train"])
+    'SVHN train'
+    """
+    return display(row) if len(columns) == len(every) else f"{display(row)} {' and '.join(columns)}"
+
+
+def _short(reason: str) -> str:
+    """A reason without what to do about it."""
+    return reason.partition(":")[0]

@@ -1,0 +1,36 @@
+"""The cells of Table 4: pre-trained networks on ImageNet's pictures and on new ones.
+
+The paper does not say in which mode; this takes eval mode, in which networks are used.
+"""
+
+from __future__ import annotations
+
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.inputs import networks
+from paper_tables.measure import photographs as curvature
+from paper_tables.measure.photographs import Photographs
+from paper_tables.paper import paper_rows
+
+__all__ = ["MODE", "TABLE", "cells"]
+
+TABLE = "table4"
+MODE = "eval"
+COLUMNS: tuple[Photographs, ...] = ("imagenet", "ni")
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """All cells of Table 4."""
+    return [
+        curvature.spectrum_cell(
+            settings,
+            TABLE,
+            column,
+            networks.network(settings.profile, row),
+            "pretrained",
+            MODE,
+            column,
+            accuracy=True,
+        )
+        for row in paper_rows(TABLE)
+        for column in COLUMNS
+    ]

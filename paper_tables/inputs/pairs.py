@@ -1,0 +1,123 @@
+"""The pairs of data sets of section 4: a network is trained on one and tested on the other too.
+
+A profile that trains on real data takes what is found, SVHN's first images or a recoloured CIFAR-10
+in place of CINIC-10-i if need be; else the bundled digits stand in for MNIST and SVHN.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from lla import data, models
+from lla.data import ImageSet
+from lla.errors import InputError, MissingDataError
+from paper_tables.engine.cells import Settings, least_faithful
+
+__all__ = ["PAIRS", "Images", "Pair", "checked", "images", "preprocessing"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A network, what it is trained on, and what else it is tested on."""
+
+    row: str  # of the network
+    trained_on: str  # by the paper's name
+    other: str
+
+    @property
+    def name(self) -> str:
+        """Such as "mnist-svhn"."""
+        return f"{self.trained_on}-{self.other}"
+
+
+PAIRS = (
+    Pair("lenet", "mnist", "svhn"),
+    Pair("lenet", "svhn", "mnist"),
+    Pair("resnet20", "cifar10", "cinic10-i"),
+    Pair("resnet20", "cinic10-i", "cifar10"),
+)
+
+# Paper's name -> names in the registry, the most faithful first. LeNet sees shades of grey.
+REAL = {
+    "mnist": ("mnist",),
+    "svhn": ("svhn-gray",),
+    "cifar10": ("cifar10",),
+    "cinic10-i": ("cinic10-i", "cifar10-shifted"),
+}
+BUNDLED = {"mnist": ("digits",), "svhn": ("rendered-digits-gray",)}
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a pair comes to."""
+
+    train: ImageSet  # of the set it is trained on
+    test: ImageSet | None  # that set's own test split; None where there is none
+    other: ImageSet  # the test split of the other set, or what there is of it
+
+    @property
+    def fidelity(self) -> str:
+        """The least faithful of those that the paper has."""
+        return least_faithful((self.train.fidelity, self.other.fidelity))
+
+
+def images(settings: Settings, pair: Pair) -> Images:
+    """The images of a pair.
+
+    Raises:
+        MissingDataError: a data set is not found, and nothing stands in for it.
+        InputError: the two sets have not the same classes.
+    """
+    real, root = settings.profile.runs.real, settings.data_root
+    return checked(
+        Images(
+            train=_load(pair.trained_on, ("train",), real, root, settings.download),
+            test=_own_test(pair.trained_on, real, root, settings.download),
+            other=_load(pair.other, ("test", "train"), real, root, settings.download),
+        )
+    )
+
+
+def checked(found: Images) -> Images:
+    """The same images.
+
+    Raises:
+        InputError: the two sets have not the same classes.
+    """
+    if found.train.classes != found.other.classes:
+        raise InputError(
+            f"{found.train.name} has {found.train.classes} classes and {found.other.name} "
+            f"{found.other.classes}: generalization needs two sets of the same classes."
+        )
+    return found
+
+
+def preprocessing(row: str) -> dict[str, Any]:
+    """How a network's images become its input, see `lla.data.to_input`."""
+    return models.preprocessing(row)
+
+
+def _own_test(name: str, real: bool, root: Any, download: bool) -> ImageSet | None:
+    try:
+        return _load(name, ("test",), real, root, download)
+    except MissingDataError:
+        return None
+
+
+@functools.cache
+def _load(name: str, splits: tuple[str, ...], real: bool, root: Any, download: bool) -> ImageSet:
+    """The first of a set's forms and splits that can be had; the last one's error if none can."""
+    names = (REAL if real else BUNDLED).get(name, ())
+    if not names:
+        raise MissingDataError(
+            f"nothing bundled stands in for {name}: --real-data takes what is found"
+        )
+    choices = [(found, split) for found in names for split in splits]
+    for found, split in choices[:-1]:
+        try:
+            return data.load(found, split, root, download=download)
+        except MissingDataError:
+            continue
+    return data.load(*choices[-1], root, download=download)

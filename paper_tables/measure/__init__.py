@@ -1,0 +1,1 @@
+"""From a network and its images to the records of a cell."""

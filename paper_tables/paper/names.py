@@ -1,0 +1,31 @@
+"""Networks and data sets as the paper writes them."""
+
+from __future__ import annotations
+
+__all__ = ["display"]
+
+_NAMES = {
+    "lenet": "LeNet",
+    "resnet18": "ResNet18",
+    "alexnet": "AlexNet",
+    "squeezenet": "SqueezeNet",
+    "mobilenet": "MobileNet",
+    "vit": "ViT",
+    "resnet20": "ResNet20",
+    "resnet50": "ResNet50",
+    "mnist": "MNIST",
+    "svhn": "SVHN",
+    "svhn-gray": "SVHN",
+    "rendered-digits-gray": "rendered digits",
+    "cifar10": "CIFAR-10",
+    "cifar10-shifted": "shifted CIFAR-10",
+    "cinic10": "CINIC-10",
+    "cinic10-i": "CINIC-10-i",
+    "imagenet": "ImageNet",
+    "ni": "NI",
+}
+
+
+def display(name: str) -> str:
+    """The name of a network or a data set as the paper writes it."""
+    return _NAMES.get(name, name)
