@@ -6,8 +6,8 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from lla.report.view import STATES
 from paper_tables.engine.cells import METRICS
+from paper_tables.evidence.entries import STATES
 from paper_tables.exhibits.table1.figures import FIGURES, Panel
 from paper_tables.paper.names import display
 

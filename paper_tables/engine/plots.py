@@ -18,10 +18,10 @@ import numpy as np
 from lla import Spectrum
 from lla.landscape import Plane
 from lla.plotting import COLOURS
-from lla.report.view import AXES, STATES
 from paper_tables.engine import store
 from paper_tables.engine.cells import settings_key
 from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.evidence.entries import AXES, STATES
 from paper_tables.exhibits.table1.planes import PlaneResult, results
 from paper_tables.exhibits.table2.figures import ALL_STAGES
 from paper_tables.paper import paper_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lla.report.text import markdown_table
-from lla.report.view import Cell, Table
+from lla.report.view import Entry, Table
 from paper_tables.engine.content import Report
 
 __all__ = ["render"]
@@ -84,7 +84,7 @@ def _table(table: Table) -> list[str]:
     return [heading, more, markdown_table(rows, headers, aligned=False)]
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: Entry | None) -> str:
     if cell is None:
         return ""
     paper = "" if cell.paper is None else f" ({cell.paper})"

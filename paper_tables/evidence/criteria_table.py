@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lla.report.view import Cell, Group, Line, Table, bars, measured_cell
+from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRICS
 from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.evidence.entries import bars, measured_entry
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from paper_tables.paper.names import display
 
@@ -184,7 +185,7 @@ def _group(block: _Block, columns: Sequence[str], metrics: Sequence[str]) -> Gro
         found = [block.cells.get((metric, column)) for column in columns]
         if any(found):
             cells = [
-                None if record is None else measured_cell(record, bar)
+                None if record is None else measured_entry(record, bar)
                 for record, bar in zip(found, bars(found), strict=True)
             ]
             lines.append(Line(METRICS.get(metric, metric), tuple(cells)))
@@ -237,6 +238,6 @@ def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str])
     for metric in metrics:
         printed: Mapping[str, str | None] = {c: paper_value(name, row, c, metric) for c in columns}
         if any(printed.values()):
-            cells = [p and Cell("not run", p, "not_run") for p in printed.values()]
+            cells = [p and Entry("not run", p, "not_run") for p in printed.values()]
             lines.append(Line(METRICS[metric], tuple(cell or None for cell in cells)))
     return Group(display(row), f"not run: {NO_RECORDS}", tuple(lines))

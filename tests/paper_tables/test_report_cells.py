@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from lla.report.view import bars, measured_cell
 from paper_tables.evidence import criteria_table
+from paper_tables.evidence.entries import bars, measured_entry
 
 
 def settings(table):
@@ -96,7 +96,7 @@ def test_error_bars_of_a_line_share_a_scale(make_records):
     assert one.low < one.value < one.high < two.value < two.high
     assert one.paper == pytest.approx(two.paper, abs=2)  # 0.98 and 0.99
     assert max(two.high, two.paper) <= 96
-    assert measured_cell(first, one).verdict == "differs"
+    assert measured_entry(first, one).verdict == "differs"
 
 
 def test_small_and_large_values_are_drawn_on_a_logarithmic_scale(make_records):

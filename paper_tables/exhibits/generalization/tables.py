@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lla.report.view import Cell, Group, Line, Table, measured_cell
+from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRICS
 from paper_tables.engine.records import Record
+from paper_tables.evidence.entries import measured_entry
 from paper_tables.exhibits.generalization.cells import SIDES, TABLE
 from paper_tables.exhibits.generalization.runs import Run, runs
 
@@ -50,6 +51,6 @@ def _group(run: Run) -> Group:
     return Group(run.name, f"{run.length} epochs", lines, run.fidelity)
 
 
-def _cells(run: Run, epoch: int) -> tuple[Cell | None, ...]:
+def _cells(run: Run, epoch: int) -> tuple[Entry | None, ...]:
     found = [run.records.get((side, metric, epoch)) for metric in SHOWN for side in SIDES]
-    return tuple(None if record is None else measured_cell(record) for record in found)
+    return tuple(None if record is None else measured_entry(record) for record in found)

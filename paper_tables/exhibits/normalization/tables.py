@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from lla.report.text import measured
-from lla.report.view import AXES, STATES, Cell, Group, Line, Table, differing, pictures, trace
+from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import least_faithful
 from paper_tables.engine.records import Record
+from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import MINIMA, RESCALINGS, TABLE
 from paper_tables.exhibits.normalization.page import Shown, Study
@@ -90,39 +91,39 @@ def _group(mine: Sequence[Shown], names: Sequence[str]) -> Group:
     return Group(display(first.row), settings, tuple(lines), fidelity)
 
 
-def _candidate(found: Study, name: str, mine: Sequence[Shown]) -> tuple[Cell | None, ...]:
+def _candidate(found: Study, name: str, mine: Sequence[Shown]) -> tuple[Entry | None, ...]:
     worst, least = max(mine, key=lambda p: p.ratio), min(mine, key=lambda p: p.change)
     exploding, rising = (sum(p.verdict == word for p in mine) for word in ("explodes", "rises"))
     return (
-        Cell(f"{exploding} of {len(mine)}"),
-        Cell(f"{rising} of {len(mine)}"),
-        Cell(f"{worst.ratio:.2g}", remark=worst.name, traces=(trace(worst.record),)),
-        Cell(f"{least.change:.1%}", remark=least.name, traces=(trace(least.record),)),
+        Entry(f"{exploding} of {len(mine)}"),
+        Entry(f"{rising} of {len(mine)}"),
+        Entry(f"{worst.ratio:.2g}", remark=worst.name, traces=(trace(worst.record),)),
+        Entry(f"{least.change:.1%}", remark=least.name, traces=(trace(least.record),)),
         *(_contrast(found, minimum, name) for minimum in MINIMA if minimum != REFERENCE),
         *(_difference(found, kind, name) for kind in RESCALINGS),
     )
 
 
-def _contrast(found: Study, minimum: str, name: str) -> Cell | None:
+def _contrast(found: Study, minimum: str, name: str) -> Entry | None:
     """How much higher the planes rise around one minimum than around the reference."""
     contrast = found.contrast(minimum, name)
     if contrast is None:
         return None
     value, stderr, clear = contrast
     used = [found.others[f"minima/{m}/{name}", "rise"] for m in (minimum, REFERENCE)]
-    return Cell(
+    return Entry(
         measured(value, stderr) if math.isfinite(value) else "∞",
         remark="tells them apart" if clear else "does not tell them apart",
         traces=tuple(trace(record) for record in used),
     )
 
 
-def _difference(found: Study, kind: str, name: str) -> Cell | None:
+def _difference(found: Study, kind: str, name: str) -> Entry | None:
     record = found.others.get((f"rescaling/{kind}/{name}", "difference"))
-    return None if record is None else Cell(f"{record.value:.1g}", traces=(trace(record),))
+    return None if record is None else Entry(f"{record.value:.1g}", traces=(trace(record),))
 
 
-def _shown(plane: Shown | None, common: str) -> Cell | None:
+def _shown(plane: Shown | None, common: str) -> Entry | None:
     if plane is None:
         return None
     words = [
@@ -130,7 +131,7 @@ def _shown(plane: Shown | None, common: str) -> Cell | None:
         f"{plane.nonfinite} points not finite" if plane.nonfinite else "",
         f"output {plane.change:.2g}",
     ]
-    return Cell(
+    return Entry(
         f"{plane.ratio:.2g}",
         fidelity=differing(plane.record.fidelity or "substitute", common),
         remark=", ".join(word for word in words if word),

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lla.report.view import (
-    AXES,
-    STATES,
-    Cell,
-    Chip,
-    Group,
-    Line,
-    Table,
-    Trace,
-    differing,
-    pictures,
-    trace,
-)
+from lla.report.view import Chip, Entry, Group, Line, Table, Trace
 from paper_tables.engine.cells import least_faithful
 from paper_tables.engine.records import Record
+from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.paper import paper_columns, paper_rows, tables
 from paper_tables.paper.explosion import (
@@ -67,7 +56,7 @@ def table1(records: Sequence[Record]) -> Table:
     found = blocks(records)
     groups = []
     for row in paper_rows(TABLE):
-        theirs = tuple(Cell(str(printed(row, column))) for column in columns)
+        theirs = tuple(Entry(str(printed(row, column))) for column in columns)
         lines = [Line("the paper", (*theirs, None))]
         missing = []
         for state, name in STATES.items():
@@ -115,7 +104,7 @@ def every_ratio(records: Sequence[Record]) -> Table:
 def _lines(block: Block, columns: Sequence[str]) -> list[Line]:
     lines = []
     for (axes, third), name in LINES.items():
-        cells: list[Cell | None] = []
+        cells: list[Entry | None] = []
         measured_here = False
         for column in columns:
             mode, kind = column.split("/")
@@ -139,7 +128,7 @@ def _pool(block: Block, mode: str, axes: str, method: str) -> Pool | None:
     return block.pools.get(Place(mode, axes, method))
 
 
-def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> Cell:
+def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> Entry:
     """Our entry in the paper's notation, with a verdict on each of its methods."""
     verdicts = {
         method: _verdict(block.row, pool, column, method, axes != "normal")
@@ -149,7 +138,7 @@ def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> C
     given = [verdict for verdict in verdicts.values() if verdict]
     agree = given.count("reproduced")
     verdict = None if not given else "reproduced" if agree == len(given) else "differs"
-    return Cell(
+    return Entry(
         text=text + ("" if all(pool.safe for pool in pools.values()) else " ~"),
         paper=str(printed(block.row, column)) if given else None,
         verdict=verdict,
@@ -160,7 +149,7 @@ def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> C
     )
 
 
-def _recommended(block: Block, axes: str) -> Cell | None:
+def _recommended(block: Block, axes: str) -> Entry | None:
     pools = {
         f"{place.mode}, {place.axes}": pool
         for place, pool in block.pools.items()
@@ -170,7 +159,7 @@ def _recommended(block: Block, axes: str) -> Cell | None:
     if not pools:
         return None
     bad = [f"{name} {c}" for name, p in pools.items() if (c := p.category()) != "none"]
-    return Cell(
+    return Entry(
         text=("; ".join(bad) or f"no, {len(pools)} planes")
         + ("" if all(pool.safe for pool in pools.values()) else " ~"),
         fidelity=_fidelity(pools, block),
@@ -178,7 +167,7 @@ def _recommended(block: Block, axes: str) -> Cell | None:
     )
 
 
-def _ratio(block: Block, pool: Pool) -> Cell:
+def _ratio(block: Block, pool: Pool) -> Entry:
     place = pool.planes[0].place
     text = f"{'' if pool.complete else '≥ '}{pool.ratio:.2g}"
     words = [{"explodes": "explodes", "rises": "rises", "none": ""}[pool.category()]]
@@ -188,7 +177,7 @@ def _ratio(block: Block, pool: Pool) -> Cell:
     if pool.nonfinite:
         words.append(f"{pool.nonfinite} points not finite")
     in_paper = place.axes != "normal" and not place.frozen
-    return Cell(
+    return Entry(
         text=text,
         verdict=_verdict(block.row, pool, place.paper_column, place.method, in_paper),
         fidelity=differing(pool.fidelity, block.fidelity),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lla.report.view import Cell, Group, Line, Table, trace
+from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.records import Record
+from paper_tables.evidence.entries import trace
 from paper_tables.exhibits.table3.text_table import HEADERS, LEGEND, TABLE, Shown, shown
 from paper_tables.paper import paper_columns, paper_rows, tables
 from paper_tables.paper.names import display
@@ -33,8 +34,8 @@ def _line(records: Sequence[Record], row: str, columns: Sequence[str]) -> Line:
     return Line(display(row), tuple(_cell(shown(records, row, column)) for column in columns))
 
 
-def _cell(cell: Shown) -> Cell:
-    return Cell(
+def _cell(cell: Shown) -> Entry:
+    return Entry(
         text=cell.text,
         paper=cell.paper,
         verdict=cell.verdict,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lla.report.text import measured
-from lla.report.view import Cell, Group, Line, Table
+from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRICS
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.table4.text_table import NOISE, TABLE, Difference, differences
@@ -37,9 +37,9 @@ def _line(row: str, found: Sequence[Difference]) -> Line:
     return Line(display(row), tuple(_cell(difference) for difference in found))
 
 
-def _cell(d: Difference) -> Cell:
+def _cell(d: Difference) -> Entry:
     words = BEYOND[d.paper_beyond]
     paper = f"{d.paper:+.3g}" + (f", {words}" if words else "")
     if d.value is None:
-        return Cell("not run", paper, "not_run")
-    return Cell(measured(d.value, d.stderr), paper, fidelity=d.fidelity, remark=BEYOND[d.beyond])
+        return Entry("not run", paper, "not_run")
+    return Entry(measured(d.value, d.stderr), paper, fidelity=d.fidelity, remark=BEYOND[d.beyond])

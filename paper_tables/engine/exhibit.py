@@ -1,0 +1,108 @@
+"""An exhibit: all there is about one table, figure group or study, as one value.
+
+A folder of `paper_tables.exhibits` holds an exhibit and hands it to the engine under the name
+`EXHIBIT`. The engine computes its cells, and writes its tables, figures, claims and findings to
+every format; it knows no exhibit by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from matplotlib.figure import Figure
+
+from lla.report.view import Table
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.records import Record
+
+__all__ = [
+    "ClaimScope",
+    "Decision",
+    "Drawing",
+    "Exhibit",
+    "Finding",
+    "MissingError",
+    "Plot",
+    "Predicate",
+    "Records",
+    "Verdict",
+]
+
+Records = Sequence[Record]
+Verdict = Literal["holds", "fails", "undecided", "not_run"]
+
+
+class MissingError(Exception):
+    """Records that a predicate needs; the text says which, or why there are none."""
+
+
+class ClaimScope(NamedTuple):
+    """A claim in one of the scopes in which it is judged."""
+
+    claim: str  # its id, "T2.kh05"
+    scope: str  # "lenet"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a predicate says of a claim."""
+
+    verdict: Verdict
+    records: tuple[Record, ...]  # that it rests on
+    note: str = ""
+
+
+Predicate = Callable[[Records], Decision]
+"""Takes all published records; raises `MissingError` where they do not say."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: `figures/<name>.png`."""
+
+    name: str
+    kind: str  # the section of the report: "surfaces", "spectra" or "figures"
+    alt: str  # what it shows, for readers who cannot see it
+    records: tuple[Record, ...]  # that it is drawn from: unchanged ones are not drawn again
+    draw: Callable[[Path], Figure]  # takes the folder that the records' artifacts lie in
+    colours: int | None = None  # of the picture's palette; None: all
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture that can be turned and zoomed in the report."""
+
+    kind: Literal["surfaces", "spectra"]
+    data: Mapping[str, Any]  # name, caption, data and layout of plotly
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Paragraphs under a title, with numbers from records."""
+
+    title: str
+    text: str
+
+
+def _nothing(*_: object) -> list[Any]:
+    return []
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """All there is about one table, figure group or study."""
+
+    name: str  # "table3": of its pages and on the command line
+    work: str  # the paper that it belongs to; pages, claims and results group by it
+    cells: Callable[[Settings], list[Cell]] = _nothing
+    tables: Callable[[Records], list[Table]] = _nothing  # one view; every format is written from it
+    figures: Callable[[Records], list[Drawing]] = _nothing
+    plots: Callable[[Records, Path], list[Plot]] = _nothing  # takes the folder of results
+    claims: Mapping[ClaimScope, Predicate] | None = None
+    findings: Callable[[Records], list[Finding]] = _nothing
+    sources: tuple[str, ...] = ()  # tables of records that are its own; by default its name
+    page: Path | None = None  # template of `<name>.md`, where it is more than tables
+    order: int = 100  # among the exhibits of its work
