@@ -10,8 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from lla.report.plots import plotly_script
 from paper_tables.engine.content import Report
-from paper_tables.engine.plots import plotly_script
 from paper_tables.paper.names import display
 
 __all__ = ["render", "render_json"]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lla.report.view import Table
-from paper_tables.engine import claims, figure_list, plots
 from paper_tables.engine import environment_section as environment
-from paper_tables.engine.claims import Judgement
+from paper_tables.engine.claims import VERDICTS, Judgement
 from paper_tables.engine.environment_section import Environment
-from paper_tables.engine.figure_list import Figure
+from paper_tables.engine.exhibit import Drawing, Exhibit, Finding, Records
+from paper_tables.engine.figures import path_of
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.exhibits.generalization import tables as run_table
@@ -27,13 +28,7 @@ from paper_tables.exhibits.table3.cells import TABLE as SIZES
 from paper_tables.exhibits.table4 import tables as difference_table
 from paper_tables.paper import Claim, tables
 
-__all__ = ["CLAIM_VERDICTS", "JudgedClaim", "Report", "Section", "gather"]
-
-CLAIM_VERDICTS = ("holds", "fails", "undecided", "not_run")
-
-# A title and its text. A plain text is escaped, its paragraphs parted by empty lines; what is
-# HTML already comes as markupsafe.Markup.
-Section = tuple[str, str]
+__all__ = ["Figure", "JudgedClaim", "Report", "gather"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +53,26 @@ class JudgedClaim:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One picture, embedded, with a text for readers who cannot see it."""
+
+    name: str  # of the file
+    kind: str  # see `Drawing`
+    alt: str
+    content: str  # base64
+
+
+@dataclass(frozen=True)
 class Report:
     """What stands in the report."""
 
     source: str  # the paper
     claims: tuple[JudgedClaim, ...]
-    findings: tuple[Section, ...]
+    findings: tuple[Finding, ...]
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
-    surfaces: tuple[dict[str, Any], ...]
-    spectra: tuple[dict[str, Any], ...]
+    surfaces: tuple[Mapping[str, Any], ...]
+    spectra: tuple[Mapping[str, Any], ...]
     environment: Environment
     commands: tuple[tuple[str, str], ...]
 
@@ -75,34 +80,49 @@ class Report:
     def claim_counts(self) -> list[tuple[str, int]]:
         """How many scopes of claims have which verdict."""
         found: Counter[str] = Counter(j.verdict for claim in self.claims for j in claim.judgements)
-        return [(verdict, found[verdict]) for verdict in CLAIM_VERDICTS if found[verdict]]
+        return [(verdict, found[verdict]) for verdict in VERDICTS if found[verdict]]
 
 
-def gather(records: Sequence[Record], results: Path, findings: Sequence[Section] = ()) -> Report:
+def gather(
+    exhibits: Sequence[Exhibit],
+    records: Records,
+    judgements: Sequence[Judgement],
+    drawings: Sequence[Drawing],
+    results: Path,
+) -> Report:
     """Gather everything.
 
     Args:
+        exhibits: all of them.
         records: all published records.
+        judgements: on every claim.
+        drawings: the figures, which are drawn before.
         results: the folder of results, with the figures and the artifacts that records name.
-        findings: sections of prose.
 
     Raises:
         ChecksumError: an artifact is not the one that its record names.
     """
     by_claim: dict[str, list[Judgement]] = {}
-    for judgement in claims.judge(records):
+    for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)
+    plots = [plot for exhibit in exhibits for plot in exhibit.plots(records, results)]
     return Report(
         source=tables()["source"],
         claims=tuple(JudgedClaim(found[0].claim, tuple(found)) for found in by_claim.values()),
-        findings=tuple(findings),
+        findings=tuple(found for exhibit in exhibits for found in exhibit.findings(records)),
         tables=_tables(records),
-        figures=tuple(figure_list.figures(results)),
-        surfaces=tuple(plots.surfaces(records, results)),
-        spectra=tuple(plots.spectra(records, results)),
+        figures=tuple(_embedded(d, results) for d in sorted(drawings, key=lambda d: d.name)),
+        surfaces=tuple(plot.data for plot in plots if plot.kind == "surfaces"),
+        spectra=tuple(plot.data for plot in plots if plot.kind == "spectra"),
         environment=environment.environment(records),
         commands=environment.commands(),
     )
+
+
+def _embedded(drawing: Drawing, results: Path) -> Figure:
+    path = path_of(drawing, results)
+    content = base64.b64encode(path.read_bytes()).decode()
+    return Figure(path.name, drawing.kind, drawing.alt, content)
 
 
 def _tables(records: Sequence[Record]) -> tuple[Table, ...]:

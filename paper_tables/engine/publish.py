@@ -11,18 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, measured, plain_table
-from paper_tables.engine import claims, findings, report, store
+from paper_tables.engine import claims, figures, report, store
 from paper_tables.engine.cells import METRICS, settings_key
+from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
-from paper_tables.exhibits.generalization import cells as generalization
-from paper_tables.exhibits.generalization import figures as figures_generalization
-from paper_tables.exhibits.generalization import prediction, shift_planes
-from paper_tables.exhibits.generalization import shift_figures as figures_shift
+from paper_tables.exhibits.generalization import prediction
 from paper_tables.exhibits.normalization import page as render_normalization
-from paper_tables.exhibits.table1 import figures as figures_landscape
 from paper_tables.exhibits.table1 import text_table as render_table1
 from paper_tables.exhibits.table1.planes import TABLE
-from paper_tables.exhibits.table2 import figures
 from paper_tables.exhibits.table3 import text_table as render_table3
 from paper_tables.exhibits.table4 import text_table as render_table4
 from paper_tables.paper import paper_columns, paper_rows, tables
@@ -52,14 +48,16 @@ LEGEND = {
 }
 
 
-def write_all(results: Path) -> None:
-    """Render tables, claims, figures and the report from the published records.
+def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
+    """Render every page from the published records: tables, claims, figures and the report.
 
     Args:
+        exhibits: all of them.
         results: the folder of results, with `records/*.jsonl`.
 
     Raises:
         InputError: a file of records is broken.
+        ChecksumError: an artifact is not the one that its record names.
     """
     records = store.published(results)
     for table in LINES:
@@ -70,19 +68,17 @@ def write_all(results: Path) -> None:
     render_table3.write(records, results, frame(sizes).to_csv(index=False))
     new_images = [record for record in records if record.table == render_table4.TABLE]
     render_table4.write(records, results, frame(new_images).to_csv(index=False))
-    for table in (generalization.TABLE, shift_planes.TABLE):
+    for table in ("generalization", "shift_planes"):
         found = [record for record in records if record.table == table]
         if found:
             atomic_write(results / f"{table}.csv", frame(found).to_csv(index=False))
     render_normalization.write(records, results)
-    claims.write(records, results)
-    figures.write(records, results)
-    figures_landscape.write(records, results)
-    figures_generalization.write(records, results)
-    figures_shift.write(records, results)
     prediction.write(records, results)
-    paragraphs = [(found.title, found.text) for found in findings.findings(records)]
-    report.write(records, results, paragraphs)  # last: it holds the figures
+    judgements = claims.judge(records, exhibits)
+    claims.write(judgements, exhibits, results)
+    drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
+    figures.write(drawings, results)
+    report.write(exhibits, records, judgements, drawings, results)  # last: it holds the figures
 
 
 def write_table(records: Sequence[Record], table: str, results: Path) -> None:

@@ -29,8 +29,8 @@ def render(report: Report) -> str:
     """Write the Markdown page."""
     parts = [INTRODUCTION.format(source=report.source), "## Claims", _claim_counts(report),
              _claims(report)]  # fmt: skip
-    for title, text in report.findings:
-        parts += [f"## {title}", str(text)]
+    for finding in report.findings:
+        parts += [f"## {finding.title}", finding.text]
     parts += ["## Tables", LEGEND]
     for table in report.tables:
         if not table.folded:

@@ -1,1 +1,16 @@
-"""An exhibit."""
+"""Section 3.4: what criteria cost, and how they scatter over probes and batches."""
+
+from paper_tables import paper
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.exhibits.cost import claims, stability
+
+__all__ = ["EXHIBIT"]
+
+EXHIBIT = Exhibit(
+    name="cost",
+    work=paper.WORK,
+    cells=stability.cells,
+    claims=claims.CLAIMS,
+    sources=("stability", "cost"),
+    order=5,
+)

@@ -9,8 +9,6 @@ needs the same images and labels and no Hessian, is what a criterion has to beat
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +23,22 @@ from scipy import stats
 from lla import plotting
 from lla.report.text import markdown_table
 from paper_tables.engine.cells import METRICS
+from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.records import FIDELITIES, Record, atomic_write, config_hash
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.runs import Run, runs
-from paper_tables.exhibits.table2 import figures
 from paper_tables.paper.names import display
 
-__all__ = ["PREDICTORS", "Bounds", "Prediction", "draw", "headline", "predictions", "write"]
+__all__ = [
+    "PREDICTORS",
+    "Bounds",
+    "Prediction",
+    "draw",
+    "figures",
+    "headline",
+    "predictions",
+    "write",
+]
 
 BASELINE = "loss"
 LOG_RATIO = ("re", "trace", "top_eigenvalue")  # their size changes by decades along a training
@@ -339,13 +346,28 @@ def write(records: Sequence[Record], results: Path) -> None:
     atomic_write(results / "prediction.md", "\n\n".join(parts) + "\n")
     csv = _frame(found).to_csv(index=False)
     atomic_write(results / "prediction.csv", csv)
-    path = results / "figures" / "prediction.png"
-    key = hashlib.sha256((_code() + csv).encode()).hexdigest()
-    if path.exists() and figures.written_for(path) == key:
-        return
-    stream = io.BytesIO()
-    draw(found).savefig(stream, format="png", metadata={"Description": key})
-    atomic_write(path, stream.getvalue())
+
+
+def figures(records: Records) -> list[Drawing]:
+    """The rank correlations of every predictor, where some checkpoint counts."""
+    followed = runs(records)
+    found = predictions(followed)
+    if not found:
+        return []
+    used = [record for run in followed for record in run.records.values()]
+    return [
+        Drawing(
+            name="prediction",
+            kind="figures",
+            alt="Rank correlation of losses and Hessian criteria with the change of accuracy",
+            records=tuple(used),
+            draw=functools.partial(_draw, found),
+        )
+    ]
+
+
+def _draw(found: Sequence[Prediction], _: Path) -> Figure:
+    return draw(found)
 
 
 def headline(found: Sequence[Prediction]) -> str:
@@ -478,9 +500,3 @@ def _panel(ax: Axes, pool: Sequence[Prediction]) -> None:
     ax.set_xlabel("Kendall's tau", fontsize=9)
     ax.grid(axis="x", alpha=0.3)
     ax.set_title(f"{pool[0].pool} [{pool[0].fidelity}]\n{_count(pool[0])}", fontsize=10)
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))

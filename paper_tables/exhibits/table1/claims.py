@@ -1,4 +1,4 @@
-"""Verdicts on the claims about loss planes: T1.*, X.uniform, F1.center, F3.asym.
+"""Claims about loss planes: T1.*, X.uniform, F1.center, F3.asym.
 
 A plane that explodes on a coarse grid explodes on the paper's; one that does not is provisional,
 and the note of a verdict that rests on such a plane says so. What a claim says of all networks is
@@ -8,51 +8,38 @@ undecided while one is missing and none contradicts it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from paper_tables.engine.cells import by_cell
-from paper_tables.engine.records import FIDELITIES, Record
-from paper_tables.evidence.intervals import Verdict, combined, interval
+from paper_tables.engine.exhibit import (
+    ClaimScope,
+    Decision,
+    MissingError,
+    Predicate,
+    Records,
+    Verdict,
+)
+from paper_tables.evidence.intervals import combined, interval
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
 from paper_tables.exhibits.table1.planes import TABLE, Block, Place, Pool, blocks, reason, results
 from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import MODES, PAPER_METHODS, RECOMMENDED, expected
 from paper_tables.paper.names import display
 
-__all__ = ["ASYMMETRIC", "PREDICATES", "Finding", "asymmetric", "judge"]
+__all__ = ["ASYMMETRIC", "CLAIMS", "LEGEND", "asymmetric"]
 
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
+LEGEND = (
+    "*Asymmetric* planes: the interval of the share of points below the cap without a mirror image "
+    f"below it lies above {ASYMMETRIC}."
+)
 FEWEST = 20  # points below the cap, fewer say nothing of a shape
 
 UNKNOWN = "no plane was computed yet"  # why one is missing of which no record says so
 
 STATES = {"random init": "random", "pretrained": "pretrained"}
 AXES = ("uniform", "hessian")  # the paper's
-
-
-@dataclass
-class Finding:
-    """A verdict and what it rests on."""
-
-    verdict: Verdict
-    note: str
-    pools: list[Pool] = field(default_factory=list)
-    missing: str = ""  # why some planes were left out
-
-    @property
-    def records(self) -> list[Record]:
-        """The records that it rests on."""
-        return [plane.record for pool in self.pools for plane in pool.planes]
-
-    @property
-    def fidelity(self) -> str | None:
-        """Of the least faithful plane."""
-        return max((pool.fidelity for pool in self.pools), key=FIDELITIES.index, default=None)
-
-
-class _MissingError(Exception):
-    """Planes that a predicate needs."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ class Evidence:
     reasons: dict[str, str]  # row -> why it has no planes that can be judged
 
     @classmethod
-    def of(cls, records: Sequence[Record], state: str) -> Evidence:
+    def of(cls, records: Records, state: str) -> Evidence:
         """Choose, for each network, the most faithful input with the paper's planes.
 
         Stand-ins are left out, with the reason.
@@ -88,24 +75,28 @@ class Evidence:
         """One plane.
 
         Raises:
-            _MissingError: it was not computed, or is a stand-in.
+            MissingError: it was not computed, or is a stand-in.
         """
         if row not in self.blocks:
-            raise _MissingError(f"{display(row)}: {self.reasons[row]}")
+            raise MissingError(f"{display(row)}: {self.reasons[row]}")
         if place not in self.blocks[row].pools:
-            raise _MissingError(f"{display(row)} {place.column(self.state)}: not computed yet")
+            raise MissingError(f"{display(row)} {place.column(self.state)}: not computed yet")
         return self.blocks[row].pools[place]
 
     def column(self, row: str, mode: str, axes: str) -> dict[str, Pool]:
         """The planes of the paper's four methods."""
         return {method: self.pool(row, Place(mode, axes, method)) for method in PAPER_METHODS}
 
+    def nothing(self) -> MissingError:
+        """The error of a predicate that finds no plane at all."""
+        return MissingError(self.absent() or UNKNOWN)
+
     def absent(self) -> str:
         """The networks that are left out, in words."""
         return "; ".join(f"{display(row)}: {reason}" for row, reason in self.reasons.items())
 
 
-def _cell(evidence: Evidence) -> Finding:
+def _cell(evidence: Evidence) -> Decision:
     wrong, used, total = [], [], 0
     signed, final = 0, False
     for row, block in evidence.blocks.items():
@@ -121,16 +112,16 @@ def _cell(evidence: Evidence) -> Finding:
                 wrong.append(f"{display(row)} {place.paper_column} {place.method}")
                 final |= pool.safe
     if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
+        raise evidence.nothing()
     note = f"{total - len(wrong)} of {total} planes agree; with signed L1 {signed}"
     if wrong:
         note += f"; differ: {', '.join(wrong)}"
     complete = total == 16 * len(paper_rows(TABLE))
     verdict: Verdict = "fails" if final else "holds" if complete and not wrong else "undecided"
-    return Finding(verdict, note, used, evidence.absent())
+    return _decision(verdict, note, used, evidence.absent())
 
 
-def _batchnorm(evidence: Evidence) -> Finding:
+def _batchnorm(evidence: Evidence) -> Decision:
     train, evaluated = (
         {(axes, m): p for axes in AXES for m, p in evidence.column("resnet18", mode, axes).items()}
         for mode in MODES
@@ -144,10 +135,10 @@ def _batchnorm(evidence: Evidence) -> Finding:
     note = f"train explodes: {', '.join(in_train) or 'none of 8'}; eval explodes: " + ", ".join(
         f"{axes} {','.join(ms) or 'none'}" for axes, ms in by_axes.items()
     )
-    return Finding("holds" if holds else "fails", note, [*train.values(), *evaluated.values()])
+    return _decision("holds" if holds else "fails", note, [*train.values(), *evaluated.values()])
 
 
-def _safe(evidence: Evidence) -> Finding:
+def _safe(evidence: Evidence) -> Decision:
     used: list[Pool] = []
     exploding: list[str] = []
     missing: list[str] = []
@@ -156,7 +147,7 @@ def _safe(evidence: Evidence) -> Finding:
             columns = [
                 (mode, axes, evidence.column(row, mode, axes)) for mode in MODES for axes in AXES
             ]
-        except _MissingError as error:
+        except MissingError as error:
             missing.append(str(error))
             continue
         for mode, axes, column in columns:
@@ -167,15 +158,15 @@ def _safe(evidence: Evidence) -> Finding:
                 if pool.category() == "explodes"
             ]
     if not used:
-        raise _MissingError("; ".join(missing))
+        raise MissingError("; ".join(missing))
     note = (
         f"explode: {', '.join(exploding)}" if exploding else f"none of {len(used)} planes explodes"
     )
     verdict: Verdict = "fails" if exploding else "undecided" if missing else "holds"
-    return Finding(verdict, note, used, "; ".join(missing))
+    return _decision(verdict, note, used, "; ".join(missing))
 
 
-def _filter(evidence: Evidence) -> Finding:
+def _filter(evidence: Evidence) -> Decision:
     """Whoever explodes anywhere in a mode explodes under filter L2; L1 avoids it somewhere."""
     seen: list[Pool] = []
     used, exceptions = [], []
@@ -196,9 +187,9 @@ def _filter(evidence: Evidence) -> Finding:
                 if pool is not None and pool.category() != "explodes":
                     names.append(name)
     if not seen:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
+        raise evidence.nothing()
     if not used:
-        return Finding("undecided", "no network explodes anywhere", seen, evidence.absent())
+        return _decision("undecided", "no network explodes anywhere", seen, evidence.absent())
     note = (
         f"filter L2 does not explode for {', '.join(exceptions) or 'none that is prone to it'}; "
         f"true L1 avoids it for {', '.join(avoided['3']) or 'none'}; signed L1 for "
@@ -209,10 +200,10 @@ def _filter(evidence: Evidence) -> Finding:
         verdict = "undecided"
     if verdict == "fails" and not exceptions and avoided["3s"]:
         note += ": that L1 helps is an effect of the signs"
-    return Finding(verdict, note, used, evidence.absent())
+    return _decision(verdict, note, used, evidence.absent())
 
 
-def _hessian(evidence: Evidence) -> Finding:
+def _hessian(evidence: Evidence) -> Decision:
     used, removed, added = [], [], []
     for row, mode, columns in _modes(evidence):
         for method in PAPER_METHODS:
@@ -224,12 +215,12 @@ def _hessian(evidence: Evidence) -> Finding:
             elif explode == (False, True):
                 added.append(f"{display(row)} {mode} {method}")
     if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
+        raise evidence.nothing()
     note = f"removed: {', '.join(removed) or 'nowhere'}; added: {', '.join(added) or 'nowhere'}"
-    return Finding("holds" if removed else "fails", note, used, evidence.absent())
+    return _decision("holds" if removed else "fails", note, used, evidence.absent())
 
 
-def _frozen(evidence: Evidence) -> Finding:
+def _frozen(evidence: Evidence) -> Decision:
     free = evidence.column("resnet18", "eval", "uniform")
     frozen = {
         method: evidence.pool("resnet18", Place("eval", "uniform", method, True)) for method in free
@@ -247,10 +238,10 @@ def _frozen(evidence: Evidence) -> Finding:
         f"{','.join(after) or 'none'}; ratios {ratios}"
     )
     verdict: Verdict = "holds" if after else "fails" if before else "undecided"
-    return Finding(verdict, note, [*free.values(), *frozen.values()])
+    return _decision(verdict, note, [*free.values(), *frozen.values()])
 
 
-def _none(evidence: Evidence) -> Finding:
+def _none(evidence: Evidence) -> Decision:
     used = []
     exploding: dict[str, list[str]] = {method: [] for method in PAPER_METHODS}
     for row, mode, columns in _modes(evidence):
@@ -260,7 +251,7 @@ def _none(evidence: Evidence) -> Finding:
                 if pool.category() == "explodes":
                     exploding[method].append(f"{display(row)} {mode}/{axes}")
     if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
+        raise evidence.nothing()
     ours = [
         (f"{display(row)} {place.mode}/{place.axes}", pool)
         for row, block in evidence.blocks.items()
@@ -278,10 +269,10 @@ def _none(evidence: Evidence) -> Finding:
     holds = all(exploding.values())
     missing = evidence.absent()
     verdict: Verdict = "holds" if holds else "undecided" if missing else "fails"
-    return Finding(verdict, note, used, missing)
+    return _decision(verdict, note, used, missing)
 
 
-def _uniform(evidence: Evidence) -> Finding:
+def _uniform(evidence: Evidence) -> Decision:
     """Every plane that explodes along uniform axes under filter L2, again along Gaussian ones."""
     used, left, open_, texts = [], [], [], []
     for row, block in evidence.blocks.items():
@@ -298,17 +289,17 @@ def _uniform(evidence: Evidence) -> Finding:
             elif normal.category() == "rises" and not normal.safe:
                 open_.append(name)  # a finer grid may show an explosion
     if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
+        raise evidence.nothing()
     note = f"ratios under filter L2, uniform / Gaussian: {', '.join(texts)}"
     exploding = any(pool.category() == "explodes" for pool in used[::2])
     if not exploding:
-        return Finding("undecided", f"nothing explodes along uniform axes; {note}", used)
+        return _decision("undecided", f"nothing explodes along uniform axes; {note}", used)
     if left:
         note += f"; still explode: {', '.join(left)}"
     if open_:
         note += f"; open, as they rise on a coarse grid: {', '.join(open_)}"
     verdict: Verdict = "fails" if left else "undecided" if open_ or evidence.reasons else "holds"
-    return Finding(verdict, note, used, evidence.absent())
+    return _decision(verdict, note, used, evidence.absent())
 
 
 def _modes(
@@ -319,7 +310,7 @@ def _modes(
         for mode in MODES:
             try:
                 yield row, mode, {axes: evidence.column(row, mode, axes) for axes in AXES}
-            except _MissingError:
+            except MissingError:
                 continue
 
 
@@ -339,7 +330,7 @@ def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdic
     return "holds" if found[0] > threshold else "fails"
 
 
-def _asymmetry(records: Sequence[Record], row: str) -> Finding:
+def _asymmetry(records: Records, row: str) -> Decision:
     place = Place("eval", "uniform", "4")
     cells = by_cell(records, TABLE)
     candidates = [b for b in blocks(records) if (b.row, b.state) == (row, "pretrained")]
@@ -367,14 +358,14 @@ def _asymmetry(records: Sequence[Record], row: str) -> Finding:
             few = min(counts) < FEWEST
             verdicts.append("undecided" if few else asymmetric(shares))
         note = f"filter L2, uniform axes; {'; '.join(texts)}"
-        return Finding(combined(verdicts), note, [used])
-    raise _MissingError(reason(records, row, "pretrained") or UNKNOWN)
+        return _decision(combined(verdicts), note, [used])
+    raise MissingError(reason(records, row, "pretrained") or UNKNOWN)
 
 
-def _center(records: Sequence[Record]) -> Finding:
+def _center(records: Records) -> Decision:
     planes = results(records)
     if not planes:
-        raise _MissingError("no plane was computed yet")
+        raise MissingError(UNKNOWN)
     wrong = [f"{p.row} {p.record.column}" for p in planes if p.center_error != 0]
     note = (
         f"on {len(planes)} planes the loss in the middle, [20, 20] of the 41 x 41 points, is that "
@@ -384,10 +375,11 @@ def _center(records: Sequence[Record]) -> Finding:
         note = f"not the loss of the unmodified weights: {', '.join(wrong)}"
     # which data they are on does not matter: the claim is about the grid
     faithful = [p for p in planes if p.record.fidelity != "substitute"] or planes
-    return Finding("fails" if wrong else "holds", note, [Pool((p,)) for p in faithful])
+    used = tuple(plane.record for plane in faithful)
+    return Decision("fails" if wrong else "holds", used, note, many=True)
 
 
-_BY_STATE: dict[str, Callable[[Evidence], Finding]] = {
+_BY_STATE: dict[str, Callable[[Evidence], Decision]] = {
     "T1.cell": _cell,
     "T1.bn": _batchnorm,
     "T1.safe": _safe,
@@ -399,51 +391,41 @@ _BY_STATE: dict[str, Callable[[Evidence], Finding]] = {
 }
 
 
-def _of_state(predicate: Callable[[Evidence], Finding], state: str) -> Predicate:
-    return lambda records: predicate(Evidence.of(records, state))
+def _on_state(rule: Callable[[Evidence], Decision], state: str) -> Predicate:
+    return lambda records: rule(Evidence.of(records, state))
 
 
-def _of_row(row: str) -> Predicate:
+def _on_row(row: str) -> Predicate:
     return lambda records: _asymmetry(records, row)
 
 
-Predicate = Callable[[Sequence[Record]], Finding]
-
-PREDICATES: dict[tuple[str, str], Predicate] = {
+CLAIMS: dict[ClaimScope, Predicate] = {
     **{
-        (claim, scope): _of_state(predicate, state)
-        for claim, predicate in _BY_STATE.items()
+        ClaimScope(claim, scope): _on_state(rule, state)
+        for claim, rule in _BY_STATE.items()
         for scope, state in STATES.items()
     },
-    **{("F3.asym", row): _of_row(row) for row in ("lenet", "alexnet", "squeezenet")},
-    ("F1.center", "all"): _center,
+    **{ClaimScope("F3.asym", row): _on_row(row) for row in ("lenet", "alexnet", "squeezenet")},
+    ClaimScope("F1.center", "all"): _center,
 }
 
 
-def judge(claim: str, scope: str, records: Sequence[Record]) -> Finding:
-    """Judge one claim in one scope of `PREDICATES`.
+def _decision(verdict: Verdict, note: str, pools: Sequence[Pool], missing: str = "") -> Decision:
+    """A decision with what qualifies it: planes that were left out, and coarse grids.
 
     Args:
-        claim: its id.
-        scope: one of its scopes.
-        records: all published records.
-
-    Returns:
-        The finding; without the planes that it needs it is `not_run`, with the reason.
+        verdict: what the planes say.
+        note: why.
+        pools: the planes that it rests on.
+        missing: why some planes were left out.
     """
-    try:
-        found = PREDICATES[claim, scope](records)
-    except _MissingError as error:
-        return Finding("not_run", str(error))
-    if found.fidelity == "substitute":
-        note = f"only stand-in data, on which it would be {found.verdict!r}: {found.note}"
-        return Finding("not_run", note, found.pools)
-    if found.missing:
-        found.note += f"; left out: {found.missing}"
-    coarse = sum(not pool.safe for pool in found.pools)
-    if coarse and claim != "F1.center":
-        found.note += f"; provisional: {coarse} planes that do not explode are on a coarse grid"
-    return found
+    if missing:
+        note += f"; left out: {missing}"
+    coarse = sum(not pool.safe for pool in pools)
+    if coarse:
+        note += f"; provisional: {coarse} planes that do not explode are on a coarse grid"
+    used = tuple(plane.record for pool in pools for plane in pool.planes)
+    return Decision(verdict, used, note, many=True)
 
 
 def _paper_pools(block: Block) -> dict[Place, Pool]:

@@ -1,1 +1,15 @@
-"""An exhibit."""
+"""Table 3: sizes and splits of the data sets."""
+
+from paper_tables import paper
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.exhibits.table3 import cells, claims
+
+__all__ = ["EXHIBIT"]
+
+EXHIBIT = Exhibit(
+    name="table3",
+    work=paper.WORK,
+    cells=cells.cells,
+    claims=claims.CLAIMS,
+    order=3,
+)
