@@ -51,9 +51,6 @@ def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
     Returns:
         One judgement a claim and scope: the claims of `paper` in its order, then those that
         exhibits state. What cannot be judged is `not_run`, with the reason as its note.
-
-    Raises:
-        KeyError: no exhibit judges a scope.
     """
     predicates = {
         scope: predicate for exhibit in exhibits for scope, predicate in exhibit.claims.items()
@@ -62,13 +59,17 @@ def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
     return [
         Judgement(claim, scope, "not_run", note=missing)
         if missing is not None
-        else _judgement(claim, scope, predicates[ClaimScope(claim.id, scope)], records)
+        else _judgement(claim, scope, predicates.get(ClaimScope(claim.id, scope)), records)
         for claim in (*paper.claims(), *stated)
         for scope, missing in claim.scopes.items()
     ]
 
 
-def _judgement(claim: Claim, scope: str, predicate: Predicate, records: Records) -> Judgement:
+def _judgement(
+    claim: Claim, scope: str, predicate: Predicate | None, records: Records
+) -> Judgement:
+    if predicate is None:
+        return Judgement(claim, scope, "not_run", note="no exhibit judges it")
     try:
         decision = predicate(records)
     except MissingError as error:
