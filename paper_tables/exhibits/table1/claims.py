@@ -7,7 +7,8 @@ undecided while one is missing and none contradicts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paper_tables.engine.cells import by_cell
@@ -40,6 +41,8 @@ UNKNOWN = "no plane was computed yet"  # why one is missing of which no record s
 
 STATES = {"random init": "random", "pretrained": "pretrained"}
 AXES = ("uniform", "hessian")  # the paper's
+
+_Columns = dict[str, dict[str, Pool]]  # by axes, then by method
 
 
 @dataclass(frozen=True)
@@ -123,100 +126,84 @@ def _cell(evidence: Evidence) -> Decision:
 
 def _batchnorm(evidence: Evidence) -> Decision:
     train, evaluated = (
-        {(axes, m): p for axes in AXES for m, p in evidence.column("resnet18", mode, axes).items()}
-        for mode in MODES
+        {axes: evidence.column("resnet18", mode, axes) for axes in AXES} for mode in MODES
     )
-    in_train = [" ".join(key) for key, pool in train.items() if pool.category() == "explodes"]
-    by_axes = {
-        axes: [m for (a, m), p in evaluated.items() if a == axes and p.category() == "explodes"]
-        for axes in AXES
-    }
+    in_train = [f"{axes} {m}" for axes, column in train.items() for m in _exploding(column)]
+    by_axes = {axes: _exploding(column) for axes, column in evaluated.items()}
     holds = not in_train and all(by_axes.values())
-    note = f"train explodes: {', '.join(in_train) or 'none of 8'}; eval explodes: " + ", ".join(
-        f"{axes} {','.join(ms) or 'none'}" for axes, ms in by_axes.items()
+    note = f"train explodes: {_listed(in_train, 'none of 8')}; eval explodes: " + ", ".join(
+        f"{axes} {','.join(methods) or 'none'}" for axes, methods in by_axes.items()
     )
-    return _decision("holds" if holds else "fails", note, [*train.values(), *evaluated.values()])
+    return _decision("holds" if holds else "fails", note, _flat(train) + _flat(evaluated))
 
 
 def _safe(evidence: Evidence) -> Decision:
-    used: list[Pool] = []
-    exploding: list[str] = []
+    found: dict[str, Pool] = {}
     missing: list[str] = []
     for row in ("mobilenet", "vit"):
         try:
-            columns = [
-                (mode, axes, evidence.column(row, mode, axes)) for mode in MODES for axes in AXES
-            ]
+            found |= {
+                f"{display(row)} {mode}/{axes} {method}": pool
+                for mode in MODES
+                for axes in AXES
+                for method, pool in evidence.column(row, mode, axes).items()
+            }
         except MissingError as error:
             missing.append(str(error))
-            continue
-        for mode, axes, column in columns:
-            used += column.values()
-            exploding += [
-                f"{display(row)} {mode}/{axes} {method}"
-                for method, pool in column.items()
-                if pool.category() == "explodes"
-            ]
-    if not used:
-        raise MissingError("; ".join(missing))
+    left_out = "; ".join(missing)
+    if not found:
+        raise MissingError(left_out)
+    exploding = _exploding(found)
     note = (
-        f"explode: {', '.join(exploding)}" if exploding else f"none of {len(used)} planes explodes"
+        f"explode: {', '.join(exploding)}" if exploding else f"none of {len(found)} planes explodes"
     )
     verdict: Verdict = "fails" if exploding else "undecided" if missing else "holds"
-    return _decision(verdict, note, used, "; ".join(missing))
+    return _decision(verdict, note, list(found.values()), left_out)
 
 
 def _filter(evidence: Evidence) -> Decision:
     """Whoever explodes anywhere in a mode explodes under filter L2; L1 avoids it somewhere."""
-    seen: list[Pool] = []
-    used, exceptions = [], []
+    modes = _modes(evidence)
+    prone = {at: c for at, c in modes.items() if any(map(_exploding, c.values()))}
+    if not prone:
+        seen = [pool for columns in modes.values() for pool in _flat(columns)]
+        return _decision("undecided", "no network explodes anywhere", seen, evidence.absent())
+    exceptions: list[str] = []
     avoided: dict[str, list[str]] = {"3": [], "3s": []}
-    for row, mode, columns in _modes(evidence):
-        pools = [pool for column in columns.values() for pool in column.values()]
-        seen += pools
-        if all(pool.category() != "explodes" for pool in pools):
-            continue
-        used += pools
+    for (row, mode), columns in prone.items():
         for axes, column in columns.items():
             name = f"{display(row)} {mode}/{axes}"
-            if column["4"].category() != "explodes":
+            if "4" not in _exploding(column):
                 exceptions.append(name)
                 continue
             for method, names in avoided.items():
                 pool = evidence.blocks[row].pools.get(Place(mode, axes, method))
                 if pool is not None and pool.category() != "explodes":
                     names.append(name)
-    if not seen:
-        raise evidence.nothing()
-    if not used:
-        return _decision("undecided", "no network explodes anywhere", seen, evidence.absent())
     note = (
-        f"filter L2 does not explode for {', '.join(exceptions) or 'none that is prone to it'}; "
-        f"true L1 avoids it for {', '.join(avoided['3']) or 'none'}; signed L1 for "
-        f"{', '.join(avoided['3s']) or 'none'}"
+        f"filter L2 does not explode for {_listed(exceptions, 'none that is prone to it')}; "
+        f"true L1 avoids it for {_listed(avoided['3'])}; signed L1 for {_listed(avoided['3s'])}"
     )
     verdict: Verdict = "holds" if not exceptions and avoided["3"] else "fails"
     if verdict == "holds" and evidence.reasons:
         verdict = "undecided"
     if verdict == "fails" and not exceptions and avoided["3s"]:
         note += ": that L1 helps is an effect of the signs"
+    used = [pool for columns in prone.values() for pool in _flat(columns)]
     return _decision(verdict, note, used, evidence.absent())
 
 
 def _hessian(evidence: Evidence) -> Decision:
-    used, removed, added = [], [], []
-    for row, mode, columns in _modes(evidence):
+    used: list[Pool] = []
+    changed: dict[tuple[bool, bool], list[str]] = {}
+    for (row, mode), columns in _modes(evidence).items():
         for method in PAPER_METHODS:
-            random, hessian = (columns[axes][method] for axes in AXES)
-            used += [random, hessian]
-            explode = (random.category() == "explodes", hessian.category() == "explodes")
-            if explode == (True, False):
-                removed.append(f"{display(row)} {mode} {method}")
-            elif explode == (False, True):
-                added.append(f"{display(row)} {mode} {method}")
-    if not used:
-        raise evidence.nothing()
-    note = f"removed: {', '.join(removed) or 'nowhere'}; added: {', '.join(added) or 'nowhere'}"
+            pair = [columns[axes][method] for axes in AXES]
+            used += pair
+            before, after = (pool.category() == "explodes" for pool in pair)
+            changed.setdefault((before, after), []).append(f"{display(row)} {mode} {method}")
+    removed, added = changed.get((True, False), []), changed.get((False, True), [])
+    note = f"removed: {_listed(removed, 'nowhere')}; added: {_listed(added, 'nowhere')}"
     return _decision("holds" if removed else "fails", note, used, evidence.absent())
 
 
@@ -225,10 +212,7 @@ def _frozen(evidence: Evidence) -> Decision:
     frozen = {
         method: evidence.pool("resnet18", Place("eval", "uniform", method, True)) for method in free
     }
-    before, after = (
-        [method for method, pool in pools.items() if pool.category() == "explodes"]
-        for pools in (free, frozen)
-    )
+    before, after = _exploding(free), _exploding(frozen)
     ratios = ", ".join(
         f"{method}: {free[method].ratio:.2g} free, {frozen[method].ratio:.2g} frozen"
         for method in free
@@ -242,58 +226,49 @@ def _frozen(evidence: Evidence) -> Decision:
 
 
 def _none(evidence: Evidence) -> Decision:
-    used = []
-    exploding: dict[str, list[str]] = {method: [] for method in PAPER_METHODS}
-    for row, mode, columns in _modes(evidence):
-        for axes, column in columns.items():
-            for method, pool in column.items():
-                used.append(pool)
-                if pool.category() == "explodes":
-                    exploding[method].append(f"{display(row)} {mode}/{axes}")
-    if not used:
-        raise evidence.nothing()
-    ours = [
-        (f"{display(row)} {place.mode}/{place.axes}", pool)
+    modes = _modes(evidence)
+    columns = [column for by_axes in modes.values() for column in by_axes.values()]
+    exploding = {method: sum(method in _exploding(c) for c in columns) for method in PAPER_METHODS}
+    ours = {
+        f"{display(row)} {place.mode}/{place.axes}": pool
         for row, block in evidence.blocks.items()
         for place, pool in block.pools.items()
         if place.method == RECOMMENDED and not place.frozen
-    ]
-    bad = [name for name, pool in ours if pool.category() == "explodes"]
-    counts = ", ".join(f"{method} in {len(names)}" for method, names in exploding.items())
+    }
+    bad = _exploding(ours)
+    counts = ", ".join(f"{method} in {count}" for method, count in exploding.items())
     note = (
-        f"of {len(used) // 4} columns explode under method {counts}; {RECOMMENDED!r} in "
+        f"of {len(columns)} columns explode under method {counts}; {RECOMMENDED!r} in "
         f"{len(bad)} of {len(ours)}"
     )
     if bad:
         note += f" ({', '.join(bad)})"
-    holds = all(exploding.values())
     missing = evidence.absent()
-    verdict: Verdict = "holds" if holds else "undecided" if missing else "fails"
+    verdict: Verdict = "holds" if all(exploding.values()) else "undecided" if missing else "fails"
+    used = [pool for by_axes in modes.values() for pool in _flat(by_axes)]
     return _decision(verdict, note, used, missing)
 
 
 def _uniform(evidence: Evidence) -> Decision:
     """Every plane that explodes along uniform axes under filter L2, again along Gaussian ones."""
-    used, left, open_, texts = [], [], [], []
-    for row, block in evidence.blocks.items():
-        for mode in MODES:
-            pair = [block.pools.get(Place(mode, axes, "4")) for axes in ("uniform", "normal")]
-            uniform, normal = pair
-            if uniform is None or normal is None:
-                continue
-            used += [uniform, normal]
-            name = f"{display(row)} {mode}"
-            texts.append(f"{name} {uniform.ratio:.2g} / {normal.ratio:.2g}")
-            if uniform.category() == "explodes" and normal.category() == "explodes":
-                left.append(name)
-            elif normal.category() == "rises" and not normal.safe:
-                open_.append(name)  # a finer grid may show an explosion
-    if not used:
+    pairs = {
+        f"{display(row)} {mode}": (uniform, normal)
+        for row, block in evidence.blocks.items()
+        for mode in MODES
+        if (uniform := block.pools.get(Place(mode, "uniform", "4"))) is not None
+        and (normal := block.pools.get(Place(mode, "normal", "4"))) is not None
+    }
+    if not pairs:
         raise evidence.nothing()
-    note = f"ratios under filter L2, uniform / Gaussian: {', '.join(texts)}"
-    exploding = any(pool.category() == "explodes" for pool in used[::2])
+    used = [pool for pair in pairs.values() for pool in pair]
+    ratios = (f"{name} {u.ratio:.2g} / {n.ratio:.2g}" for name, (u, n) in pairs.items())
+    note = f"ratios under filter L2, uniform / Gaussian: {', '.join(ratios)}"
+    exploding = _exploding({name: uniform for name, (uniform, _) in pairs.items()})
     if not exploding:
         return _decision("undecided", f"nothing explodes along uniform axes; {note}", used)
+    left = [name for name in exploding if pairs[name][1].category() == "explodes"]
+    # a finer grid may show an explosion
+    open_ = [n for n, (_, pool) in pairs.items() if pool.category() == "rises" and not pool.safe]
     if left:
         note += f"; still explode: {', '.join(left)}"
     if open_:
@@ -302,16 +277,33 @@ def _uniform(evidence: Evidence) -> Decision:
     return _decision(verdict, note, used, evidence.absent())
 
 
-def _modes(
-    evidence: Evidence,
-) -> Iterable[tuple[str, str, dict[str, dict[str, Pool]]]]:
-    """Network, mode, and the paper's methods by axes, where all of them were computed."""
+def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
+    """The paper's planes by network and mode, where all of them were computed.
+
+    Raises:
+        MissingError: there are none.
+    """
+    found: dict[tuple[str, str], _Columns] = {}
     for row in evidence.blocks:
         for mode in MODES:
-            try:
-                yield row, mode, {axes: evidence.column(row, mode, axes) for axes in AXES}
-            except MissingError:
-                continue
+            with contextlib.suppress(MissingError):
+                found[row, mode] = {axes: evidence.column(row, mode, axes) for axes in AXES}
+    if not found:
+        raise evidence.nothing()
+    return found
+
+
+def _exploding(pools: Mapping[str, Pool]) -> list[str]:
+    """The names of those that explode."""
+    return [name for name, pool in pools.items() if pool.category() == "explodes"]
+
+
+def _flat(columns: _Columns) -> list[Pool]:
+    return [pool for column in columns.values() for pool in column.values()]
+
+
+def _listed(names: Sequence[str], none: str = "none") -> str:
+    return ", ".join(names) or none
 
 
 def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdict:
