@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from lla.files import atomic_write
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, measured, plain_table
 from paper_tables.engine import claims, findings, report, store
 from paper_tables.engine.cells import METRICS, settings_key
-from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
+from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, Source
 from paper_tables.exhibits.generalization import cells as generalization
 from paper_tables.exhibits.generalization import figures as figures_generalization
 from paper_tables.exhibits.generalization import prediction, shift_planes

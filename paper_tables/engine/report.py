@@ -13,11 +13,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from lla.files import atomic_write
 from lla.report import html
 from paper_tables.engine import results_page as markdown
 from paper_tables.engine.content import Section, gather
 from paper_tables.engine.environment_section import README
-from paper_tables.engine.records import Record, atomic_write
+from paper_tables.engine.records import Record
 
 __all__ = ["write"]
 

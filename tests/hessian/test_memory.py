@@ -24,7 +24,7 @@ model = torch.nn.Sequential(
 x, y = torch.rand(64, 784), torch.randint(0, 10, (64,))
 H = lla.HessianOperator(lla.Problem(model, (x, y)), route=sys.argv[1] or None)
 lla.spectral_density(H, probes=2, steps=int(sys.argv[2]))
-print(H.shape[0], paper_tables.engine.records.peak_memory())
+print(H.shape[0], paper_tables.engine.machine.peak_memory())
 """
 
 
@@ -64,7 +64,7 @@ if options:
     crit = lla.criteria(model, (x, y), probes=1, **options)
     found = {"plan": crit.plan, "size": crit.spectra[0].size, "kh1": crit.kh1.value}
 found["seconds"] = time.perf_counter() - start
-print(json.dumps({"peak": paper_tables.engine.records.peak_memory(), **found}))
+print(json.dumps({"peak": paper_tables.engine.machine.peak_memory(), **found}))
 """
 
 

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lla import plotting
+from lla.files import atomic_write
 from paper_tables.engine.cells import METRICS, least_faithful
-from paper_tables.engine.records import Record, atomic_write
+from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization import runs
 from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
 from paper_tables.exhibits.generalization.runs import Run

@@ -10,9 +10,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lla import plotting
+from lla.files import atomic_write
 from lla.landscape import Plane
 from paper_tables.engine import store
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.shift_planes import TABLE
 from paper_tables.exhibits.table1 import figures as figures_landscape

@@ -13,9 +13,10 @@ from PIL import Image
 
 import lla
 from lla import plotting
+from lla.files import atomic_write
 from paper_tables.engine import store
 from paper_tables.engine.cells import settings_key
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.paper.names import display
 
 __all__ = ["hesd", "write", "written_for"]
