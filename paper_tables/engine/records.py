@@ -53,8 +53,8 @@ def _one_of(words: tuple[str, ...]) -> AfterValidator:
 
 
 def _finite(value: float, check: pydantic.ValidatorFunctionWrapHandler) -> float:
-    check(value)
-    return value  # as given: 1 stays 1, and is written so
+    checked = check(value)
+    return value if isinstance(value, int) else checked  # 1 is written as 1, not as 1.0
 
 
 Name = Annotated[str, StringConstraints(strict=True, min_length=1)]
@@ -118,8 +118,7 @@ class Record:
     paper_value: str | None = None  # as printed, "0.37": its digits are part of the verdict
     # None: nothing to judge, or a substitute
     verdict: Annotated[str, _one_of(VERDICTS)] | None = None
-    # None only when not run
-    fidelity: Annotated[str, _one_of(FIDELITIES)] | None = None
+    fidelity: Annotated[str, _one_of(FIDELITIES)] | None = None  # None only when not run
     reason: str | None = None  # why it was not run
     note: str | None = None
 
@@ -358,6 +357,8 @@ def _refusal(error: pydantic.ValidationError, names: list[str]) -> InputError | 
 def _strings(value: object) -> Iterable[str]:
     if isinstance(value, str):
         yield value
+    elif isinstance(value, Source):
+        yield value.name
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _strings(key)

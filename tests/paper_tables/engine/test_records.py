@@ -117,6 +117,7 @@ def test_numbers_are_kept_as_they_are_given():
     assert '"value": 1, ' in make(value=1).to_json()
     assert '"value": 1.0, ' in make(value=1.0).to_json()
     assert '"value": 0.1, ' in make(value=np.float64(0.1)).to_json()
+    assert '"value": 0.5, ' in make(value=np.float32(0.5)).to_json()
 
 
 def test_a_record_is_not_changed():
@@ -148,6 +149,8 @@ def test_paths_of_the_machine_are_refused(text):
         make(note=text)
     with pytest.raises(InputError, match="path"):
         make(config={"where": [text]})
+    with pytest.raises(InputError, match="path"):
+        make(weights=Source(text, SHA))
 
 
 @pytest.mark.parametrize(
