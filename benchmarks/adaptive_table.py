@@ -14,8 +14,8 @@ from tabulate import tabulate
 from benchmarks.adaptive import COUNT, FIXED, SIZE, TARGET, Compared, Honesty, Repeated, Saving
 from benchmarks.inputs import Input
 from benchmarks.measure import standard_error
-from lla import data
-from paper_tables.engine import records
+from lla import data, files
+from paper_tables.engine import machine, records
 from paper_tables.engine.records import Record, Source
 
 TABLE = "adaptive"
@@ -122,7 +122,7 @@ def _records(
     stderr_kind: str | None = None,
     **facts: Any,
 ) -> list[Record]:
-    timing = records.environment()
+    timing = machine.environment()
     return [
         Record(
             table=TABLE, row=row, column=column, metric=metric, value=float(value),
@@ -156,7 +156,7 @@ def save(new: Sequence[Record], results: Path) -> None:
     path = results / "records" / f"{TABLE}.jsonl"
     records.update_records(path, lambda old: [r for r in old if r.row not in rows] + list(new))
     text = render(records.read_records(path))
-    records.atomic_write(results / "benchmarks" / f"{TABLE}.md", text)
+    files.atomic_write(results / "benchmarks" / f"{TABLE}.md", text)
 
 
 def render(found: Iterable[Record]) -> str:

@@ -29,10 +29,11 @@ import lla
 from benchmarks.isolate import Peak
 from benchmarks.measure import in_turn, seconds
 from benchmarks.problems import Case, one_product
+from lla import files
 from lla.hessian.plans import Plan, bytes_an_example, cost_of, needed
 from lla.hessian.routes import ROUTES, RouteName
 from lla.probes import rademacher
-from paper_tables.engine import records
+from paper_tables.engine import machine, records
 from paper_tables.engine.records import Record
 
 TABLE = "cost_model"
@@ -129,10 +130,10 @@ def product_peak(case: Case, route: RouteName) -> int:
     problem, step = case.make()
     step()
     device = problem.device
-    records.reset_peak_memory(device)
-    before = records.peak_memory(device)
+    machine.reset_peak_memory(device)
+    before = machine.peak_memory(device)
     one_product(problem, route)
-    return records.peak_memory(device) - before
+    return machine.peak_memory(device) - before
 
 
 def predict(forward: int, step: int, picked: float = 1.0) -> dict[str, int]:
@@ -207,7 +208,7 @@ def entries(case: Case, found: Model, allocator_tuned: bool) -> list[Record]:
         "dtype": "float32",
         "batch_size": case.batch,
         "allocator_tuned": allocator_tuned,
-        **records.environment("cuda" if torch.cuda.is_available() else "cpu"),
+        **machine.environment("cuda" if torch.cuda.is_available() else "cpu"),
     }
     facts["config"] = {"network": case.name, "batch": case.batch, "shape": list(case.shape)}
     result = [
@@ -234,7 +235,7 @@ def save(new: Sequence[Record], results: Path) -> None:
         folder / FILE,
         lambda old: [r for r in old if (r.row, r.device) != place] + list(new),
     )
-    records.atomic_write(folder / "cost_model.md", render(records.read_records(folder / FILE)))
+    files.atomic_write(folder / "cost_model.md", render(records.read_records(folder / FILE)))
 
 
 HEADERS = ("network", "route", "seconds in passes", "of the floor", "FLOPs in passes", "predicted",

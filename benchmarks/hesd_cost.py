@@ -21,7 +21,7 @@ from benchmarks.inputs import Input
 from benchmarks.measure import seconds
 from lla.hessian.criteria import spectrum_criteria
 from lla.hessian.spread import Scatter, apart
-from paper_tables.engine import records
+from paper_tables.engine import machine
 from paper_tables.engine.records import Record
 
 TABLE = "cost"
@@ -177,7 +177,7 @@ def entries(case: Case, given: Input, found: Measured, allocator_tuned: bool) ->
     }  # fmt: skip
     device = str(given.pairs[0][0].device.type)
     # seconds are of one machine: those of another kind of device stand beside these
-    timing = records.environment(device)
+    timing = machine.environment(device)
     config["device"] = timing["device"]
 
     def record(place: str, metric: str, value: float, **facts: Any) -> Record:

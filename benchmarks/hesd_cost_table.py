@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from benchmarks.hesd_cost import BATCHES, PROBES, TABLE, Case, Measured, column
+from lla import files
 from lla.plotting import COLOURS
 from paper_tables.engine import records
 from paper_tables.engine.records import Record
@@ -44,18 +45,18 @@ def save(new: Sequence[Record], case: Case, found: Measured, results: Path) -> N
     """
     name = f"hesd_cost_{_name(new[0])}"
     folder = results / "benchmarks"
-    records.atomic_write(folder / f"{name}.csv", raw(found).to_csv(index=False))
+    files.atomic_write(folder / f"{name}.csv", raw(found).to_csv(index=False))
     path = results / "records" / f"{TABLE}.jsonl"
     place = (new[0].row, new[0].config_hash)
     records.update_records(
         path, lambda old: [r for r in old if (r.row, r.config_hash) != place] + list(new)
     )
     every = records.read_records(path)
-    records.atomic_write(folder / "hesd_cost.md", render(every))
+    files.atomic_write(folder / "hesd_cost.md", render(every))
     if any(record.metric == "kh05" for record in new):
         stream = io.BytesIO()
         draw(new).savefig(stream, format="png", dpi=100)
-        records.atomic_write(folder / f"{name}.png", stream.getvalue())
+        files.atomic_write(folder / f"{name}.png", stream.getvalue())
 
 
 def raw(found: Measured) -> pd.DataFrame:

@@ -21,9 +21,10 @@ from matplotlib.ticker import MaxNLocator
 from tabulate import tabulate
 
 from benchmarks.measure import Ratio
+from lla import files
 from lla.errors import InputError
 from lla.plotting import COLOURS
-from paper_tables.engine import records
+from paper_tables.engine import machine
 
 SESSIONS = "sessions"  # folder of the files
 # What two rows share that may be compared.
@@ -84,7 +85,7 @@ class Session:
             peak_bytes: memory of a process of its own.
             dtype: of the parameters.
         """
-        facts = records.environment("cuda" if torch.cuda.is_available() else "cpu")
+        facts = machine.environment("cuda" if torch.cuda.is_available() else "cpu")
         return Row(
             benchmark=benchmark,
             size=size,
@@ -118,12 +119,12 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
     name = rows[0].date.partition("+")[0].replace(":", "").replace("-", "")
     path = folder / SESSIONS / f"{name}.json"
     text = json.dumps([asdict(row) for row in rows], indent=1, allow_nan=False)
-    records.atomic_write(path, text + "\n")
+    files.atomic_write(path, text + "\n")
     every = read(folder)
     stream = io.BytesIO()
     figure(every).savefig(stream, format="png", dpi=100)
-    records.atomic_write(folder / "history.png", stream.getvalue())
-    records.atomic_write(folder / "history.md", table(every))
+    files.atomic_write(folder / "history.png", stream.getvalue())
+    files.atomic_write(folder / "history.md", table(every))
     return path
 
 

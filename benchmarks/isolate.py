@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 import lla
-from paper_tables.engine.records import peak_memory, reset_peak_memory
+from paper_tables.engine.machine import peak_memory, reset_peak_memory
 
 T = TypeVar("T")
 

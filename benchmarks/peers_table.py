@@ -18,7 +18,8 @@ from benchmarks.isolate import Peak
 from benchmarks.measure import median
 from benchmarks.peers import Adapter, Measurement, Work
 from benchmarks.reference import TOLERANCE, TOP, Judgement
-from paper_tables.engine import records
+from lla import files
+from paper_tables.engine import machine, records
 from paper_tables.engine.records import Record
 
 TABLE = "peers"
@@ -89,7 +90,7 @@ def entries(
             seconds=float(np.median([p.result.seconds for p in found])),
             matvecs=quadrature.products,
             peak_memory=int(np.median([p.bytes for p in found])),
-            **records.environment(device),
+            **machine.environment(device),
         )
         for metric, value in values.items()
     ]
@@ -151,7 +152,7 @@ def save(new: Sequence[Record], results: Path) -> None:
         return [r for r in old if r not in mine] + list(new)
 
     records.update_records(folder / FILE, merge)
-    records.atomic_write(folder / "peers.md", render(records.read_records(folder / FILE)))
+    files.atomic_write(folder / "peers.md", render(records.read_records(folder / FILE)))
 
 
 def render(found: Sequence[Record]) -> str:

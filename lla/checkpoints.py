@@ -1,8 +1,6 @@
 """Checkpoint files: written all at once, read as tensors only, refused if altered."""
 
-import hashlib
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lla.errors import ChecksumError, InputError
+from lla.files import atomic_open, sha256_of_parts
 from lla.models.weights import check_architecture, read
 
 
@@ -36,12 +35,7 @@ def tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    for name, tensor in tensors:
-        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return sha256_of_parts(part for name, tensor in tensors for part in _tensor_parts(name, tensor))
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -52,18 +46,8 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         content: Tensors, numbers, strings and None in nested dicts, lists and tuples.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with atomic_open(path) as file:
         torch.save({**content, "sha256": _content_sha256(content)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":  # the new name, too, must outlive a power cut
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def read_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
@@ -95,21 +79,25 @@ def read_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
     return content
 
 
+def _tensor_parts(name: str, tensor: Tensor) -> Iterator[str | memoryview]:
+    yield f"{name} {list(tensor.shape)} {tensor.dtype}\n"
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    yield flat.view(torch.uint8).numpy().data
+
+
 def _content_sha256(content: Any) -> str:
     """Hash nested containers: torch checks the sums inside its zip files only in part."""
-    digest = hashlib.sha256()
+    return sha256_of_parts(_content_parts("", content))
 
-    def add(name: str, value: Any) -> None:
-        if isinstance(value, Tensor):
-            digest.update(tensors_sha256([(name, value)]).encode())
-        elif isinstance(value, Mapping):
-            for key, item in value.items():
-                add(f"{name}/{key}", item)
-        elif isinstance(value, list | tuple):
-            for index, item in enumerate(value):
-                add(f"{name}/{index}", item)
-        else:
-            digest.update(f"{name} {value!r}\n".encode())
 
-    add("", content)
-    return digest.hexdigest()
+def _content_parts(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Tensor):
+        yield tensors_sha256([(name, value)])
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _content_parts(f"{name}/{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _content_parts(f"{name}/{index}", item)
+    else:
+        yield f"{name} {value!r}\n"

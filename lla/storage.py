@@ -11,17 +11,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lla.errors import ChecksumError, InputError
+from lla.files import atomic_open
 
 T = TypeVar("T")
 
 
 def save_result(result: Any, path: str | os.PathLike[str]) -> None:
-    """Write a dataclass of arrays and plain values to an npz file."""
+    """Write a dataclass of arrays and plain values to an npz file.
+
+    If writing fails, the file that was there is as it was: see `lla.files.atomic_open`.
+    """
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
     plain = {name: value for name, value in fields.items() if name not in arrays}
     header = json.dumps({"type": type(result).__name__, "plain": plain})
-    with Path(path).open("wb") as file:
+    with atomic_open(path) as file:
         np.savez_compressed(file, allow_pickle=False, header=np.array(header), **arrays)
 
 

@@ -143,7 +143,7 @@ def test_no_file_names_a_machine():
     ]
     found = []
     for path in files():
-        if path == ROOT / "tests" / "test_records.py":  # has the addresses that records refuse
+        if path.match("paper_tables/engine/test_records.py"):  # has what records refuse
             continue
         try:
             text = path.read_text(encoding="utf-8")

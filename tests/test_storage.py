@@ -1,5 +1,10 @@
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -48,6 +53,82 @@ def test_round_trip(path):
 def test_the_file_is_exactly_where_it_was_asked_for(tmp_path):
     save_result(RESULT, str(tmp_path / "plain"))
     assert [p.name for p in tmp_path.iterdir()] == ["plain"]
+
+
+LARGER = dataclasses.replace(RESULT, vectors=np.random.default_rng(1).normal(size=(500, 400)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="resource limits are POSIX")
+def test_a_full_disk_leaves_the_earlier_file(path):
+    import resource
+
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_result(LARGER, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    save_result(LARGER, path)
+    assert np.array_equal(load_result(Result, path).vectors, LARGER.vectors)
+
+
+# Forks of one loaded process: each line from the test starts one, which saves until it is killed.
+WRITERS = """
+import dataclasses, os, signal, sys
+import numpy as np
+from lla.storage import save_result
+
+@dataclasses.dataclass
+class Result:
+    values: np.ndarray
+    number: int
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+parent = os.getpid()
+while sys.stdin.readline():
+    pid = os.fork()
+    if pid == 0:
+        i = 0
+        while os.getppid() == parent:  # a test that fails leaves no writer behind
+            save_result(Result(np.full(20_000, float(i)), i), sys.argv[1])
+            i += 1
+        os._exit(0)
+    print(pid, flush=True)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbered:
+    values: np.ndarray
+    number: int
+
+
+Numbered.__name__ = "Result"  # as the writers call it
+
+
+@pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
+def test_a_killed_writer_leaves_a_readable_file(tmp_path):
+    path = tmp_path / "result.npz"
+    save_result(Numbered(np.zeros(20_000), 0), path)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    seen = set()
+    with subprocess.Popen([sys.executable, "-c", WRITERS, str(path)], **pipes) as parent:
+        for i in range(20):
+            parent.stdin.write("\n")
+            parent.stdin.flush()
+            pid = int(parent.stdout.readline())
+            assert pid > 1
+            time.sleep(0.02 + 0.003 * i)
+            os.kill(pid, signal.SIGKILL)
+            found = load_result(Numbered, path)  # raises if anything is broken
+            assert np.all(found.values == found.number)
+            seen.add(found.number)
+        parent.stdin.close()
+    assert len(seen) > 1, "the writers were killed before they wrote"
 
 
 def test_file_holds_no_pickle(path):

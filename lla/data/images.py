@@ -1,6 +1,5 @@
 """What a loader returns, and how it becomes the batches of a problem."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lla.errors import InputError
+from lla.files import sha256_of_parts
 
 Source = Literal["data root", "cache", "download", "bundled"]
 Fidelity = Literal["paper", "reduced", "substitute"]
@@ -46,10 +46,7 @@ def content_sha256(images: Tensor, labels: Tensor) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    for tensor in (images, labels):
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+    return sha256_of_parts(t.cpu().contiguous().numpy().data for t in (images, labels))
 
 
 def to_grayscale(images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """From picture files to the batches of a problem: decode, resize, crop, normalise."""
 
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from torch import Tensor
 from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, draw, to_input
 from lla.data.pictures import PictureSet
 from lla.errors import InputError
+from lla.files import sha256_of_bytes, sha256_of_parts
 
 if TYPE_CHECKING:  # loaded when the first picture is
     from PIL.Image import Image
@@ -135,7 +135,7 @@ def read_rgb(path: Path) -> tuple["Image", str]:
             f"picture {path} has more than 8 bits a channel (mode {picture.mode}): save it as an "
             "8-bit picture."
         )
-    return rgb, hashlib.sha256(content).hexdigest()
+    return rgb, sha256_of_bytes(content)
 
 
 def picture_batches(
@@ -210,14 +210,11 @@ def picture_batches(
 
     chosen = list(taken.values())
     pairs = list(_cut(xs, pictures.labels[chosen], batch_size))
-    digest = hashlib.sha256()
-    for tensor in (tensor for pair in pairs for tensor in pair):
-        digest.update(tensor.numpy().data)
     return PictureBatches(
         pairs=[(x.to(device, dtype), y.to(device)) for x, y in pairs],
         files=tuple(pictures.files[index] for index in chosen),
         files_sha256=tuple(taken),
-        sha256=digest.hexdigest(),
+        sha256=sha256_of_parts(tensor.numpy().data for pair in pairs for tensor in pair),
         pictures=pictures,
         preprocessing=preprocessing,
         skipped=tuple(skipped),
@@ -230,7 +227,7 @@ def _read(pictures: PictureSet, index: int) -> tuple["Image", str]:
     if pictures.boxes is None:
         return picture, sha256
     box = pictures.boxes[index]
-    return picture.crop(box), hashlib.sha256(f"{sha256} {box}".encode()).hexdigest()
+    return picture.crop(box), sha256_of_bytes(f"{sha256} {box}")
 
 
 def _cut(xs: list[Tensor], labels: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

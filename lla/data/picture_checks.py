@@ -1,6 +1,5 @@
 """Whether a folder of pictures can be used: readable, labelled, none twice, none odd."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Literal
 from lla.data.picture_batches import read_rgb
 from lla.data.picture_folders import LABELS, Listing, list_folder, unlisted
 from lla.errors import InputError
+from lla.files import sha256_of_parts
 
 _SHORT = 224  # pixels: a shorter side is enlarged by every network of the paper
 _LONG = 3.0  # times the shorter side: the central square leaves out two thirds
@@ -77,7 +77,7 @@ def _picture(folder: Path, file: str, seen: dict[str, str]) -> Iterator[PictureC
     except InputError as error:
         yield PictureCheck(file, "wrong", str(error).replace(str(path), file))
         return
-    content = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).hexdigest()
+    content = sha256_of_parts([str(picture.size), picture.tobytes()])
     first = seen.setdefault(content, file)
     if first != file:
         yield PictureCheck(file, "wrong", f"it is the same picture as {first}: take one out.")

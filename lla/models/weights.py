@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lla.data.files import check_file, file_hash
+from lla.data.files import check_file
 from lla.errors import ChecksumError, InputError, MissingDataError, NonFiniteError
+from lla.files import sha256_of_file
 
 
 def load_weights(
@@ -59,7 +60,7 @@ def load_weights(
     _check_values(model, state, path)
     # Not strict because of the counters alone: all other names are checked above.
     model.load_state_dict(state, strict=False)
-    return file_hash(path, "sha256").partition(":")[2]
+    return sha256_of_file(path)
 
 
 def read(path: Path) -> Any:

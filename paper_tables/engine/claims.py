@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lla.files import atomic_write
 from lla.report.text import markdown_table
 from paper_tables import paper
 from paper_tables.engine.cells import least_faithful
@@ -21,7 +22,6 @@ from paper_tables.engine.exhibit import (
     Records,
     Verdict,
 )
-from paper_tables.engine.records import atomic_write
 from paper_tables.paper import Claim
 
 __all__ = ["VERDICTS", "Judgement", "judge", "write"]

@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lla import plotting
+from lla.files import atomic_write
 from paper_tables.engine.exhibit import Drawing
-from paper_tables.engine.records import atomic_write
 
 __all__ = ["path_of", "write"]
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from lla.files import atomic_write
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, measured, plain_table
 from paper_tables.engine import claims, figures, report, store
 from paper_tables.engine.cells import METRICS, settings_key
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
+from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, Source
 from paper_tables.exhibits.generalization import prediction
 from paper_tables.exhibits.normalization import page as render_normalization
 from paper_tables.exhibits.table1 import text_table as render_table1

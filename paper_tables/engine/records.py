@@ -7,39 +7,30 @@ Tables, figures and verdicts on claims are made from records alone.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import filelock
-import psutil
-import torch
+import pydantic
+from pydantic import AfterValidator, StringConstraints, WrapValidator
+from pydantic.dataclasses import dataclass
 
-import lla
-from lla._version import __version__
 from lla.errors import InputError, NonFiniteError
+from lla.files import atomic_write, sha256_of_bytes
 
 __all__ = [
     "FIDELITIES",
     "VERDICTS",
     "Record",
     "Source",
-    "atomic_write",
-    "code_version",
     "config_hash",
-    "environment",
-    "peak_memory",
     "read_records",
-    "reset_peak_memory",
     "update_records",
     "write_records",
 ]
@@ -50,10 +41,47 @@ STDERR_KINDS = ("probes", "batches", "examples", "planes")
 
 # A path that begins at a root, anywhere in a text; `train/random` and `https://` are none.
 _ABSOLUTE_PATH = re.compile(r"""(?:^|[\s'"(=:,])(?:/[\w.~-]|~/|[A-Za-z]:[\\/]|\\\\\w)|file://""")
-_HEX = re.compile(r"[0-9a-f]+")
 
 
-@dataclass(frozen=True)
+def _one_of(words: tuple[str, ...]) -> AfterValidator:
+    def check(word: str) -> str:
+        if word not in words:
+            raise ValueError(f"it takes one of {', '.join(words)}")
+        return word
+
+    return AfterValidator(check)
+
+
+def _finite(value: float, check: pydantic.ValidatorFunctionWrapHandler) -> float:
+    checked = check(value)
+    return value if isinstance(value, int) else checked  # 1 is written as 1, not as 1.0
+
+
+Name = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Sha256 = Annotated[str, StringConstraints(strict=True, pattern="^[0-9a-f]{64}$")]
+Number = Annotated[float, pydantic.Field(allow_inf_nan=False), WrapValidator(_finite)]
+
+T = TypeVar("T")
+
+
+def _one_sentence(cls: type[T]) -> type[T]:
+    """Let a class of pydantic refuse fields with the errors of the library."""
+    validate = cls.__init__
+    names = list(cls.__annotations__)  # in the order of arguments without a name
+
+    @functools.wraps(validate)
+    def init(self: T, *args: Any, **fields: Any) -> None:
+        try:
+            validate(self, *args, **fields)
+        except pydantic.ValidationError as error:
+            raise _refusal(error, names) from None
+
+    cls.__init__ = init  # type: ignore[assignment,method-assign]
+    return cls
+
+
+@_one_sentence
+@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Source:
     """A named input or output and the sha256 of its content.
 
@@ -61,19 +89,12 @@ class Source:
         InputError: the name is empty, or the digest is not 64 lower-case hexadecimal digits.
     """
 
-    name: str
-    sha256: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise InputError(f"a source has the name {self.name!r}: give a text")
-        if not _is_hex(self.sha256, 64):
-            raise InputError(
-                f"source {self.name!r} has the sha256 {self.sha256!r}: give its 64 hex digits"
-            )
+    name: Name
+    sha256: Sha256
 
 
-@dataclass(frozen=True, kw_only=True)
+@_one_sentence
+@dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(strict=True, extra="forbid"))
 class Record:
     """One number of a table, or the reason why there is none.
 
@@ -86,17 +107,18 @@ class Record:
             holds an absolute path (records are published: they say nothing of the machine).
     """
 
-    table: str  # "table2"
-    row: str  # "lenet"
-    column: str  # "random/eval"
-    metric: str  # "kh1"
-    value: float | None  # None exactly when not run
-    stderr: float | None = None
+    table: Name  # "table2"
+    row: Name  # "lenet"
+    column: Name  # "random/eval"
+    metric: Name  # "kh1"
+    value: Number | None  # None exactly when not run
+    stderr: Number | None = None
     n: int | None = None  # samples behind the stderr
-    stderr_kind: str | None = None  # one of STDERR_KINDS
+    stderr_kind: Annotated[str, _one_of(STDERR_KINDS)] | None = None
     paper_value: str | None = None  # as printed, "0.37": its digits are part of the verdict
-    verdict: str | None = None  # one of VERDICTS; None: nothing to judge, or a substitute
-    fidelity: str | None = None  # one of FIDELITIES; None only when not run
+    # None: nothing to judge, or a substitute
+    verdict: Annotated[str, _one_of(VERDICTS)] | None = None
+    fidelity: Annotated[str, _one_of(FIDELITIES)] | None = None  # None only when not run
     reason: str | None = None  # why it was not run
     note: str | None = None
 
@@ -110,7 +132,7 @@ class Record:
     legacy: bool | None = None
     route: str | None = None  # how the Hessian products were computed
     data: Source | None = None
-    batch_sha256: str | None = None  # the very examples drawn from `data`
+    batch_sha256: Sha256 | None = None  # the very examples drawn from `data`
     weights: Source | None = None
     artifact: Source | None = None  # a file beside the records, named relative to their folder
     profile: str | None = None
@@ -123,13 +145,11 @@ class Record:
     threads: int | None = None
     device: str | None = None
     allocator_tuned: bool | None = None
-    seconds: float | None = None
+    seconds: Number | None = None
     matvecs: int | None = None
     peak_memory: int | None = None  # bytes
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_type(field.name, str(field.type), getattr(self, field.name))
         expected = config_hash(self.config)
         # As JSON gives it back (tuples become lists), so that a record equals itself when read.
         object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
@@ -140,21 +160,14 @@ class Record:
                 f"config_hash is {self.config_hash!r}, but the config hashes to {expected!r}: "
                 "leave config_hash empty to have it filled in"
             )
-        for name in ("table", "row", "column", "metric"):
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty: it is part of a record's identity")
-        _check_word("verdict", self.verdict, VERDICTS)
-        _check_word("fidelity", self.fidelity, FIDELITIES)
-        _check_word("stderr_kind", self.stderr_kind, STDERR_KINDS)
-        if self.batch_sha256 is not None and not _is_hex(self.batch_sha256, 64):
-            raise InputError(f"batch_sha256 is {self.batch_sha256!r}: give its 64 hex digits")
         self._check_consistency()
-        for text in _strings(dataclasses.asdict(self)):
-            if _ABSOLUTE_PATH.search(text):
-                raise InputError(
-                    f"a record holds the path {text!r}: records are published, name files "
-                    "relative to the folder of results"
-                )
+        texts = list(_strings(vars(self)))
+        if _ABSOLUTE_PATH.search("\n".join(texts)):  # one search is faster than one for each text
+            text = next(text for text in texts if _ABSOLUTE_PATH.search(text))
+            raise InputError(
+                f"a record holds the path {text!r}: records are published, name files relative "
+                "to the folder of results"
+            )
 
     def _check_consistency(self) -> None:
         not_run = self.verdict == "not_run"
@@ -203,6 +216,9 @@ class Record:
         return _from_json(line)
 
 
+_FIELDS = {field.name for field in dataclasses.fields(Record)}
+
+
 @functools.lru_cache(maxsize=2**14)  # a file is read, and all of it checked, again and again
 def _from_json(line: str) -> Record:
     try:
@@ -211,18 +227,9 @@ def _from_json(line: str) -> Record:
         raise InputError(f"not valid JSON ({error}): repair or remove the line") from None
     if not isinstance(fields, dict):
         raise InputError(f"a record is a JSON object, not {type(fields).__name__}")
-    known = {field.name for field in dataclasses.fields(Record)}
-    if set(fields) != known:
-        wrong = ", ".join(sorted(set(fields) ^ known))
+    if set(fields) != _FIELDS:
+        wrong = ", ".join(sorted(set(fields) ^ _FIELDS))
         raise InputError(f"unknown or missing fields: {wrong}")
-    for name in ("data", "weights", "artifact"):
-        if fields[name] is not None:
-            try:
-                fields[name] = Source(**fields[name])
-            except TypeError:
-                raise InputError(
-                    f"{name} is {fields[name]!r}: it takes a name and a sha256"
-                ) from None
     if not fields["config_hash"]:
         raise InputError("config_hash is empty: every written record has one")
     return Record(**fields)
@@ -247,7 +254,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the configuration cannot be hashed: {error}") from None
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_of_bytes(text)[:16]
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
@@ -313,85 +320,7 @@ def update_records(
         new = function(old)
         # Unchanged records are not written again: a reader's view of the file stays still.
         if list(new) != old or not path.exists():
-            _replace(path, "".join(record.to_json() + "\n" for record in new).encode())
-
-
-def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file so that a reader sees all of it or none, even if the writer is killed.
-
-    Args:
-        path: the file; its folder is made if it is missing.
-        content: text (written as UTF-8) or bytes.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_name(".lock")):
-        _replace(path, content.encode() if isinstance(content, str) else content)
-
-
-@functools.cache
-def code_version() -> str:
-    """The version of lla and the first 12 digits of a sha256 over its source files.
-
-    The digest names the code that ran, also when it was edited after its last commit.
-    """
-    root = Path(lla.__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
-
-
-def environment(device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a record says of the software and the device.
-
-    Args:
-        device: where the cell is computed.
-
-    Returns:
-        The fields `code_version`, `torch`, `threads` and `device` of a record.
-    """
-    device = torch.device(device)
-    name = device.type
-    if device.type == "cuda":
-        name = f"cuda ({torch.cuda.get_device_name(device)})"
-    return {
-        "code_version": code_version(),
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-        "device": name,
-    }
-
-
-def reset_peak_memory(device: str | torch.device = "cpu") -> None:
-    """Start a new measurement of `peak_memory`, where the system lets a process do so.
-
-    Linux does for a process, CUDA for a device; elsewhere the peak of the whole run remains.
-    """
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with contextlib.suppress(OSError):  # not Linux, or not allowed in this container
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: str | torch.device = "cpu") -> int:
-    """The most memory held since `reset_peak_memory`, or since the start.
-
-    Args:
-        device: on CUDA, what torch allocated there; else the resident memory of this process.
-
-    Returns:
-        Bytes.
-    """
-    if torch.device(device).type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        info = psutil.Process().memory_info()
-        return int(getattr(info, "peak_wset", info.rss))
+            atomic_write(path, "".join(record.to_json() + "\n" for record in new))
 
 
 def _merge(old: list[Record], new: list[Record]) -> list[Record]:
@@ -400,55 +329,36 @@ def _merge(old: list[Record], new: list[Record]) -> list[Record]:
     return list(records.values())
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the file, then rename. The caller holds the lock, so one name is enough."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":  # the rename itself is on disk only once its folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "Source": (Source,),
-    "Mapping[str, Any]": (Mapping,),
+_ADVICE = {
+    "string_pattern_mismatch": "give its 64 hex digits",
+    "string_too_short": "give a text, for it is part of the identity",
+    "dataclass_type": "it takes a name and a sha256",
+    "missing": "give it",
+    "unexpected_keyword_argument": "there is no such field, leave it out",
 }
 
 
-def _check_type(name: str, annotation: str, value: object) -> None:
-    base, _, optional = annotation.partition(" | ")
-    if value is None and optional:
-        return
-    wrong_bool = isinstance(value, bool) and base != "bool"  # bool is an int to Python
-    if wrong_bool or not isinstance(value, _TYPES[base]):
-        raise InputError(f"{name} is {value!r}: it takes {annotation}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise NonFiniteError(f"{name} is {value}: only finite numbers are recorded")
-
-
-def _check_word(name: str, value: str | None, words: tuple[str, ...]) -> None:
-    if value is not None and value not in words:
-        raise InputError(f"{name} is {value!r}: it takes one of {', '.join(words)}")
-
-
-def _is_hex(value: object, length: int) -> bool:
-    return isinstance(value, str) and len(value) == length and _HEX.fullmatch(value) is not None
+def _refusal(error: pydantic.ValidationError, names: list[str]) -> InputError | NonFiniteError:
+    """Say in one sentence what is wrong with the first field that is."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):  # of `Record.__post_init__`
+        return cause
+    field, *inside = first["loc"]
+    name = ".".join(map(str, (names[field] if isinstance(field, int) else field, *inside)))
+    value = first["input"]
+    if first["type"] == "finite_number":
+        return NonFiniteError(f"{name} is {value}: only finite numbers are recorded")
+    found = "missing" if first["type"] == "missing" else repr(value)
+    advice = cause or _ADVICE.get(first["type"]) or first["msg"].replace("Input", "it", 1)
+    return InputError(f"{name} is {found}: {advice}")
 
 
 def _strings(value: object) -> Iterable[str]:
     if isinstance(value, str):
         yield value
+    elif isinstance(value, Source):
+        yield value.name
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _strings(key)

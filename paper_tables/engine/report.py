@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import paper_tables
+from lla.files import atomic_write
 from lla.report import html
 from paper_tables.engine import results_page as markdown
 from paper_tables.engine.claims import Judgement
@@ -21,7 +22,6 @@ from paper_tables.engine.content import gather
 from paper_tables.engine.environment_section import README
 from paper_tables.engine.exhibit import Drawing, Exhibit, Records
 from paper_tables.engine.figures import path_of
-from paper_tables.engine.records import atomic_write
 
 __all__ = ["write"]
 

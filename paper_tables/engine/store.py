@@ -8,14 +8,12 @@ A finished cell goes to the journal first and is then compared with the publishe
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lla import Spectrum
+from lla import Spectrum, files
 from lla.errors import ChecksumError
 from lla.landscape import Plane
 from paper_tables.engine import records
@@ -216,17 +214,16 @@ def save_artifact(content: bytes, name: str, work: Path) -> records.Source:
     Returns:
         What the record says of it.
     """
-    records.atomic_write(work / name, content)
-    return records.Source(name, hashlib.sha256(content).hexdigest())
+    files.atomic_write(work / name, content)
+    return records.Source(name, files.sha256_of_bytes(content))
 
 
 def save_result(result: Plane | Spectrum, name: str, work: Path) -> records.Source:
     """Write a plane or a spectrum as a file that belongs to a record, see `save_artifact`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "result.npz"
-        result.save(path)
-        content = path.read_bytes()
-    return save_artifact(content, name, work)
+    path = work / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result.save(path)
+    return records.Source(name, files.sha256_of_file(path))
 
 
 def artifact(record: Record, folder: Path) -> Path:
@@ -241,7 +238,7 @@ def artifact(record: Record, folder: Path) -> Path:
     """
     assert record.artifact is not None
     path = folder / record.artifact.name
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record.artifact.sha256:
+    if files.sha256_of_file(path) != record.artifact.sha256:
         raise ChecksumError(
             f"{record.artifact.name} is not the file that the record of {record.row} "
             f"{record.column} names: run its cell again with --recompute"
@@ -265,11 +262,11 @@ def _retrained(new: Record, old: Record) -> bool:
 def _copy(source: Path, target: Path) -> None:
     content = source.read_bytes()
     if not target.exists() or target.read_bytes() != content:
-        records.atomic_write(target, content)
+        files.atomic_write(target, content)
 
 
 def _has_artifact(record: Record, work: Path) -> bool:
     if record.artifact is None:
         return True
     path = work / record.artifact.name
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == record.artifact.sha256
+    return path.exists() and files.sha256_of_file(path) == record.artifact.sha256

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from lla.report.text import measured, plain_table
-from paper_tables.engine import publish, records, store
+from paper_tables.engine import machine, publish, store
 from paper_tables.engine.cells import METRICS, Cell, Settings
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
@@ -82,7 +82,7 @@ class Suite:
             how = f"done in {time.perf_counter() - begin:.1f} s"
         else:
             new, how = found, "finished before"
-            if any(record.code_version != records.code_version() for record in new):
+            if any(record.code_version != machine.code_version() for record in new):
                 how += " by other code (--recompute computes it again)"
         outcome = store.publish(new, settings.work, settings.results)
         self._render_at_times()
@@ -147,14 +147,14 @@ class Suite:
     def _compute(self, cell: Cell) -> list[Record]:
         settings = self.settings
         assert cell.compute is not None
-        records.reset_peak_memory(settings.device)
+        machine.reset_peak_memory(settings.device)
         begin = time.perf_counter()
         with self.uncaptured() if settings.progress else nullcontext():
             computed = cell.compute(cell, settings)
         facts = {
-            **records.environment(settings.device),
+            **machine.environment(settings.device),
             "seconds": round(time.perf_counter() - begin, 3),
-            "peak_memory": records.peak_memory(settings.device),
+            "peak_memory": machine.peak_memory(settings.device),
             "allocator_tuned": self.allocator_tuned,
             "profile": settings.profile.name,
         }

@@ -43,7 +43,7 @@ def planted(monkeypatch, network="lenet", *, kh05=None, timed=None, loader=1.0, 
     found = Measured(kh05, kh05, kh05, timed, loader, resident, 100, "linearized")
     case = Case(network, side, batch_size, steps, kh05.shape[1], kh05.shape[0], ((1, 1), (5, 1)))
     facts = {"code_version": "0", "torch": "2", "threads": 1, "device": device}
-    monkeypatch.setattr(hesd_cost.records, "environment", lambda _: facts)
+    monkeypatch.setattr(hesd_cost.machine, "environment", lambda _: facts)
     return hesd_cost.entries(case, given, found, allocator_tuned=True)
 
 

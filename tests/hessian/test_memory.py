@@ -16,7 +16,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM i
 
 STEPS = 100
 SCRIPT = """
-import sys, torch, lla, lla.records
+import sys, torch, lla, paper_tables.engine.machine
 model = torch.nn.Sequential(
     torch.nn.Linear(784, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 512), torch.nn.ReLU(),
     torch.nn.Linear(512, 10),
@@ -24,7 +24,7 @@ model = torch.nn.Sequential(
 x, y = torch.rand(64, 784), torch.randint(0, 10, (64,))
 H = lla.HessianOperator(lla.Problem(model, (x, y)), route=sys.argv[1] or None)
 lla.spectral_density(H, probes=2, steps=int(sys.argv[2]))
-print(H.shape[0], paper_tables.engine.records.peak_memory())
+print(H.shape[0], paper_tables.engine.machine.peak_memory())
 """
 
 
@@ -47,7 +47,7 @@ def test_hesd_holds_one_basis_beside_a_product(route):
 
 
 CRITERIA = """
-import json, sys, time, torch, lla, lla.models, lla.records
+import json, sys, time, torch, lla, lla.models, paper_tables.engine.machine
 options, network, n, side = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 torch.manual_seed(0)
 if network == "cnn":  # six layers whose activations are large and whose weights are few
@@ -64,7 +64,7 @@ if options:
     crit = lla.criteria(model, (x, y), probes=1, **options)
     found = {"plan": crit.plan, "size": crit.spectra[0].size, "kh1": crit.kh1.value}
 found["seconds"] = time.perf_counter() - start
-print(json.dumps({"peak": paper_tables.engine.records.peak_memory(), **found}))
+print(json.dumps({"peak": paper_tables.engine.machine.peak_memory(), **found}))
 """
 
 

@@ -4,7 +4,6 @@ from paper_tables.engine import claims
 from paper_tables.exhibits import find
 from paper_tables.exhibits.table1 import claims as claims_landscape
 from paper_tables.exhibits.table1.planes import place_of
-from paper_tables.paper import claims as all_claims
 from paper_tables.paper.explosion import RECOMMENDED
 
 from .planted import absent, paper_picture, plane

@@ -21,10 +21,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from lla import plotting
+from lla.files import atomic_write
 from lla.report.text import markdown_table
 from paper_tables.engine.cells import METRICS
 from paper_tables.engine.exhibit import Drawing, Records
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write, config_hash
+from paper_tables.engine.records import FIDELITIES, Record, config_hash
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.paper.names import display

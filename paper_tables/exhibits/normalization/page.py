@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lla.files import atomic_write
 from lla.report.text import markdown_table, measured
 from paper_tables.engine.cells import by_cell
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import AXES, CENTRED, MINIMA, RESCALINGS, TABLE

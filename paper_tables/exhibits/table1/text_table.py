@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lla.files import atomic_write
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
-from paper_tables.engine.records import Record, atomic_write
+from paper_tables.engine.records import Record
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.paper import paper_columns, paper_rows, tables
 from paper_tables.paper.explosion import (

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lla.files import atomic_write
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
 from paper_tables.engine.cells import least_faithful
-from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, atomic_write
+from paper_tables.engine.records import FIDELITIES, VERDICTS, Record
 from paper_tables.exhibits.table3.cells import SHAPE, TABLE
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from paper_tables.paper.names import display

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from scipy import stats
 
+from lla.files import atomic_write
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, measured
 from paper_tables.engine.cells import METRICS, least_faithful
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width
 from paper_tables.paper import paper_rows, tables
 from paper_tables.paper.names import display

@@ -1,0 +1,114 @@
+"""Files: replaced as a whole or left as they are, and known by the SHA-256 of their content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lla.errors import InputError
+
+__all__ = [
+    "atomic_open",
+    "atomic_write",
+    "sha256_of_bytes",
+    "sha256_of_file",
+    "sha256_of_parts",
+]
+
+_LEFT_BEHIND = 3600.0  # seconds: an unfinished file that is older has no writer any more
+
+
+@contextlib.contextmanager
+def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing, so that a reader sees the old content or all of the new.
+
+    The content is written beside the file and takes its place when the block ends. If the block
+    raises, the disk is full or the process is killed, the file is as it was. A finished file
+    outlives a power cut.
+
+    Args:
+        path: the file, in a folder that exists; a link stays one, and what it names is replaced.
+
+    Yields:
+        The stream to write to.
+
+    Raises:
+        InputError: the path is there, but no regular file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is no regular file: name another")
+    _remove_left_behind(target)
+    # A name of its own, so that two writers of one file do not write into each other's.
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with beside.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself is on disk only once its folder is
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file, so that a reader sees the old content or all of the new: see `atomic_open`.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        content: text (written as UTF-8) or bytes.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_open(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of_parts(parts: Iterable[str | bytes | memoryview]) -> str:
+    """Hash contents one after the other, as if they were one.
+
+    Args:
+        parts: texts (hashed as UTF-8), bytes, or the memory of arrays in C order.
+
+    Returns:
+        64 hexadecimal digits.
+
+    >>> sha256_of_parts(["a", b"b"]) == sha256_of_bytes("ab")
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+def sha256_of_bytes(content: str | bytes | memoryview) -> str:
+    """Hash a text (as UTF-8) or bytes: 64 hexadecimal digits."""
+    return sha256_of_parts([content])
+
+
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """Hash the content of a file: 64 hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return sha256_of_parts(iter(lambda: stream.read(2**20), b""))
+
+
+def _remove_left_behind(target: Path) -> None:
+    """Remove what killed writers of a file left beside it."""
+    start, end = f".{target.name}.", ".tmp"
+    for name in os.listdir(target.parent):
+        if name.startswith(start) and name.endswith(end) and len(name) == len(start + end) + 8:
+            old = target.with_name(name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > _LEFT_BEHIND:
+                    old.unlink()
