@@ -43,7 +43,7 @@ for line in sys.stdin:
 CELLS = """
 import json, time
 from pathlib import Path
-from paper_tables.cells import Cell, SharedStep
+from paper_tables.engine.cells import Cell, SharedStep
 
 HERE = Path(__file__).parent
 KNOBS = json.loads((HERE / "knobs.json").read_text())
