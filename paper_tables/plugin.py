@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import lla
-from paper_tables.engine import publish as render
+from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite, checkout, listing
+from paper_tables.exhibits import find
 
 __all__ = [
     "pytest_addoption",
@@ -126,16 +127,21 @@ def pytest_configure(config: pytest.Config) -> None:
                 reporter.write_line(line)
 
     config.stash[_SUITE] = Suite(
-        settings, say, lambda: _uncaptured(config), allocator_tuned=lla.tune_allocator()
+        find(), settings, say, lambda: _uncaptured(config), allocator_tuned=lla.tune_allocator()
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for `cell` every cell of its module."""
-    if "cell" in metafunc.fixturenames and hasattr(metafunc.module, "cells"):
-        cells = metafunc.module.cells(metafunc.config.stash[_SUITE].settings)
-        none = pytest.param(None, id="none", marks=pytest.mark.skip("no cells with these options"))
-        metafunc.parametrize("cell", [pytest.param(c, id=c.name) for c in cells] or [none])
+    """Give a test that asks for `cell` those of all exhibits."""
+    if "cell" not in metafunc.fixturenames:
+        return
+    this = metafunc.config.stash[_SUITE]
+    cells = {  # one that two exhibits have is computed once
+        cell.place: pytest.param(cell, id=f"{exhibit.name}-{cell.name}")
+        for exhibit in this.exhibits
+        for cell in exhibit.cells(this.settings)
+    }
+    metafunc.parametrize("cell", list(cells.values()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -177,7 +183,7 @@ def pytest_terminal_summary(
     records = this.records()
     if records:
         terminalreporter.section("paper tables")
-        terminalreporter.write_line(render.overview(records))
+        terminalreporter.write_line(publish.overview(this.exhibits, records))
         terminalreporter.write_line(f"written to {this.settings.results.name}/: tables, figures, "
                                     "claims.md, records")  # fmt: skip
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import gzip
 import json
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from lla.report.contents import Report
+from lla.report.plots import plotly_script
 from lla.report.view import absences
 
 __all__ = ["render", "render_json"]
@@ -48,7 +47,7 @@ def render(report: Report, key: str) -> str:
         signs=SIGNS,
         absences=absences,
         plots=render_json(plots) if plots else "",
-        plotly=Markup(_plotly_script()) if plots else "",
+        plotly=Markup(plotly_script()) if plots else "",
     )
 
 
@@ -63,14 +62,6 @@ def _template() -> Template:
     )
     environment.filters |= {"lead": _lead, "paragraphs": _paragraphs}
     return environment.get_template("report.html.j2")
-
-
-@functools.cache
-def _plotly_script() -> str:
-    """plotly.js, compressed as the page unpacks it: a third of its size."""
-    from plotly.offline import get_plotlyjs  # starting must not wait for what a page alone needs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
 def _lead(note: str) -> str:

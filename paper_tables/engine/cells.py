@@ -122,6 +122,11 @@ class Cell:
         """Hash of the configuration."""
         return records.config_hash(self.config)
 
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """What tells it from every other cell: table, row, column and configuration."""
+        return (self.table, self.row, self.column, self.hash)
+
     def record(
         self, metric: str, value: float, stderr: float | None = None, **facts: Any
     ) -> Record:

@@ -1,42 +1,32 @@
-"""Verdicts on the paper's claims, from records alone.
-
-What decides a claim stands in `paper_tables.claims_*`, by subject; the most faithful settings that
-have all it needs are judged.
-"""
+"""Verdicts on claims, from records alone: each by the predicate that its exhibit gives."""
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from lla.report.text import markdown_table
+from paper_tables import paper
 from paper_tables.engine.cells import least_faithful
-from paper_tables.engine.records import Record, atomic_write
-from paper_tables.evidence.criteria import (
-    ALMOST_NONE,
-    LARGE_RE,
-    LARGE_SHARE,
-    MARGIN,
-    NO_FALL,
-    PREDICATES,
-    Finding,
+from paper_tables.engine.exhibit import (
+    ClaimScope,
+    Decision,
+    Exhibit,
     MissingError,
-    evidence_on,
-    not_ordered,
+    Predicate,
+    Records,
+    Verdict,
 )
-from paper_tables.evidence.intervals import Verdict
-from paper_tables.exhibits.cost import claims as claims_cost
-from paper_tables.exhibits.generalization import claims as claims_generalization
-from paper_tables.exhibits.table1 import claims as claims_landscape
-from paper_tables.exhibits.table3 import claims as claims_sizes
-from paper_tables.paper import Claim, claims
+from paper_tables.engine.records import atomic_write
+from paper_tables.paper import Claim
 
-__all__ = ["Judgement", "judge", "write"]
+__all__ = ["VERDICTS", "Judgement", "judge", "write"]
+
+VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "not_run")
 
 
 @dataclass(frozen=True)
@@ -51,67 +41,57 @@ class Judgement:
     note: str = ""
 
 
-def judge(records: Sequence[Record]) -> list[Judgement]:
+def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
     """Judge every claim in every scope.
 
     Args:
         records: all published records.
+        exhibits: that have the predicates, and claims of their own.
 
     Returns:
-        One judgement a claim and scope, in the order of the claims. What cannot be judged is
-        `not_run`, with the reason as its note.
+        One judgement a claim and scope: the claims of `paper` in its order, then those that
+        exhibits state. What cannot be judged is `not_run`, with the reason as its note.
     """
+    predicates = {
+        scope: predicate for exhibit in exhibits for scope, predicate in exhibit.claims.items()
+    }
+    stated = [claim for exhibit in exhibits for claim in exhibit.statements]
     return [
-        _judge_one(claim, scope, missing, records)
-        for claim in claims()
+        Judgement(claim, scope, "not_run", note=missing)
+        if missing is not None
+        else _judgement(claim, scope, predicates.get(ClaimScope(claim.id, scope)), records)
+        for claim in (*paper.claims(), *stated)
         for scope, missing in claim.scopes.items()
     ]
 
 
-def _judge_one(
-    claim: Claim, scope: str, missing: str | None, records: Sequence[Record]
+def _judgement(
+    claim: Claim, scope: str, predicate: Predicate | None, records: Records
 ) -> Judgement:
-    if missing is not None:
-        return Judgement(claim, scope, "not_run", note=missing)
-    if (claim.id, scope) in claims_landscape.PREDICATES:
-        found = claims_landscape.judge(claim.id, scope, records)
-        cells = tuple(dict.fromkeys(f"{r.table} {r.row}" for r in found.records))
-        return Judgement(claim, scope, found.verdict, found.fidelity, cells, found.note)
-    reason = "no cell of it was computed yet"
-    for attempt in _attempts(claim, scope, records):
-        try:
-            verdict, used, note = attempt()
-        except MissingError as error:
-            reason = f"not computed yet: {error}"
-            continue
-        fidelity = least_faithful(r.fidelity for r in used)
-        cells = tuple(dict.fromkeys(f"{r.table} {r.row} {r.column}" for r in used))
-        if fidelity == "substitute":
-            note = f"only stand-in data, on which it would be {verdict!r}: {note}"
-            return Judgement(claim, scope, "not_run", fidelity, cells, note)
-        return Judgement(claim, scope, verdict, fidelity, cells, note)
-    return Judgement(claim, scope, "not_run", note=reason)
+    if predicate is None:
+        return Judgement(claim, scope, "not_run", note="no exhibit judges it")
+    try:
+        decision = predicate(records)
+    except MissingError as error:
+        return Judgement(claim, scope, "not_run", note=str(error))
+    used = decision.records
+    fidelity = least_faithful(record.fidelity for record in used) if used else None
+    verdict, note = decision.verdict, decision.note
+    if fidelity == "substitute":
+        verdict = "not_run"
+        note = f"only stand-in data, on which it would be {decision.verdict!r}: {note}"
+    return Judgement(claim, scope, verdict, fidelity, _cells(decision), note)
 
 
-def _attempts(claim: Claim, scope: str, records: Sequence[Record]) -> list[Callable[[], Finding]]:
-    """What may decide, in turn: a claim's predicate on each evidence, the most faithful first."""
-    if claim.id == "T2.noabs":
-        return [functools.partial(not_ordered, records)]
-    if claim.id == "D.sizes":
-        return [functools.partial(claims_sizes.sizes, records)]
-    on_all = claims_generalization.PREDICATES | claims_cost.PREDICATES
-    if (claim.id, scope) in on_all:
-        return [functools.partial(on_all[claim.id, scope], records)]
-    across = claim.id.startswith("T4.")  # compares two sets of pictures
-    return [
-        functools.partial(PREDICATES[claim.id, scope], evidence)
-        for evidence in evidence_on(records, scope.split(",")[0], across)
-    ]
+def _cells(decision: Decision) -> tuple[str, ...]:
+    """The cells that a decision rests on, each once."""
+    parts = ("table", "row") if decision.many else ("table", "row", "column")
+    names = (" ".join(getattr(r, part) for part in parts) for r in decision.records)
+    return tuple(dict.fromkeys(names))
 
 
-def write(records: Sequence[Record], results: Path) -> None:
+def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results: Path) -> None:
     """Write `claims.md` and `claims.csv` into the folder of results."""
-    judgements = judge(records)
     headers = ("id", "where", "claim", "scope", "verdict", "fidelity", "rests on", "note")
     rows = [
         (j.claim.id, j.claim.where, j.claim.statement, j.scope, j.verdict, j.fidelity or "",
@@ -121,19 +101,14 @@ def write(records: Sequence[Record], results: Path) -> None:
     table = pd.DataFrame(rows, columns=list(headers))
     atomic_write(results / "claims.csv", table.to_csv(index=False))
     counts = Counter(j.verdict for j in judgements)
-    summary = ", ".join(f"{counts[v]} {v}" for v in ("holds", "fails", "undecided", "not_run"))
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    words = " ".join(exhibit.claims_legend for exhibit in exhibits if exhibit.claims_legend)
     text = (
         "# Claims\n\n"
-        f"{len(claims())} claims in {len(judgements)} scopes: {summary}. Made from the records by "
-        "`pytest paper_tables`.\n\n"
-        f"Intervals are 95 % (Student's t over the batches). *Near 1*: the interval lies in "
-        f"[{MARGIN[0]}, {MARGIN[1]}]. *Almost only positive*: at most {ALMOST_NONE} of the "
-        f"magnitude sum |lambda| w is negative; *a large negative part*: at least {LARGE_SHARE} of "
-        "it. *Falls*: the interval of the difference excludes 0; *fails to fall*: it lies below a "
-        f"fall of {NO_FALL:.0%}. *Asymmetric* spectra: r_e above {LARGE_RE:g}; planes: the "
-        "interval of the share of points below the cap without a mirror image below it lies above "
-        f"{claims_landscape.ASYMMETRIC}. *fidelity* is that of the least faithful cell a verdict "
-        "rests on; a claim is not judged on stand-in data.\n\n"
+        f"{len({j.claim.id for j in judgements})} claims in {len(judgements)} scopes: {summary}. "
+        "Made from the records by `pytest paper_tables`.\n\n"
+        f"Intervals are 95 % (Student's t over the batches). {words} *fidelity* is that of the "
+        "least faithful cell a verdict rests on; a claim is not judged on stand-in data.\n\n"
         + markdown_table(rows, headers, aligned=False)
         + "\n"
     )

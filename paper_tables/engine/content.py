@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from lla.report.contents import Claim, Gallery, Legend, Outcome, Report, Section
+from lla.report.contents import Claim, Gallery, Legend, Outcome, Picture, Report
 from lla.report.view import Table
 from paper_tables import paper
-from paper_tables.engine import claims, figure_list, plots
 from paper_tables.engine.claims import Judgement
 from paper_tables.engine.environment_section import commands, environment
+from paper_tables.engine.exhibit import Drawing, Exhibit, Records
+from paper_tables.engine.figures import path_of
 from paper_tables.engine.pages import VERDICT
-from paper_tables.engine.records import Record
-from paper_tables.exhibits.cost import tables as cost
-from paper_tables.exhibits.generalization import tables as generalization
-from paper_tables.exhibits.normalization import tables as normalization
-from paper_tables.exhibits.resnet_study import tables as resnet_study
-from paper_tables.exhibits.table1 import tables as table1
-from paper_tables.exhibits.table2 import tables as table2
-from paper_tables.exhibits.table3 import tables as table3
-from paper_tables.exhibits.table4 import tables as table4
 from paper_tables.paper.names import display
 
 __all__ = ["gather", "tables"]
-
-EXHIBITS = (table1, table2, table3, table4, generalization, normalization, cost, resnet_study)
 
 TITLE = "Loss landscapes and Hessian spectra, measured again"
 LEAD = (
@@ -49,39 +40,44 @@ TABLES_LEGEND = Legend(
 )
 
 
-def gather(records: Sequence[Record], results: Path, findings: Sequence[Section] = ()) -> Report:
+def gather(
+    exhibits: Sequence[Exhibit],
+    records: Records,
+    judgements: Sequence[Judgement],
+    drawings: Sequence[Drawing],
+    results: Path,
+) -> Report:
     """Gather everything.
 
     Args:
+        exhibits: all of them.
         records: all published records.
+        judgements: on every claim.
+        drawings: the figures, which are drawn before.
         results: the folder of results, with the figures and the artifacts that records name.
-        findings: sections of prose.
 
     Raises:
         ChecksumError: an artifact is not the one that its record names.
     """
+    findings = [found for exhibit in exhibits for found in exhibit.findings(records)]
+    shown = [table for table in tables(exhibits, records) if table.groups or not table.folded]
     return Report(
         title=TITLE,
         lead=LEAD.format(source=paper.tables()["source"]),
-        claims=_claims(claims.judge(records)),
+        claims=_claims(judgements),
         claims_legend=CLAIMS_LEGEND,
-        findings=tuple(findings),
-        tables=tuple(
-            sorted(
-                (table for table in tables(records) if table.groups or not table.folded),
-                key=lambda table: table.folded,
-            )
-        ),
+        findings=tuple((found.title, found.text) for found in findings),
+        tables=tuple(sorted(shown, key=lambda table: table.folded)),
         tables_legend=TABLES_LEGEND,
-        galleries=_galleries(records, results),
+        galleries=_galleries(exhibits, records, drawings, results),
         environment=environment(records),
         commands=commands(),
     )
 
 
-def tables(records: Sequence[Record]) -> list[Table]:
+def tables(exhibits: Sequence[Exhibit], records: Records) -> list[Table]:
     """The tables of all exhibits."""
-    return [table for exhibit in EXHIBITS for table in exhibit.tables(records)]
+    return [table for exhibit in exhibits for table in exhibit.tables(records)]
 
 
 def _claims(judgements: Sequence[Judgement]) -> tuple[Claim, ...]:
@@ -106,14 +102,21 @@ def _outcome(same: Sequence[Judgement]) -> Outcome:
     return Outcome(first.verdict, scopes, first.fidelity, first.note, first.cells)
 
 
-def _galleries(records: Sequence[Record], results: Path) -> tuple[Gallery, ...]:
-    pictures = figure_list.pictures(results)
+def _galleries(
+    exhibits: Sequence[Exhibit], records: Records, drawings: Sequence[Drawing], results: Path
+) -> tuple[Gallery, ...]:
+    plots = [plot for exhibit in exhibits for plot in exhibit.plots(records, results)]
+    ordered = sorted(drawings, key=lambda drawing: drawing.name)
+
+    def pictures(kind: str) -> tuple[Picture, ...]:
+        return tuple(_embedded(drawing, results) for drawing in ordered if drawing.kind == kind)
+
     return (
         Gallery(
             "surface",
             "Loss surfaces",
-            tuple(pictures.pop("landscape", ())),
-            tuple(plots.surfaces(records, results)),
+            pictures("surfaces"),
+            tuple(plot.data for plot in plots if plot.kind == "surfaces"),
             kind="surfaces",
             label="Loss surface to turn: which plane",
             absence="no plane of enough points yet",
@@ -121,11 +124,16 @@ def _galleries(records: Sequence[Record], results: Path) -> tuple[Gallery, ...]:
         Gallery(
             "spectra",
             "Spectra",
-            tuple(pictures.pop("hesd", ())),
-            tuple(plots.spectra(records, results)),
+            pictures("spectra"),
+            tuple(plot.data for plot in plots if plot.kind == "spectra"),
             kind="spectra",
             label="Hessian spectrum to zoom: which network",
             absence="no spectrum yet",
         ),
-        Gallery("figures", "Other figures", tuple(p for kind in pictures.values() for p in kind)),
+        Gallery("figures", "Other figures", pictures("figures")),
     )
+
+
+def _embedded(drawing: Drawing, results: Path) -> Picture:
+    path = path_of(drawing, results)
+    return Picture(path.name, drawing.alt, base64.b64encode(path.read_bytes()).decode())

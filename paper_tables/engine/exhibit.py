@@ -8,7 +8,7 @@ every format; it knows no exhibit by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from lla.report.view import Table
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
+from paper_tables.paper import Claim
 
 __all__ = [
     "ClaimScope",
@@ -53,6 +54,7 @@ class Decision:
     verdict: Verdict
     records: tuple[Record, ...]  # that it rests on
     note: str = ""
+    many: bool = False  # so many cells that pages name their rows alone
 
 
 Predicate = Callable[[Records], Decision]
@@ -91,6 +93,10 @@ def _nothing(*_: object) -> list[Any]:
     return []
 
 
+def _no_claims() -> dict[ClaimScope, Predicate]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Exhibit:
     """All there is about one table, figure group or study."""
@@ -101,7 +107,9 @@ class Exhibit:
     tables: Callable[[Records], list[Table]] = _nothing  # one view; every format is written from it
     figures: Callable[[Records], list[Drawing]] = _nothing
     plots: Callable[[Records, Path], list[Plot]] = _nothing  # takes the folder of results
-    claims: Mapping[ClaimScope, Predicate] | None = None
+    claims: Mapping[ClaimScope, Predicate] = field(default_factory=_no_claims)
+    statements: tuple[Claim, ...] = ()  # claims that are not in `paper`: those of other works
+    claims_legend: str = ""  # what the words of its claims mean, for the page of claims
     findings: Callable[[Records], list[Finding]] = _nothing
     sources: tuple[str, ...] = ()  # tables of records that are its own; by default its name
     page: Path | None = None  # template of `<name>.md`, where it is more than tables

@@ -5,59 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_tables.engine import claims, content, findings, pages, report, store
+from paper_tables.engine import claims, content, figures, pages, report, store
+from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
-from paper_tables.exhibits.generalization import cells as generalization
-from paper_tables.exhibits.generalization import figures as figures_generalization
-from paper_tables.exhibits.generalization import prediction_page, shift_planes
-from paper_tables.exhibits.generalization import shift_figures as figures_shift
+from paper_tables.exhibits.generalization import prediction_page
 from paper_tables.exhibits.normalization import page as normalization_page
-from paper_tables.exhibits.table1 import figures as figures_landscape
-from paper_tables.exhibits.table1 import tables as table1
-from paper_tables.exhibits.table2 import figures
-from paper_tables.exhibits.table2 import tables as table2
-from paper_tables.exhibits.table3 import tables as table3
-from paper_tables.exhibits.table4 import tables as table4
 
 __all__ = ["overview", "write_all"]
 
-# Page -> what makes its tables.
-PAGES = {
-    "table1": table1.tables,
-    "table2": table2.tables,
-    "table3": table3.tables,
-    "table4": table4.tables,
-}
+PAGES = ("table1", "table2", "table3", "table4")  # exhibits whose page is their tables
 
 
-def write_all(results: Path) -> None:
-    """Render tables, claims, figures and the report from the published records.
+def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
+    """Render every page from the published records: tables, claims, figures and the report.
 
     Args:
+        exhibits: all of them.
         results: the folder of results, with `records/*.jsonl`.
 
     Raises:
         InputError: a file of records is broken.
+        ChecksumError: an artifact is not the one that its record names.
     """
     records = store.published(results)
-    for name, tables in PAGES.items():
-        mine = [record for record in records if record.table == name]
-        pages.write_pages(name, tables(mine), mine, results)
-    for name in (generalization.TABLE, shift_planes.TABLE):
+    for exhibit in exhibits:
+        if exhibit.name in PAGES:
+            mine = [record for record in records if record.table == exhibit.name]
+            pages.write_pages(exhibit.name, exhibit.tables(mine), mine, results)
+    for name in ("generalization", "shift_planes"):
         found = [record for record in records if record.table == name]
         if found:
             pages.write_csv(name, found, results)
     normalization_page.write(records, results)
-    claims.write(records, results)
-    figures.write(records, results)
-    figures_landscape.write(records, results)
-    figures_generalization.write(records, results)
-    figures_shift.write(records, results)
     prediction_page.write(records, results)
-    paragraphs = [(found.title, found.text) for found in findings.findings(records)]
-    report.write(records, results, paragraphs)  # last: it holds the figures
+    judgements = claims.judge(records, exhibits)
+    claims.write(judgements, exhibits, results)
+    drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
+    figures.write(drawings, results)
+    report.write(exhibits, records, judgements, drawings, results)  # last: it holds the figures
 
 
-def overview(records: Sequence[Record]) -> str:
+def overview(exhibits: Sequence[Exhibit], records: Sequence[Record]) -> str:
     """What these records measured, for the terminal."""
-    return pages.overview(content.tables(records))
+    return pages.overview(content.tables(exhibits, records))

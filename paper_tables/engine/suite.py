@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from lla.report.text import measured, plain_table
-from paper_tables.engine import publish as render
-from paper_tables.engine import records, store
+from paper_tables.engine import publish, records, store
 from paper_tables.engine.cells import METRICS, Cell, Settings
+from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
 
 __all__ = ["CellError", "Suite"]
@@ -27,6 +27,7 @@ class Suite:
     """What the tests of one session share.
 
     Args:
+        exhibits: whose pages are rendered.
         settings: what was asked for.
         say: prints a line that the user sees at once.
         uncaptured: a context in which output reaches the terminal (progress bars).
@@ -35,11 +36,13 @@ class Suite:
 
     def __init__(
         self,
+        exhibits: Sequence[Exhibit],
         settings: Settings,
         say: Callable[[str], None] = print,
         uncaptured: Callable[[], AbstractContextManager[object]] = nullcontext,
         allocator_tuned: bool = False,
     ) -> None:
+        self.exhibits = exhibits
         self.settings = settings
         self.say = say
         self.uncaptured = uncaptured
@@ -97,7 +100,7 @@ class Suite:
     def render(self) -> None:
         """Write tables, figures and claims from the published records."""
         begin = time.monotonic()
-        render.write_all(self.settings.results)
+        publish.write_all(self.exhibits, self.settings.results)
         end = time.monotonic()
         # Many cells are quick: rendering after each would take longer than computing them.
         self._render_next = end + RENDERING * (end - begin)
@@ -118,7 +121,7 @@ class Suite:
         return [record for new in self.done.values() for record in new]
 
     def _finished(self, cell: Cell) -> list[Record] | None:
-        key = (cell.table, cell.row, cell.column, cell.hash)
+        key = cell.place
         if key in self.done:  # two test files share it: once a session is enough
             return self.done[key]
         found = None if self.settings.recompute else store.finished(cell, self.settings.work)
@@ -162,13 +165,13 @@ class Suite:
                 f"{list(cell.metrics)}: nothing was stored"
             )
         store.finish(new, settings.work)
-        self.done[(cell.table, cell.row, cell.column, cell.hash)] = new
+        self.done[cell.place] = new
         return new
 
 
 def listing(cells: Sequence[Cell], settings: Settings) -> str:
     """Every cell with its input, fidelity, estimated time and memory, without computing any."""
-    unique = list({(c.table, c.row, c.column, c.hash): c for c in cells}.values())
+    unique = list({cell.place: cell for cell in cells}.values())
     shared = {cell.shared.name: cell.shared.seconds for cell in unique if cell.shared}
     rows = [
         (

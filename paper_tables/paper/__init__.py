@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-__all__ = ["Claim", "claims", "paper_columns", "paper_rows", "paper_value", "tables"]
+__all__ = ["WORK", "Claim", "claims", "paper_columns", "paper_rows", "paper_value", "tables"]
+
+
+WORK = "arXiv:2412.10146"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from benchmarks.hesd_cost import Case, Measured
 from benchmarks.inputs import Input
 from paper_tables.engine import claims
 from paper_tables.engine.records import Source
+from paper_tables.exhibits import find
 
 SHA = "ab" * 32
 
@@ -47,7 +48,7 @@ def planted(monkeypatch, network="lenet", *, kh05=None, timed=None, loader=1.0, 
 
 
 def judged(records, claim, scope="lenet"):
-    (found,) = [j for j in claims.judge(records) if (j.claim.id, j.scope) == (claim, scope)]
+    (found,) = [j for j in claims.judge(records, find()) if (j.claim.id, j.scope) == (claim, scope)]
     return found
 
 
@@ -139,7 +140,7 @@ def test_records_of_the_cost_leave_other_claims_alone(monkeypatch):
     def others(records):
         return [
             (j.claim.id, j.scope, j.verdict, j.note)
-            for j in claims.judge(records)
+            for j in claims.judge(records, find())
             if j.claim.id not in ("C.lenet", "C.resnet", "S.nhes", "S.batch")
         ]
 

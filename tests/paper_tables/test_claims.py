@@ -2,10 +2,12 @@ import dataclasses
 
 import pytest
 
+from paper_tables import paper
 from paper_tables.engine import claims
 from paper_tables.engine.cells import Cell
 from paper_tables.engine.records import Source
 from paper_tables.evidence import criteria as claims_criteria
+from paper_tables.exhibits import find
 
 SHA = "ab" * 32
 
@@ -58,7 +60,7 @@ def lenet(**changes):
 
 def judged(records, claim, scope="lenet"):
     (found,) = [
-        j for j in claims.judge(records) if (j.claim.id, j.scope) == (claim, scope)
+        j for j in claims.judge(records, find()) if (j.claim.id, j.scope) == (claim, scope)
     ]  # fmt: skip
     return found
 
@@ -234,15 +236,23 @@ def test_legacy_records_decide_nothing():
 
 
 def test_every_claim_gets_a_line_and_the_rest_a_reason(tmp_path):
-    found = claims.judge([])
+    found = claims.judge([], find())
     assert len({j.claim.id for j in found}) == 37
     assert all(j.verdict == "not_run" and j.note for j in found)
-    claims.write(lenet(), tmp_path)
+    claims.write(claims.judge(lenet(), find()), find(), tmp_path)
     text = (tmp_path / "claims.md").read_text()
     assert "| T2.kh1 " in text
     assert "| G.noabs " in text
     lines = (tmp_path / "claims.csv").read_text().splitlines()
     assert len(lines) == 1 + len(found)
+
+
+def test_every_scope_is_judged_by_one_exhibit():
+    scopes = {(c.id, scope) for c in paper.claims() for scope, missing in c.scopes.items()
+              if missing is None}  # fmt: skip
+    judging = [scope for exhibit in find() for scope in exhibit.claims]
+    assert len(judging) == len(set(judging))
+    assert scopes == set(judging)
 
 
 # --- the other networks

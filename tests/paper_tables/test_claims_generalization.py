@@ -4,6 +4,7 @@ import pytest
 
 from paper_tables.engine import claims
 from paper_tables.engine.records import Record, Source
+from paper_tables.exhibits import find
 
 from . import planted_runs
 
@@ -11,7 +12,7 @@ EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 
 
 def judged(records, claim):
-    (found,) = [j for j in claims.judge(records) if j.claim.id == claim]
+    (found,) = [j for j in claims.judge(records, find()) if j.claim.id == claim]
     return found
 
 
@@ -190,7 +191,9 @@ def test_the_negative_part_along_the_training_of_another_network(shares, verdict
         )
     )
     (found,) = [
-        j for j in claims.judge(records) if (j.claim.id, j.scope) == ("H.train", "other networks")
+        j
+        for j in claims.judge(records, find())
+        if (j.claim.id, j.scope) == ("H.train", "other networks")
     ]
     assert found.verdict == verdict
     assert "epochs 0, 4, 40" in found.note

@@ -8,6 +8,7 @@ from PIL import Image
 import lla
 from lla.errors import ChecksumError
 from paper_tables.engine import store
+from paper_tables.engine.figures import write
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits.table2 import figures
 
@@ -49,17 +50,17 @@ def results(tmp_path, make_records):
 
 def test_the_figure_is_small_readable_and_drawn_once(results):
     path = results / "figures" / "hesd_lenet_mnist.png"
-    figures.write(store.published(results), results)
+    write(figures.figures(store.published(results)), results)
     assert path.stat().st_size < 200_000
     with Image.open(path) as image:
         assert 800 <= image.width <= 1400
         assert image.height >= 300
     before = path.stat().st_mtime_ns
-    figures.write(store.published(results), results)
+    write(figures.figures(store.published(results)), results)
     assert path.stat().st_mtime_ns == before
     records = store.published(results)
     changed = [dataclasses.replace(records[0], note="changed"), *records[1:]]
-    figures.write(changed, results)
+    write(figures.figures(changed), results)
     assert path.stat().st_mtime_ns > before
 
 
@@ -89,9 +90,9 @@ def test_other_settings_are_not_mixed_in(results, make_records):
 def test_a_spectrum_that_is_not_the_records_is_refused(results):
     (results / "spectra" / "1.npz").write_bytes(b"other")
     with pytest.raises(ChecksumError, match="recompute"):
-        figures.write(store.published(results), results)
+        write(figures.figures(store.published(results)), results)
 
 
 def test_without_spectra_there_is_no_figure(tmp_path, make_records):
-    figures.write(make_records(), tmp_path)
+    write(figures.figures(make_records()), tmp_path)
     assert not (tmp_path / "figures").exists()

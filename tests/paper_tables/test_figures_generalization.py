@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paper_tables.engine.figures import write
 from paper_tables.exhibits.generalization import figures as figures_generalization
 from paper_tables.exhibits.generalization.runs import runs
 
@@ -21,7 +22,7 @@ def records():
 
 
 def test_the_figures_are_small_readable_and_drawn_once(records, tmp_path):
-    figures_generalization.write(records, tmp_path)
+    write(figures_generalization.figures(records), tmp_path)
     paths = sorted((tmp_path / "figures").glob("*.png"))
     assert {path.name for path in paths} == NAMES
     for path in paths:
@@ -29,17 +30,17 @@ def test_the_figures_are_small_readable_and_drawn_once(records, tmp_path):
         with Image.open(path) as image:
             assert 800 <= image.width <= 1000
     before = [path.stat().st_mtime_ns for path in paths]
-    figures_generalization.write(records[::-1], tmp_path)
+    write(figures_generalization.figures(records[::-1]), tmp_path)
     assert [path.stat().st_mtime_ns for path in paths] == before
     changed = [dataclasses.replace(r, note="other") if r.metric == "kh05" else r for r in records]
-    figures_generalization.write(changed, tmp_path)
+    write(figures_generalization.figures(changed), tmp_path)
     drawn = [path.stat().st_mtime_ns > old for path, old in zip(paths, before, strict=True)]
     assert [p.name for p, new in zip(paths, drawn, strict=True) if new] == [paths[1].name]
 
 
 def test_the_same_records_give_the_same_bytes(records, tmp_path):
     for folder in ("one", "two"):
-        figures_generalization.write(records, tmp_path / folder)
+        write(figures_generalization.figures(records), tmp_path / folder)
     for name in NAMES:
         first, second = (tmp_path / folder / "figures" / name for folder in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
@@ -94,8 +95,8 @@ def test_the_most_faithful_run_is_drawn(records, tmp_path):
     values = {("training", "kh05"): (0.5, 0.4)}
     shared = {"epochs": (0, 1), "training": 1}
     paper = run(values, fidelity="paper", used=("digits", "rendered"), **shared)
-    figures_generalization.write(paper, tmp_path / "alone")
-    figures_generalization.write([*records, *paper], tmp_path / "both")
+    write(figures_generalization.figures(paper), tmp_path / "alone")
+    write(figures_generalization.figures([*records, *paper]), tmp_path / "both")
     name = "generalization_lenet_digits-rendered_kh05.png"
     alone, both = (tmp_path / folder / "figures" / name for folder in ("alone", "both"))
     assert alone.read_bytes() == both.read_bytes()
@@ -104,8 +105,8 @@ def test_the_most_faithful_run_is_drawn(records, tmp_path):
 
 
 def test_without_values_there_is_no_figure(tmp_path):
-    figures_generalization.write([], tmp_path)
-    figures_generalization.write([absent()], tmp_path)
+    write(figures_generalization.figures([]), tmp_path)
+    write(figures_generalization.figures([absent()]), tmp_path)
     assert not (tmp_path / "figures").exists()
 
 

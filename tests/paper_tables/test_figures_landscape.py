@@ -8,6 +8,7 @@ from PIL import Image
 from lla.errors import ChecksumError
 from lla.landscape import Plane, grid
 from paper_tables.engine import store
+from paper_tables.engine.figures import write
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits.table1 import figures as figures_landscape
 from paper_tables.exhibits.table1.figures import FIGURES
@@ -52,15 +53,15 @@ def results(tmp_path):
 
 def test_the_figure_is_small_readable_and_drawn_once(results):
     path = results / "figures" / f"{NAME}.png"
-    figures_landscape.write(store.published(results), results)
+    write(figures_landscape.figures(store.published(results)), results)
     assert path.stat().st_size < 200_000
     with Image.open(path) as image:
         assert 800 <= image.width <= 1400
     before = path.stat().st_mtime_ns
-    figures_landscape.write(store.published(results), results)
+    write(figures_landscape.figures(store.published(results)), results)
     assert path.stat().st_mtime_ns == before
     changed = [dataclasses.replace(r, note="changed") for r in store.published(results)]
-    figures_landscape.write(changed, results)
+    write(figures_landscape.figures(changed), results)
     assert path.stat().st_mtime_ns > before
     assert [p.name for p in (results / "figures").glob("*.png")] == [path.name]
 
@@ -94,10 +95,10 @@ def test_a_plane_that_is_not_the_records_is_refused(results):
     for path in (results / "planes").glob("uniform*"):
         path.write_bytes(b"other")
     with pytest.raises(ChecksumError, match="recompute"):
-        figures_landscape.write(store.published(results), results)
+        write(figures_landscape.figures(store.published(results)), results)
 
 
 def test_without_all_planes_there_is_no_figure(tmp_path):
     publish(tmp_path, FIGURES[NAME][0], 1.0)
-    figures_landscape.write(store.published(tmp_path), tmp_path)
+    write(figures_landscape.figures(store.published(tmp_path)), tmp_path)
     assert not (tmp_path / "figures").exists()

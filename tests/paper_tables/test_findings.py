@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from paper_tables.engine.findings import PAPERS_SIZE, findings
+from paper_tables.exhibits import find
 from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
+from paper_tables.exhibits.resnet_study.findings import PAPERS_SIZE
 
 from . import planted_runs
 
@@ -20,6 +21,10 @@ def study(make_records):
         return found
 
     return records
+
+
+def findings(records):
+    return [finding for exhibit in find() for finding in exhibit.findings(records)]
 
 
 def text_of(records, title):

@@ -13,8 +13,9 @@ from lla.landscape import layer_changes, normalize, output_change, random_direct
 from paper_tables.engine.cells import Cell
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
+from paper_tables.exhibits.normalization import EXHIBIT, page
 from paper_tables.exhibits.normalization import cells as normalization
-from paper_tables.exhibits.normalization import page
 from paper_tables.exhibits.normalization.candidates import CANDIDATES, points
 from paper_tables.exhibits.normalization.study import Study, marks, passes
 from paper_tables.paper.explosion import RECOMMENDED
@@ -129,14 +130,12 @@ def test_rescaled_networks_are_the_same_function(kind):
 
 
 def test_cells_are_distinct_and_only_where_they_are_asked_for(settings):
-    from paper_tables import test_normalization_study as module
-
-    cells = module.cells(settings)
+    cells = EXHIBIT.cells(settings)
     assert len({(cell.row, cell.column, cell.hash) for cell in cells}) == len(cells)
     assert len({cell.name for cell in cells}) == len(cells)
     assert {cell.row for cell in cells if cell.name.startswith("resnet20")} == set()  # no CIFAR-10
     quick = dataclasses.replace(settings, profile=PROFILES["quick"])
-    assert module.cells(quick) == []
+    assert EXHIBIT.cells(quick) == []
 
 
 def test_a_cell_of_each_kind_is_computed(settings, monkeypatch):
@@ -146,7 +145,7 @@ def test_a_cell_of_each_kind_is_computed(settings, monkeypatch):
         name: {**how, "epochs": 1} for name, how in normalization.MINIMA.items()
     })  # fmt: skip
     cells = {cell.name: cell for cell in normalization.cells(settings)}
-    suite = Suite(settings, say=lambda line: None)
+    suite = Suite(find(), settings, say=lambda line: None)
     for name in ("lenet-random-eval-uniform-output", "lenet-poisoned-output",
                  "lenet-poisoned-reference", "lenet-layers-output"):  # fmt: skip
         records = suite.run(cells[name])

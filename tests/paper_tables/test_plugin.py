@@ -40,12 +40,13 @@ for line in sys.stdin:
         print(os.waitstatus_to_exitcode(os.waitpid(int(arguments[0]), 0)[1]), flush=True)
 """
 
-CELLS = """
+EXHIBIT = """
 import json, time
 from pathlib import Path
-from paper_tables.cells import Cell, SharedStep
+from paper_tables.engine.cells import Cell, SharedStep
+from paper_tables.engine.exhibit import Exhibit
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2]
 KNOBS = json.loads((HERE / "knobs.json").read_text())
 
 def log(text):
@@ -72,22 +73,25 @@ def cells(settings):
                memory=2**20, stage=int(i == 0), shared=shared if i == 0 else None, **facts)
           for i in range(6)),
     ]
+
+EXHIBIT = Exhibit("tiny", "a test", cells, sources=("table2",))
 """
 
-SUITE = """
-import pytest
-from tiny_cells import cells
-
-def test_cell(cell, suite):
-    suite.run(cell)
-    if cell.compute is None:
-        pytest.skip(cell.reason)
-
+AFTER = """
 def test_after_all_cells(suite):
     assert suite.settings.profile.name in ("quick", "custom")
 """
 
-CONFTEST = (ROOT / "paper_tables" / "conftest.py").read_text()
+# the exhibits of this folder in place of the project's
+CONFTEST = """
+from pathlib import Path
+
+from paper_tables import exhibits
+from paper_tables.plugin import *
+
+exhibits.__path__[:] = [str(Path(__file__).with_name("exhibits"))]
+"""
+SUITE = (ROOT / "paper_tables" / "test_exhibits.py").read_text()
 ALL = {f"c{i}" for i in range(6)}
 
 
@@ -111,8 +115,9 @@ class Runs:
             f"pythonpath = {folder}\nfilterwarnings = error\n"
         )
         (folder / "conftest.py").write_text(CONFTEST)
-        (folder / "tiny_cells.py").write_text(CELLS)
-        (folder / "test_tiny.py").write_text(SUITE)
+        (folder / "exhibits" / "tiny").mkdir(parents=True)
+        (folder / "exhibits" / "tiny" / "__init__.py").write_text(EXHIBIT)
+        (folder / "test_tiny.py").write_text(SUITE + AFTER)
         self.turn()
 
     def turn(self, value=0.97, seconds=0.0):
@@ -211,17 +216,6 @@ def test_cells_are_listed_without_computing(runs):
     assert runs.computed() == []
     assert not (runs.folder / "results").exists()
     assert not (runs.folder / "work").exists()
-
-
-def test_a_module_without_cells_is_skipped_and_says_so(runs):
-    module = "def cells(settings):\n    return []\n\ndef test_cell(cell):\n    assert cell\n"
-    (runs.folder / "test_none.py").write_text(module)
-    pid = runs.start(runs.folder / "test_none.py", "--results", runs.folder / "results",
-                     "--work-dir", runs.folder / "work")  # fmt: skip
-    code, output = runs.finish(pid)
-    assert code == 0
-    assert "no cells with these options" in output
-    assert "1 skipped" in output
 
 
 def test_a_conftest_that_is_found_late_takes_the_defaults(runs):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from paper_tables.engine import figures
 from paper_tables.exhibits.generalization import prediction, prediction_page
 from paper_tables.exhibits.generalization.prediction import predictions
 from paper_tables.exhibits.generalization.runs import runs
@@ -232,6 +233,7 @@ def test_the_page_the_table_and_the_figure(tmp_path):
     ]
     for folder in ("one", "two"):
         prediction_page.write(records, tmp_path / folder)
+        figures.write(prediction_page.figures(records), tmp_path / folder)
     names = ("prediction.md", "prediction.csv", "figures/prediction.png")
     for name in names:
         first, second = (tmp_path / folder / name for folder in ("one", "two"))
@@ -252,7 +254,7 @@ def test_the_page_the_table_and_the_figure(tmp_path):
     path = tmp_path / "one" / names[2]
     assert path.stat().st_size < 100_000
     before = path.stat().st_mtime_ns
-    prediction_page.write(records, tmp_path / "one")
+    figures.write(prediction_page.figures(records), tmp_path / "one")
     assert path.stat().st_mtime_ns == before
 
 
@@ -290,5 +292,6 @@ def test_the_figure_has_a_panel_a_pool_with_the_loss_on_top():
 def test_without_runs_nothing_is_written(tmp_path):
     prediction_page.write([], tmp_path)
     prediction_page.write([absent()], tmp_path)
+    assert prediction_page.figures([absent()]) == []
     prediction_page.write(planted(FALLING[:1], FALLING[:1], LOSS[:1], epochs=(0,)), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from lla.report import pages
 from lla.report.text import latex_text, markdown_table, measured
 from paper_tables.engine import publish as render
 from paper_tables.engine.pages import write_pages
+from paper_tables.exhibits import find
 from paper_tables.exhibits.table2 import tables as table2
 
 TRIPLE = {"kh1": 0.37, "kh05": 0.23, "re": 5.3e-4, "kh05_density": 0.3}
@@ -109,12 +110,12 @@ def test_the_files(records, tmp_path):
 
 
 def test_an_empty_table_renders(tmp_path):
-    render.write_all(tmp_path)
+    render.write_all(find(), tmp_path)
     assert "no record yet" in (tmp_path / "table2.md").read_text()
 
 
 def test_the_overview_shows_what_was_measured(records):
-    text = render.overview(records)
+    text = render.overview(find(), records)
     assert "0.370 ± 0.010 (0.99) x [reduced]" in text
     assert "99.60 ± 0.20 (99) = [reduced]" in text
     assert "not run" not in text

@@ -5,6 +5,7 @@ import pytest
 
 from paper_tables.engine import publish as render
 from paper_tables.engine.pages import write_pages
+from paper_tables.exhibits import find
 from paper_tables.exhibits.table1 import tables as table1
 from paper_tables.paper.explosion import METHODS, RECOMMENDED
 
@@ -138,7 +139,7 @@ def test_the_files(tmp_path):
     for row in {record.row for record in records}:
         mine = [record for record in records if record.row == row]
         write_records(records_file(tmp_path, "table1", row), mine)
-    render.write_all(tmp_path)
+    render.write_all(find(), tmp_path)
     markdown = (tmp_path / "table1.md").read_text()
     for heading in (
         "# Table 1",
@@ -159,7 +160,7 @@ def test_the_files(tmp_path):
 
 
 def test_the_terminal_gets_a_short_table(make_records):
-    text = render.overview([*paper_picture(), *make_records()])
+    text = render.overview(find(), [*paper_picture(), *make_records()])
     assert "K_H1" in text
     assert re.search(r"LeNet\nthe paper +yes 1,3,4", text)
     assert "**" not in text

@@ -4,6 +4,7 @@ import pytest
 
 from paper_tables.engine import claims
 from paper_tables.engine.pages import write_pages
+from paper_tables.exhibits import find
 from paper_tables.exhibits.table4 import differences as table4
 from paper_tables.exhibits.table4.tables import tables
 
@@ -95,7 +96,7 @@ def test_the_table_shows_every_network_and_why_some_are_missing(make, make_recor
 
 
 def judged(records, claim, scope):
-    return next(j for j in claims.judge(records) if (j.claim.id, j.scope) == (claim, scope))
+    return next(j for j in claims.judge(records, find()) if (j.claim.id, j.scope) == (claim, scope))
 
 
 def test_claims_on_new_images(make):

@@ -14,6 +14,7 @@ from paper_tables.engine.cells import Settings
 from paper_tables.engine.pages import write_pages
 from paper_tables.engine.profiles import PROFILES
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
 from paper_tables.exhibits.table3 import cells as table3
 from paper_tables.exhibits.table3 import sizes
 from paper_tables.exhibits.table3.tables import tables as view
@@ -95,7 +96,7 @@ def flat(found):
 
 
 def judged(records):
-    return next(j for j in claims.judge(records) if j.claim.id == "D.sizes")
+    return next(j for j in claims.judge(records, find()) if j.claim.id == "D.sizes")
 
 
 def test_the_printed_values():
@@ -245,7 +246,7 @@ def test_a_download_that_fails_is_a_reason(downloading, monkeypatch):
 
     monkeypatch.setattr(files, "download", download)
     put_parts(downloading, monkeypatch)
-    suite = Suite(downloading, say=lambda line: None)
+    suite = Suite(find(), downloading, say=lambda line: None)
     for cell in table3.cells(downloading):
         if cell.row == "svhn":
             suite.run(cell)
@@ -309,7 +310,7 @@ def test_the_most_faithful_records_are_shown(records):
 
 
 def test_the_overview_has_a_line_a_set(records):
-    text = render.overview(records)
+    text = render.overview(find(), records)
     assert "10 (70000) x [paper]" in text
     assert "32x32x1 (32x32x1) = [reduced]" in text
     assert "CINIC-10-i" in text

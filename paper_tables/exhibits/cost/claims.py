@@ -9,17 +9,18 @@ the notes also say the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lla.hessian.spread import budget_stderr
 from lla.report.text import measured
+from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import FIDELITIES, Record
-from paper_tables.evidence.criteria import Finding, MissingError
-from paper_tables.evidence.intervals import Verdict, combined, quantile
+from paper_tables.evidence.criteria import Evidence, falls, in_words, missing, on_first, value_of
+from paper_tables.evidence.intervals import combined, quantile
 from paper_tables.exhibits.cost.stability import SCATTER
 
-__all__ = ["PREDICATES"]
+__all__ = ["CLAIMS"]
 
 TABLE = "cost"
 SPREADS = "stability"  # the table of Table 2's spectra, probe by probe
@@ -39,7 +40,7 @@ RUNS, MORE_RUNS = 10, 20
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Benchmark:
     """The records of one benchmark of one network."""
 
     cells: Mapping[tuple[str, str], Record]  # by column and metric
@@ -48,49 +49,49 @@ class _Run:
         try:
             return self.cells[place]
         except KeyError:
-            raise MissingError(" ".join(place)) from None
+            raise missing(" ".join(place)) from None
 
     @property
     def first(self) -> Record:
         return next(iter(self.cells.values()))
 
 
-def _runs(records: Sequence[Record], row: str) -> list[_Run]:
+def _runs(records: Sequence[Record], row: str) -> list[_Benchmark]:
     """The benchmarks of a network at the paper's steps, the most faithful and largest first."""
     groups: dict[str, dict[tuple[str, str], Record]] = {}
     for r in records:
         if (r.table, r.row, r.config.get("m")) == (TABLE, row, STEPS) and r.value is not None:
             groups.setdefault(r.config_hash, {})[r.column, r.metric] = r
 
-    def rank(run: _Run) -> tuple[int, bool, int]:
+    def rank(run: _Benchmark) -> tuple[int, bool, int]:
         first = run.first
         fidelity = FIDELITIES.index(first.fidelity or FIDELITIES[-1])
         return (fidelity, not (first.device or "").startswith("cuda"), -(first.batch_size or 0))
 
-    return sorted(map(_Run, groups.values()), key=rank)
+    return sorted(map(_Benchmark, groups.values()), key=rank)
 
 
 # --- what it costs
 
 
-def _lenet_time(records: Sequence[Record]) -> Finding:
+def _lenet_time(records: Records) -> Decision:
     runs = [run for run in _runs(records, "lenet") if run.first.batch_size == DIGITS]
     if not runs:
-        raise MissingError(f"times of LeNet with batches of {DIGITS} and {STEPS} Lanczos steps")
+        raise missing(f"times of LeNet with batches of {DIGITS} and {STEPS} Lanczos steps")
     run = runs[0]
     cost = run[f"{PROBES['lenet']} x {BATCHES}", "seconds"]
     loader, resident = _passes(run)
-    ratio, other = (_value(cost) / _value(record) for record in (loader, resident))
+    ratio, other = (value_of(cost) / value_of(record) for record in (loader, resident))
     note = (
         f"{_time(cost)} on {cost.device} is {ratio:.3g} times an accuracy pass over {loader.n} "
-        f"images with a DataLoader ({_value(loader):.3g} s), {other:.3g} times one over data on "
-        f"the device ({_value(resident):.3g} s); the paper: {TIMES:g}"
+        f"images with a DataLoader ({value_of(loader):.3g} s), {other:.3g} times one over data on "
+        f"the device ({value_of(resident):.3g} s); the paper: {TIMES:g}"
     )
-    return _within(ratio / TIMES), [cost, loader, resident], note
+    return Decision(_within(ratio / TIMES), (cost, loader, resident), note)
 
 
-def _resnet_time(row: str) -> Callable[[Sequence[Record]], Finding]:
-    def predicate(records: Sequence[Record]) -> Finding:
+def _resnet_time(row: str) -> Predicate:
+    def predicate(records: Records) -> Decision:
         runs = [
             run
             for run in _runs(records, row)
@@ -99,36 +100,36 @@ def _resnet_time(row: str) -> Callable[[Sequence[Record]], Finding]:
             and (run.first.device or "").startswith("cuda")
         ]
         if not runs:
-            raise MissingError(
+            raise missing(
                 f"times on a GPU with batches of {PHOTOGRAPHS} pictures of {SIDE} pixels and "
                 f"{STEPS} Lanczos steps"
             )
         run = runs[0]
         cost = run[f"{PROBES['resnet']} x {BATCHES}", "seconds"]
         loader, resident = _passes(run)
-        ratio, other = (_value(cost) / _value(record) for record in (loader, resident))
+        ratio, other = (value_of(cost) / value_of(record) for record in (loader, resident))
         verdicts = [_within(ratio)]
         note = (
             f"{_time(cost)} on {cost.device} with one probe (the paper names no number) is "
             f"{ratio:.3g} times the accuracy of {loader.n} images with a DataLoader "
-            f"({_value(loader):.3g} s), {other:.3g} times with data on the device "
-            f"({_value(resident):.3g} s)"
+            f"({value_of(loader):.3g} s), {other:.3g} times with data on the device "
+            f"({value_of(resident):.3g} s)"
         )
         if DEVICE in (cost.device or ""):
-            verdicts.append(_within(_value(cost) / SECONDS))
+            verdicts.append(_within(value_of(cost) / SECONDS))
         else:
             note += f"; the paper's {SECONDS:g} s are of an {DEVICE} and not judged here"
-        return combined(verdicts), [cost, loader, resident], note
+        return Decision(combined(verdicts), (cost, loader, resident), note)
 
     return predicate
 
 
-def _passes(run: _Run) -> tuple[Record, Record]:
+def _passes(run: _Benchmark) -> tuple[Record, Record]:
     return tuple(run["accuracy pass", f"seconds_{kind}"] for kind in ("loader", "resident"))  # type: ignore[return-value]
 
 
 def _time(record: Record) -> str:
-    return f"{record.column} (n_hes x batches): {_value(record):.3g} s, {record.note},"
+    return f"{record.column} (n_hes x batches): {value_of(record):.3g} s, {record.note},"
 
 
 # --- how sure it is
@@ -146,16 +147,16 @@ class _Scatter:
 
     def error(self, probes: int, batches: int) -> float:
         """Standard error with so many probes on each of so many batches."""
-        return budget_stderr(_value(self.probes), _value(self.batches), probes, batches)
+        return budget_stderr(value_of(self.probes), value_of(self.batches), probes, batches)
 
 
-def _spread_of_runs(records: Sequence[Record]) -> Finding:
+def _spread_of_runs(records: Records) -> Decision:
     found = _scatter(records)
     low, high = RUNS_RANGE
     mean, width = found.mean, found.range_probes
     theirs = (high - low) / KH05
-    ours, half = _value(width) / _value(mean), _half(width) / _value(mean)
-    errors = [_value(found.probes) / math.sqrt(n) / _value(mean) for n in (RUNS, MORE_RUNS)]
+    ours, half = value_of(width) / value_of(mean), _half(width) / value_of(mean)
+    errors = [value_of(found.probes) / math.sqrt(n) / value_of(mean) for n in (RUNS, MORE_RUNS)]
     verdicts: list[Verdict] = [
         _within(ours / theirs, half / theirs),
         "holds" if errors[0] <= STABLE else "fails",
@@ -166,16 +167,16 @@ def _spread_of_runs(records: Sequence[Record]) -> Finding:
         f"{theirs:.0%}: {verdicts[0]}; the mean of {RUNS} runs scatters by {errors[0]:.1%}, of "
         f"{MORE_RUNS} by {errors[1]:.1%}, stable at {STABLE:.0%}: {verdicts[1]}"
     )
-    return combined(verdicts), [mean, width, found.probes], note
+    return Decision(combined(verdicts), (mean, width, found.probes), note)
 
 
-def _spread_of_batches(records: Sequence[Record]) -> Finding:
+def _spread_of_batches(records: Records) -> Decision:
     found = _scatter(records)
     low, high = BATCHES_RANGE
     theirs, with_four = (high - low) / KH05, FOUR_BATCHES / (high - low)
     width = found.range_batches
     single = found.error(RUNS, 1)
-    ours, shrinks = _value(width) / _value(found.mean), found.error(RUNS, BATCHES) / single
+    ours, shrinks = value_of(width) / value_of(found.mean), found.error(RUNS, BATCHES) / single
     # runs on each of four batches that are as good as ten runs on a single one
     enough = [n for n in (1, 2, 5, 10, 20) if found.error(n, BATCHES) <= single]
     verdicts: list[Verdict] = [
@@ -190,7 +191,7 @@ def _spread_of_batches(records: Sequence[Record]) -> Finding:
         f"that, the paper's {with_four:.2f}: {verdicts[1]}; with {BATCHES} batches {needed} runs "
         f"are as good as {RUNS} with one: {verdicts[2]}"
     )
-    return combined(verdicts), [found.mean, width, found.probes, found.batches], note
+    return Decision(combined(verdicts), (found.mean, width, found.probes, found.batches), note)
 
 
 def _scatter(records: Sequence[Record]) -> _Scatter:
@@ -208,17 +209,12 @@ def _scatter(records: Sequence[Record]) -> _Scatter:
             continue
         if (group["kh05"].batches or 0) > 1:  # one does not tell how batches scatter
             return _Scatter(*(group[name] for name in SCATTER))
-    raise MissingError(
+    raise missing(
         f"the scatter of K_H05 over probes and batches of {DIGITS} with {STEPS} Lanczos steps"
     )
 
 
 # --- numbers
-
-
-def _value(record: Record) -> float:
-    assert record.value is not None
-    return record.value
 
 
 def _error(record: Record) -> float:
@@ -243,10 +239,21 @@ def _within(ratio: float, half: float = 0.0) -> Verdict:
     return "fails" if high < 1 / FACTOR or low > FACTOR else "undecided"
 
 
-PREDICATES: dict[tuple[str, str], Callable[[Sequence[Record]], Finding]] = {
-    ("S.nhes", "lenet"): _spread_of_runs,
-    ("S.batch", "lenet"): _spread_of_batches,
-    ("C.lenet", "lenet"): _lenet_time,
-    ("C.resnet", "resnet18"): _resnet_time("resnet18"),
-    ("C.resnet", "resnet50"): _resnet_time("resnet50"),
+def _weights_vary_more(evidence: Evidence) -> Decision:
+    column = "pretrained/eval"
+    nodes = [evidence.find(column, metric) for metric in ("spread_weights", "spread_eigenvalues")]
+    ratios = [evidence.find(column, metric) for metric in ("spread_kh1", "spread_kh05")]
+    edge = evidence.find(column, "spread_re")
+    verdicts = [falls(*nodes), *(falls(ratio, edge) for ratio in ratios)]
+    used = [*nodes, *ratios, edge]
+    return Decision(combined(verdicts), tuple(used), in_words(used))
+
+
+CLAIMS: dict[ClaimScope, Predicate] = {
+    ClaimScope("S.nhes", "lenet"): _spread_of_runs,
+    ClaimScope("S.batch", "lenet"): _spread_of_batches,
+    ClaimScope("S.weights", "lenet"): on_first("lenet", _weights_vary_more),
+    ClaimScope("C.lenet", "lenet"): _lenet_time,
+    ClaimScope("C.resnet", "resnet18"): _resnet_time("resnet18"),
+    ClaimScope("C.resnet", "resnet50"): _resnet_time("resnet50"),
 }

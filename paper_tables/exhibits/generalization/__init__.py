@@ -1,1 +1,32 @@
-"""An exhibit."""
+"""Section 4: trainings followed on two data sets, and the loss around their ends."""
+
+from paper_tables import paper
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.exhibits.generalization import (
+    cells,
+    claims,
+    figures,
+    findings,
+    prediction_page,
+    shift_figures,
+    shift_planes,
+    tables,
+)
+
+__all__ = ["EXHIBIT"]
+
+EXHIBIT = Exhibit(
+    name="generalization",
+    work=paper.WORK,
+    cells=lambda settings: [*cells.cells(settings), *shift_planes.cells(settings)],
+    tables=tables.tables,
+    figures=lambda records: [
+        *figures.figures(records),
+        *shift_figures.figures(records),
+        *prediction_page.figures(records),
+    ],
+    claims=claims.CLAIMS,
+    findings=findings.findings,
+    sources=("generalization", "shift_planes"),
+    order=6,
+)

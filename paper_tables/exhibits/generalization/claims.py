@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
 
 from lla.report.text import measured
 from paper_tables.engine.cells import METRICS
+from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
-from paper_tables.evidence.criteria import Finding, MissingError, below, falls
-from paper_tables.evidence.intervals import Verdict, combined, difference_width, quantile
+from paper_tables.evidence.criteria import REVERSED, below, falls, missing
+from paper_tables.evidence.intervals import combined, difference_width, quantile
 from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.runs import Run, runs
 
-__all__ = ["PREDICATES"]
+__all__ = ["CLAIMS"]
 
 CONVERGED = 99.0  # per cent of training accuracy
 FEWEST_LATE = 4  # epochs that a slope needs
@@ -33,10 +33,8 @@ RESNET_TRAINING = (200, 97.0)  # epoch, per cent
 RESNET_PEAK = 70  # epoch
 RESNET_LAST = 43.0
 
-_REVERSE: dict[Verdict, Verdict] = {"holds": "fails", "fails": "holds"}
 
-
-def _lenet(records: Sequence[Record]) -> Finding:
+def _lenet(records: Records) -> Decision:
     mnist, svhn = _run(records, "mnist-svhn"), _run(records, "svhn-mnist")
     low = _last(mnist, "generalization", "accuracy")
     middle = _last(svhn, "generalization", "accuracy")
@@ -51,10 +49,10 @@ def _lenet(records: Sequence[Record]) -> Finding:
         f"{LENET_RANGE[0]:g} to {LENET_RANGE[1]:g} % {verdicts[1]}; {_value(trained)}: below "
         f"{LENET_TRAINING:g} % {verdicts[2]}; {_lengths(mnist, svhn)}"
     )
-    return combined(verdicts), [low, middle, trained], note
+    return Decision(combined(verdicts), (low, middle, trained), note)
 
 
-def _kh_rises(records: Sequence[Record]) -> Finding:
+def _kh_rises(records: Records) -> Decision:
     used, verdicts, changes, notes = [], [], [], []
     for pair in ("mnist-svhn", "svhn-mnist"):
         run = _run(records, pair)
@@ -69,17 +67,17 @@ def _kh_rises(records: Sequence[Record]) -> Finding:
     if abs(first - second) > half:
         more = "holds" if first > second else "fails"
     notes.append(f"rises by {first:.2g} and {second:.2g}, more for the first: {more}")
-    return combined([*verdicts, more]), used, "; ".join(notes)
+    return Decision(combined([*verdicts, more]), tuple(used), "; ".join(notes))
 
 
-def _late(records: Sequence[Record]) -> Finding:
+def _late(records: Records) -> Decision:
     run = _run(records, "mnist-svhn")
     trained = run.series("training", "accuracy")[0]
     there = run.series("generalization", "accuracy")[0]
     converged = np.maximum.accumulate((trained >= CONVERGED) & (run.epochs > 0))
     late = converged & np.isfinite(there)
     if late.sum() < FEWEST_LATE:
-        raise MissingError(
+        raise missing(
             f"{FEWEST_LATE} epochs after {CONVERGED:g} % of training accuracy are needed, there "
             f"are {int(late.sum())}"
         )
@@ -96,10 +94,10 @@ def _late(records: Sequence[Record]) -> Finding:
         f"(a line in log(epoch) through {len(epochs)} epochs, 95 %; neighbouring epochs are not "
         "independent)"
     )
-    return verdict, used, note
+    return Decision(verdict, tuple(used), note)
 
 
-def _land(records: Sequence[Record]) -> Finding:
+def _land(records: Records) -> Decision:
     wanted = (
         ("lenet", "mnist-svhn", "median_change", 1),
         ("lenet", "svhn-mnist", "median_change", -1),
@@ -109,17 +107,17 @@ def _land(records: Sequence[Record]) -> Finding:
     for row, pair, metric, sign in wanted:
         record = _plane(records, row, pair, metric)
         verdict = below(record, 0.0)
-        verdicts.append(_REVERSE.get(verdict, verdict) if sign > 0 else verdict)
+        verdicts.append(REVERSED[verdict] if sign > 0 else verdict)
         used.append(record)
         word = "rises" if sign > 0 else "falls"
         notes.append(
             f"{pair} {METRICS[metric]} {measured(record.value, record.stderr)}: {word} "
             f"{verdicts[-1]}"
         )
-    return combined(verdicts), used, "; ".join(notes)
+    return Decision(combined(verdicts), tuple(used), "; ".join(notes))
 
 
-def _resnet(records: Sequence[Record]) -> Finding:
+def _resnet(records: Records) -> Decision:
     verdicts: list[Verdict] = []
     used, notes = [], []
     for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10"):
@@ -141,10 +139,10 @@ def _resnet(records: Sequence[Record]) -> Finding:
         verdicts.append(_within(last, RESNET_LAST - 1, RESNET_LAST + 1))
         used += [trained, last]
         notes.append(f"{_value(trained)}; peak at epoch {peak}; {_value(last)} at the end")
-    return combined(verdicts), used, "; ".join(notes)
+    return Decision(combined(verdicts), tuple(used), "; ".join(notes))
 
 
-def _resnet_kh(records: Sequence[Record]) -> Finding:
+def _resnet_kh(records: Records) -> Decision:
     used, verdicts, notes = [], [], []
     for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10"):
         run = _run(records, pair)
@@ -155,10 +153,10 @@ def _resnet_kh(records: Sequence[Record]) -> Finding:
             word = "rises" if rises else "falls"
             notes.append(f"{_value(here)}, {_value(there)}: {word} {verdicts[-1]}")
         notes[-1] += f" ({_epochs(run)})"
-    return combined(verdicts), used, "; ".join(notes)
+    return Decision(combined(verdicts), tuple(used), "; ".join(notes))
 
 
-def _along_training(records: Sequence[Record]) -> Finding:
+def _along_training(records: Records) -> Decision:
     """The share of the spectrum's magnitude that is negative, at three epochs of ResNet20."""
     run = _run(records, "cifar10-cinic10-i")
     shares = [
@@ -167,7 +165,7 @@ def _along_training(records: Sequence[Record]) -> Finding:
         if (record := run.records.get(("training", "negative_share", epoch)))
     ]
     if len(shares) < 3:
-        raise MissingError("the negative share at three epochs of ResNet20's training")
+        raise missing("the negative share at three epochs of ResNet20's training")
     used = [shares[0], shares[len(shares) // 2], shares[-1]]
     steps = [falls(first, second) for first, second in itertools.pairwise(used)]
     values = ", ".join(measured(record.value, record.stderr) for record in used)
@@ -175,10 +173,10 @@ def _along_training(records: Sequence[Record]) -> Finding:
     note = (
         f"ResNet20 on CIFAR-10, negative share {values} at epochs {epochs}: {steps[0]}, {steps[1]}"
     )
-    return combined(steps), used, note
+    return Decision(combined(steps), tuple(used), note)
 
 
-def _noabs(records: Sequence[Record]) -> Finding:
+def _noabs(records: Records) -> Decision:
     """Two checkpoints of equal accuracy, one of each ResNet20, that differ in K_H05."""
     found = [
         (accuracy, kh05)
@@ -196,29 +194,31 @@ def _noabs(records: Sequence[Record]) -> Finding:
         if one[0].column != other[0].column
     ]
     if not candidates:
-        raise MissingError("K_H05 along both trainings of ResNet20")
+        raise missing("K_H05 along both trainings of ResNet20")
     one, other = min(candidates, key=lambda c: abs((c[0][0].value or 0) - (c[1][0].value or 0)))
     verdict: Verdict = "undecided"
     if falls(one[0], other[0]) == "undecided":  # the same accuracy, as far as can be told
         verdict = "undecided" if falls(one[1], other[1]) == "undecided" else "holds"
     used = [*one, *other]
-    return verdict, used, f"the two nearest in accuracy: {', '.join(map(_value, used))}"
+    return Decision(
+        verdict, tuple(used), f"the two nearest in accuracy: {', '.join(map(_value, used))}"
+    )
 
 
 # --- what they need
 
 
-def _run(records: Sequence[Record], pair: str) -> Run:
+def _run(records: Records, pair: str) -> Run:
     for run in runs(records):
         if run.pair == pair:
             return run
-    raise MissingError(f"the training run {pair}")
+    raise missing(f"the training run {pair}")
 
 
 def _last(run: Run, side: str, metric: str) -> Record:
     epochs = [epoch for s, m, epoch in run.records if (s, m) == (side, metric)]
     if not epochs:
-        raise MissingError(f"{run.pair} {side} {METRICS[metric]}")
+        raise missing(f"{run.pair} {side} {METRICS[metric]}")
     return run.records[side, metric, max(epochs)]
 
 
@@ -227,7 +227,7 @@ def _nearest(run: Run, epoch: int) -> int:
     return min(known, key=lambda e: abs(e - epoch))
 
 
-def _plane(records: Sequence[Record], row: str, pair: str, metric: str) -> Record:
+def _plane(records: Records, row: str, pair: str, metric: str) -> Record:
     """The record of planes with the longest training on the most faithful data."""
     found = [
         r for r in records
@@ -235,7 +235,7 @@ def _plane(records: Sequence[Record], row: str, pair: str, metric: str) -> Recor
         and r.value is not None
     ]  # fmt: skip
     if not found:
-        raise MissingError(f"planes of {row} {pair}")
+        raise missing(f"planes of {row} {pair}")
     return min(found, key=lambda r: (r.fidelity == "substitute", -r.config["epochs"]))
 
 
@@ -266,13 +266,13 @@ def _lengths(*found: Run) -> str:
     return " and ".join(f"{run.length}" for run in found) + " epochs"
 
 
-PREDICATES: dict[tuple[str, str], Callable[[Sequence[Record]], Finding]] = {
-    ("H.train", "other networks"): _along_training,
-    ("G.lenet", "lenet"): _lenet,
-    ("G.lenet.kh", "lenet"): _kh_rises,
-    ("G.lenet.late", "lenet"): _late,
-    ("G.land", "all"): _land,
-    ("G.resnet", "resnet20"): _resnet,
-    ("G.resnet.kh", "resnet20"): _resnet_kh,
-    ("G.noabs", "all"): _noabs,
+CLAIMS: dict[ClaimScope, Predicate] = {
+    ClaimScope("H.train", "other networks"): _along_training,
+    ClaimScope("G.lenet", "lenet"): _lenet,
+    ClaimScope("G.lenet.kh", "lenet"): _kh_rises,
+    ClaimScope("G.lenet.late", "lenet"): _late,
+    ClaimScope("G.land", "all"): _land,
+    ClaimScope("G.resnet", "resnet20"): _resnet,
+    ClaimScope("G.resnet.kh", "resnet20"): _resnet_kh,
+    ClaimScope("G.noabs", "all"): _noabs,
 }

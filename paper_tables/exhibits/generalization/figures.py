@@ -7,8 +7,6 @@ appendix K_H1 and r_e.
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,14 +17,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lla import plotting
 from paper_tables.engine.cells import METRICS, least_faithful
-from paper_tables.engine.records import Record, atomic_write
-from paper_tables.exhibits.generalization import runs
+from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
-from paper_tables.exhibits.generalization.runs import Run
-from paper_tables.exhibits.table2 import figures
+from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.paper.names import display
 
-__all__ = ["FIGURES", "draw", "write"]
+__all__ = ["FIGURES", "draw", "figures"]
 
 # End of the file's name -> the metrics of its panels.
 FIGURES = {"accuracy": ("accuracy", "loss"), "kh05": ("kh05",), "kh1_re": ("kh1", "re")}
@@ -39,31 +36,35 @@ STYLES = {
 }
 
 
-def write(records: Sequence[Record], results: Path) -> None:
-    """Write `figures/generalization_<network>_<trained on>-<other>_<what>.png` for every run.
+def figures(records: Records) -> list[Drawing]:
+    """What is measured along every run, by epoch.
 
-    Of several runs of a network on the same two data sets the most faithful and longest is drawn. A
-    figure whose records have not changed is not drawn again.
-
-    Args:
-        records: all published records.
-        results: the folder of results.
+    Of several runs of a network on the same two data sets the most faithful and longest is drawn.
     """
     first: dict[str, Run] = {}
-    for run in runs.runs(records):
+    for run in runs(records):
         first.setdefault(f"{run.row}_{run.trained_on}-{run.other}", run)
+    found = []
     for name, run in first.items():
-        for what in FIGURES:
-            lines = sorted(record.to_json() for record in _shown(run, what))
-            if not lines:
-                continue
-            path = results / "figures" / f"generalization_{name}_{what}.png"
-            key = hashlib.sha256("\n".join([_code(), *lines]).encode()).hexdigest()
-            if path.exists() and figures.written_for(path) == key:
-                continue
-            stream = io.BytesIO()
-            draw(run, what).savefig(stream, format="png", metadata={"Description": key})
-            atomic_write(path, stream.getvalue())
+        for what, metrics in FIGURES.items():
+            shown = _shown(run, what)
+            measured = " and ".join(METRICS[metric] for metric in metrics)
+            if shown:
+                found.append(
+                    Drawing(
+                        name=f"generalization_{name}_{what}",
+                        kind="figures",
+                        alt=f"{measured} of {display(run.row)} by epoch on two data sets "
+                        f"({run.trained_on}-{run.other})",
+                        records=tuple(sorted(shown, key=lambda record: record.to_json())),
+                        draw=functools.partial(_draw, run, what),
+                    )
+                )
+    return found
+
+
+def _draw(run: Run, what: str, _: Path) -> Figure:
+    return draw(run, what)
 
 
 def draw(run: Run, what: str) -> Figure:
@@ -148,10 +149,3 @@ def _settings(shown: Sequence[Record]) -> str:
     sizes = " and ".join(dict.fromkeys(f"{r.batches} x {r.batch_size} images" for r in found))
     count = found[0].probes
     return f", m = {found[0].m}, {sizes}, {count} probe{'s' if count != 1 else ''}"
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    files = (__file__, str(runs.__file__), str(plotting.__file__))
-    return "".join(Path(file).read_text() for file in files)

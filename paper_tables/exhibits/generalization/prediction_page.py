@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from matplotlib.figure import Figure
 from lla import plotting
 from lla.report.prose import fill
 from lla.report.view import Entry, Group, Line, Table
+from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.records import Record, atomic_write
 from paper_tables.exhibits.generalization import prediction
 from paper_tables.exhibits.generalization.prediction import (
@@ -28,15 +27,14 @@ from paper_tables.exhibits.generalization.prediction import (
     predictions,
 )
 from paper_tables.exhibits.generalization.runs import runs
-from paper_tables.exhibits.table2 import figures
 
-__all__ = ["draw", "write"]
+__all__ = ["draw", "figures", "write"]
 
 TEMPLATE = Path(__file__).with_name("prediction.md.j2")
 
 
 def write(records: Sequence[Record], results: Path) -> None:
-    """Write `prediction.md`, `prediction.csv` and `figures/prediction.png`.
+    """Write `prediction.md` and `prediction.csv`.
 
     Nothing is written where no run has a checkpoint that counts.
 
@@ -58,13 +56,28 @@ def write(records: Sequence[Record], results: Path) -> None:
     atomic_write(results / "prediction.md", text)
     csv = _frame(found).to_csv(index=False)
     atomic_write(results / "prediction.csv", csv)
-    path = results / "figures" / "prediction.png"
-    key = hashlib.sha256((_code() + csv).encode()).hexdigest()
-    if path.exists() and figures.written_for(path) == key:
-        return
-    stream = io.BytesIO()
-    draw(found).savefig(stream, format="png", metadata={"Description": key})
-    atomic_write(path, stream.getvalue())
+
+
+def figures(records: Records) -> list[Drawing]:
+    """The rank correlations of every predictor, where some checkpoint counts."""
+    followed = runs(records)
+    found = predictions(followed)
+    if not found:
+        return []
+    used = [record for run in followed for record in run.records.values()]
+    return [
+        Drawing(
+            name="prediction",
+            kind="figures",
+            alt="Rank correlation of losses and Hessian criteria with the change of accuracy",
+            records=tuple(used),
+            draw=functools.partial(_draw, found),
+        )
+    ]
+
+
+def _draw(found: Sequence[Prediction], _: Path) -> Figure:
+    return draw(found)
 
 
 def _table(pool: Sequence[Prediction]) -> Table:
@@ -152,9 +165,3 @@ def _panel(ax: Axes, pool: Sequence[Prediction]) -> None:
     ax.set_xlabel("Kendall's tau", fontsize=9)
     ax.grid(axis="x", alpha=0.3)
     ax.set_title(f"{pool[0].pool} [{pool[0].fidelity}]\n{checkpoints(pool[0])}", fontsize=10)
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))

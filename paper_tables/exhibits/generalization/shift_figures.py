@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,34 +11,32 @@ from matplotlib.figure import Figure
 from lla import plotting
 from lla.landscape import Plane
 from paper_tables.engine import store
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.shift_planes import TABLE
-from paper_tables.exhibits.table1 import figures as figures_landscape
-from paper_tables.exhibits.table2 import figures
 from paper_tables.paper.names import display
 
-__all__ = ["draw", "write"]
+__all__ = ["draw", "figures"]
 
+COLOURS = 256  # of a picture: a third of the size
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 SHOWN = tuple(f"median_{side}" for side in SIDES)  # the records that name a plane
 
 
-def write(records: Sequence[Record], results: Path) -> None:
-    """Write `figures/landscape_shift_<network>_<pair>.png`, the most faithful run of each pair.
-
-    A figure whose records have not changed is not drawn again.
-
-    Args:
-        records: all published records.
-        results: the folder of results, where the planes lie.
-    """
-    for (row, pair), found in _chosen(records).items():
-        path = results / "figures" / f"landscape_shift_{row}_{pair}.png"
-        lines = [_code(), *(record.to_json() for record in found)]
-        key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-        if not path.exists() or figures.written_for(path) != key:
-            atomic_write(path, figures_landscape.png(draw(found, results), key))
+def figures(records: Records) -> list[Drawing]:
+    """The loss around the trained network of every pair, of the most faithful run."""
+    return [
+        Drawing(
+            name=f"landscape_shift_{row}_{pair}",
+            kind="surfaces",
+            alt=f"Loss around trained {display(row)} on both data sets of {pair}, as contours",
+            records=tuple(found),
+            draw=functools.partial(draw, found),
+            colours=COLOURS,
+        )
+        for (row, pair), found in _chosen(records).items()
+    ]
 
 
 def draw(found: Sequence[Record], folder: Path) -> Figure:
@@ -68,7 +65,7 @@ def draw(found: Sequence[Record], folder: Path) -> Figure:
     return figure
 
 
-def _chosen(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+def _chosen(records: Records) -> dict[tuple[str, str], list[Record]]:
     """The records of the planes of each pair, the most faithful, finest and longest."""
     groups: dict[tuple[str, str, str], dict[str, Record]] = {}
     for record in records:
@@ -87,9 +84,3 @@ def _chosen(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
         if fine and ((row, pair) not in best or quality(group) > quality(best[row, pair])):
             best[row, pair] = group
     return {place: [group[metric] for metric in SHOWN] for place, group in best.items()}
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))

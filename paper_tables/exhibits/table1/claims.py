@@ -1,4 +1,4 @@
-"""Verdicts on the claims about loss planes: T1.*, X.uniform, F1.center, F3.asym.
+"""Claims about loss planes: T1.*, X.uniform, F1.center, F3.asym.
 
 A plane that explodes on a coarse grid explodes on the paper's; one that does not is provisional,
 and the note of a verdict that rests on such a plane says so. What a claim says of all networks is
@@ -7,22 +7,34 @@ undecided while one is missing and none contradicts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from paper_tables.engine.cells import by_cell
-from paper_tables.engine.records import FIDELITIES, Record
-from paper_tables.evidence.intervals import Verdict, combined, interval
+from paper_tables.engine.exhibit import (
+    ClaimScope,
+    Decision,
+    MissingError,
+    Predicate,
+    Records,
+    Verdict,
+)
+from paper_tables.evidence.intervals import combined, interval
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
 from paper_tables.exhibits.table1.planes import TABLE, Block, Place, Pool, blocks, reason, results
 from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import MODES, PAPER_METHODS, RECOMMENDED, expected
 from paper_tables.paper.names import display
 
-__all__ = ["ASYMMETRIC", "PREDICATES", "Finding", "asymmetric", "judge"]
+__all__ = ["ASYMMETRIC", "CLAIMS", "LEGEND", "asymmetric"]
 
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
+LEGEND = (
+    "*Asymmetric* planes: the interval of the share of points below the cap without a mirror image "
+    f"below it lies above {ASYMMETRIC}."
+)
 FEWEST = 20  # points below the cap, fewer say nothing of a shape
 
 UNKNOWN = "no plane was computed yet"  # why one is missing of which no record says so
@@ -30,29 +42,7 @@ UNKNOWN = "no plane was computed yet"  # why one is missing of which no record s
 STATES = {"random init": "random", "pretrained": "pretrained"}
 AXES = ("uniform", "hessian")  # the paper's
 
-
-@dataclass
-class Finding:
-    """A verdict and what it rests on."""
-
-    verdict: Verdict
-    note: str
-    pools: list[Pool] = field(default_factory=list)
-    missing: str = ""  # why some planes were left out
-
-    @property
-    def records(self) -> list[Record]:
-        """The records that it rests on."""
-        return [plane.record for pool in self.pools for plane in pool.planes]
-
-    @property
-    def fidelity(self) -> str | None:
-        """Of the least faithful plane."""
-        return max((pool.fidelity for pool in self.pools), key=FIDELITIES.index, default=None)
-
-
-class _MissingError(Exception):
-    """Planes that a predicate needs."""
+_Columns = dict[str, dict[str, Pool]]  # by axes, then by method
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ class Evidence:
     reasons: dict[str, str]  # row -> why it has no planes that can be judged
 
     @classmethod
-    def of(cls, records: Sequence[Record], state: str) -> Evidence:
+    def of(cls, records: Records, state: str) -> Evidence:
         """Choose, for each network, the most faithful input with the paper's planes.
 
         Stand-ins are left out, with the reason.
@@ -88,24 +78,28 @@ class Evidence:
         """One plane.
 
         Raises:
-            _MissingError: it was not computed, or is a stand-in.
+            MissingError: it was not computed, or is a stand-in.
         """
         if row not in self.blocks:
-            raise _MissingError(f"{display(row)}: {self.reasons[row]}")
+            raise MissingError(f"{display(row)}: {self.reasons[row]}")
         if place not in self.blocks[row].pools:
-            raise _MissingError(f"{display(row)} {place.column(self.state)}: not computed yet")
+            raise MissingError(f"{display(row)} {place.column(self.state)}: not computed yet")
         return self.blocks[row].pools[place]
 
     def column(self, row: str, mode: str, axes: str) -> dict[str, Pool]:
         """The planes of the paper's four methods."""
         return {method: self.pool(row, Place(mode, axes, method)) for method in PAPER_METHODS}
 
+    def nothing(self) -> MissingError:
+        """The error of a predicate that finds no plane at all."""
+        return MissingError(self.absent() or UNKNOWN)
+
     def absent(self) -> str:
         """The networks that are left out, in words."""
         return "; ".join(f"{display(row)}: {reason}" for row, reason in self.reasons.items())
 
 
-def _cell(evidence: Evidence) -> Finding:
+def _cell(evidence: Evidence) -> Decision:
     wrong, used, total = [], [], 0
     signed, final = 0, False
     for row, block in evidence.blocks.items():
@@ -121,123 +115,104 @@ def _cell(evidence: Evidence) -> Finding:
                 wrong.append(f"{display(row)} {place.paper_column} {place.method}")
                 final |= pool.safe
     if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
+        raise evidence.nothing()
     note = f"{total - len(wrong)} of {total} planes agree; with signed L1 {signed}"
     if wrong:
         note += f"; differ: {', '.join(wrong)}"
     complete = total == 16 * len(paper_rows(TABLE))
     verdict: Verdict = "fails" if final else "holds" if complete and not wrong else "undecided"
-    return Finding(verdict, note, used, evidence.absent())
+    return _decision(verdict, note, used, evidence.absent())
 
 
-def _batchnorm(evidence: Evidence) -> Finding:
+def _batchnorm(evidence: Evidence) -> Decision:
     train, evaluated = (
-        {(axes, m): p for axes in AXES for m, p in evidence.column("resnet18", mode, axes).items()}
-        for mode in MODES
+        {axes: evidence.column("resnet18", mode, axes) for axes in AXES} for mode in MODES
     )
-    in_train = [" ".join(key) for key, pool in train.items() if pool.category() == "explodes"]
-    by_axes = {
-        axes: [m for (a, m), p in evaluated.items() if a == axes and p.category() == "explodes"]
-        for axes in AXES
-    }
+    in_train = [f"{axes} {m}" for axes, column in train.items() for m in _exploding(column)]
+    by_axes = {axes: _exploding(column) for axes, column in evaluated.items()}
     holds = not in_train and all(by_axes.values())
-    note = f"train explodes: {', '.join(in_train) or 'none of 8'}; eval explodes: " + ", ".join(
-        f"{axes} {','.join(ms) or 'none'}" for axes, ms in by_axes.items()
+    note = f"train explodes: {_listed(in_train, 'none of 8')}; eval explodes: " + ", ".join(
+        f"{axes} {','.join(methods) or 'none'}" for axes, methods in by_axes.items()
     )
-    return Finding("holds" if holds else "fails", note, [*train.values(), *evaluated.values()])
+    return _decision("holds" if holds else "fails", note, _flat(train) + _flat(evaluated))
 
 
-def _safe(evidence: Evidence) -> Finding:
-    used: list[Pool] = []
-    exploding: list[str] = []
+def _safe(evidence: Evidence) -> Decision:
+    found: dict[str, Pool] = {}
     missing: list[str] = []
     for row in ("mobilenet", "vit"):
         try:
-            columns = [
-                (mode, axes, evidence.column(row, mode, axes)) for mode in MODES for axes in AXES
-            ]
-        except _MissingError as error:
+            found |= {
+                f"{display(row)} {mode}/{axes} {method}": pool
+                for mode in MODES
+                for axes in AXES
+                for method, pool in evidence.column(row, mode, axes).items()
+            }
+        except MissingError as error:
             missing.append(str(error))
-            continue
-        for mode, axes, column in columns:
-            used += column.values()
-            exploding += [
-                f"{display(row)} {mode}/{axes} {method}"
-                for method, pool in column.items()
-                if pool.category() == "explodes"
-            ]
-    if not used:
-        raise _MissingError("; ".join(missing))
+    left_out = "; ".join(missing)
+    if not found:
+        raise MissingError(left_out)
+    exploding = _exploding(found)
     note = (
-        f"explode: {', '.join(exploding)}" if exploding else f"none of {len(used)} planes explodes"
+        f"explode: {', '.join(exploding)}" if exploding else f"none of {len(found)} planes explodes"
     )
     verdict: Verdict = "fails" if exploding else "undecided" if missing else "holds"
-    return Finding(verdict, note, used, "; ".join(missing))
+    return _decision(verdict, note, list(found.values()), left_out)
 
 
-def _filter(evidence: Evidence) -> Finding:
+def _filter(evidence: Evidence) -> Decision:
     """Whoever explodes anywhere in a mode explodes under filter L2; L1 avoids it somewhere."""
-    seen: list[Pool] = []
-    used, exceptions = [], []
+    modes = _modes(evidence)
+    prone = {at: c for at, c in modes.items() if any(map(_exploding, c.values()))}
+    if not prone:
+        seen = [pool for columns in modes.values() for pool in _flat(columns)]
+        return _decision("undecided", "no network explodes anywhere", seen, evidence.absent())
+    exceptions: list[str] = []
     avoided: dict[str, list[str]] = {"3": [], "3s": []}
-    for row, mode, columns in _modes(evidence):
-        pools = [pool for column in columns.values() for pool in column.values()]
-        seen += pools
-        if all(pool.category() != "explodes" for pool in pools):
-            continue
-        used += pools
+    for (row, mode), columns in prone.items():
         for axes, column in columns.items():
             name = f"{display(row)} {mode}/{axes}"
-            if column["4"].category() != "explodes":
+            if "4" not in _exploding(column):
                 exceptions.append(name)
                 continue
             for method, names in avoided.items():
                 pool = evidence.blocks[row].pools.get(Place(mode, axes, method))
                 if pool is not None and pool.category() != "explodes":
                     names.append(name)
-    if not seen:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
-    if not used:
-        return Finding("undecided", "no network explodes anywhere", seen, evidence.absent())
     note = (
-        f"filter L2 does not explode for {', '.join(exceptions) or 'none that is prone to it'}; "
-        f"true L1 avoids it for {', '.join(avoided['3']) or 'none'}; signed L1 for "
-        f"{', '.join(avoided['3s']) or 'none'}"
+        f"filter L2 does not explode for {_listed(exceptions, 'none that is prone to it')}; "
+        f"true L1 avoids it for {_listed(avoided['3'])}; signed L1 for {_listed(avoided['3s'])}"
     )
     verdict: Verdict = "holds" if not exceptions and avoided["3"] else "fails"
     if verdict == "holds" and evidence.reasons:
         verdict = "undecided"
     if verdict == "fails" and not exceptions and avoided["3s"]:
         note += ": that L1 helps is an effect of the signs"
-    return Finding(verdict, note, used, evidence.absent())
+    used = [pool for columns in prone.values() for pool in _flat(columns)]
+    return _decision(verdict, note, used, evidence.absent())
 
 
-def _hessian(evidence: Evidence) -> Finding:
-    used, removed, added = [], [], []
-    for row, mode, columns in _modes(evidence):
+def _hessian(evidence: Evidence) -> Decision:
+    used: list[Pool] = []
+    changed: dict[tuple[bool, bool], list[str]] = {}
+    for (row, mode), columns in _modes(evidence).items():
         for method in PAPER_METHODS:
-            random, hessian = (columns[axes][method] for axes in AXES)
-            used += [random, hessian]
-            explode = (random.category() == "explodes", hessian.category() == "explodes")
-            if explode == (True, False):
-                removed.append(f"{display(row)} {mode} {method}")
-            elif explode == (False, True):
-                added.append(f"{display(row)} {mode} {method}")
-    if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
-    note = f"removed: {', '.join(removed) or 'nowhere'}; added: {', '.join(added) or 'nowhere'}"
-    return Finding("holds" if removed else "fails", note, used, evidence.absent())
+            pair = [columns[axes][method] for axes in AXES]
+            used += pair
+            before, after = (pool.category() == "explodes" for pool in pair)
+            changed.setdefault((before, after), []).append(f"{display(row)} {mode} {method}")
+    removed, added = changed.get((True, False), []), changed.get((False, True), [])
+    note = f"removed: {_listed(removed, 'nowhere')}; added: {_listed(added, 'nowhere')}"
+    return _decision("holds" if removed else "fails", note, used, evidence.absent())
 
 
-def _frozen(evidence: Evidence) -> Finding:
+def _frozen(evidence: Evidence) -> Decision:
     free = evidence.column("resnet18", "eval", "uniform")
     frozen = {
         method: evidence.pool("resnet18", Place("eval", "uniform", method, True)) for method in free
     }
-    before, after = (
-        [method for method, pool in pools.items() if pool.category() == "explodes"]
-        for pools in (free, frozen)
-    )
+    before, after = _exploding(free), _exploding(frozen)
     ratios = ", ".join(
         f"{method}: {free[method].ratio:.2g} free, {frozen[method].ratio:.2g} frozen"
         for method in free
@@ -247,80 +222,88 @@ def _frozen(evidence: Evidence) -> Finding:
         f"{','.join(after) or 'none'}; ratios {ratios}"
     )
     verdict: Verdict = "holds" if after else "fails" if before else "undecided"
-    return Finding(verdict, note, [*free.values(), *frozen.values()])
+    return _decision(verdict, note, [*free.values(), *frozen.values()])
 
 
-def _none(evidence: Evidence) -> Finding:
-    used = []
-    exploding: dict[str, list[str]] = {method: [] for method in PAPER_METHODS}
-    for row, mode, columns in _modes(evidence):
-        for axes, column in columns.items():
-            for method, pool in column.items():
-                used.append(pool)
-                if pool.category() == "explodes":
-                    exploding[method].append(f"{display(row)} {mode}/{axes}")
-    if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
-    ours = [
-        (f"{display(row)} {place.mode}/{place.axes}", pool)
+def _none(evidence: Evidence) -> Decision:
+    modes = _modes(evidence)
+    columns = [column for by_axes in modes.values() for column in by_axes.values()]
+    exploding = {method: sum(method in _exploding(c) for c in columns) for method in PAPER_METHODS}
+    ours = {
+        f"{display(row)} {place.mode}/{place.axes}": pool
         for row, block in evidence.blocks.items()
         for place, pool in block.pools.items()
         if place.method == RECOMMENDED and not place.frozen
-    ]
-    bad = [name for name, pool in ours if pool.category() == "explodes"]
-    counts = ", ".join(f"{method} in {len(names)}" for method, names in exploding.items())
+    }
+    bad = _exploding(ours)
+    counts = ", ".join(f"{method} in {count}" for method, count in exploding.items())
     note = (
-        f"of {len(used) // 4} columns explode under method {counts}; {RECOMMENDED!r} in "
+        f"of {len(columns)} columns explode under method {counts}; {RECOMMENDED!r} in "
         f"{len(bad)} of {len(ours)}"
     )
     if bad:
         note += f" ({', '.join(bad)})"
-    holds = all(exploding.values())
     missing = evidence.absent()
-    verdict: Verdict = "holds" if holds else "undecided" if missing else "fails"
-    return Finding(verdict, note, used, missing)
+    verdict: Verdict = "holds" if all(exploding.values()) else "undecided" if missing else "fails"
+    used = [pool for by_axes in modes.values() for pool in _flat(by_axes)]
+    return _decision(verdict, note, used, missing)
 
 
-def _uniform(evidence: Evidence) -> Finding:
+def _uniform(evidence: Evidence) -> Decision:
     """Every plane that explodes along uniform axes under filter L2, again along Gaussian ones."""
-    used, left, open_, texts = [], [], [], []
-    for row, block in evidence.blocks.items():
-        for mode in MODES:
-            pair = [block.pools.get(Place(mode, axes, "4")) for axes in ("uniform", "normal")]
-            uniform, normal = pair
-            if uniform is None or normal is None:
-                continue
-            used += [uniform, normal]
-            name = f"{display(row)} {mode}"
-            texts.append(f"{name} {uniform.ratio:.2g} / {normal.ratio:.2g}")
-            if uniform.category() == "explodes" and normal.category() == "explodes":
-                left.append(name)
-            elif normal.category() == "rises" and not normal.safe:
-                open_.append(name)  # a finer grid may show an explosion
-    if not used:
-        raise _MissingError(evidence.absent() or "no plane was computed yet")
-    note = f"ratios under filter L2, uniform / Gaussian: {', '.join(texts)}"
-    exploding = any(pool.category() == "explodes" for pool in used[::2])
+    pairs = {
+        f"{display(row)} {mode}": (uniform, normal)
+        for row, block in evidence.blocks.items()
+        for mode in MODES
+        if (uniform := block.pools.get(Place(mode, "uniform", "4"))) is not None
+        and (normal := block.pools.get(Place(mode, "normal", "4"))) is not None
+    }
+    if not pairs:
+        raise evidence.nothing()
+    used = [pool for pair in pairs.values() for pool in pair]
+    ratios = (f"{name} {u.ratio:.2g} / {n.ratio:.2g}" for name, (u, n) in pairs.items())
+    note = f"ratios under filter L2, uniform / Gaussian: {', '.join(ratios)}"
+    exploding = _exploding({name: uniform for name, (uniform, _) in pairs.items()})
     if not exploding:
-        return Finding("undecided", f"nothing explodes along uniform axes; {note}", used)
+        return _decision("undecided", f"nothing explodes along uniform axes; {note}", used)
+    left = [name for name in exploding if pairs[name][1].category() == "explodes"]
+    # a finer grid may show an explosion
+    open_ = [n for n, (_, pool) in pairs.items() if pool.category() == "rises" and not pool.safe]
     if left:
         note += f"; still explode: {', '.join(left)}"
     if open_:
         note += f"; open, as they rise on a coarse grid: {', '.join(open_)}"
     verdict: Verdict = "fails" if left else "undecided" if open_ or evidence.reasons else "holds"
-    return Finding(verdict, note, used, evidence.absent())
+    return _decision(verdict, note, used, evidence.absent())
 
 
-def _modes(
-    evidence: Evidence,
-) -> Iterable[tuple[str, str, dict[str, dict[str, Pool]]]]:
-    """Network, mode, and the paper's methods by axes, where all of them were computed."""
+def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
+    """The paper's planes by network and mode, where all of them were computed.
+
+    Raises:
+        MissingError: there are none.
+    """
+    found: dict[tuple[str, str], _Columns] = {}
     for row in evidence.blocks:
         for mode in MODES:
-            try:
-                yield row, mode, {axes: evidence.column(row, mode, axes) for axes in AXES}
-            except _MissingError:
-                continue
+            with contextlib.suppress(MissingError):
+                found[row, mode] = {axes: evidence.column(row, mode, axes) for axes in AXES}
+    if not found:
+        raise evidence.nothing()
+    return found
+
+
+def _exploding(pools: Mapping[str, Pool]) -> list[str]:
+    """The names of those that explode."""
+    return [name for name, pool in pools.items() if pool.category() == "explodes"]
+
+
+def _flat(columns: _Columns) -> list[Pool]:
+    return [pool for column in columns.values() for pool in column.values()]
+
+
+def _listed(names: Sequence[str], none: str = "none") -> str:
+    return ", ".join(names) or none
 
 
 def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdict:
@@ -339,7 +322,7 @@ def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdic
     return "holds" if found[0] > threshold else "fails"
 
 
-def _asymmetry(records: Sequence[Record], row: str) -> Finding:
+def _asymmetry(records: Records, row: str) -> Decision:
     place = Place("eval", "uniform", "4")
     cells = by_cell(records, TABLE)
     candidates = [b for b in blocks(records) if (b.row, b.state) == (row, "pretrained")]
@@ -367,14 +350,14 @@ def _asymmetry(records: Sequence[Record], row: str) -> Finding:
             few = min(counts) < FEWEST
             verdicts.append("undecided" if few else asymmetric(shares))
         note = f"filter L2, uniform axes; {'; '.join(texts)}"
-        return Finding(combined(verdicts), note, [used])
-    raise _MissingError(reason(records, row, "pretrained") or UNKNOWN)
+        return _decision(combined(verdicts), note, [used])
+    raise MissingError(reason(records, row, "pretrained") or UNKNOWN)
 
 
-def _center(records: Sequence[Record]) -> Finding:
+def _center(records: Records) -> Decision:
     planes = results(records)
     if not planes:
-        raise _MissingError("no plane was computed yet")
+        raise MissingError(UNKNOWN)
     wrong = [f"{p.row} {p.record.column}" for p in planes if p.center_error != 0]
     note = (
         f"on {len(planes)} planes the loss in the middle, [20, 20] of the 41 x 41 points, is that "
@@ -384,10 +367,11 @@ def _center(records: Sequence[Record]) -> Finding:
         note = f"not the loss of the unmodified weights: {', '.join(wrong)}"
     # which data they are on does not matter: the claim is about the grid
     faithful = [p for p in planes if p.record.fidelity != "substitute"] or planes
-    return Finding("fails" if wrong else "holds", note, [Pool((p,)) for p in faithful])
+    used = tuple(plane.record for plane in faithful)
+    return Decision("fails" if wrong else "holds", used, note, many=True)
 
 
-_BY_STATE: dict[str, Callable[[Evidence], Finding]] = {
+_BY_STATE: dict[str, Callable[[Evidence], Decision]] = {
     "T1.cell": _cell,
     "T1.bn": _batchnorm,
     "T1.safe": _safe,
@@ -399,51 +383,41 @@ _BY_STATE: dict[str, Callable[[Evidence], Finding]] = {
 }
 
 
-def _of_state(predicate: Callable[[Evidence], Finding], state: str) -> Predicate:
-    return lambda records: predicate(Evidence.of(records, state))
+def _on_state(rule: Callable[[Evidence], Decision], state: str) -> Predicate:
+    return lambda records: rule(Evidence.of(records, state))
 
 
-def _of_row(row: str) -> Predicate:
+def _on_row(row: str) -> Predicate:
     return lambda records: _asymmetry(records, row)
 
 
-Predicate = Callable[[Sequence[Record]], Finding]
-
-PREDICATES: dict[tuple[str, str], Predicate] = {
+CLAIMS: dict[ClaimScope, Predicate] = {
     **{
-        (claim, scope): _of_state(predicate, state)
-        for claim, predicate in _BY_STATE.items()
+        ClaimScope(claim, scope): _on_state(rule, state)
+        for claim, rule in _BY_STATE.items()
         for scope, state in STATES.items()
     },
-    **{("F3.asym", row): _of_row(row) for row in ("lenet", "alexnet", "squeezenet")},
-    ("F1.center", "all"): _center,
+    **{ClaimScope("F3.asym", row): _on_row(row) for row in ("lenet", "alexnet", "squeezenet")},
+    ClaimScope("F1.center", "all"): _center,
 }
 
 
-def judge(claim: str, scope: str, records: Sequence[Record]) -> Finding:
-    """Judge one claim in one scope of `PREDICATES`.
+def _decision(verdict: Verdict, note: str, pools: Sequence[Pool], missing: str = "") -> Decision:
+    """A decision with what qualifies it: planes that were left out, and coarse grids.
 
     Args:
-        claim: its id.
-        scope: one of its scopes.
-        records: all published records.
-
-    Returns:
-        The finding; without the planes that it needs it is `not_run`, with the reason.
+        verdict: what the planes say.
+        note: why.
+        pools: the planes that it rests on.
+        missing: why some planes were left out.
     """
-    try:
-        found = PREDICATES[claim, scope](records)
-    except _MissingError as error:
-        return Finding("not_run", str(error))
-    if found.fidelity == "substitute":
-        note = f"only stand-in data, on which it would be {found.verdict!r}: {found.note}"
-        return Finding("not_run", note, found.pools)
-    if found.missing:
-        found.note += f"; left out: {found.missing}"
-    coarse = sum(not pool.safe for pool in found.pools)
-    if coarse and claim != "F1.center":
-        found.note += f"; provisional: {coarse} planes that do not explode are on a coarse grid"
-    return found
+    if missing:
+        note += f"; left out: {missing}"
+    coarse = sum(not pool.safe for pool in pools)
+    if coarse:
+        note += f"; provisional: {coarse} planes that do not explode are on a coarse grid"
+    used = tuple(plane.record for pool in pools for plane in pool.planes)
+    return Decision(verdict, used, note, many=True)
 
 
 def _paper_pools(block: Block) -> dict[Place, Pool]:

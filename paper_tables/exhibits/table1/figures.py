@@ -7,28 +7,25 @@ a capped or a logarithmic loss where it explodes. Here each comes in these three
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from lla import plotting
 from lla.landscape import Plane
 from paper_tables.engine import store
 from paper_tables.engine.cells import least_faithful
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.engine.records import FIDELITIES
+from paper_tables.evidence.entries import STATES
 from paper_tables.exhibits.table1.planes import Place, PlaneResult, results
-from paper_tables.exhibits.table2 import figures
 from paper_tables.paper.names import display
 
-__all__ = ["FIGURES", "Panel", "draw", "png", "write"]
+__all__ = ["FIGURES", "Panel", "draw", "figures"]
 
+COLOURS = 256  # of a picture: a third of the size
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 
 
@@ -88,40 +85,33 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
 }  # fmt: skip
 
 
-def write(records: Sequence[Record], results_folder: Path) -> None:
-    """Write `figures/landscape_*.png` for which all planes are there.
+def figures(records: Records) -> list[Drawing]:
+    """The figures for which all planes are there.
 
-    Of several planes of one place the finest is drawn, then the most faithful. A figure whose
-    records have not changed is not drawn again.
-
-    Args:
-        records: all published records.
-        results_folder: the folder of results, where the planes lie.
+    Of several planes of one place the finest is drawn, then the most faithful.
     """
-    best = _best(records)
+    best, found = _best(records), []
     for name, panels in FIGURES.items():
-        chosen = [best.get((panel.row, panel.column)) for panel in panels]
-        if None in chosen:
-            continue
-        planes = [plane for plane in chosen if plane is not None]
-        path = results_folder / "figures" / f"{name}.png"
-        lines = [_code(), *(plane.record.to_json() for plane in planes)]
-        key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-        if path.exists() and figures.written_for(path) == key:
-            continue
-        atomic_write(path, png(draw(panels, planes, results_folder), key))
+        planes = [best[key] for panel in panels if (key := (panel.row, panel.column)) in best]
+        if len(planes) == len(panels):
+            found.append(
+                Drawing(
+                    name=name,
+                    kind="surfaces",
+                    alt=_alt(panels),
+                    records=tuple(plane.record for plane in planes),
+                    draw=functools.partial(draw, panels, planes),
+                    colours=COLOURS,
+                )
+            )
+    return found
 
 
-def png(figure: Figure, key: str) -> bytes:
-    """The picture with 256 colours, which is a third of the size, and what it was drawn from."""
-    stream, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(stream, format="png")
-    notes = PngInfo()
-    notes.add_text("Description", key)
-    with Image.open(stream) as image:
-        reduced = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        reduced.save(small, format="png", optimize=True, pnginfo=notes)
-    return small.getvalue()
+def _alt(panels: Sequence[Panel]) -> str:
+    first = panels[0]
+    titles = "; ".join(panel.title for panel in panels)
+    kinds = ", ".join(first.kinds)
+    return f"Loss around the {STATES[first.state]} of {display(first.row)} as {kinds}: {titles}"
 
 
 def draw(panels: Sequence[Panel], planes: Sequence[PlaneResult], folder: Path) -> Figure:
@@ -162,7 +152,7 @@ def draw(panels: Sequence[Panel], planes: Sequence[PlaneResult], folder: Path) -
     return figure
 
 
-def _best(records: Sequence[Record]) -> dict[tuple[str, str], PlaneResult]:
+def _best(records: Records) -> dict[tuple[str, str], PlaneResult]:
     """By network and column: the finest plane, then the most faithful, of seed 0."""
     found: dict[tuple[str, str], PlaneResult] = {}
     for plane in results(records):
@@ -185,9 +175,3 @@ def _fidelity(planes: Sequence[PlaneResult]) -> str:
 
 def _plane(result: PlaneResult, folder: Path) -> Plane:
     return Plane.load(store.artifact(result.record, folder))
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from PIL import Image
 
 import lla
-from lla import plotting
 from paper_tables.engine import store
 from paper_tables.engine.cells import settings_key
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write
+from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.paper.names import display
 
-__all__ = ["hesd", "write", "written_for"]
+__all__ = ["ALL_STAGES", "figures", "hesd"]
 
 # Columns of one network's life, in order, and what the panels are called.
 STAGES = {
@@ -34,25 +31,21 @@ TRAIN_STAGES = {
 ALL_STAGES = STAGES | TRAIN_STAGES
 
 
-def write(records: Sequence[Record], results: Path) -> None:
-    """Write `figures/hesd_<network>_<data>.png` for every network with spectra (Figures 5 to 9).
+def figures(records: Records) -> list[Drawing]:
+    """The Hessian spectra of every network and data set that has some (Figures 5 to 9).
 
-    Of several settings the most faithful is drawn. A figure whose records have not changed is not
-    drawn again.
-
-    Args:
-        records: all published records.
-        results: the folder of results, where the spectra lie.
+    Of several settings the most faithful is drawn.
     """
-    for (row, data), chosen in _series(records).items():
-        path = results / "figures" / f"hesd_{row}_{data}.png"
-        key = hashlib.sha256("\n".join([_code(), *(r.to_json() for r in chosen)]).encode())
-        if path.exists() and written_for(path) == key.hexdigest():
-            continue
-        stream = io.BytesIO()
-        figure = hesd(chosen, results)
-        figure.savefig(stream, format="png", metadata={"Description": key.hexdigest()})
-        atomic_write(path, stream.getvalue())
+    return [
+        Drawing(
+            name=f"hesd_{row}_{data}",
+            kind="spectra",
+            alt=f"Hessian spectral density of {display(row)} on {display(data)}, one panel a stage",
+            records=tuple(chosen),
+            draw=functools.partial(hesd, chosen),
+        )
+        for (row, data), chosen in _series(records).items()
+    ]
 
 
 def hesd(records: Sequence[Record], results: Path) -> Figure:
@@ -89,7 +82,7 @@ def hesd(records: Sequence[Record], results: Path) -> Figure:
     return figure
 
 
-def _series(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+def _series(records: Records) -> dict[tuple[str, str], list[Record]]:
     """Network and data -> one record a stage, of the settings with the most stages."""
     groups: dict[tuple[str, str], dict[tuple[object, ...], dict[str, Record]]] = {}
     for record in records:
@@ -119,15 +112,3 @@ def _is_spectrum(record: Record) -> bool:
 
 def _spectrum(record: Record, results: Path) -> lla.Spectrum:
     return lla.Spectrum.load(store.artifact(record, results))
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))
-
-
-def written_for(path: Path) -> str | None:
-    """The key of the records that a figure was drawn from."""
-    with Image.open(path) as image:
-        return image.info.get("Description")

@@ -1,1 +1,16 @@
-"""An exhibit."""
+"""Table 3: sizes and splits of the data sets."""
+
+from paper_tables import paper
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.exhibits.table3 import cells, claims, tables
+
+__all__ = ["EXHIBIT"]
+
+EXHIBIT = Exhibit(
+    name="table3",
+    work=paper.WORK,
+    cells=cells.cells,
+    tables=tables.tables,
+    claims=claims.CLAIMS,
+    order=3,
+)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
-from paper_tables.evidence.criteria import Finding, MissingError
-from paper_tables.evidence.intervals import Verdict
+from paper_tables.evidence.criteria import missing
 from paper_tables.exhibits.table3.sizes import TABLE, shown
 from paper_tables.paper import paper_columns, paper_rows
 from paper_tables.paper.names import display
 
-__all__ = ["REMARK", "sizes"]
+__all__ = ["CLAIMS", "REMARK", "sizes"]
 
 REMARK = (
     "CINIC-10's three splits hold 90000 images each, so that training and test images do not add "
@@ -19,7 +19,7 @@ REMARK = (
 )
 
 
-def sizes(records: Sequence[Record]) -> Finding:
+def sizes(records: Records) -> Decision:
     """Whether every data set has the sizes that the paper prints; only complete splits count.
 
     Args:
@@ -34,7 +34,7 @@ def sizes(records: Sequence[Record]) -> Finding:
     """
     columns = [column for column in paper_columns(TABLE) if column != "image"]
     used: list[Record] = []
-    equal, differing, missing = [], [], []
+    equal, differing, uncounted = [], [], []
     for row in paper_rows(TABLE):
         cells = {column: shown(records, row, column) for column in columns}
         used += [record for cell in cells.values() for record in cell.records]
@@ -49,19 +49,19 @@ def sizes(records: Sequence[Record]) -> Finding:
         for column, cell in cells.items():
             if cell.reason is not None:
                 reasons.setdefault(_short(cell.reason), []).append(column)
-        missing += [f"{_place(row, c, columns)}: {reason}" for reason, c in reasons.items()]
+        uncounted += [f"{_place(row, c, columns)}: {reason}" for reason, c in reasons.items()]
     note = "; ".join(
         [
             *([f"different: {', '.join(differing)}"] if differing else []),
             f"equal: {', '.join(equal) or 'none'}",
-            *([f"not counted: {'; '.join(missing)}"] if missing else []),
+            *([f"not counted: {'; '.join(uncounted)}"] if uncounted else []),
             REMARK,
         ]
     )
     if not used:
-        raise MissingError(note)
-    verdict: Verdict = "fails" if differing else "undecided" if missing else "holds"
-    return verdict, used, note
+        raise missing(note)
+    verdict: Verdict = "fails" if differing else "undecided" if uncounted else "holds"
+    return Decision(verdict, tuple(used), note)
 
 
 def _place(row: str, columns: Sequence[str], every: Sequence[str]) -> str:
@@ -76,3 +76,6 @@ def _place(row: str, columns: Sequence[str], every: Sequence[str]) -> str:
 def _short(reason: str) -> str:
     """A reason without what to do about it."""
     return reason.partition(":")[0]
+
+
+CLAIMS: dict[ClaimScope, Predicate] = {ClaimScope("D.sizes", "all"): sizes}

@@ -1,0 +1,76 @@
+"""Figures as files: drawn from records and their artifacts, and only when these have changed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from lla import plotting
+from paper_tables.engine.exhibit import Drawing
+from paper_tables.engine.records import atomic_write
+
+__all__ = ["path_of", "write"]
+
+
+def path_of(drawing: Drawing, results: Path) -> Path:
+    """The file of a figure."""
+    return results / "figures" / f"{drawing.name}.png"
+
+
+def write(drawings: Iterable[Drawing], results: Path) -> None:
+    """Write `figures/<name>.png` for every drawing whose records or code have changed.
+
+    Args:
+        drawings: of all exhibits.
+        results: the folder of results, where the artifacts of the records lie.
+
+    Raises:
+        ChecksumError: an artifact is not the one that its record names.
+    """
+    for drawing in drawings:
+        path, key = path_of(drawing, results), _key(drawing)
+        if not path.exists() or _written_for(path) != key:
+            atomic_write(path, _png(drawing, results, key))
+
+
+def _png(drawing: Drawing, results: Path, key: str) -> bytes:
+    """The picture, with what it was drawn from; few colours take a third of the size."""
+    stream, small = io.BytesIO(), io.BytesIO()
+    drawing.draw(results).savefig(stream, format="png")
+    notes = PngInfo()
+    notes.add_text("Description", key)
+    with Image.open(stream) as opened:
+        image: Image.Image = opened
+        if drawing.colours is not None:
+            image = opened.convert("RGB").quantize(drawing.colours, dither=Image.Dither.NONE)
+        image.save(small, format="png", optimize=True, pnginfo=notes)
+    return small.getvalue()
+
+
+def _key(drawing: Drawing) -> str:
+    """A digest of a figure's records and of the code that draws it."""
+    lines = [_code(_module(drawing)), _code(plotting.__name__)]
+    lines += [record.to_json() for record in drawing.records]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _module(drawing: Drawing) -> str:
+    draw = drawing.draw
+    return (draw.func if isinstance(draw, functools.partial) else draw).__module__
+
+
+@functools.cache
+def _code(module: str) -> str:
+    return Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
+
+
+def _written_for(path: Path) -> str | None:
+    with Image.open(path) as image:
+        return image.info.get("Description")

@@ -1,0 +1,23 @@
+"""What predicts generalization, in a paragraph with numbers from records."""
+
+from __future__ import annotations
+
+from paper_tables.engine.exhibit import Finding, Records
+from paper_tables.exhibits.generalization.prediction import headline, predictions
+from paper_tables.exhibits.generalization.runs import runs
+
+__all__ = ["findings"]
+
+
+def findings(records: Records) -> list[Finding]:
+    """Whether a Hessian criterion predicts the change of accuracy better than the plain loss."""
+    found = predictions(runs(records))
+    if not found:
+        return []
+    text = (
+        "Along the training runs of section 4 the change of each criterion from the training data "
+        "to the other data set is compared with the change of the accuracy, by Kendall's rank "
+        f"correlation. {headline(found).replace('**', '')} Table and intervals: "
+        "prediction.md."
+    )
+    return [Finding("Does a criterion predict generalization?", text)]

@@ -1,0 +1,34 @@
+"""What Table 2 shows beside its cells, with numbers from records."""
+
+from __future__ import annotations
+
+from lla.report.text import measured
+from paper_tables.engine.exhibit import Finding, Records
+from paper_tables.evidence.criteria import every_evidence
+from paper_tables.paper import paper_value
+from paper_tables.paper.names import display
+
+__all__ = ["findings"]
+
+
+def findings(records: Records) -> list[Finding]:
+    """K_H1 above 1 where it cannot be: piecewise-linear networks in eval mode."""
+    parts = []
+    for row in ("squeezenet", "mobilenet"):
+        printed = paper_value("table2", row, "random/eval", "kh1")
+        for record in every_evidence(records, "table2", row, "random/eval", "kh1")[:1]:
+            parts.append(
+                f"{display(row)} {measured(record.value, record.stderr)} (printed {printed}; "
+                f"{record.batches} x {record.batch_size} pictures of "
+                f"{record.config.get('side')} pixels, {record.probes} probes)"
+            )
+    if not parts:
+        return []
+    text = (
+        "In eval mode these networks are piecewise linear, so the trace "
+        "of the Hessian is not negative and the exact K_H1 is at most 1. What lies above, there as "
+        "here, is the noise of few probes (a ratio of two noisy sums) or rounding: "
+        f"{'; '.join(parts)}. Every cell is checked: its mean trace may be negative by no more "
+        "than 3 standard errors over probes, where there are at least two."
+    )
+    return [Finding("K_H1 above 1 in eval mode", text)]
