@@ -183,7 +183,7 @@ def pytest_terminal_summary(
     records = this.records()
     if records:
         terminalreporter.section("paper tables")
-        terminalreporter.write_line(publish.overview(records))
+        terminalreporter.write_line(publish.overview(this.exhibits, records))
         terminalreporter.write_line(f"written to {this.settings.results.name}/: tables, figures, "
                                     "claims.md, records")  # fmt: skip
 

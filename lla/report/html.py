@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from lla.report.contents import Report
 from lla.report.plots import plotly_script
-from paper_tables.engine.content import Report
-from paper_tables.paper.names import display
+from lla.report.view import absences
 
 __all__ = ["render", "render_json"]
 
@@ -40,14 +39,15 @@ def render(report: Report, key: str) -> str:
         report: what it says.
         key: what it was written for, kept in it.
     """
-    plots = {"surfaces": report.surfaces, "spectra": report.spectra}
-    drawn = any(plots.values())
+    plots = {gallery.kind: gallery.plots for gallery in report.galleries if gallery.plots}
     return _template().render(
         report=report,
+        galleries=[g for g in report.galleries if g.pictures or g.plots or g.absence],
         key=key,
         signs=SIGNS,
-        plots=render_json(plots) if drawn else "",
-        plotly=Markup(plotly_script()) if drawn else "",
+        absences=absences,
+        plots=render_json(plots) if plots else "",
+        plotly=Markup(plotly_script()) if plots else "",
     )
 
 
@@ -60,17 +60,8 @@ def _template() -> Template:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"names": _names, "lead": _lead, "paragraphs": _paragraphs}
+    environment.filters |= {"lead": _lead, "paragraphs": _paragraphs}
     return environment.get_template("report.html.j2")
-
-
-def _names(scopes: Sequence[str]) -> str:
-    """Scopes of claims with networks as the paper writes them.
-
-    >>> _names(["vit", "lenet, uniform init"])
-    'ViT, LeNet, uniform init'
-    """
-    return ", ".join(display(word) for scope in scopes for word in scope.split(", "))
 
 
 def _lead(note: str) -> str:

@@ -13,10 +13,11 @@ from lla.landscape import layer_changes, normalize, output_change, random_direct
 from paper_tables.engine.cells import Cell
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
+from paper_tables.exhibits.normalization import EXHIBIT, page
 from paper_tables.exhibits.normalization import cells as normalization
-from paper_tables.exhibits.normalization import page as render_normalization
 from paper_tables.exhibits.normalization.candidates import CANDIDATES, points
-from paper_tables.exhibits.normalization.page import Study
+from paper_tables.exhibits.normalization.study import Study, marks, passes
 from paper_tables.paper.explosion import RECOMMENDED
 
 
@@ -129,14 +130,12 @@ def test_rescaled_networks_are_the_same_function(kind):
 
 
 def test_cells_are_distinct_and_only_where_they_are_asked_for(settings):
-    from paper_tables import test_normalization_study as module
-
-    cells = module.cells(settings)
+    cells = EXHIBIT.cells(settings)
     assert len({(cell.row, cell.column, cell.hash) for cell in cells}) == len(cells)
     assert len({cell.name for cell in cells}) == len(cells)
     assert {cell.row for cell in cells if cell.name.startswith("resnet20")} == set()  # no CIFAR-10
     quick = dataclasses.replace(settings, profile=PROFILES["quick"])
-    assert module.cells(quick) == []
+    assert EXHIBIT.cells(quick) == []
 
 
 def test_a_cell_of_each_kind_is_computed(settings, monkeypatch):
@@ -146,7 +145,7 @@ def test_a_cell_of_each_kind_is_computed(settings, monkeypatch):
         name: {**how, "epochs": 1} for name, how in normalization.MINIMA.items()
     })  # fmt: skip
     cells = {cell.name: cell for cell in normalization.cells(settings)}
-    suite = Suite(settings, say=lambda line: None)
+    suite = Suite(find(), settings, say=lambda line: None)
     for name in ("lenet-random-eval-uniform-output", "lenet-poisoned-output",
                  "lenet-poisoned-reference", "lenet-layers-output"):  # fmt: skip
         records = suite.run(cells[name])
@@ -198,18 +197,18 @@ def replaced(records, column, metric, value):
 )
 def test_each_demand_is_judged(tmp_path, column, metric, value, mark):
     records = replaced(good(RECOMMENDED), column, metric, value)
-    marks = render_normalization._marks(Study.of(records), RECOMMENDED)
-    assert marks == ["no" if i == mark else "yes" for i in range(4)]
-    render_normalization.write(records, tmp_path)
+    found = marks(Study.of(records), RECOMMENDED)
+    assert found == ["no" if i == mark else "yes" for i in range(4)]
+    page.write(records, tmp_path)
     text = (tmp_path / "normalization.md").read_text()
     word = "none." if mark is not None else f"{RECOMMENDED} (largest ratio "
     assert f"Candidates that meet every demand: {word}" in text
 
 
 def test_what_was_not_measured_is_not_met():
-    marks = render_normalization._marks(Study.of(good(RECOMMENDED)), "filter")
-    assert marks == ["—"] * 4
-    assert not render_normalization._passes(Study.of(good(RECOMMENDED)), "filter")
+    found = marks(Study.of(good(RECOMMENDED)), "filter")
+    assert found == ["—"] * 4
+    assert not passes(Study.of(good(RECOMMENDED)), "filter")
 
 
 def test_contrast_is_welchs():
@@ -221,5 +220,5 @@ def test_contrast_is_welchs():
 
 
 def test_without_records_nothing_is_written(tmp_path):
-    render_normalization.write([], tmp_path)
+    page.write([], tmp_path)
     assert not list(tmp_path.iterdir())

@@ -8,9 +8,13 @@ import pytest
 from markupsafe import Markup
 
 from lla.report import html as report_html
-from paper_tables.engine import plots as report_plots
+from paper_tables.engine import claims as judging
 from paper_tables.engine import report, store
+from paper_tables.engine.exhibit import Drawing, Exhibit, Finding
 from paper_tables.engine.records import Source, write_records
+from paper_tables.exhibits import find
+from paper_tables.exhibits.table1 import plots as surfaces
+from paper_tables.exhibits.table2 import plots as spectra
 from paper_tables.paper import claims, tables
 
 from . import planted
@@ -62,6 +66,18 @@ class Page(html.parser.HTMLParser):
         return next(cell for cell in self.cells if cell[1].startswith(text))
 
 
+def write(records, results, findings=()):
+    """Write the report, with the figures that are there and with more findings."""
+    found = [Finding(title, text) for title, text in findings]
+    exhibits = [*find(), Exhibit("more", "", findings=lambda records: found)]
+    kinds = {"landscape": "surfaces", "hesd": "spectra"}
+    drawings = [
+        Drawing(path.stem, kinds.get(path.stem.split("_")[0], "figures"), path.stem, (), None)
+        for path in sorted((results / "figures").glob("*.png"))
+    ]
+    report.write(exhibits, records, judging.judge(records, exhibits), drawings, results)
+
+
 def artifact(folder, name, result):
     path = folder / name
     path.parent.mkdir(exist_ok=True)
@@ -109,7 +125,7 @@ def results(tmp_path, make_records):
 @pytest.fixture
 def written(results):
     """The page as text and as elements."""
-    report.write(store.published(results), results)
+    write(store.published(results), results)
     text = (results / "report.html").read_text()
     return text, Page(text)
 
@@ -177,7 +193,7 @@ def test_texts_are_escaped(results):
         else r
         for r in records
     ]
-    report.write(changed, results, [("<i>", f"{evil}\n\nagain"), ("B", Markup("<p>as it is</p>"))])
+    write(changed, results, [("<i>", f"{evil}\n\nagain"), ("B", Markup("<p>as it is</p>"))])
     text = (results / "report.html").read_text()
     assert "<script>alert" not in text
     assert "<b>" not in text.replace("<p><b>", "")
@@ -193,7 +209,7 @@ def test_the_same_records_give_the_same_bytes(results, tmp_path):
         (tmp_path / name).mkdir()
         for part in ("planes", "spectra", "figures"):
             (tmp_path / name / part).symlink_to(results / part)
-        report.write(store.published(results), tmp_path / name)
+        write(store.published(results), tmp_path / name)
         pages.append([(tmp_path / name / f).read_bytes() for f in ("report.html", "README.md")])
     assert pages[0] == pages[1]
     assert str(tmp_path).encode() not in b"".join(pages[0])
@@ -202,20 +218,20 @@ def test_the_same_records_give_the_same_bytes(results, tmp_path):
 def test_a_page_is_written_only_for_something_new(results):
     page = results / "report.html"
     records = store.published(results)
-    report.write(records, results)
+    write(records, results)
     before = page.stat().st_mtime_ns
-    report.write(records, results)
+    write(records, results)
     assert page.stat().st_mtime_ns == before
-    report.write(records, results, [("Finding", "something new")])
+    write(records[1:], results)
     after = page.stat().st_mtime_ns
     assert after > before
     (results / "figures" / "other.png").write_bytes(b"")
-    report.write(records, results, [("Finding", "something new")])
+    write(records[1:], results)
     assert page.stat().st_mtime_ns > after
 
 
 def test_without_records_it_says_what_was_not_run(tmp_path):
-    report.write([], tmp_path)
+    write([], tmp_path)
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert {"claims", "table1", "table2", "table4", "normalization"} <= set(page.ids)
@@ -241,18 +257,18 @@ def test_the_plots_are_valid_figures_of_plotly(results):
     import plotly.graph_objects as go
 
     records = store.published(results)
-    surfaces = report_plots.surfaces(records, results)
-    assert [s["name"].split(", ")[-1] for s in surfaces] == ["filter L2", "'output'"]
-    (spectra,) = report_plots.spectra(records, results)
-    assert [t["name"] for t in spectra["data"] if "name" in t] == [
+    planes = [plot.data for plot in surfaces.plots(records, results)]
+    assert [s["name"].split(", ")[-1] for s in planes] == ["filter L2", "'output'"]
+    (curves,) = [plot.data for plot in spectra.plots(records, results)]
+    assert [t["name"] for t in curves["data"] if "name" in t] == [
         "at initialisation, eval mode [reduced]",
         "during training, eval mode [reduced]",
         "after training, eval mode [reduced]",
     ]
-    for plot in [*surfaces, spectra]:
+    for plot in [*planes, curves]:
         figure = go.Figure(data=plot["data"], layout=plot["layout"])
         assert len(figure.data) == len(plot["data"])
-    height, dot = surfaces[0]["data"]
+    height, dot = planes[0]["data"]
     assert len(height["z"]) == 11
     assert dot["x"] == dot["y"] == [0.0]
     assert dot["z"] == [height["z"][5][5]]
@@ -265,7 +281,7 @@ def test_a_point_that_is_not_finite_is_a_gap(results):
     broken.loss[0, 0] = np.inf
     source = artifact(results, "planes/broken.npz", broken)
     records = planted.plane("lenet", "pretrained", nonfinite=1, points=11, artifact=source)
-    (surface,) = report_plots.surfaces(records, results)
+    (surface,) = [plot.data for plot in surfaces.plots(records, results)]
     assert surface["data"][0]["z"][0][0] is None
     assert "null" in report_html.render_json(surface)
 
@@ -275,7 +291,7 @@ def test_the_report_of_this_repository_is_small_enough(tmp_path):
     for part in ("planes", "spectra", "figures"):
         if (folder / part).is_dir():
             (tmp_path / part).symlink_to(folder / part)
-    report.write(store.published(folder), tmp_path)
+    write(store.published(folder), tmp_path)
     page = tmp_path / "report.html"
     assert page.stat().st_size < 8e6
     text = page.read_text()

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from paper_tables.engine import report, store
+from paper_tables.engine import store
 
-from .test_report import results  # noqa: F401
+from .test_report import results, write  # noqa: F401
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for path in map(shutil.which, NAMES) if path), None)
@@ -67,7 +67,7 @@ def chromium(profile, *options):
 @pytest.fixture
 def seen(tmp_path, results):  # noqa: F811
     """A function that shows the page in frames of both widths, and says what was seen."""
-    report.write(store.published(results), results)
+    write(store.published(results), results)
     page = (results / "report.html").read_text()
     (results / "probed.html").write_text(page.replace("<style>", PROBE + "<style>", 1))
     frame = '<iframe src="probed.html" style="width:{}px;height:900px;border:0"></iframe>'
@@ -119,7 +119,7 @@ def test_without_webgl_the_drawn_figures_remain(seen):
 
 
 def test_it_prints(tmp_path, results):  # noqa: F811
-    report.write(store.published(results), results)
+    write(store.published(results), results)
     target = tmp_path / "report.pdf"
     page = (results / "report.html").as_uri()
     chromium(tmp_path / "profile", f"--print-to-pdf={target}", page)

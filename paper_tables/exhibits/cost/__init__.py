@@ -2,7 +2,7 @@
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.exhibits.cost import claims, stability
+from paper_tables.exhibits.cost import claims, stability, tables
 
 __all__ = ["EXHIBIT"]
 
@@ -10,7 +10,8 @@ EXHIBIT = Exhibit(
     name="cost",
     work=paper.WORK,
     cells=stability.cells,
+    tables=tables.tables,
     claims=claims.CLAIMS,
-    sources=("stability", "cost"),
+    sources=("stability", "cost", "adaptive"),
     order=5,
 )

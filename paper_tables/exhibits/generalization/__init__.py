@@ -7,9 +7,10 @@ from paper_tables.exhibits.generalization import (
     claims,
     figures,
     findings,
-    prediction,
+    prediction_page,
     shift_figures,
     shift_planes,
+    tables,
 )
 
 __all__ = ["EXHIBIT"]
@@ -18,10 +19,11 @@ EXHIBIT = Exhibit(
     name="generalization",
     work=paper.WORK,
     cells=lambda settings: [*cells.cells(settings), *shift_planes.cells(settings)],
+    tables=tables.tables,
     figures=lambda records: [
         *figures.figures(records),
         *shift_figures.figures(records),
-        *prediction.figures(records),
+        *prediction_page.figures(records),
     ],
     claims=claims.CLAIMS,
     findings=findings.findings,

@@ -2,7 +2,7 @@
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.exhibits.normalization import cells
+from paper_tables.exhibits.normalization import cells, tables
 
 __all__ = ["EXHIBIT"]
 
@@ -10,5 +10,6 @@ EXHIBIT = Exhibit(
     name="normalization",
     work=paper.WORK,
     cells=lambda settings: cells.cells(settings) if settings.profile.study else [],
+    tables=tables.tables,
     order=7,
 )

@@ -2,7 +2,7 @@
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.exhibits.resnet_study import cells, findings
+from paper_tables.exhibits.resnet_study import cells, findings, tables
 
 __all__ = ["EXHIBIT"]
 
@@ -10,6 +10,7 @@ EXHIBIT = Exhibit(
     name="resnet_study",
     work=paper.WORK,
     cells=cells.cells,
+    tables=tables.tables,
     findings=findings.findings,
     order=8,
 )

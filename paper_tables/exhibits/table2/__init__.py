@@ -2,7 +2,7 @@
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.exhibits.table2 import cells, claims, figures, findings, plots
+from paper_tables.exhibits.table2 import cells, claims, figures, findings, plots, tables
 
 __all__ = ["EXHIBIT"]
 
@@ -10,6 +10,7 @@ EXHIBIT = Exhibit(
     name="table2",
     work=paper.WORK,
     cells=lambda settings: [*cells.cells(settings), *cells.figure_cells(settings)],
+    tables=tables.tables,
     figures=figures.figures,
     plots=plots.plots,
     claims=claims.CLAIMS,

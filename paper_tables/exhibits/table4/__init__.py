@@ -2,7 +2,7 @@
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.exhibits.table4 import cells, claims, findings
+from paper_tables.exhibits.table4 import cells, claims, findings, tables
 
 __all__ = ["EXHIBIT"]
 
@@ -10,6 +10,7 @@ EXHIBIT = Exhibit(
     name="table4",
     work=paper.WORK,
     cells=cells.cells,
+    tables=tables.tables,
     claims=claims.CLAIMS,
     findings=findings.findings,
     order=4,

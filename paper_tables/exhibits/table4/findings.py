@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from paper_tables.engine.cells import METRICS
 from paper_tables.engine.exhibit import Finding, Records
-from paper_tables.exhibits.table4.text_table import differences
+from paper_tables.exhibits.table4.differences import differences
 from paper_tables.paper.names import display
 
 __all__ = ["findings"]
