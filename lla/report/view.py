@@ -50,6 +50,7 @@ class Entry:
     verdict: str | None = None  # of VERDICTS
     fidelity: str | None = None
     remark: str = ""
+    reason: str = ""  # why it was not run; may be long, so a page says it once
     bar: Bar | None = None
     chips: tuple[Chip, ...] = ()
     traces: tuple[Trace, ...] = ()
@@ -63,6 +64,7 @@ class Line:
     cells: tuple[Entry | None, ...]
     remark: str = ""
     fidelity: str | None = None
+    reason: str = ""  # why none of it was run
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Group:
     settings: str
     lines: tuple[Line, ...]
     fidelity: str | None = None
+    kind: str = ""  # verdicts are counted by it: "plain", "legacy"
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,21 @@ class Table:
     legend: str
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
+    heads: tuple[str, str] = ("", "")  # above the groups' and the lines' names
     folded: bool = False  # shown on demand: long
     files: tuple[str, ...] = ()  # beside the report
     absence: str = "not run: no record yet"  # said where there are no groups
+
+    @property
+    def entries(self) -> list[tuple[Group, Entry]]:
+        """Every entry with its group."""
+        return [
+            (group, entry)
+            for group in self.groups
+            for line in group.lines
+            for entry in line.cells
+            if entry is not None
+        ]
 
     @property
     def counts(self) -> list[tuple[str, int]]:

@@ -1,0 +1,177 @@
+"""Tables as people read them without a browser: Markdown, LaTeX and plain text for the terminal.
+
+All three show the same entries: the value, the published one in round brackets, the verdict and, in
+square brackets, the fidelity. Columns that are empty throughout are left out. Why something was not
+run stands once, in a numbered note below its table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
+from lla.report.view import VERDICTS, Entry, Group, Line, Table
+
+__all__ = ["grid", "latex", "markdown", "summary", "terminal"]
+
+WORDS = {verdict: verdict.replace("_", " ") for verdict in VERDICTS}
+SIGNS = {"reproduced": "=", "close": "~", "differs": "x"}  # short, for the terminal
+KEY = "(the paper's value)  = reproduced  ~ close  x differs from the paper"
+
+Notes = dict[str, int]  # reason -> its number, in order
+
+
+def markdown(tables: Sequence[Table], legend: str = "") -> str:
+    """A page of tables.
+
+    Args:
+        tables: of the page, the one that it is named after first.
+        legend: how an entry is read, for all tables.
+    """
+    parts = []
+    for i, table in enumerate(tables):
+        parts += [f"{'##' if i else '#'} {table.title}", "" if i else legend, table.legend,
+                  summary(table), grid(table)]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def latex(tables: Sequence[Table], legend: str = "") -> str:
+    """One float a table that has entries; for the arguments see `markdown`."""
+    parts = [LATEX_NEEDS]
+    for i, table in enumerate(tables):
+        notes: Notes = {}
+        rows, headers = _rows(table, notes)
+        caption = [f"{table.title}.", "" if i else legend, table.legend, summary(table)]
+        text = " ".join(part for part in caption if part)
+        parts += [latex_float(text.replace("*", ""), rows, headers, list(notes))] if rows else []
+    return "\n".join(parts) + "\n"
+
+
+def terminal(tables: Sequence[Table]) -> str:
+    """What was measured, for the terminal: what was not run is left out, and so are long tables.
+
+    Args:
+        tables: any; folded ones are shown only if no other one has a measured entry.
+    """
+    measured = [(table, _measured(table)) for table in tables]
+    there = [(table, groups) for table, groups in measured if groups]
+    short = [(table, groups) for table, groups in there if not table.folded] or there
+    return "\n\n".join([*(_plain(table, groups) for table, groups in short), *[KEY][: len(short)]])
+
+
+def grid(table: Table, aligned: bool = True) -> str:
+    """The lines of a table in Markdown, with its notes; without any, why there are none.
+
+    Args:
+        table: to write.
+        aligned: with spaces, for readers of the source; else much shorter.
+    """
+    notes: Notes = {}
+    rows, headers = _rows(table, notes)
+    if not rows:
+        return table.absence
+    numbered = "\n".join(f"{number}. {reason}" for reason, number in notes.items())
+    text = markdown_table(rows, headers, aligned)
+    return f"{text}\n\n{numbered}" if numbered else text
+
+
+def summary(table: Table) -> str:
+    """How many entries have which verdict, each kind of group apart; empty without any."""
+    kinds: dict[str, Counter[str]] = {}
+    missing = 0
+    for group, entry in table.entries:
+        if entry.verdict == "not_run":
+            missing += 1
+        elif entry.verdict:
+            kinds.setdefault(group.kind, Counter())[entry.verdict] += 1
+    parts = []
+    for kind, counts in kinds.items():
+        words = ", ".join(f"{counts[v]} {WORDS[v]}" for v in VERDICTS if counts[v])
+        parts.append(f"{kind}: {words}" if kind else words)
+    parts += [f"{missing} {WORDS['not_run']}"] if missing else []
+    return f"Cells by verdict: {'; '.join(parts)}." if parts else ""
+
+
+def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
+    """Rows of text and headers without empty columns; new reasons are added to the notes."""
+    rows = [
+        [
+            *([group.name, _with_fidelity(group.settings, group)] if i == 0 else ["", ""]),
+            line.name,
+            _remark(line, notes),
+            *(_text(entry, notes, WORDS) for entry in line.cells),
+        ]
+        for group in table.groups
+        for i, line in enumerate(group.lines)
+    ]
+    headers = [table.heads[0], "settings", table.heads[1], "", *table.columns]
+    used = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+    return [[row[i] for i in used] for row in rows], [headers[i] for i in used]
+
+
+def _remark(line: Line, notes: Notes) -> str:
+    if line.reason:
+        return f"not run, note {_number(line.reason, notes)}"
+    return _with_fidelity(line.remark, line)
+
+
+def _with_fidelity(text: str, of: Group | Line) -> str:
+    return " ".join(part for part in (text, of.fidelity and f"[{of.fidelity}]") if part)
+
+
+def _text(entry: Entry | None, notes: Notes | None, words: Mapping[str, str]) -> str:
+    """One entry; the reason for not running goes to the notes, if there are any."""
+    if entry is None:
+        return ""
+    verdict = "" if entry.verdict == "not_run" else words.get(entry.verdict or "", "")
+    text, remark = entry.text, entry.remark
+    if entry.reason:  # the note says all that the remark does
+        text = "not run" + (f", note {_number(entry.reason, notes)}" if notes is not None else "")
+        remark = ""
+    parts = (
+        text,
+        "" if entry.paper is None else f"({entry.paper})",
+        verdict,
+        entry.fidelity and f"[{entry.fidelity}]",
+    )
+    joined = " ".join(part for part in parts if part)
+    return f"{joined}, {remark}" if remark else joined
+
+
+def _number(reason: str, notes: Notes) -> int:
+    return notes.setdefault(reason, len(notes) + 1)
+
+
+def _measured(table: Table) -> list[Group]:
+    """The groups in which something was measured, without the lines that were not run."""
+    groups = []
+    for group in table.groups:
+        lines = [
+            line
+            for line in group.lines
+            if any(entry is not None and entry.verdict != "not_run" for entry in line.cells)
+        ]
+        if any(entry is not None and entry.traces for line in lines for entry in line.cells):
+            groups.append(Group(group.name, group.settings, tuple(lines), group.fidelity))
+    return groups
+
+
+def _plain(table: Table, groups: Sequence[Group]) -> str:
+    """A table under its title, the name of each group above its lines."""
+    rows = [
+        [line.name, _with_fidelity("", line), *(_text(e, None, SIGNS) for e in line.cells)]
+        for group in groups
+        for line in group.lines
+    ]
+    headers = [table.heads[1], "", *table.columns]
+    used = [0, *(i for i in range(1, len(headers)) if any(row[i] for row in rows))]
+    shown = [[row[i] for i in used] for row in rows]
+    head, rule, *body = plain_table(shown, [headers[i] for i in used]).splitlines()
+    lines = [table.title, head, rule]
+    for group in groups:
+        if group.name:
+            lines.append(f"{group.name}  {_with_fidelity(group.settings, group)}".rstrip())
+        lines += body[: len(group.lines)]
+        body = body[len(group.lines) :]
+    return "\n".join(lines)
