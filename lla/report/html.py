@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from paper_tables.engine.content import Report
-from paper_tables.engine.plots import plotly_script
-from paper_tables.paper.names import display
+from lla.report.contents import Report
+from lla.report.view import absences
 
 __all__ = ["render", "render_json"]
 
@@ -40,14 +40,15 @@ def render(report: Report, key: str) -> str:
         report: what it says.
         key: what it was written for, kept in it.
     """
-    plots = {"surfaces": report.surfaces, "spectra": report.spectra}
-    drawn = any(plots.values())
+    plots = {gallery.kind: gallery.plots for gallery in report.galleries if gallery.plots}
     return _template().render(
         report=report,
+        galleries=[g for g in report.galleries if g.pictures or g.plots or g.absence],
         key=key,
         signs=SIGNS,
-        plots=render_json(plots) if drawn else "",
-        plotly=Markup(plotly_script()) if drawn else "",
+        absences=absences,
+        plots=render_json(plots) if plots else "",
+        plotly=Markup(_plotly_script()) if plots else "",
     )
 
 
@@ -60,17 +61,16 @@ def _template() -> Template:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"names": _names, "lead": _lead, "paragraphs": _paragraphs}
+    environment.filters |= {"lead": _lead, "paragraphs": _paragraphs}
     return environment.get_template("report.html.j2")
 
 
-def _names(scopes: Sequence[str]) -> str:
-    """Scopes of claims with networks as the paper writes them.
+@functools.cache
+def _plotly_script() -> str:
+    """plotly.js, compressed as the page unpacks it: a third of its size."""
+    from plotly.offline import get_plotlyjs  # starting must not wait for what a page alone needs
 
-    >>> _names(["vit", "lenet, uniform init"])
-    'ViT, LeNet, uniform init'
-    """
-    return ", ".join(display(word) for scope in scopes for word in scope.split(", "))
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
 def _lead(note: str) -> str:

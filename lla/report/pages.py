@@ -85,12 +85,13 @@ def summary(table: Table) -> str:
             missing += 1
         elif entry.verdict:
             kinds.setdefault(group.kind, Counter())[entry.verdict] += 1
+    several = len(kinds) > 1
     parts = []
     for kind, counts in kinds.items():
         words = ", ".join(f"{counts[v]} {WORDS[v]}" for v in VERDICTS if counts[v])
-        parts.append(f"{kind}: {words}" if kind else words)
+        parts.append(f"{kind}: {words}" if kind and several else words)
     parts += [f"{missing} {WORDS['not_run']}"] if missing else []
-    return f"Cells by verdict: {'; '.join(parts)}." if parts else ""
+    return f"Cells by verdict: {('; ' if several else ', ').join(parts)}." if parts else ""
 
 
 def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
@@ -100,7 +101,7 @@ def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
             *([group.name, _with_fidelity(group.settings, group)] if i == 0 else ["", ""]),
             line.name,
             _remark(line, notes),
-            *(_text(entry, notes, WORDS) for entry in line.cells),
+            *(_text(entry, notes, WORDS) for entry in line.entries),
         ]
         for group in table.groups
         for i, line in enumerate(group.lines)
@@ -150,9 +151,9 @@ def _measured(table: Table) -> list[Group]:
         lines = [
             line
             for line in group.lines
-            if any(entry is not None and entry.verdict != "not_run" for entry in line.cells)
+            if any(entry is not None and entry.verdict != "not_run" for entry in line.entries)
         ]
-        if any(entry is not None and entry.traces for line in lines for entry in line.cells):
+        if any(entry is not None and entry.traces for line in lines for entry in line.entries):
             groups.append(Group(group.name, group.settings, tuple(lines), group.fidelity))
     return groups
 
@@ -160,7 +161,7 @@ def _measured(table: Table) -> list[Group]:
 def _plain(table: Table, groups: Sequence[Group]) -> str:
     """A table under its title, the name of each group above its lines."""
     rows = [
-        [line.name, _with_fidelity("", line), *(_text(e, None, SIGNS) for e in line.cells)]
+        [line.name, _with_fidelity("", line), *(_text(e, None, SIGNS) for e in line.entries)]
         for group in groups
         for line in group.lines
     ]

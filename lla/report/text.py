@@ -106,6 +106,7 @@ _SYMBOLS = {  # in escaped text
     r"K\_H05": "$K_{H0.5}$",
     r"K\_H1": "$K_{H1}$",
     r"r\_e": "$r_e$",
+    "--": "-{}-",  # an option, not a dash
     "±": r"$\pm$",
     "—": "---",
     "≥": r"$\geq$",

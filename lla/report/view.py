@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["VERDICTS", "Bar", "Chip", "Entry", "Group", "Line", "Table", "Trace"]
+__all__ = ["VERDICTS", "Bar", "Chip", "Entry", "Group", "Line", "Table", "Trace", "absences"]
 
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chip:
-    """One part of a cell that has a verdict of its own."""
+    """One part of an entry that has a verdict of its own."""
 
     text: str
     verdict: str | None
@@ -43,7 +43,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of a table."""
+    """One number or word of a table, with what is known of it."""
 
     text: str
     paper: str | None = None  # as printed
@@ -58,10 +58,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table; None is an empty cell."""
+    """One line of a table; None is an empty entry."""
 
     name: str
-    cells: tuple[Entry | None, ...]
+    entries: tuple[Entry | None, ...]
     remark: str = ""
     fidelity: str | None = None
     reason: str = ""  # why none of it was run
@@ -80,11 +80,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the report."""
+    """One table of a page."""
 
     id: str
     title: str
-    legend: str
+    legend: str  # plain text that suits every format
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
     heads: tuple[str, str] = ("", "")  # above the groups' and the lines' names
@@ -99,13 +99,33 @@ class Table:
             (group, entry)
             for group in self.groups
             for line in group.lines
-            for entry in line.cells
+            for entry in line.entries
             if entry is not None
         ]
 
     @property
     def counts(self) -> list[tuple[str, int]]:
-        """How many cells have which verdict, in the order of `VERDICTS`."""
-        cells = (cell for group in self.groups for line in group.lines for cell in line.cells)
-        found = Counter(cell.verdict for cell in cells if cell is not None)
+        """How many entries have which verdict, in the order of `VERDICTS`."""
+        found = Counter(entry.verdict for _, entry in self.entries)
         return [(verdict, found[verdict]) for verdict in VERDICTS if found[verdict]]
+
+    def has(self, part: str) -> bool:
+        """Whether any entry has a part: "bar", "chips", "traces"."""
+        return any(getattr(entry, part) for _, entry in self.entries)
+
+
+def absences(table: Table, group: Group) -> list[str]:
+    """What of a group was not run, and why: each reason once."""
+    found: dict[str, list[str]] = {}
+    for line in group.lines:
+        if line.reason:
+            found.setdefault(line.reason, []).append(line.name)
+        for column, entry in zip(table.columns, line.entries, strict=True):
+            if entry is not None and entry.reason:
+                found.setdefault(entry.reason, []).append(column)
+    there = [entry for line in group.lines for entry in line.entries if entry is not None]
+    whole = len(found) == 1 and all(entry.reason for entry in there) and bool(there)
+    return [
+        f"{'' if whole else ', '.join(dict.fromkeys(names)) + ' '}not run: {reason}"
+        for reason, names in found.items()
+    ]

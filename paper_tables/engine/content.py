@@ -2,80 +2,51 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lla.report.contents import Claim, Gallery, Legend, Outcome, Report, Section
 from lla.report.view import Table
+from paper_tables import paper
 from paper_tables.engine import claims, figure_list, plots
-from paper_tables.engine import environment_section as environment
 from paper_tables.engine.claims import Judgement
-from paper_tables.engine.environment_section import Environment
-from paper_tables.engine.figure_list import Figure
+from paper_tables.engine.environment_section import commands, environment
+from paper_tables.engine.pages import VERDICT
 from paper_tables.engine.records import Record
-from paper_tables.evidence import criteria_table
-from paper_tables.exhibits.generalization import tables as run_table
-from paper_tables.exhibits.generalization.cells import TABLE as RUNS
-from paper_tables.exhibits.normalization import tables as study_tables
-from paper_tables.exhibits.normalization.cells import TABLE as STUDY
-from paper_tables.exhibits.table1 import planes
-from paper_tables.exhibits.table1 import tables as plane_tables
-from paper_tables.exhibits.table3 import tables as size_table
-from paper_tables.exhibits.table3.cells import TABLE as SIZES
-from paper_tables.exhibits.table4 import tables as difference_table
-from paper_tables.paper import Claim, tables
+from paper_tables.exhibits.cost import tables as cost
+from paper_tables.exhibits.generalization import tables as generalization
+from paper_tables.exhibits.normalization import tables as normalization
+from paper_tables.exhibits.resnet_study import tables as resnet_study
+from paper_tables.exhibits.table1 import tables as table1
+from paper_tables.exhibits.table2 import tables as table2
+from paper_tables.exhibits.table3 import tables as table3
+from paper_tables.exhibits.table4 import tables as table4
+from paper_tables.paper.names import display
 
-__all__ = ["CLAIM_VERDICTS", "JudgedClaim", "Report", "Section", "gather"]
+__all__ = ["gather", "tables"]
 
-CLAIM_VERDICTS = ("holds", "fails", "undecided", "not_run")
+EXHIBITS = (table1, table2, table3, table4, generalization, normalization, cost, resnet_study)
 
-# A title and its text. A plain text is escaped, its paragraphs parted by empty lines; what is
-# HTML already comes as markupsafe.Markup.
-Section = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class JudgedClaim:
-    """A claim with its verdict in every scope."""
-
-    claim: Claim
-    judgements: tuple[Judgement, ...]
-
-    @property
-    def outcomes(self) -> list[tuple[tuple[str, ...], Judgement]]:
-        """Scopes with the same verdict for the same reason together, in order."""
-        found: dict[tuple[object, ...], list[Judgement]] = {}
-        for j in self.judgements:
-            found.setdefault((j.verdict, j.fidelity, j.cells, j.note), []).append(j)
-        return [(tuple(j.scope for j in group), group[0]) for group in found.values()]
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is a verdict in any scope."""
-        return any(judgement.verdict != "not_run" for judgement in self.judgements)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What stands in the report."""
-
-    source: str  # the paper
-    claims: tuple[JudgedClaim, ...]
-    findings: tuple[Section, ...]
-    tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
-    surfaces: tuple[dict[str, Any], ...]
-    spectra: tuple[dict[str, Any], ...]
-    environment: Environment
-    commands: tuple[tuple[str, str], ...]
-
-    @property
-    def claim_counts(self) -> list[tuple[str, int]]:
-        """How many scopes of claims have which verdict."""
-        found: Counter[str] = Counter(j.verdict for claim in self.claims for j in claim.judgements)
-        return [(verdict, found[verdict]) for verdict in CLAIM_VERDICTS if found[verdict]]
+TITLE = "Loss landscapes and Hessian spectra, measured again"
+LEAD = (
+    "The claims, tables and figures of {source}, each with the published value beside the measured "
+    "one. Every number comes from a record: open a value (dotted line) to see its data, weights, "
+    "settings and run."
+)
+CLAIMS_LEGEND = Legend(
+    before="A verdict in which chance plays a part rests on 95 % intervals. The badge is the "
+    "fidelity of the least faithful cell that a verdict rests on:",
+    marks=(
+        ("paper", "the paper's own model, data and settings"),
+        ("reduced", "less of them"),
+        ("substitute", "a stand-in, on which no claim and no value is judged"),
+    ),
+)
+TABLES_LEGEND = Legend(
+    marks=(*VERDICT.items(), ("not_run", "with the reason")),
+    after="Without a mark: the paper prints no value, the input is a stand-in, or the number of "
+    "Lanczos steps, on which K_H05 depends, is not the paper's.",
+)
 
 
 def gather(records: Sequence[Record], results: Path, findings: Sequence[Section] = ()) -> Report:
@@ -89,47 +60,72 @@ def gather(records: Sequence[Record], results: Path, findings: Sequence[Section]
     Raises:
         ChecksumError: an artifact is not the one that its record names.
     """
-    by_claim: dict[str, list[Judgement]] = {}
-    for judgement in claims.judge(records):
-        by_claim.setdefault(judgement.claim.id, []).append(judgement)
     return Report(
-        source=tables()["source"],
-        claims=tuple(JudgedClaim(found[0].claim, tuple(found)) for found in by_claim.values()),
+        title=TITLE,
+        lead=LEAD.format(source=paper.tables()["source"]),
+        claims=_claims(claims.judge(records)),
+        claims_legend=CLAIMS_LEGEND,
         findings=tuple(findings),
-        tables=_tables(records),
-        figures=tuple(figure_list.figures(results)),
-        surfaces=tuple(plots.surfaces(records, results)),
-        spectra=tuple(plots.spectra(records, results)),
-        environment=environment.environment(records),
-        commands=environment.commands(),
+        tables=tuple(
+            sorted(
+                (table for table in tables(records) if table.groups or not table.folded),
+                key=lambda table: table.folded,
+            )
+        ),
+        tables_legend=TABLES_LEGEND,
+        galleries=_galleries(records, results),
+        environment=environment(records),
+        commands=commands(),
     )
 
 
-def _tables(records: Sequence[Record]) -> tuple[Table, ...]:
-    """The paper's tables, the study, then what else was measured and the long ones."""
-    criteria = [name for name, entry in tables().items() if _has_criteria(entry)]
-    known = {*criteria, planes.TABLE, SIZES, STUDY, RUNS}
-    others = sorted({record.table for record in records} - known)
-    papers = [
-        plane_tables.table1(records),
-        size_table.table(records),
-        *(criteria_table.table(records, name) for name in criteria),
-    ]
-    found = [
-        *sorted(papers, key=lambda table: table.id),
-        difference_table.table(records),
-        run_table.table(records),
-        study_tables.summary(records),
-        plane_tables.every_ratio(records),
-        study_tables.planes(records),
-        *(criteria_table.table(records, name) for name in others),
-    ]
-    return tuple(table for table in found if table.groups or not table.folded)
+def tables(records: Sequence[Record]) -> list[Table]:
+    """The tables of all exhibits."""
+    return [table for exhibit in EXHIBITS for table in exhibit.tables(records)]
 
 
-def _has_criteria(entry: object) -> bool:
-    """Whether a table of the paper has criteria in its cells; Table 1 has words, Table 3 sizes."""
-    if not isinstance(entry, dict):
-        return False
-    cells = [cell for row in entry.get("rows", {}).values() for cell in row.values()]
-    return any(isinstance(cell, dict) and "kh1" in cell for cell in cells)
+def _claims(judgements: Sequence[Judgement]) -> tuple[Claim, ...]:
+    """Scopes with the same verdict on a claim for the same reason together, in order."""
+    by_claim: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        by_claim.setdefault(judgement.claim.id, []).append(judgement)
+    found = []
+    for mine in by_claim.values():
+        outcomes: dict[tuple[object, ...], list[Judgement]] = {}
+        for j in mine:
+            outcomes.setdefault((j.verdict, j.fidelity, j.cells, j.note), []).append(j)
+        c = mine[0].claim
+        same = tuple(map(_outcome, outcomes.values()))
+        found.append(Claim(c.id, c.statement, c.where, c.decided_by, same))
+    return tuple(found)
+
+
+def _outcome(same: Sequence[Judgement]) -> Outcome:
+    first = same[0]
+    scopes = tuple(", ".join(map(display, j.scope.split(", "))) for j in same)
+    return Outcome(first.verdict, scopes, first.fidelity, first.note, first.cells)
+
+
+def _galleries(records: Sequence[Record], results: Path) -> tuple[Gallery, ...]:
+    pictures = figure_list.pictures(results)
+    return (
+        Gallery(
+            "surface",
+            "Loss surfaces",
+            tuple(pictures.pop("landscape", ())),
+            tuple(plots.surfaces(records, results)),
+            kind="surfaces",
+            label="Loss surface to turn: which plane",
+            absence="no plane of enough points yet",
+        ),
+        Gallery(
+            "spectra",
+            "Spectra",
+            tuple(pictures.pop("hesd", ())),
+            tuple(plots.spectra(records, results)),
+            kind="spectra",
+            label="Hessian spectrum to zoom: which network",
+            absence="no spectrum yet",
+        ),
+        Gallery("figures", "Other figures", tuple(p for kind in pictures.values() for p in kind)),
+    )

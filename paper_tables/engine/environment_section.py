@@ -5,26 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from lla.report.contents import Environment
 from paper_tables.engine.records import Record
 
-__all__ = ["Environment", "commands", "environment"]
+__all__ = ["commands", "environment"]
 
 AIMS = {"tables": "Regenerate the tables, in a checkout", "tests": "Run the tests"}
 README = Path(__file__).resolve().parents[2] / "README.md"
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Distinct facts with the number of records that have them."""
-
-    software: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # fact, (value, records)
-    inputs: tuple[tuple[str, str, str, int], ...]  # kind, name, sha256, records
-    measured: int  # records with a value
-    cells: int
-    seconds: float  # of all cells together
 
 
 def environment(records: Sequence[Record]) -> Environment:
@@ -46,12 +35,12 @@ def environment(records: Sequence[Record]) -> Environment:
         if source is not None
     )
     cells = {(r.table, r.row, r.column, r.config_hash): r.seconds or 0.0 for r in measured}
+    hours = sum(cells.values()) / 3600
     return Environment(
-        software=tuple((name, _counted(values)) for name, values in facts.items() if any(values)),
+        lead=f"{len(measured)} records with a value, of {len(cells)} cells that took {hours:.1f} "
+        "hours together.",
+        facts=tuple((name, _counted(values)) for name, values in facts.items() if any(values)),
         inputs=tuple((*key, inputs[key]) for key in sorted(inputs)),
-        measured=len(measured),
-        cells=len(cells),
-        seconds=sum(cells.values()),
     )
 
 

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
 
+from lla.report.contents import Picture
 from paper_tables.engine.cells import METRICS
 from paper_tables.evidence.entries import STATES
 from paper_tables.exhibits.table1.figures import FIGURES, Panel
 from paper_tables.paper.names import display
 
-__all__ = ["Figure", "figures"]
+__all__ = ["pictures"]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One picture."""
-
-    name: str  # of the file
-    kind: str  # what its name begins with: "hesd", "landscape", "generalization", "prediction"
-    alt: str
-    content: str  # base64
-
-
-def figures(folder: Path) -> list[Figure]:
-    """Every PNG picture below the folder of results, by name."""
-    return [
-        Figure(
-            name=path.name,
-            kind=path.stem.split("_")[0],
-            alt=_alt(path.stem),
-            content=base64.b64encode(path.read_bytes()).decode(),
-        )
-        for path in sorted((folder / "figures").glob("*.png"))
-    ]
+def pictures(folder: Path) -> dict[str, list[Picture]]:
+    """Every PNG picture below the folder of results, by what its name begins with and by name."""
+    found: dict[str, list[Picture]] = {}
+    for path in sorted((folder / "figures").glob("*.png")):
+        content = base64.b64encode(path.read_bytes()).decode()
+        kind = path.stem.split("_")[0]
+        found.setdefault(kind, []).append(Picture(path.name, _alt(path.stem), content))
+    return found
 
 
 def _alt(stem: str) -> str:

@@ -12,7 +12,7 @@ from paper_tables.evidence.criteria import evidence_on
 from paper_tables.exhibits.generalization import prediction
 from paper_tables.exhibits.generalization.runs import runs
 from paper_tables.exhibits.resnet_study import cells as resnet_study
-from paper_tables.exhibits.table4 import text_table as render_table4
+from paper_tables.exhibits.table4.differences import differences
 from paper_tables.paper import paper_value
 from paper_tables.paper.names import display
 
@@ -106,7 +106,7 @@ def _above_one(records: Sequence[Record]) -> Finding | None:
 
 def _new_images(records: Sequence[Record]) -> Finding | None:
     """Which differences of Table 4 are larger than their noise."""
-    found = render_table4.differences(records)
+    found = differences(records)
     seen = [d for d in found if d.metric == "accuracy"]
     beyond = [display(d.row) for d in seen if d.paper_beyond]
     within = [display(d.row) for d in seen if not d.paper_beyond]

@@ -5,9 +5,6 @@ The page draws them with plotly.js; without it the drawn figures stand in their 
 
 from __future__ import annotations
 
-import base64
-import functools
-import gzip
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,7 +25,7 @@ from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import METHODS, RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["plotly_script", "spectra", "surfaces"]
+__all__ = ["spectra", "surfaces"]
 
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 MOST_SURFACES = 12
@@ -62,14 +59,6 @@ def spectra(records: Sequence[Record], folder: Path) -> list[dict[str, Any]]:
         ChecksumError: an artifact is not the one that its record names.
     """
     return [_spectrum(group, folder) for group in _series(records)]
-
-
-@functools.cache
-def plotly_script() -> str:
-    """plotly.js, compressed as the page unpacks it: a third of its size."""
-    from plotly.offline import get_plotlyjs  # starting must not wait for what a page alone needs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
 # --- planes

@@ -13,9 +13,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import lla.report
 from lla.report import html
+from lla.report.contents import Section
 from paper_tables.engine import results_page as markdown
-from paper_tables.engine.content import Section, gather
+from paper_tables.engine.content import gather
 from paper_tables.engine.environment_section import README
 from paper_tables.engine.records import Record, atomic_write
 
@@ -23,6 +25,7 @@ __all__ = ["write"]
 
 PAGE = "report.html"
 MARKDOWN = "README.md"
+CODE = (".py", ".j2", ".css", ".js", ".json")
 HEAD = 1000  # bytes of the page that hold what it was written for
 
 
@@ -69,16 +72,12 @@ def _written_for(page: Path) -> str | None:
 
 @functools.cache
 def _code() -> str:
-    """A hash of this package, its templates and data, and the version of plotly."""
-    root = Path(__file__).parent.parent
+    """A hash of this package and the view, their templates and data, and the version of plotly."""
     digest = hashlib.sha256(importlib.metadata.version("plotly").encode())
-    files = [
-        path
-        for kind in ("*.py", "*/*.py", "exhibits/*/*.py", "paper/*")
-        for path in root.glob(kind)
-    ]
-    for path in sorted(files):
-        if path.is_file() and not path.name.startswith("test_"):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for root in (Path(__file__).parent.parent, Path(str(lla.report.__file__)).parent):
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and path.suffix in CODE and not path.name.startswith("test_"):
+                name = path.relative_to(root).as_posix()
+                digest.update(name.encode() + b"\0" + path.read_bytes())
     digest.update(README.read_bytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Tables of criteria in the report (Tables 2 and 4, and whatever else has a number a cell).
+"""Tables of criteria: Tables 2 and 4, and whatever else has a number a cell.
 
 One group a network and its settings, the most faithful first; one line a criterion.
 """
@@ -15,7 +15,7 @@ from paper_tables.evidence.entries import bars, measured_entry
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from paper_tables.paper.names import display
 
-__all__ = ["table"]
+__all__ = ["others", "table"]
 
 # Tables whose columns are data sets: those of one line need not share them.
 DATA_IN_COLUMNS = ("table4",)
@@ -23,12 +23,11 @@ DATA_IN_COLUMNS = ("table4",)
 ADDED = ("kh05_density",)
 
 LEGEND = (
-    "Under a value: its error bar (2 standard errors) as a dot with a line, and the paper's value "
-    "as a tall mark, on one scale for all cells of a line. K_H05 depends on the number of Lanczos "
-    "steps m; K_H05 (density) is the reading that converges, which the paper does not print. "
-    "Plain: the criterion as defined; legacy: an imitation of the authors' public code."
+    "K_H05 depends on the number of Lanczos steps m and is judged at the paper's m = 100 only; "
+    "K_H05 (density) is the reading that converges, which the paper does not print. Plain: the "
+    "criterion as defined; legacy: an imitation of the authors' public code."
 )
-NO_RECORDS = "no record yet: run the command for the tables, below"
+NO_RECORDS = "no record yet: run the command for the tables"
 
 
 @dataclass
@@ -43,12 +42,13 @@ class _Block:
         return next(iter(self.cells.values()))
 
 
-def table(records: Sequence[Record], name: str) -> Table:
+def table(records: Sequence[Record], name: str, legend: str = "") -> Table:
     """The view of one table.
 
     Args:
         records: all published records.
         name: of the table; one that the paper does not have shows all metrics that were measured.
+        legend: what is special about it.
     """
     mine = [record for record in records if record.table == name]
     columns = paper_columns(name) or tuple(dict.fromkeys(record.column for record in mine))
@@ -67,12 +67,19 @@ def table(records: Sequence[Record], name: str) -> Table:
     return Table(
         id=name,
         title=title,
-        legend=LEGEND if entry else "",
+        legend=f"{LEGEND} {legend}".strip() if entry else legend,
         columns=tuple(display(METRICS.get(column, column)) for column in columns),
         groups=tuple(group for row in order for group in groups[row]),
+        heads=("network", "criterion" if entry else "metric"),
         folded=not entry,
         files=tuple(f"{name}.{kind}" for kind in ("md", "csv", "tex")) if mine and entry else (),
     )
+
+
+def others(records: Sequence[Record], *names: str) -> list[Table]:
+    """Tables that the paper does not have, those with records."""
+    there = {record.table for record in records}
+    return [table(records, name) for name in names if name in there]
 
 
 def _metrics(records: Iterable[Record], name: str) -> tuple[str, ...]:
@@ -184,21 +191,28 @@ def _group(block: _Block, columns: Sequence[str], metrics: Sequence[str]) -> Gro
     for metric in metrics:
         found = [block.cells.get((metric, column)) for column in columns]
         if any(found):
-            cells = [
+            entries = [
                 None if record is None else measured_entry(record, bar)
                 for record, bar in zip(found, bars(found), strict=True)
             ]
-            lines.append(Line(METRICS.get(metric, metric), tuple(cells)))
-    return Group(display(block.first.row), _settings(block), tuple(lines))
+            lines.append(Line(METRICS.get(metric, metric), tuple(entries)))
+    return Group(
+        display(block.first.row), _settings(block), tuple(lines), kind=_variant(block.first)
+    )
+
+
+def _variant(record: Record) -> str:
+    """Which criterion from which initialisation, in words."""
+    init = record.config.get("init")
+    kind = {True: "legacy", False: "plain", None: ""}[record.legacy]
+    return ", ".join(part for part in (kind, f"{init} init" if init else "") if part)
 
 
 def _settings(block: _Block) -> str:
-    """What the cells have in common; for a network that was not run, why."""
-    found = list(block.cells.values())
-    values = [r for r in found if r.value is not None]
-    absent = _reasons(found)
+    """What the values have in common; empty for a network that was not run."""
+    values = [r for r in block.cells.values() if r.value is not None]
     if not values:
-        return absent
+        return ""
     first = next((r for r in values if r.m is not None), values[0])
     side = f" at {first.config['side']} px" if "side" in first.config else ""
     data = dict.fromkeys(
@@ -213,23 +227,9 @@ def _settings(block: _Block) -> str:
         f"{first.probes} probes" if first.probes else "",
         "" if first.seed is None else f"seed {first.seed}",
         first.dtype or "",
-        {True: "legacy", False: "plain", None: ""}[first.legacy],
-        f"{first.config['init']} init" if first.config.get("init") else "",
+        _variant(first),
     ]
-    text = ", ".join(part for part in parts if part)
-    return f"{text}; {absent}" if absent else text
-
-
-def _reasons(found: Iterable[Record]) -> str:
-    """Why columns were not run; each reason once."""
-    columns: dict[str, list[str]] = {}
-    for record in found:
-        if record.reason:
-            columns.setdefault(record.reason, []).append(record.column)
-    if len(columns) == 1:
-        return f"not run: {next(iter(columns))}"
-    parts = (f"{', '.join(dict.fromkeys(c))} not run: {reason}" for reason, c in columns.items())
-    return "; ".join(parts)
+    return ", ".join(part for part in parts if part)
 
 
 def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str]) -> Group:
@@ -238,6 +238,9 @@ def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str])
     for metric in metrics:
         printed: Mapping[str, str | None] = {c: paper_value(name, row, c, metric) for c in columns}
         if any(printed.values()):
-            cells = [p and Entry("not run", p, "not_run") for p in printed.values()]
-            lines.append(Line(METRICS[metric], tuple(cell or None for cell in cells)))
-    return Group(display(row), f"not run: {NO_RECORDS}", tuple(lines))
+            entries = [
+                Entry("not run", p, "not_run", reason=NO_RECORDS) if p else None
+                for p in printed.values()
+            ]
+            lines.append(Line(METRICS[metric], tuple(entries)))
+    return Group(display(row), "", tuple(lines))

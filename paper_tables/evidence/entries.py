@@ -28,13 +28,20 @@ STATES = {"random": "random weights", "pretrained": "trained weights"}
 DIGITS = 12  # of a sha256 shown in an entry; the list of inputs has all of them
 
 
-def measured_entry(record: Record, bar: Bar | None = None) -> Entry:
-    """The cell of one record."""
+def measured_entry(record: Record, bar: Bar | None = None, common: str | None = None) -> Entry:
+    """The entry of one record.
+
+    Args:
+        record: what was measured, or why it was not.
+        bar: its error bar.
+        common: a fidelity that its line or group shows for all.
+    """
     return Entry(
         text=measured(record.value, record.stderr),
         paper=record.paper_value,
         verdict=record.verdict,
-        fidelity=record.fidelity,
+        fidelity=None if record.fidelity == common else record.fidelity,
+        reason=(record.reason or "") if record.value is None else "",
         bar=bar,
         traces=() if record.value is None else (trace(record),),
     )
@@ -90,7 +97,7 @@ def _printed(record: Record) -> float | None:
 
 
 def differing(own: str, common: str) -> str | None:
-    """A cell's fidelity where it is not that of its line or group, which says it once for all."""
+    """An entry's fidelity where it is not that of its line or group, which says it once for all."""
     return None if own == common else own
 
 

@@ -14,9 +14,9 @@ from paper_tables.engine.cells import Cell
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
 from paper_tables.exhibits.normalization import cells as normalization
-from paper_tables.exhibits.normalization import page as render_normalization
+from paper_tables.exhibits.normalization import page
 from paper_tables.exhibits.normalization.candidates import CANDIDATES, points
-from paper_tables.exhibits.normalization.page import Study
+from paper_tables.exhibits.normalization.study import Study, marks, passes
 from paper_tables.paper.explosion import RECOMMENDED
 
 
@@ -198,18 +198,18 @@ def replaced(records, column, metric, value):
 )
 def test_each_demand_is_judged(tmp_path, column, metric, value, mark):
     records = replaced(good(RECOMMENDED), column, metric, value)
-    marks = render_normalization._marks(Study.of(records), RECOMMENDED)
-    assert marks == ["no" if i == mark else "yes" for i in range(4)]
-    render_normalization.write(records, tmp_path)
+    found = marks(Study.of(records), RECOMMENDED)
+    assert found == ["no" if i == mark else "yes" for i in range(4)]
+    page.write(records, tmp_path)
     text = (tmp_path / "normalization.md").read_text()
     word = "none." if mark is not None else f"{RECOMMENDED} (largest ratio "
     assert f"Candidates that meet every demand: {word}" in text
 
 
 def test_what_was_not_measured_is_not_met():
-    marks = render_normalization._marks(Study.of(good(RECOMMENDED)), "filter")
-    assert marks == ["—"] * 4
-    assert not render_normalization._passes(Study.of(good(RECOMMENDED)), "filter")
+    found = marks(Study.of(good(RECOMMENDED)), "filter")
+    assert found == ["—"] * 4
+    assert not passes(Study.of(good(RECOMMENDED)), "filter")
 
 
 def test_contrast_is_welchs():
@@ -221,5 +221,5 @@ def test_contrast_is_welchs():
 
 
 def test_without_records_nothing_is_written(tmp_path):
-    render_normalization.write([], tmp_path)
+    page.write([], tmp_path)
     assert not list(tmp_path.iterdir())

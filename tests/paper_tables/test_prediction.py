@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paper_tables.exhibits.generalization import prediction
+from paper_tables.exhibits.generalization import prediction, prediction_page
 from paper_tables.exhibits.generalization.prediction import predictions
 from paper_tables.exhibits.generalization.runs import runs
 
@@ -231,7 +231,7 @@ def test_the_page_the_table_and_the_figure(tmp_path):
         *planted(FALLING, -FALLING, LOSS, used=("digits", "rendered"), fidelity="substitute"),
     ]
     for folder in ("one", "two"):
-        prediction.write(records, tmp_path / folder)
+        prediction_page.write(records, tmp_path / folder)
     names = ("prediction.md", "prediction.csv", "figures/prediction.png")
     for name in names:
         first, second = (tmp_path / folder / name for folder in ("one", "two"))
@@ -252,7 +252,7 @@ def test_the_page_the_table_and_the_figure(tmp_path):
     path = tmp_path / "one" / names[2]
     assert path.stat().st_size < 100_000
     before = path.stat().st_mtime_ns
-    prediction.write(records, tmp_path / "one")
+    prediction_page.write(records, tmp_path / "one")
     assert path.stat().st_mtime_ns == before
 
 
@@ -276,7 +276,7 @@ def test_the_figure_has_a_panel_a_pool_with_the_loss_on_top():
         *planted(FALLING, LOSS, -FALLING),
         *planted(FALLING, LOSS, LOSS, used=("digits", "rendered"), fidelity="substitute"),
     ]
-    figure = prediction.draw(predictions(runs(records)))
+    figure = prediction_page.draw(predictions(runs(records)))
     assert [ax.get_title().splitlines()[0] for ax in figure.axes] == [
         "LeNet [reduced]",
         "LeNet [substitute]",
@@ -288,7 +288,7 @@ def test_the_figure_has_a_panel_a_pool_with_the_loss_on_top():
 
 
 def test_without_runs_nothing_is_written(tmp_path):
-    prediction.write([], tmp_path)
-    prediction.write([absent()], tmp_path)
-    prediction.write(planted(FALLING[:1], FALLING[:1], LOSS[:1], epochs=(0,)), tmp_path)
+    prediction_page.write([], tmp_path)
+    prediction_page.write([absent()], tmp_path)
+    prediction_page.write(planted(FALLING[:1], FALLING[:1], LOSS[:1], epochs=(0,)), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,9 @@ import math
 import pytest
 
 from paper_tables.engine import claims
-from paper_tables.exhibits.table4 import text_table as render_table4
+from paper_tables.engine.pages import write_pages
+from paper_tables.exhibits.table4 import differences as table4
+from paper_tables.exhibits.table4.tables import tables
 
 # of one network: ImageNet's value and the new images', with their errors
 VALUES = {"accuracy": (80.0, 30.0), "kh1": (0.7, 0.8), "kh05": (0.5, 0.7), "re": (0.02, 0.03)}
@@ -33,11 +35,11 @@ def make(make_records):
 
 
 def of(records, row, metric):
-    return next(d for d in render_table4.differences(records) if (d.row, d.metric) == (row, metric))
+    return next(d for d in table4.differences(records) if (d.row, d.metric) == (row, metric))
 
 
 def test_the_papers_accuracies_against_binomial_noise():
-    found = {d.row: d for d in render_table4.differences([]) if d.metric == "accuracy"}
+    found = {d.row: d for d in table4.differences([]) if d.metric == "accuracy"}
     assert found["alexnet"].paper == pytest.approx(-60.9)
     assert found["alexnet"].paper_beyond
     # 55 against 46 of 64: Fisher's p is 0.08; ViT's 56 and 57 are one picture
@@ -71,7 +73,7 @@ def test_without_an_error_nothing_is_said(make):
 def test_the_most_faithful_settings_come_first(make):
     coarse = make(side=64, m=20, second={"kh05": 9.0})
     assert of([*coarse, *make()], "squeezenet", "kh05").value == pytest.approx(0.2)
-    first, second = render_table4.lines([*coarse, *make()])
+    first, second = table4.by_settings([*coarse, *make()])
     assert first.first.config["side"] == 224
     assert second.first.config["side"] == 64
 
@@ -80,14 +82,15 @@ def test_the_table_shows_every_network_and_why_some_are_missing(make, make_recor
     absent = make_records(
         row="vit", column="ni", table="table4", compute=None, fidelity=None, reason="no weights"
     )
-    render_table4.write([*make(), *absent], tmp_path, "a,b\n")
+    records = [*make(), *absent]
+    write_pages("table4", tables(records), records, tmp_path)
     text = (tmp_path / "table4.md").read_text()
     assert "0.5000 ± 0.0010 (0.5) reproduced [reduced]" in text
     assert "| ViT " in text
-    assert "1. not computed yet" in text
-    assert "4. no weights" in text
+    assert "1. no record yet" in text
+    assert "2. no weights" in text
     assert "56 and 57 of 64" in text
-    assert (tmp_path / "table4.csv").read_text() == "a,b\n"
+    assert "0.1000 ± 0.0014, beyond the noise (+0.16" in text
     assert "\\toprule" in (tmp_path / "table4.tex").read_text()
 
 

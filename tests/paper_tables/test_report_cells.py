@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from lla.report.view import absences
 from paper_tables.evidence import criteria_table
 from paper_tables.evidence.entries import bars, measured_entry
 
@@ -15,7 +16,7 @@ def cells(table, group=0):
     return {
         (line.name, column): cell
         for line in table.groups[group].lines
-        for column, cell in zip(table.columns, line.cells, strict=True)
+        for column, cell in zip(table.columns, line.entries, strict=True)
         if cell is not None
     }
 
@@ -54,7 +55,7 @@ def test_what_a_network_lacks_stands_beside_what_it_has(make_records):
         config={"m": None},
     )
     table = criteria_table.table([*absent, *there], "table2")
-    assert settings(table)[0][1].endswith("not run: no weights")
+    assert absences(table, table.groups[0]) == ["pretrained/eval not run: no weights"]
     found = cells(table)
     assert found["K_H1", "pretrained/eval"].verdict == "not_run"
     assert found["K_H1", "pretrained/eval"].paper == "0.18"

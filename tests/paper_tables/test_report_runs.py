@@ -13,7 +13,7 @@ def test_a_run_has_a_line_for_every_epoch_with_criteria():
                          ("generalization", "kh1"), ("generalization", "re")):  # fmt: skip
         values[side, metric] = [None, None, *values[side, metric][2:]]
     records = planted_runs.run(values)
-    found = run_table.table(records)
+    (found,) = run_table.tables(records)
     (group,) = found.groups
     assert (group.name, group.settings, group.fidelity) == (
         "LeNet, MNIST to SVHN",
@@ -23,12 +23,12 @@ def test_a_run_has_a_line_for_every_epoch_with_criteria():
     assert [line.name for line in group.lines] == [
         f"epoch {epoch}" for epoch in planted_runs.EPOCHS[1:]
     ]
-    columns = dict(zip(found.columns, group.lines[-1].cells, strict=True))
+    columns = dict(zip(found.columns, group.lines[-1].entries, strict=True))
     loss = next(r for r in records if (r.metric, r.config["epoch"]) == ("loss", 50))
     assert columns["loss, training"].text == measured(loss.value, loss.stderr)
-    assert group.lines[0].cells[found.columns.index("K_H05, other")] is None
+    assert group.lines[0].entries[found.columns.index("K_H05, other")] is None
     assert found.files == ("generalization.csv",)
 
 
 def test_without_runs_it_is_left_out():
-    assert run_table.table([]).groups == ()
+    assert run_table.tables([])[0].groups == ()

@@ -11,11 +11,12 @@ from lla.errors import ChecksumError, MissingDataError
 from paper_tables.engine import claims, store
 from paper_tables.engine import publish as render
 from paper_tables.engine.cells import Settings
+from paper_tables.engine.pages import write_pages
 from paper_tables.engine.profiles import PROFILES
 from paper_tables.engine.suite import Suite
 from paper_tables.exhibits.table3 import cells as table3
-from paper_tables.exhibits.table3 import tables as size_table
-from paper_tables.exhibits.table3 import text_table as render_table3
+from paper_tables.exhibits.table3 import sizes
+from paper_tables.exhibits.table3.tables import tables as view
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 
 from ..data import official  # noqa: TID252  tests are no package that has a name
@@ -269,7 +270,7 @@ def records(settings, put, monkeypatch):
 
 
 def test_the_files(records, tmp_path):
-    render_table3.write(records, tmp_path, render.frame(records).to_csv(index=False))
+    write_pages("table3", view(records), records, tmp_path)
     text = (tmp_path / "table3.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 5
@@ -289,13 +290,13 @@ def test_the_files(records, tmp_path):
 
 
 def test_nothing_was_counted_yet(tmp_path):
-    render_table3.write([], tmp_path, "")
+    write_pages("table3", view([]), [], tmp_path)
     assert "1. not computed yet" in (tmp_path / "table3.md").read_text()
     assert judged([]).verdict == "not_run"
 
 
 def test_the_most_faithful_records_are_shown(records):
-    cell = render_table3.shown(records, "cifar10", "image")
+    cell = sizes.shown(records, "cifar10", "image")
     assert (cell.text, cell.fidelity) == ("32x32x3", "reduced")
 
     old = [r for r in records if (r.row, r.column) == ("cifar10", "image")]
@@ -303,23 +304,23 @@ def test_the_most_faithful_records_are_shown(records):
     config = {"config": {"form": "paper"}, "config_hash": ""}
     new = [dataclasses.replace(r, **changes, **config) for r in old]
     for order in ([*old, *new], [*new, *old]):
-        cell = render_table3.shown(order, "cifar10", "image")
+        cell = sizes.shown(order, "cifar10", "image")
         assert (cell.text, cell.verdict, cell.fidelity) == ("31x31x31", "differs", "paper")
 
 
 def test_the_overview_has_a_line_a_set(records):
     text = render.overview(records)
-    assert "10 [70000] x" in text
-    assert "32x32x1 [32x32x1] =" in text
+    assert "10 (70000) x [paper]" in text
+    assert "32x32x1 (32x32x1) = [reduced]" in text
     assert "CINIC-10-i" in text
 
 
 def test_the_report_has_the_table(records):
-    table = size_table.table(records)
+    (table,) = view(records)
     assert table.id == "table3"
     assert dict(table.counts) == {"reproduced": 5, "differs": 9, "not_run": 6}
     (group,) = table.groups
-    first = group.lines[1].cells[1]
+    first = group.lines[1].entries[1]
     assert first.remark == "there are 4 of 73257 training images, no test images"
-    assert group.lines[0].cells[1].traces
-    assert not size_table.table([]).files
+    assert group.lines[0].entries[1].traces
+    assert not view([])[0].files

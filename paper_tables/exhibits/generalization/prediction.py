@@ -8,30 +8,32 @@ needs the same images and labels and no Hessian, is what a criterion has to beat
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy import stats
 
-from lla import plotting
-from lla.report.text import markdown_table
 from paper_tables.engine.cells import METRICS
-from paper_tables.engine.records import FIDELITIES, Record, atomic_write, config_hash
+from paper_tables.engine.records import FIDELITIES, config_hash
 from paper_tables.exhibits.generalization.cells import SIDES
-from paper_tables.exhibits.generalization.runs import Run, runs
-from paper_tables.exhibits.table2 import figures
+from paper_tables.exhibits.generalization.runs import Run
 from paper_tables.paper.names import display
 
-__all__ = ["PREDICTORS", "Bounds", "Prediction", "draw", "headline", "predictions", "write"]
+__all__ = [
+    "CRITERIA",
+    "FEW_RUNS",
+    "LEAST",
+    "PREDICTORS",
+    "RESAMPLES",
+    "Bounds",
+    "Prediction",
+    "by_pool",
+    "checkpoints",
+    "headline",
+    "predictions",
+]
 
 BASELINE = "loss"
 LOG_RATIO = ("re", "trace", "top_eigenvalue")  # their size changes by decades along a training
@@ -49,29 +51,6 @@ LEAST = 5  # checkpoints: of fewer no correlation is given
 FEW_RUNS = 3  # from here on runs are resampled
 RESAMPLES = 2000
 
-METHOD = f"""Kendall's rank correlation tau between what stands in the first column and the change
-of the accuracy (on the other data set minus on the training data), over the checkpoints of all runs
-of a pool. A negative tau says: where the value is larger, more accuracy is lost.
-
-- *Change*: value on the other data set minus value on the training data. Of r_e, the trace and the
-  largest eigenvalue, whose size changes by decades along a training, the logarithm of the ratio of
-  the two; checkpoints where one of them is not positive are left out, so *n* is smaller there.
-- Checkpoints before training (epoch 0) are left out: an untrained network guesses on both data
-  sets, so there is no change of accuracy to predict, and runs that begin with the same weights
-  would share a point.
-- *Within runs*: tau over the pairs of checkpoints of one run alone. Where it differs from tau, the
-  correlation comes from the runs being different, not from what happens along a training.
-- *Who wins*: the 95 % interval of |tau| of the loss on the new data minus |tau| of the criterion,
-  on the same checkpoints and the same resamples, lies above 0 (*loss wins*), below it (*criterion
-  wins*), or holds it (*undecided*). Not corrected for there being several criteria.
-- Intervals are bootstrap percentiles ({RESAMPLES} resamples). Checkpoints of a run are not
-  independent: from {FEW_RUNS} runs on, runs are drawn, then checkpoints in each; of fewer runs,
-  blocks of consecutive checkpoints are drawn in each, and the interval says nothing of other
-  trainings. With few runs both kinds of interval are on the narrow side.
-- A checkpoint counts if accuracy and loss are known on both data sets, and a criterion. Of
-  trainings that differ in length alone the most faithful and longest counts. Runs on stand-in
-  data are pooled apart from the others. Below {LEAST} checkpoints nothing is computed."""
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -80,6 +59,11 @@ class Bounds:
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "—"
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 UNKNOWN = Bounds(math.nan, math.nan, math.nan)
@@ -116,9 +100,6 @@ class _Points:
     predictors: dict[str, np.ndarray]  # each [N], NaN where it was not measured
     accuracy: np.ndarray  # [N] change
     run: np.ndarray  # [N] int
-
-
-# --- computing
 
 
 def predictions(
@@ -318,39 +299,9 @@ def _bounds(value: float, drawn: np.ndarray) -> Bounds:
     return Bounds(value, float(low), float(high))
 
 
-# --- showing
-
-
-def write(records: Sequence[Record], results: Path) -> None:
-    """Write `prediction.md`, `prediction.csv` and `figures/prediction.png`.
-
-    Nothing is written where no run has a checkpoint that counts.
-
-    Args:
-        records: all published records.
-        results: the folder of results.
-    """
-    found = predictions(runs(records))
-    if not found:
-        return
-    parts = ["# What predicts the change of the accuracy", headline(found), METHOD]
-    for pool in _by_pool(found):
-        parts += [_heading(pool), markdown_table(*_table(pool))]
-    atomic_write(results / "prediction.md", "\n\n".join(parts) + "\n")
-    csv = _frame(found).to_csv(index=False)
-    atomic_write(results / "prediction.csv", csv)
-    path = results / "figures" / "prediction.png"
-    key = hashlib.sha256((_code() + csv).encode()).hexdigest()
-    if path.exists() and figures.written_for(path) == key:
-        return
-    stream = io.BytesIO()
-    draw(found).savefig(stream, format="png", metadata={"Description": key})
-    atomic_write(path, stream.getvalue())
-
-
 def headline(found: Sequence[Prediction]) -> str:
     """One sentence that says who wins, in the pool with most behind it: all real runs if any."""
-    pools = _by_pool(found)
+    pools = by_pool(found)
     real = [pool for pool in pools if "substitute" not in pool[0].fidelity]
     chosen = (real or pools)[-1]  # the last one holds all networks
     first = chosen[0]
@@ -369,12 +320,13 @@ def headline(found: Sequence[Prediction]) -> str:
         words = "**Nobody wins**: between the plain loss and the criteria nothing is decided"
     if unclear and (better or worse):
         words += f"; against {unclear} nothing is decided"
-    where = f"{first.pool}, {_count(first)} [{first.fidelity}]"
+    where = f"{first.pool}, {checkpoints(first)} [{first.fidelity}]"
     note = "" if real else " (stand-in data: this says nothing of the paper's)"
-    return f"{words} ({where}: tau of the loss on the new data {_text(first.tau)}){note}."
+    return f"{words} ({where}: tau of the loss on the new data {first.tau}){note}."
 
 
-def _by_pool(found: Sequence[Prediction]) -> list[list[Prediction]]:
+def by_pool(found: Sequence[Prediction]) -> list[list[Prediction]]:
+    """The predictions of each pool, those of stand-ins apart."""
     pools: dict[tuple[str, bool], list[Prediction]] = {}
     for prediction in found:
         stand_ins = prediction.fidelity == "substitute"
@@ -382,105 +334,7 @@ def _by_pool(found: Sequence[Prediction]) -> list[list[Prediction]]:
     return list(pools.values())
 
 
-def _count(prediction: Prediction) -> str:
+def checkpoints(prediction: Prediction) -> str:
+    """How many runs and checkpoints stand behind a prediction."""
     count = len(prediction.runs)
     return f"{count} run{'s' if count != 1 else ''}, {prediction.n} checkpoints"
-
-
-def _heading(pool: Sequence[Prediction]) -> str:
-    first = pool[0]
-    return (
-        f"## {first.pool} [{first.fidelity}]\n\n"
-        f"{_count(first)} ({'; '.join(first.runs)}). Resampled: {first.resampling}."
-    )
-
-
-def _table(pool: Sequence[Prediction]) -> tuple[list[list[str]], list[str]]:
-    rows = []
-    for p in pool:
-        within = f"{p.within:+.2f}" if math.isfinite(p.within) else "—"
-        difference = "" if p.difference is None else _text(p.difference)
-        name = PREDICTORS[p.predictor]
-        rows.append([name, str(p.n), _text(p.tau), within, difference, p.winner])
-    headers = ["predictor", "n", "tau [95 %]", "within runs", "loss minus criterion [95 %]",
-               "who wins"]  # fmt: skip
-    return rows, headers
-
-
-def _text(bounds: Bounds) -> str:
-    if not math.isfinite(bounds.value):
-        return "—"
-    return f"{bounds.value:+.2f} [{bounds.low:+.2f}, {bounds.high:+.2f}]"
-
-
-def _frame(found: Sequence[Prediction]) -> pd.DataFrame:
-    rows = []
-    for p in found:
-        difference = p.difference or UNKNOWN
-        rows.append(
-            {
-                "pool": p.pool,
-                "fidelity": p.fidelity,
-                "runs": "; ".join(p.runs),
-                "resampling": p.resampling,
-                "predictor": p.predictor,
-                "n": p.n,
-                "tau": p.tau.value,
-                "tau_low": p.tau.low,
-                "tau_high": p.tau.high,
-                "tau_within_runs": p.within,
-                "difference": difference.value,
-                "difference_low": difference.low,
-                "difference_high": difference.high,
-                "winner": p.winner,
-            }
-        )
-    return pd.DataFrame(rows).round(6)
-
-
-def draw(found: Sequence[Prediction]) -> Figure:
-    """Draw tau with its interval, one line a predictor, one panel a pool; the loss on top."""
-    pools = _by_pool(found)
-    columns = min(3, len(pools))
-    lines = -(-len(pools) // columns)
-    size = (max(8.0, 2.0 + 3.0 * columns), 0.6 + 3.1 * lines)
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for ax, pool in zip(panels.flat, pools, strict=False):
-        _panel(ax, pool)
-    for ax in panels.flat[len(pools) :]:
-        ax.set_visible(False)
-    figure.suptitle("Rank correlation with the change of the accuracy, 95 % intervals", fontsize=11)
-    return figure
-
-
-def _panel(ax: Axes, pool: Sequence[Prediction]) -> None:
-    names = list(PREDICTORS)
-    for p in pool:
-        if not math.isfinite(p.tau.value):
-            continue
-        criterion = p.predictor in CRITERIA
-        # a percentile interval of a biased estimate need not hold the estimate itself
-        below, above = max(0.0, p.tau.value - p.tau.low), max(0.0, p.tau.high - p.tau.value)
-        ax.errorbar(
-            p.tau.value,
-            names.index(p.predictor),
-            xerr=[[below], [above]],
-            fmt="o" if criterion else "s",
-            color=plotting.COLOURS[0 if criterion else 1],
-            markersize=5,
-            capsize=3,
-        )
-    ax.axvline(0, color="0.4", linewidth=0.8)
-    ax.set_xlim(-1.05, 1.05)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_yticks(range(len(names)), PREDICTORS.values(), fontsize=9)
-    ax.set_xlabel("Kendall's tau", fontsize=9)
-    ax.grid(axis="x", alpha=0.3)
-    ax.set_title(f"{pool[0].pool} [{pool[0].fidelity}]\n{_count(pool[0])}", fontsize=10)
-
-
-@functools.cache
-def _code() -> str:
-    """The code that draws: a change of it draws anew."""
-    return "".join(Path(file).read_text() for file in (__file__, str(plotting.__file__)))

@@ -1,4 +1,4 @@
-"""The training runs of section 4 in the report: what was measured on both data sets, by epoch."""
+"""The training runs of section 4: what was measured on both data sets, by epoch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRICS
 from paper_tables.engine.records import Record
+from paper_tables.evidence import criteria_table
 from paper_tables.evidence.entries import measured_entry
+from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.cells import SIDES, TABLE
 from paper_tables.exhibits.generalization.runs import Run, runs
 
-__all__ = ["table"]
+__all__ = ["tables"]
 
 SHOWN = ("accuracy", "loss", "kh05", "kh1", "re")
 SHORT = {"training": "training", "generalization": "other"}
@@ -23,18 +25,20 @@ LEGEND = (
 )
 
 
-def table(records: Sequence[Record]) -> Table:
-    """One group a run, one line an epoch.
+def tables(records: Sequence[Record]) -> list[Table]:
+    """The runs, and the planes on both data sets if there are records of them."""
+    return [_runs(records), *criteria_table.others(records, shift_planes.TABLE)]
 
-    Args:
-        records: all published records.
-    """
+
+def _runs(records: Sequence[Record]) -> Table:
+    """One group a run, one line an epoch."""
     return Table(
         id=TABLE,
         title="Section 4: training runs on two data sets",
         legend=LEGEND,
         columns=tuple(f"{METRICS[metric]}, {SHORT[side]}" for metric in SHOWN for side in SIDES),
         groups=tuple(_group(run) for run in runs(records)),
+        heads=("run", ""),
         folded=True,
         files=(f"{TABLE}.csv",) if any(record.table == TABLE for record in records) else (),
     )
@@ -47,10 +51,10 @@ def _group(run: Run) -> Group:
         for epoch in run.epochs
         if any((side, metric, int(epoch)) in run.records for side in SIDES for metric in criteria)
     ]
-    lines = tuple(Line(f"epoch {epoch}", _cells(run, epoch)) for epoch in epochs)
+    lines = tuple(Line(f"epoch {epoch}", _entries(run, epoch)) for epoch in epochs)
     return Group(run.name, f"{run.length} epochs", lines, run.fidelity)
 
 
-def _cells(run: Run, epoch: int) -> tuple[Entry | None, ...]:
+def _entries(run: Run, epoch: int) -> tuple[Entry | None, ...]:
     found = [run.records.get((side, metric, epoch)) for metric in SHOWN for side in SIDES]
     return tuple(None if record is None else measured_entry(record) for record in found)

@@ -1,4 +1,4 @@
-"""The study of normalizations in the report: its summary and every plane of it."""
+"""The study of normalizations: its summary, causes, minima, and every plane of it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import least_faithful
 from paper_tables.engine.records import Record
-from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
+from paper_tables.evidence.entries import (
+    AXES,
+    STATES,
+    differing,
+    measured_entry,
+    pictures,
+    trace,
+)
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
-from paper_tables.exhibits.normalization.cells import MINIMA, RESCALINGS, TABLE
-from paper_tables.exhibits.normalization.page import Shown, Study
+from paper_tables.exhibits.normalization.cells import AXES as DRAWN
+from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, RESCALINGS, TABLE
+from paper_tables.exhibits.normalization.study import REFERENCE, Plane, Study, marks, passes
 from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["planes", "summary"]
-
-REFERENCE = "small batch"  # the flat minimum that the others are compared with
+__all__ = ["tables"]
 
 LEGEND = (
     "Which normalization keeps every plane (all networks, both modes, uniform, Gaussian and "
@@ -27,62 +33,143 @@ LEGEND = (
     "normalization.md."
 )
 PLANES_LEGEND = (
-    "Ratio as in Table 1, on 5 x 5 points, so a lower bound; below it the median relative change "
-    "of the network's output at the edge of the plane."
+    "Ratio as in Table 1, on 5 x 5 points, so a lower bound / median relative change of the "
+    "network's output at the edge of the plane."
 )
+# What stands beside filter normalization to show a cause: candidate, axes, the column's name.
+CAUSES = (
+    *(("filter", axes, AXES.get(axes, axes)) for axes in DRAWN),
+    ("filter, recalibrated", "uniform", "uniform, recalibrated"),
+    ("filter, recalibrated", "hessian", "Hessian, recalibrated"),
+    ("filter, floored", "hessian", "Hessian, floored"),
+)
+WITNESSES = {
+    "top_eigenvalue": "largest eigenvalue",
+    "loss": "loss",
+    "test_accuracy": "test accuracy (%)",
+}
 
 
-def summary(records: Sequence[Record]) -> Table:
+def tables(records: Sequence[Record]) -> list[Table]:
+    """What each candidate does; where the explosion comes from; the minima; every plane."""
+    study = Study.of(records)
+    return [_summary(study), _causes(study), _minima(study), _every_plane(study)]
+
+
+def _summary(study: Study) -> Table:
     """One line a candidate of the study of normalizations."""
-    found = Study.of(records)
     lines = []
     for name in CANDIDATES:
-        mine = found.of_candidate(name)
+        mine = study.of_candidate(name)
         if mine:
             remark = "recommended" if name == RECOMMENDED else ""
             fidelity = least_faithful(plane.record.fidelity for plane in mine)
-            lines.append(Line(name, _candidate(found, name, mine), remark, fidelity))
-    others = [f"rise, {m} / small batch" for m in MINIMA if m != REFERENCE]
+            lines.append(Line(name, _candidate(study, name, mine), remark, fidelity))
+    others = [f"rise, {m} / {REFERENCE}" for m in MINIMA if m != REFERENCE]
     rescaled = [f"{kind} rescaled: difference" for kind in RESCALINGS]
     return Table(
         id=TABLE,
         title="A normalization under which no plane explodes",
         legend=LEGEND,
-        columns=("explode", "rise", "largest ratio", "least change at an edge", *others, *rescaled),
+        columns=("explode", "rise", "largest ratio", "least change at an edge", *others, *rescaled,
+                 "meets every demand"),
         groups=(Group("", "", tuple(lines)),) if lines else (),
+        heads=("", "candidate"),
         files=(f"{TABLE}.md",) if lines else (),
         absence="not run: the study is computed with --study behind the command for the tables",
+    )  # fmt: skip
+
+
+def _causes(study: Study) -> Table:
+    """Planes along filter-normalised axes, drawn in several ways, and with one thing changed."""
+    found = {(*plane.place, plane.candidate): plane for plane in study.planes}
+    groups = []
+    for row, state in dict.fromkeys((p.row, p.state) for p in study.planes):
+        mine = [p for p in study.planes if (p.row, p.state) == (row, state)]
+        common = least_faithful(plane.record.fidelity for plane in mine)
+        lines = []
+        for mode in dict.fromkeys(plane.mode for plane in mine):
+            planes = [found.get((row, state, mode, axes, name)) for name, axes, _ in CAUSES]
+            if any(planes):
+                lines.append(Line(mode, tuple(_plane(p, common, change=False) for p in planes)))
+        groups.append(Group(display(row), STATES.get(state, state), tuple(lines), common))
+    return Table(
+        id=f"{TABLE}-causes",
+        title="Study of normalizations: where the explosion comes from",
+        legend="Ratios along filter-normalised axes.",
+        columns=tuple(name for _, _, name in CAUSES),
+        groups=tuple(group for group in groups if group.lines),
+        heads=("network", "mode"),
+        folded=True,
     )
 
 
-def planes(records: Sequence[Record]) -> Table:
+def _minima(study: Study) -> Table:
+    """What the planes, and the independent witnesses of sharpness, say of each minimum."""
+    places = [("reference", metric) for metric in WITNESSES]
+    places += [(name, "rise") for name in CANDIDATES]
+    lines, known = [], []
+    for minimum, how in MINIMA.items():
+        found = [study.others.get((f"minima/{minimum}/{name}", m)) for name, m in places]
+        there = [record for record in found if record is not None]
+        if not there:
+            continue
+        common = least_faithful(record.fidelity for record in there)
+        entries = tuple(None if r is None else measured_entry(r, common=common) for r in found)
+        name = f"{minimum} ({how['batch_size']}, {how['epochs']} epochs)"
+        lines.append(Line(name, entries, fidelity=common))
+        known += there
+    return Table(
+        id=f"{TABLE}-minima",
+        title="Study of normalizations: sharp and flat minima",
+        legend=_how_trained(known[0]) if known else "",
+        columns=(*WITNESSES.values(), *CANDIDATES),
+        groups=(Group("", "", tuple(lines)),) if known else (),
+        heads=("", "minimum"),
+        folded=True,
+    )
+
+
+def _how_trained(record: Record) -> str:
+    config = record.config
+    return (
+        f"LeNet on {display(config['data'])}, {config['training_examples']} examples, Adam, "
+        f"{config['trainings']} trainings each; “poisoned” has half as many examples with random "
+        "labels added. The mean rise of the loss over a plane with Gaussian axes, on "
+        f"{config['examples']} clean training examples; ± over trainings. The largest eigenvalue "
+        "of the Hessian of the same loss is the independent witness of sharpness."
+    )
+
+
+def _every_plane(study: Study) -> Table:
     """Every plane of the study, one column a candidate."""
-    found = Study.of(records).planes
-    names = [name for name in CANDIDATES if any(plane.candidate == name for plane in found)]
-    by_network: dict[tuple[str, str], list[Shown]] = {}
-    for plane in found:
-        by_network.setdefault((plane.row, plane.state), []).append(plane)
+    names = [name for name in CANDIDATES if any(plane.candidate == name for plane in study.planes)]
+    by_network: dict[tuple[str, str], list[Plane]] = {}
+    for plane in study.planes:
+        if plane.axes != CENTRED:  # those stand among the causes
+            by_network.setdefault((plane.row, plane.state), []).append(plane)
     return Table(
         id=f"{TABLE}-planes",
         title="Study of normalizations: every plane",
         legend=PLANES_LEGEND,
         columns=tuple(names),
         groups=tuple(_group(mine, names) for mine in by_network.values()),
+        heads=("network", "mode and axes"),
         folded=True,
     )
 
 
-def _group(mine: Sequence[Shown], names: Sequence[str]) -> Group:
+def _group(mine: Sequence[Plane], names: Sequence[str]) -> Group:
     """The planes of one network and its weights."""
     first = mine[0]
     fidelity = least_faithful(plane.record.fidelity for plane in mine)
-    places: dict[tuple[str, str], dict[str, Shown]] = {}
+    places: dict[tuple[str, str], dict[str, Plane]] = {}
     for plane in mine:
         places.setdefault((plane.mode, plane.axes), {})[plane.candidate] = plane
     lines = [
         Line(
             f"{mode}, {AXES.get(axes, axes)}",
-            tuple(_shown(there.get(name), fidelity) for name in names),
+            tuple(_plane(there.get(name), fidelity) for name in names),
         )
         for (mode, axes), there in places.items()
     ]
@@ -91,7 +178,7 @@ def _group(mine: Sequence[Shown], names: Sequence[str]) -> Group:
     return Group(display(first.row), settings, tuple(lines), fidelity)
 
 
-def _candidate(found: Study, name: str, mine: Sequence[Shown]) -> tuple[Entry | None, ...]:
+def _candidate(found: Study, name: str, mine: Sequence[Plane]) -> tuple[Entry | None, ...]:
     worst, least = max(mine, key=lambda p: p.ratio), min(mine, key=lambda p: p.change)
     exploding, rising = (sum(p.verdict == word for p in mine) for word in ("explodes", "rises"))
     return (
@@ -101,6 +188,7 @@ def _candidate(found: Study, name: str, mine: Sequence[Shown]) -> tuple[Entry | 
         Entry(f"{least.change:.1%}", remark=least.name, traces=(trace(least.record),)),
         *(_contrast(found, minimum, name) for minimum in MINIMA if minimum != REFERENCE),
         *(_difference(found, kind, name) for kind in RESCALINGS),
+        Entry("—" if "—" in marks(found, name) else "yes" if passes(found, name) else "no"),
     )
 
 
@@ -123,16 +211,15 @@ def _difference(found: Study, kind: str, name: str) -> Entry | None:
     return None if record is None else Entry(f"{record.value:.1g}", traces=(trace(record),))
 
 
-def _shown(plane: Shown | None, common: str) -> Entry | None:
+def _plane(plane: Plane | None, common: str, change: bool = True) -> Entry | None:
     if plane is None:
         return None
     words = [
         plane.verdict if plane.verdict != "none" else "",
         f"{plane.nonfinite} points not finite" if plane.nonfinite else "",
-        f"output {plane.change:.2g}",
     ]
     return Entry(
-        f"{plane.ratio:.2g}",
+        f"{plane.ratio:.2g}" + (f" / {plane.change:.2g}" if change else ""),
         fidelity=differing(plane.record.fidelity or "substitute", common),
         remark=", ".join(word for word in words if word),
         traces=(trace(plane.record),),

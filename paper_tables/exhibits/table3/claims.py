@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import Finding, MissingError
 from paper_tables.evidence.intervals import Verdict
-from paper_tables.exhibits.table3.text_table import TABLE, shown
+from paper_tables.exhibits.table3.sizes import TABLE, shown
 from paper_tables.paper import paper_columns, paper_rows
 from paper_tables.paper.names import display
 

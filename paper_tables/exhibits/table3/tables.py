@@ -1,45 +1,59 @@
-"""Table 3 in the report: sizes and splits of the data sets."""
+"""Table 3: sizes and splits of the data sets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lla.report.view import Entry, Group, Line, Table
+from paper_tables import paper
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import trace
-from paper_tables.exhibits.table3.text_table import HEADERS, LEGEND, TABLE, Shown, shown
-from paper_tables.paper import paper_columns, paper_rows, tables
+from paper_tables.exhibits.table3.sizes import HEADERS, TABLE, Shown, shown
 from paper_tables.paper.names import display
 
-__all__ = ["table"]
+__all__ = ["tables"]
+
+LEGEND = (
+    "Counted from what the loader gives. A count is reproduced if it is equal, and else differs; "
+    "of what is there only in part nothing is counted but the shape of an image, which is then "
+    "reduced. The shape is that of the network's input: MNIST's 28x28 padded with zeros, SVHN as "
+    "grayscale. CINIC-10's three splits hold 90000 images each, so that training and test images "
+    "are two thirds of it; CINIC-10-i leaves out the validation split and every image that comes "
+    "from CIFAR-10."
+)
 
 
-def table(records: Sequence[Record]) -> Table:
-    """One line a data set."""
-    columns = paper_columns(TABLE)
-    entry = tables()[TABLE]
-    return Table(
-        id=TABLE,
-        title=f"{entry['where']}: {entry['title']}",
-        legend=LEGEND.replace("*", ""),
-        columns=tuple(HEADERS[column] for column in columns),
-        groups=(Group("", "", tuple(_line(records, row, columns) for row in paper_rows(TABLE))),),
-        files=tuple(f"{TABLE}.{kind}" for kind in ("md", "csv", "tex"))
-        if any(record.table == TABLE for record in records)
-        else (),
-    )
+def tables(records: Sequence[Record]) -> list[Table]:
+    """Table 3, one line a data set."""
+    columns = paper.paper_columns(TABLE)
+    entry = paper.tables()[TABLE]
+    lines = tuple(_line(records, row, columns) for row in paper.paper_rows(TABLE))
+    return [
+        Table(
+            id=TABLE,
+            title=f"{entry['where']}: {entry['title']}",
+            legend=LEGEND,
+            columns=tuple(HEADERS[column] for column in columns),
+            groups=(Group("", "", lines),),
+            heads=("", "data set"),
+            files=tuple(f"{TABLE}.{kind}" for kind in ("md", "csv", "tex"))
+            if any(record.table == TABLE for record in records)
+            else (),
+        )
+    ]
 
 
 def _line(records: Sequence[Record], row: str, columns: Sequence[str]) -> Line:
-    return Line(display(row), tuple(_cell(shown(records, row, column)) for column in columns))
+    return Line(display(row), tuple(_entry(shown(records, row, column)) for column in columns))
 
 
-def _cell(cell: Shown) -> Entry:
+def _entry(size: Shown) -> Entry:
     return Entry(
-        text=cell.text,
-        paper=cell.paper,
-        verdict=cell.verdict,
-        fidelity=cell.fidelity,
-        remark=(cell.reason or "").partition(":")[0],  # what to do then stands in the files
-        traces=tuple(trace(record, record.metric) for record in cell.records),
+        text=size.text,
+        paper=size.paper,
+        verdict=size.verdict,
+        fidelity=size.fidelity,
+        remark=(size.reason or "").partition(":")[0],  # the rest says what to do then
+        reason=size.reason or "",
+        traces=tuple(trace(record, record.metric) for record in size.records),
     )

@@ -1,0 +1,120 @@
+"""What a report says, as plain values: whoever makes one gathers them, `lla.report.html` writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lla.report.view import Table
+
+__all__ = [
+    "CLAIM_VERDICTS",
+    "Claim",
+    "Environment",
+    "Gallery",
+    "Legend",
+    "Outcome",
+    "Picture",
+    "Report",
+    "Section",
+]
+
+CLAIM_VERDICTS = ("holds", "fails", "undecided", "not_run")
+
+# A title and its text. A plain text is escaped, its paragraphs parted by empty lines; what is
+# HTML already comes as markupsafe.Markup.
+Section = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict on a claim, and the scopes that share it."""
+
+    verdict: str  # of CLAIM_VERDICTS
+    scopes: tuple[str, ...]
+    fidelity: str | None = None
+    note: str = ""
+    rests_on: tuple[str, ...] = ()  # cells, in words
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim with its verdicts."""
+
+    id: str
+    statement: str
+    where: str
+    decided_by: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a verdict in any scope."""
+        return any(outcome.verdict != "not_run" for outcome in self.outcomes)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What marks mean, with a sentence before them and one after."""
+
+    marks: tuple[tuple[str, str], ...]  # mark, meaning
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture."""
+
+    name: str  # of the file
+    alt: str
+    content: str  # base64
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A section of pictures, some of which can be turned and zoomed."""
+
+    id: str
+    title: str
+    pictures: tuple[Picture, ...]
+    plots: tuple[Mapping[str, Any], ...] = ()  # name, caption, data and layout of plotly
+    kind: str = ""  # of the plots: "surfaces" or "spectra"
+    label: str = ""  # of the choice between plots
+    absence: str = ""  # said where there is nothing to show; without it the section is left out
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the numbers were computed with."""
+
+    lead: str
+    facts: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # fact, (value, records)
+    inputs: tuple[tuple[str, str, str, int], ...]  # kind, name, sha256, records
+
+
+@dataclass(frozen=True)
+class Report:
+    """What stands in the report."""
+
+    title: str
+    lead: str
+    claims: tuple[Claim, ...]
+    claims_legend: Legend
+    findings: tuple[Section, ...]
+    tables: tuple[Table, ...]
+    tables_legend: Legend
+    galleries: tuple[Gallery, ...]
+    environment: Environment
+    commands: tuple[tuple[str, str], ...]  # aim, command
+
+    @property
+    def claim_counts(self) -> list[tuple[str, int]]:
+        """How many scopes of claims have which verdict."""
+        found: Counter[str] = Counter()
+        for claim in self.claims:
+            for outcome in claim.outcomes:
+                found[outcome.verdict] += len(outcome.scopes)
+        return [(verdict, found[verdict]) for verdict in CLAIM_VERDICTS if found[verdict]]

@@ -1,0 +1,149 @@
+"""The study of normalizations as its records tell it: planes, minima, what each candidate meets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from paper_tables.engine.cells import by_cell
+from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.evidence.intervals import difference_width
+from paper_tables.exhibits.normalization.candidates import CANDIDATES
+from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, TABLE
+from paper_tables.paper.explosion import category
+from paper_tables.paper.names import display
+
+__all__ = ["LEAST_CHANGE", "REFERENCE", "SAME", "Plane", "Study", "marks", "passes"]
+
+LEAST_CHANGE = 0.10  # of the output at the edge of a plane: less is shrinking the plane
+SAME = 1e-5  # difference up to which two planes are the same
+REFERENCE = "small batch"  # the flat minimum that the others are compared with
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The planes of one place of the study: the largest ratio of them."""
+
+    row: str
+    state: str
+    mode: str
+    axes: str
+    candidate: str
+    ratio: float
+    nonfinite: int
+    change: float
+    record: Record
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Network, weights, mode and axes."""
+        return self.row, self.state, self.mode, self.axes
+
+    @property
+    def name(self) -> str:
+        """Its place in words."""
+        weights = "random" if self.state == "random" else "trained"
+        return f"{display(self.row)} {weights} {self.mode} {self.axes}"
+
+    @property
+    def verdict(self) -> str:
+        """As for Table 1."""
+        return category(self.ratio, self.nonfinite)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The records of the study, of each place the one with most images."""
+
+    planes: list[Plane]
+    others: dict[tuple[str, str], Record]  # (column, metric) -> of minima and rescaling
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Study:
+        """Sort records; of a network's inputs the one with most images of most pixels counts."""
+        cells = by_cell(records, TABLE)
+        planes: dict[tuple[str, str], Plane] = {}
+        others: dict[tuple[str, str], Record] = {}
+        most: dict[tuple[str, str], tuple[int, int]] = {}
+        for (row, column, _), metrics in cells.items():
+            place = (row, column.partition("/")[0])
+            most[place] = max(most.get(place, _amount(metrics)), _amount(metrics))
+        for (row, column, _), metrics in cells.items():
+            if _amount(metrics) < most[row, column.partition("/")[0]]:
+                continue
+            if {"ratio", "nonfinite", "change"} <= metrics.keys():
+                state, mode, axes, candidate = column.split("/")
+                ratio, nonfinite, change = (
+                    metrics[m].value or 0.0 for m in ("ratio", "nonfinite", "change")
+                )
+                planes[row, column] = Plane(
+                    row, state, mode, axes, candidate, ratio, int(nonfinite), change,
+                    metrics["ratio"],
+                )  # fmt: skip
+            else:
+                others |= {(column, metric): record for metric, record in metrics.items()}
+        return cls(list(planes.values()), others)
+
+    def of_candidate(self, name: str) -> list[Plane]:
+        """Its planes along uniform, normal and Hessian axes.
+
+        Where there is nothing to recalibrate its planes are those of filter normalization.
+        """
+        mine = [p for p in self.planes if p.candidate == name and p.axes != CENTRED]
+        if name in CANDIDATES and CANDIDATES[name].recalibrate and mine:
+            places = {p.place for p in mine}
+            mine += [p for p in self.of_candidate("filter") if p.place not in places]
+        return mine
+
+    def measured(self, name: str) -> bool:
+        """Whether a candidate has a plane wherever any other one has."""
+        places = {p.place for p in self.planes if p.axes != CENTRED}
+        return {p.place for p in self.of_candidate(name)} == places
+
+    def contrast(self, minimum: str, candidate: str) -> tuple[float, float, bool] | None:
+        """How much higher a plane rises around a minimum than around the small-batch one.
+
+        Returns:
+            The ratio of the mean rises, its standard error, and whether the 95 % interval of their
+            difference lies above 0; None without records.
+        """
+        found = [self.others.get((f"minima/{m}/{candidate}", "rise"))
+                 for m in (minimum, REFERENCE)]  # fmt: skip
+        return None if None in found else _contrast(*[r for r in found if r is not None])
+
+
+def _amount(metrics: dict[str, Record]) -> tuple[int, int]:
+    config = next(iter(metrics.values())).config
+    fidelity = next(iter(metrics.values())).fidelity or "substitute"
+    return (-FIDELITIES.index(fidelity), config.get("images", 0) * config.get("side", 1) ** 2)
+
+
+def _contrast(above: Record, below: Record) -> tuple[float, float, bool]:
+    a, b = above.value or 0.0, below.value or 0.0
+    sa, sb = above.stderr or 0.0, below.stderr or 0.0
+    clear = a - b > difference_width((sa, above.n or 2), (sb, below.n or 2))
+    ratio = a / b if b else math.inf
+    return ratio, abs(ratio) * math.sqrt((sa / a) ** 2 + (sb / b) ** 2) if a and b else 0.0, clear
+
+
+def passes(study: Study, name: str) -> bool:
+    """Whether a candidate meets every demand."""
+    return all(mark == "yes" for mark in marks(study, name))
+
+
+def marks(study: Study, name: str) -> list[str]:
+    """Whether a candidate meets each demand: "yes", "no", or "—" where it was not measured."""
+    planes = study.of_candidate(name)
+    contrasts = [study.contrast(m, name) for m in MINIMA if m != REFERENCE]
+    layers = study.others.get((f"rescaling/layers/{name}", "difference"))
+
+    def word(known: bool, met: Callable[[], bool]) -> str:
+        return "—" if not known else "yes" if met() else "no"
+
+    return [
+        word(study.measured(name), lambda: all(p.verdict != "explodes" for p in planes)),
+        word(study.measured(name), lambda: min(p.change for p in planes) > LEAST_CHANGE),
+        word(None not in contrasts, lambda: all(c[2] for c in contrasts if c)),
+        word(layers is not None, lambda: layers is not None and (layers.value or 0.0) <= SAME),
+    ]

@@ -1,0 +1,65 @@
+"""Sizes and splits of the data sets of Table 3, each from its most faithful records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.records import FIDELITIES, VERDICTS, Record
+from paper_tables.exhibits.table3.cells import SHAPE, TABLE
+from paper_tables.paper import paper_value
+
+__all__ = ["HEADERS", "TABLE", "Shown", "shown"]
+
+HEADERS = {
+    "image": "image (height x width x channels)",
+    "size": "images",
+    "train": "training images",
+    "test": "test images",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One size as it is shown."""
+
+    text: str  # "60000", "32x32x1" or "not run"
+    paper: str
+    verdict: str | None
+    fidelity: str | None
+    reason: str | None
+    records: tuple[Record, ...]  # that it is made from; none if it was not computed yet
+
+
+def shown(records: Iterable[Record], row: str, column: str) -> Shown:
+    """One cell of the table, of its most faithful records.
+
+    Args:
+        records: all published records.
+        row: the data set.
+        column: of `HEADERS`.
+    """
+    metrics = SHAPE if column == "image" else ("images",)
+    paper = "x".join(paper_value(TABLE, row, column, metric) or "" for metric in metrics)
+    mine = [r for r in records if (r.table, r.row, r.column) == (TABLE, row, column)]
+    groups = {r.config_hash: {other.metric: other for other in mine
+                              if other.config_hash == r.config_hash} for r in mine}  # fmt: skip
+    complete = [
+        [group[metric] for metric in metrics]
+        for group in groups.values()
+        if all(metric in group and group[metric].value is not None for metric in metrics)
+    ]
+    if not complete:
+        reason = next((r.reason for r in mine if r.reason), "not computed yet")
+        return Shown("not run", paper, "not_run", None, reason, ())
+    best = min(complete, key=lambda group: FIDELITIES.index(group[0].fidelity or FIDELITIES[-1]))
+    judged = [r.verdict for r in best if r.verdict]
+    return Shown(
+        text="x".join(f"{r.value:.0f}" for r in best),
+        paper=paper,
+        verdict=max(judged, key=VERDICTS.index) if len(judged) == len(best) else None,
+        fidelity=least_faithful(r.fidelity for r in best),
+        reason=None,
+        records=tuple(best),
+    )
