@@ -34,7 +34,7 @@ def test_cost_of_a_product(
 ) -> None:
     """Counted FLOPs are the predicted ones; the peak stays below its estimate."""
     found = benchmark.pedantic(measurement.measure, args=(case, peak), rounds=1)
-    new = measurement.entries(case, found, allocator)
+    new = measurement.product_records(case, found, allocator)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
     if results is not None:
         publish(EXHIBIT, new, results)

@@ -49,7 +49,7 @@ def test_cost_of_the_criteria(
         case.network, case.batch_size, case.batches, case.side, case.examples, device()
     )
     found = benchmark.pedantic(measurement.measure, args=(case, given), rounds=1)
-    new = measurement.entries(case, given, found, allocator)
+    new = measurement.cost_records(case, given, found, allocator)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
     if results is not None:
         raw = measurement.raw(found).to_csv(index=False)

@@ -73,7 +73,7 @@ def test_spectrum_at_equal_work(
     quadrature = found[0].result.quadrature
     judged = judge(quadrature, top, reference.moments(product, quadrature.start))
     if results is not None:
-        new = records.entries(adapter, case, found, judged, allocator)
+        new = records.library_records(adapter, case, found, judged, allocator)
         publish(EXHIBIT, new, results, library)
     assert quadrature.products == case.steps * case.probes
     if adapter.name == "lla" and size != "tiny":

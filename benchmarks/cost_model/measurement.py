@@ -179,7 +179,7 @@ def share(times: Mapping[str, float]) -> float:
 # --- records
 
 
-def entries(case: NetworkCase, found: NetworkCosts, allocator_tuned: bool) -> list[Record]:
+def product_records(case: NetworkCase, found: NetworkCosts, allocator_tuned: bool) -> list[Record]:
     """The records of one network: a column a function, a metric a number.
 
     Args:

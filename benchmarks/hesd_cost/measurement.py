@@ -138,7 +138,7 @@ def budget_name(probes: int, batches: int) -> str:
     return f"{probes} x {batches}"
 
 
-def entries(
+def cost_records(
     case: CostCase, given: Input, found: CriteriaCost, allocator_tuned: bool
 ) -> list[Record]:
     """The records of one case.

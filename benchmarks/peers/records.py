@@ -19,7 +19,7 @@ from paper_tables.engine import records
 from paper_tables.engine.records import Record
 
 
-def entries(
+def library_records(
     adapter: Adapter,
     work: EqualWork,
     found: Sequence[Peak[Measurement]],

@@ -45,7 +45,7 @@ def planted(monkeypatch, network="lenet", *, kh05=None, timed=None, loader=1.0, 
     )
     facts = {"code_version": "0", "torch": "2", "threads": 1, "device": device}
     monkeypatch.setattr(measurement.records, "environment", lambda _: facts)
-    return measurement.entries(case, given, found, allocator_tuned=True)
+    return measurement.cost_records(case, given, found, allocator_tuned=True)
 
 
 def judged(records, claim, scope="lenet"):

@@ -70,7 +70,7 @@ def planted(linearized=3.0):
 
 def test_the_table_says_how_far_from_the_floor_and_why(tmp_path):
     for model in (planted(2.0), planted()):
-        publish(EXHIBIT, measurement.entries(CASE, model, True), tmp_path)
+        publish(EXHIBIT, measurement.product_records(CASE, model, True), tmp_path)
     text = (tmp_path / "benchmarks" / "cost_model.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| lenet 4 ")]
     name, _, *entries = (cell.strip() for cell in line.strip("|").split("|"))

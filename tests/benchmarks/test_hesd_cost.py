@@ -144,7 +144,7 @@ def test_one_case_from_measurement_to_table(small, tmp_path):
     assert found.kh05.shape == (2, 3)
     assert list(found.timed) == [(1, 1), (2, 1), (3, 2)]
     assert found.matvecs == 3 * 2 * 4
-    publish(EXHIBIT, measurement.entries(case, given, found, True), tmp_path)
+    publish(EXHIBIT, measurement.cost_records(case, given, found, True), tmp_path)
     records = read_records(tmp_path / "records" / "cost.jsonl")
     assert {r.fidelity for r in records} == {"substitute"}
     seconds = {r.column: r for r in records if r.metric == "seconds"}

@@ -176,7 +176,7 @@ def entries(name="lla", copies=0, slower=1):
     times = [s * slower for s in (0.48, 0.50, 0.53)]
     found = [Peak(Measurement(quadrature, s, 0.01), 2**28, 2**27) for s in times]
     judged = Judgement(1e-5, copies, 2e-6)
-    return peers_records.entries(BY_NAME[name], WORK, found, judged, allocator_tuned=True)
+    return peers_records.library_records(BY_NAME[name], WORK, found, judged, allocator_tuned=True)
 
 
 def save(new, results):
