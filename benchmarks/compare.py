@@ -9,17 +9,17 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from benchmarks import history
 from lla.errors import InputError
+from lla.report.text import plain_table
 
 TOLERANCE = 0.15  # by which a ratio may rise above its baseline, beside the noise
 SIGMAS = 2.0  # standard errors that count as noise; with the tolerance, 3 or more of them
@@ -31,7 +31,7 @@ _ENOUGH = 3  # sessions from which their scatter is known
 
 
 @dataclass(frozen=True)
-class Finding:
+class Comparison:
     """One quantity of one benchmark against its baseline."""
 
     benchmark: str
@@ -47,7 +47,7 @@ class Finding:
         return self.limit is not None and self.now > self.limit
 
 
-def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Finding]:
+def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison]:
     """Compare the last session with the median of the earlier ones like it.
 
     Args:
@@ -55,7 +55,7 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Finding]:
         tolerance: by which a ratio may rise, as a share of its baseline.
 
     Returns:
-        One finding a quantity and benchmark of the last session. Sessions are alike on the same
+        One a quantity and benchmark of the last session. Sessions are alike on the same
         kind of device with the same version of torch, threads, type and allocator.
 
     Raises:
@@ -72,26 +72,27 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Finding]:
     return found
 
 
-def _of_one(row: pd.Series, before: pd.DataFrame, tolerance: float) -> list[Finding]:
+def _of_one(row: pd.Series, before: pd.DataFrame, tolerance: float) -> list[Comparison]:
+    limits: dict[str, tuple[str, Callable[[float], float]]] = {
+        "ratio": ("ratio", lambda b: b * (1 + tolerance) + SIGMAS * noise(row, before)),
+        "products": ("products", lambda b: b),
+        "memory": ("peak_bytes", lambda b: b * (1 + MEMORY) + SLACK),
+    }
     found = []
-    for quantity, column in (
-        ("ratio", "ratio"),
-        ("products", "products"),
-        ("memory", "peak_bytes"),
-    ):
-        known = before[column].dropna()
+    for quantity, (column, limit) in limits.items():
         if pd.isna(row[column]):
             continue
+        known = before[column].dropna()
         baseline = float(known.median()) if len(known) else None
-        limit = None
-        if baseline is not None:
-            limit = {
-                "ratio": baseline * (1 + tolerance) + SIGMAS * noise(row, before),
-                "products": baseline,
-                "memory": baseline * (1 + MEMORY) + SLACK,
-            }[quantity]
         found.append(
-            Finding(row.benchmark, row["size"], quantity, float(row[column]), baseline, limit)
+            Comparison(
+                row.benchmark,
+                row["size"],
+                quantity,
+                float(row[column]),
+                baseline,
+                None if baseline is None else limit(baseline),
+            )
         )
     return found
 
@@ -116,8 +117,8 @@ def _standard_error(low: Any, high: Any, rounds: Any) -> Any:
     return _MEDIAN * (high - low) / _NORMAL / rounds**0.5
 
 
-def describe(found: Sequence[Finding]) -> str:
-    """The findings as a table for the terminal, the worst last."""
+def describe(found: Sequence[Comparison]) -> str:
+    """The comparisons as a table for the terminal, the worst last."""
     lines = [
         (
             f.benchmark,
@@ -131,11 +132,11 @@ def describe(found: Sequence[Finding]) -> str:
         for f in sorted(found, key=lambda f: f.worse)
     ]
     headers = ("benchmark", "size", "quantity", "now", "median before", "limit", "")
-    return tabulate(lines, headers, disable_numparse=True)
+    return plain_table(lines, headers)
 
 
-def _shown(finding: Finding, value: float) -> str:
-    return f"{value / 2**20:.0f} MiB" if finding.quantity == "memory" else f"{value:.4g}"
+def _shown(compared: Comparison, value: float) -> str:
+    return f"{value / 2**20:.0f} MiB" if compared.quantity == "memory" else f"{value:.4g}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

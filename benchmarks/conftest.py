@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import lla
 from benchmarks import history
-from benchmarks.history import Row, Session
 from benchmarks.isolate import Peak, isolated
+from benchmarks.problems import device
+from benchmarks.timing import Ratio
+from paper_tables.engine import machine
 
 SIZES = ("tiny", "quick", "paper")
 
-_SESSION = pytest.StashKey[Session]()
-_ROWS = pytest.StashKey[list[Row]]()
+_TUNED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,11 +35,18 @@ def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
     return config.getoption(name, default) or default
 
 
+def _results(config: pytest.Config) -> Path | None:
+    folder = _option(config, "save")
+    return Path(folder) if folder else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin a session."""
-    tuned = not _option(config, "untuned") and lla.tune_allocator()
-    config.stash[_SESSION] = Session.now(tuned)
-    config.stash[_ROWS] = []
+    """Begin a session: pytest-benchmark, which is configured last, saves it where it belongs."""
+    config.stash[_TUNED] = not _option(config, "untuned") and lla.tune_allocator()
+    folder = _results(config)
+    if folder:
+        config.option.benchmark_storage = str(folder / "benchmarks" / history.SESSIONS)
+        config.option.benchmark_save = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,16 +63,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(0))
 
 
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Take the name of the machine out of what pytest-benchmark may save."""
-    machine_info.pop("node", None)
+def pytest_benchmark_generate_machine_info() -> dict[str, str]:
+    """Say nothing of the machine, its name least of all, but the version of Python."""
+    return {"python_version": platform.python_version()}
+
+
+def pytest_benchmark_generate_commit_info() -> dict[str, str]:
+    """Leave out the checkout: `code`, in what is tracked, also tells uncommitted changes."""
+    return {}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Save what was measured, where that was asked for."""
-    rows, folder = session.config.stash[_ROWS], _option(session.config, "save")
-    if folder and rows:
-        history.write(rows, Path(folder) / "benchmarks")
+    """Write the history, to which pytest-benchmark has just added this session."""
+    folder = _results(session.config)
+    if folder:
+        history.write(folder)
 
 
 @pytest.fixture(scope="session")
@@ -75,23 +89,30 @@ def size(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def results(pytestconfig: pytest.Config) -> Path | None:
     """The folder of results to save to."""
-    folder = _option(pytestconfig, "save")
-    return Path(folder) if folder else None
+    return _results(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def allocator(pytestconfig: pytest.Config) -> bool:
     """Whether the allocator is tuned, for both sides of every ratio."""
-    return pytestconfig.stash[_SESSION].allocator_tuned
+    return pytestconfig.stash[_TUNED]
 
 
-@pytest.fixture(scope="session")
-def track(pytestconfig: pytest.Config) -> Callable[..., None]:
-    """Adds a row to the session; takes what `Session.row` does."""
+@pytest.fixture
+def environment(allocator: bool, benchmark: Any) -> dict[str, Any]:
+    """What a timing depends on besides its own code; goes into every session."""
+    facts = machine.environment(device())
+    facts |= {"code": facts.pop("code_version"), "allocator_tuned": allocator, "dtype": "float32"}
+    benchmark.extra_info |= facts
+    return facts
 
-    def add(*arguments: Any, **facts: Any) -> None:
-        row = pytestconfig.stash[_SESSION].row(*arguments, **facts)
-        pytestconfig.stash[_ROWS].append(row)
+
+@pytest.fixture
+def track(benchmark: Any, environment: dict[str, Any]) -> Callable[..., None]:
+    """Tracks a benchmark over sessions; takes what `history.tracked` does."""
+
+    def add(name: str, size: str, ratio: Ratio, **facts: int) -> None:
+        benchmark.extra_info |= history.tracked(name, size, ratio, **facts)
 
     return add
 
@@ -104,15 +125,3 @@ def peak(pytestconfig: pytest.Config) -> Callable[..., Peak[Any]]:
         return isolated(function, *arguments, tuned=not _option(pytestconfig, "untuned"))
 
     return call
-
-
-@pytest.fixture
-def environment(allocator: bool) -> dict[str, object]:
-    """What a timing depends on besides the code; goes into every benchmark's record."""
-    return {
-        "allocator_tuned": allocator,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "lla": lla.__version__,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-    }

@@ -1,182 +1,114 @@
-"""What the benchmarks measured, session by session: one JSON file of tidy rows each.
+"""What the benchmarks measured, session by session, in pytest-benchmark's own storage.
 
-A row says nothing of the machine but the kind of its device: ratios are taken against one forward
-and backward pass of the same network in the same session, and compare across machines.
+`pytest benchmarks --save results` adds a session to `results/benchmarks/sessions`. The comparison
+that pytest-benchmark brings takes seconds, which are the machine's. So what sessions are compared
+by stands in `extra_info`: ratios to one forward and backward pass of the same network in the same
+session, products and memory, with what they depend on. Of the machine it says but the kind of
+device.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from tabulate import tabulate
 
-from benchmarks.measure import Ratio
-from lla import files
+from benchmarks import publish, view
+from benchmarks.timing import Ratio
 from lla.errors import InputError
 from lla.plotting import COLOURS
-from paper_tables.engine import machine
+from lla.report.view import Group, Line, Table
+from paper_tables.engine.exhibit import Drawing
 
 SESSIONS = "sessions"  # folder of the files
 # What two rows share that may be compared.
 SAME = ["benchmark", "size", "device", "dtype", "threads", "allocator_tuned", "torch"]
+MEASURED = ["ratio", "low", "high", "rounds", "products", "peak_bytes"]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One benchmark of one session."""
-
-    benchmark: str  # "product linearized"
-    size: str  # network and batch: "lenet 512"
-    device: str  # "cpu", or "cuda" with the kind of GPU
-    dtype: str
-    threads: int
-    allocator_tuned: bool
-    ratio: float  # to the calibration kernel: median over interleaved repetitions
-    low: float  # first quartile of the repetitions
-    high: float  # third quartile
-    rounds: int  # repetitions
-    products: int | None  # Hessian-vector products of one repetition
-    peak_bytes: int | None  # most memory that a process of its own takes for it
-    torch: str
-    python: str
-    code: str  # version of lla with a digest of its source
-    date: str  # of the session, UTC
-
-
-@dataclass(frozen=True)
-class Session:
-    """What the rows of one session share."""
-
-    date: str
-    allocator_tuned: bool
-
-    @classmethod
-    def now(cls, allocator_tuned: bool) -> Session:
-        """A session that begins now."""
-        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(date, allocator_tuned)
-
-    def row(
-        self,
-        benchmark: str,
-        size: str,
-        ratio: Ratio,
-        products: int | None = None,
-        peak_bytes: int | None = None,
-        dtype: str = "float32",
-    ) -> Row:
-        """A row of this session.
-
-        Args:
-            benchmark: what was measured.
-            size: on which network and batch.
-            ratio: its seconds over those of the calibration kernel.
-            products: Hessian-vector products that it made.
-            peak_bytes: memory of a process of its own.
-            dtype: of the parameters.
-        """
-        facts = machine.environment("cuda" if torch.cuda.is_available() else "cpu")
-        return Row(
-            benchmark=benchmark,
-            size=size,
-            device=facts["device"],
-            dtype=dtype,
-            threads=facts["threads"],
-            allocator_tuned=self.allocator_tuned,
-            ratio=ratio.median,
-            low=ratio.low,
-            high=ratio.high,
-            rounds=ratio.rounds,
-            products=products,
-            peak_bytes=peak_bytes,
-            torch=facts["torch"],
-            python=platform.python_version(),
-            code=facts["code_version"],
-            date=self.date,
-        )
-
-
-def write(rows: Sequence[Row], folder: Path) -> Path:
-    """Write the rows of one session as a file of its own, and draw the history anew.
+def tracked(
+    benchmark: str,
+    size: str,
+    ratio: Ratio,
+    products: int | None = None,
+    peak_bytes: int | None = None,
+) -> dict[str, object]:
+    """What `extra_info` of a benchmark holds that is tracked over sessions.
 
     Args:
-        rows: of one session, at least one.
-        folder: `results/benchmarks`.
-
-    Returns:
-        The file.
+        benchmark: what was measured.
+        size: on which network and batch.
+        ratio: its seconds over those of the calibration kernel.
+        products: Hessian-vector products that it made.
+        peak_bytes: the most memory that a process of its own takes for it.
     """
-    name = rows[0].date.partition("+")[0].replace(":", "").replace("-", "")
-    path = folder / SESSIONS / f"{name}.json"
-    text = json.dumps([asdict(row) for row in rows], indent=1, allow_nan=False)
-    files.atomic_write(path, text + "\n")
-    every = read(folder)
-    stream = io.BytesIO()
-    figure(every).savefig(stream, format="png", dpi=100)
-    files.atomic_write(folder / "history.png", stream.getvalue())
-    files.atomic_write(folder / "history.md", table(every))
-    return path
+    return {
+        "benchmark": benchmark, "size": size, "ratio": ratio.median, "low": ratio.low,
+        "high": ratio.high, "rounds": ratio.rounds, "products": products,
+        "peak_bytes": peak_bytes,
+    }  # fmt: skip
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """The rows of all sessions, the oldest first.
+    """What was tracked in all sessions, one row a benchmark and session, the oldest first.
 
     Args:
         folder: `results/benchmarks`.
 
     Raises:
-        InputError: a file is no list of such rows.
+        InputError: a file is no session of benchmarks, or a row lacks what it is compared by.
     """
-    columns = [field.name for field in fields(Row)]
     rows = []
-    for path in sorted((folder / SESSIONS).glob("*.json")):
+    for path in sorted((folder / SESSIONS).rglob("*.json")):
         try:
-            found = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path.name} is no session of benchmarks: {error}") from None
-        rows += [asdict(row) for row in found]
-    table = pd.DataFrame(rows, columns=columns)
+            session = json.loads(path.read_text(encoding="utf-8"))
+            found = [benchmark["extra_info"] for benchmark in session["benchmarks"]]
+            rows += [
+                {"date": session["datetime"], **{name: info[name] for name in (*SAME, *MEASURED)}}
+                for info in found
+                if "benchmark" in info  # others are not tracked
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path.name} is no session of benchmarks: {error!r}") from None
+    table = pd.DataFrame(rows, columns=["date", *SAME, *MEASURED])
     table = table.astype({"products": "Int64", "peak_bytes": "Int64"})  # with missing ones
     return table.sort_values("date", kind="stable", ignore_index=True)
 
 
-def table(rows: pd.DataFrame) -> str:
-    """The latest row of every benchmark in Markdown, with how many sessions have it."""
-    lines = []
-    for _, same in rows.groupby(SAME, sort=True):
-        last = same.iloc[-1]
-        lines.append(
-            (
-                last.benchmark,
-                last["size"],
-                f"{last.ratio:.3g} ({last.low:.3g} to {last.high:.3g})",
-                "" if pd.isna(last.products) else str(last.products),
-                "" if pd.isna(last.peak_bytes) else f"{last.peak_bytes / 2**20:.0f}",
-                f"{last.device}, {last.threads} threads, {last['dtype']}",
-                f"{last.torch}{'' if last.allocator_tuned else ', allocator not tuned'}",
-                last.date[:10],
-                str(len(same)),
-            )
-        )
-    headers = ("benchmark", "size", "in passes", "products", "peak MiB", "device", "torch", "last",
-               "sessions")  # fmt: skip
-    return (
-        "# Benchmarks\n\n"
-        "The last session that has each. *In passes*: seconds over those of as many forward and "
-        "backward passes of the same network, measured in turn; median and quartiles. `python -m "
-        "benchmarks.compare` holds the last session against those before.\n\n"
-        + tabulate(lines, headers, tablefmt="github", disable_numparse=True)
-        + "\n"
+def write(results: Path) -> None:
+    """Write the page and the figure of all sessions, if there is one that tracks anything."""
+    rows = read(results / "benchmarks")
+    if len(rows):
+        drawing = Drawing("history", "figures", "the ratios over the sessions", (),
+                          lambda _: figure(rows))  # fmt: skip
+        publish.write_page("history", [table(rows)], [drawing], results)
+
+
+def table(rows: pd.DataFrame) -> Table:
+    """The latest row of every benchmark, with how many sessions have it."""
+    groups = [
+        Group(str(name), "", tuple(_line(like) for _, like in of_one.groupby(SAME, sort=True)))
+        for name, of_one in rows.groupby("benchmark", sort=True)
+    ]
+    columns = ("in passes", "products", "peak MiB", "device", "torch", "last", "sessions")
+    return Table("history", "The last session of each", "", columns, tuple(groups),
+                 heads=("benchmark", "size"))  # fmt: skip
+
+
+def _line(like: pd.DataFrame) -> Line:
+    last = like.iloc[-1]
+    return view.line(
+        last["size"],
+        f"{last.ratio:.3g} ({last.low:.3g} to {last.high:.3g})",
+        "" if pd.isna(last.products) else str(last.products),
+        "" if pd.isna(last.peak_bytes) else f"{last.peak_bytes / 2**20:.0f}",
+        f"{last.device}, {last.threads} threads, {last['dtype']}",
+        f"{last.torch}{'' if last.allocator_tuned else ', allocator not tuned'}",
+        last.date[:10],
+        str(len(like)),
     )
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import cycle
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from benchmarks.problems import Pairs
 from lla import data, training
 from lla._torchvision import import_torchvision
 from lla.data import ImageSet, PicturePreprocessing, PictureSet
 from lla.errors import MissingDataError
 from lla.models import build, picture_preprocessing, pretrained
 from paper_tables.engine.records import Source
-
-Pairs = list[tuple[Tensor, Tensor]]
 
 SIDE = 32  # of LeNet's input: digits are zero-padded to it
 EPOCHS = 20  # of LeNet on the bundled digits, where its weights or MNIST are not found
@@ -51,9 +51,15 @@ class Input:
             left -= len(y)
 
 
-def first(given: Input, batches: int) -> Input:
-    """The same with the first of its batches alone."""
-    return replace(given, pairs=given.pairs[:batches])
+@torch.no_grad()
+def accuracy(model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of right answers over all batches, as one would write it down."""
+    device = next(model.parameters()).device
+    right = total = 0
+    for x, y in pairs:
+        right += (model(x.to(device)).argmax(1) == y.to(device)).sum()
+        total += len(y)
+    return float(right) / total
 
 
 def make(

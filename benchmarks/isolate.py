@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 import lla
+from benchmarks.problems import device
 from paper_tables.engine.machine import peak_memory, reset_peak_memory
 
 T = TypeVar("T")
@@ -49,9 +50,8 @@ def measured(threads: int, tuned: bool, function: Callable[..., T], *arguments: 
     torch.set_num_threads(threads)
     if tuned:
         lla.tune_allocator()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    reset_peak_memory(device)
-    before = peak_memory(device)
+    reset_peak_memory(device())
+    before = peak_memory(device())
     result = function(*arguments)
-    after = peak_memory(device)
+    after = peak_memory(device())
     return Peak(result, after, after - before)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 import lla
 from lla.hessian.routes import RouteName
@@ -15,9 +17,53 @@ from lla.probes import rademacher
 
 RGB = 3
 
+Pairs = list[tuple[Tensor, Tensor]]  # batches of inputs and targets
+
+
+def device() -> str:
+    """Where costs are measured: on the GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def configuration(config: dict[str, Any], device_name: str) -> dict[str, Any]:
+    """A configuration with the kind of device, so that records of a GPU stand beside a CPU's.
+
+    Those of a CPU have none: some were published before there were others.
+    """
+    return config if device_name == "cpu" else {**config, "device": device_name}
+
+
+def noise(
+    shape: tuple[int, ...],
+    batch: int,
+    batches: int = 1,
+    classes: int = 10,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Pairs:
+    """Batches of uniform inputs and random targets, on the device."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    for _ in range(batches):
+        x = torch.rand(batch, *shape, generator=generator)
+        y = torch.randint(0, classes, (batch,), generator=generator)
+        pairs.append((x.to(device(), dtype), y.to(device())))
+    return pairs
+
+
+def one_pass(model: nn.Module, pairs: Pairs) -> Callable[[], None]:
+    """A forward and backward pass over all batches in ordinary PyTorch."""
+    parameters = list(model.parameters())
+
+    def step() -> None:
+        for x, y in pairs:
+            torch.autograd.grad(nn.functional.cross_entropy(model(x), y), parameters)
+
+    return step
+
 
 @dataclass(frozen=True)
-class Case:
+class NetworkCase:
     """A network, a batch and what its curvature may cost."""
 
     name: str
@@ -30,30 +76,21 @@ class Case:
         side = f" at {self.shape[-1]} px" if self.shape[0] == RGB else ""
         return f"{self.name} {self.batch}{side}"
 
-    def make(self) -> tuple[lla.Problem, Callable[[], object]]:
+    def make(self) -> tuple[lla.Problem, Callable[[], None]]:
         """The problem, and one forward and backward pass in ordinary PyTorch."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = build(self.name, seed=0).to(device).eval()
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(self.batch, *self.shape, generator=generator).to(device)
-        y = torch.randint(0, 10, (self.batch,), generator=generator).to(device)
-        parameters = list(model.parameters())
-
-        def step() -> object:
-            loss = torch.nn.functional.cross_entropy(model(x), y)
-            return torch.autograd.grad(loss, parameters)
-
-        return lla.Problem(model, (x, y)), step
+        model = build(self.name, seed=0).to(device()).eval()
+        (batch,) = noise(self.shape, self.batch)
+        return lla.Problem(model, batch), one_pass(model, [batch])
 
 
-_LENET = Case("lenet", 512, (1, 32, 32), product_limit=1.3, overhead_limit=0.20)
-_RESNET20 = Case("resnet20", 64, (RGB, 32, 32), product_limit=2.3, overhead_limit=0.08)
+_LENET = NetworkCase("lenet", 512, (1, 32, 32), product_limit=1.3, overhead_limit=0.20)
+_RESNET20 = NetworkCase("resnet20", 64, (RGB, 32, 32), product_limit=2.3, overhead_limit=0.08)
 
 # What is timed at each size of the session; `tiny` tells nothing but that the suites run.
 CASES = {
-    "tiny": [Case("lenet", 8, (1, 32, 32))],
+    "tiny": [NetworkCase("lenet", 8, (1, 32, 32))],
     "quick": [_LENET, _RESNET20],
-    "paper": [_LENET, _RESNET20, Case("resnet18", 8, (RGB, 128, 128))],
+    "paper": [_LENET, _RESNET20, NetworkCase("resnet18", 8, (RGB, 128, 128))],
 }
 
 
@@ -64,12 +101,12 @@ def one_product(problem: lla.Problem, route: RouteName | None) -> RouteName:
     return operator.route
 
 
-def product_of(case: Case, route: RouteName | None) -> RouteName:
+def product_of(case: NetworkCase, route: RouteName | None) -> RouteName:
     """Make a network, an operator and one product: what is measured for its memory."""
     return one_product(case.make()[0], route)
 
 
-def one_spectrum(case: Case, steps: int) -> int:
+def one_spectrum(case: NetworkCase, steps: int) -> int:
     """Make a spectrum from one probe, for its memory; its products."""
     operator = lla.HessianOperator(case.make()[0])
     return lla.spectral_density(operator, probes=1, steps=steps).matvecs

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import adaptive, adaptive_table, inputs
-from benchmarks.adaptive import COUNT, Honesty, Saving
+from benchmarks import inputs
+from benchmarks.adaptive import measurement
+from benchmarks.adaptive.measurement import COUNT, TARGET, HonestyCase, SavingCase
+from benchmarks.adaptive.view import EXHIBIT, PLAIN
+from benchmarks.publish import publish
 
 HONESTY = {
-    "tiny": [Honesty("convolutional", 1, 2, random=2000)],
-    "quick": [Honesty("perceptron", 8, 20)],  # to catch what is broken; too few to be published
-    "paper": [Honesty("perceptron", 8, 200), Honesty("convolutional", 15, 200)],
+    "tiny": [HonestyCase("convolutional", 1, 2, random=2000)],
+    "quick": [HonestyCase("perceptron", 8, 20)],  # to catch what is broken; too few to be published
+    "paper": [HonestyCase("perceptron", 8, 200), HonestyCase("convolutional", 15, 200)],
 }
 CASES = {
-    "tiny": [Saving(16, 5, examples=64, most=4)],
-    "quick": [Saving(64, 100, rounds=5), Saving(512, 100, most=12)],
-    "paper": [Saving(64, 100, rounds=5), Saving(512, 100), Saving(2048, 100)],
+    "tiny": [SavingCase(16, 5, examples=64, most=4)],
+    "quick": [SavingCase(64, 100, rounds=5), SavingCase(512, 100, most=12)],
+    "paper": [SavingCase(64, 100, rounds=5), SavingCase(512, 100), SavingCase(2048, 100)],
 }
 
 
@@ -30,32 +34,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.mark.timeout(0)
 def test_errors_are_honest_and_products_few(
-    network: Honesty, size: str, benchmark: Any, allocator: bool, results: Path | None
+    network: HonestyCase, size: str, benchmark: Any, allocator: bool, results: Path | None
 ) -> None:
     """Bias, coverage and products over many repetitions, which the paper's size publishes."""
-    found = benchmark.pedantic(adaptive.repeat, args=(network,), rounds=1)
-    new = adaptive_table.honesty_records(network, found, allocator)
+    found = benchmark.pedantic(measurement.repeat, args=(network,), rounds=1)
+    new = measurement.honesty_records(network, found, allocator)
     benchmark.extra_info.update({record.metric: record.value for record in new})
     if results is not None and size != "quick":
-        adaptive_table.save(new, results)
+        publish(EXHIBIT, new, results)
     if size != "tiny":
         value = {record.metric: record.value or 0.0 for record in new}
-        assert 5 * value["products"] <= adaptive_table.PLAIN
+        assert 5 * value["products"] <= PLAIN
         assert value["coverage"] >= 0.9
-        assert abs(value["bias"]) <= adaptive.TARGET / 2
+        assert abs(value["bias"]) <= TARGET / 2
 
 
 def test_seconds_beside_an_accuracy_pass(
-    case: Saving, benchmark: Any, allocator: bool, results: Path | None
+    case: SavingCase, benchmark: Any, allocator: bool, results: Path | None
 ) -> None:
     """LeNet with a target and without one."""
     given = inputs.make("lenet", case.batch_size, case.most, inputs.SIDE, case.examples, "cpu")
     many = given.pairs
-    few = inputs.first(given, COUNT)
-    found = benchmark.pedantic(adaptive.compare, args=(case, few, many), rounds=1)
-    new = adaptive_table.saving_records(case, few, found, allocator)
+    few = dataclasses.replace(given, pairs=many[:COUNT])
+    found = benchmark.pedantic(measurement.compare, args=(case, few, many), rounds=1)
+    new = measurement.saving_records(case, few, found, allocator)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
     if results is not None:
-        adaptive_table.save(new, results)
+        publish(EXHIBIT, new, results)
     if found.spent["probes"].converged:
         assert found.spent["probes"].products < found.spent["fixed"].products

@@ -7,36 +7,38 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cost_model
-from benchmarks.problems import RGB, Case
+from benchmarks.cost_model import measurement
+from benchmarks.cost_model.view import EXHIBIT
+from benchmarks.problems import RGB, NetworkCase
+from benchmarks.publish import publish
 
 _SMALL = [
-    Case("lenet", 512, (1, 32, 32)),
-    Case("resnet20", 32, (RGB, 32, 32)),
-    Case("squeezenet1_1", 8, (RGB, 128, 128)),
+    NetworkCase("lenet", 512, (1, 32, 32)),
+    NetworkCase("resnet20", 32, (RGB, 32, 32)),
+    NetworkCase("squeezenet1_1", 8, (RGB, 128, 128)),
 ]
 CASES = {
-    "tiny": [Case("lenet", 8, (1, 32, 32))],
-    "quick": [*_SMALL, Case("resnet18", 4, (RGB, 128, 128))],
+    "tiny": [NetworkCase("lenet", 8, (1, 32, 32))],
+    "quick": [*_SMALL, NetworkCase("resnet18", 4, (RGB, 128, 128))],
     "paper": [
         *_SMALL,
-        Case("resnet18", 64, (RGB, 224, 224)),
-        Case("resnet50", 16, (RGB, 224, 224)),
-        Case("vit_tiny_patch16_224", 8, (RGB, 224, 224)),
+        NetworkCase("resnet18", 64, (RGB, 224, 224)),
+        NetworkCase("resnet50", 16, (RGB, 224, 224)),
+        NetworkCase("vit_tiny_patch16_224", 8, (RGB, 224, 224)),
     ],
 }
 
 
 def test_cost_of_a_product(
-    case: Case, allocator: bool, benchmark: Any, peak: Any, results: Path | None
+    case: NetworkCase, allocator: bool, benchmark: Any, peak: Any, results: Path | None
 ) -> None:
     """Counted FLOPs are the predicted ones; the peak stays below its estimate."""
-    found = benchmark.pedantic(cost_model.measure, args=(case, peak), rounds=1)
-    new = cost_model.entries(case, found, allocator)
+    found = benchmark.pedantic(measurement.measure, args=(case, peak), rounds=1)
+    new = measurement.product_records(case, found, allocator)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
     if results is not None:
-        cost_model.save(new, results)
+        publish(EXHIBIT, new, results)
     assert found.products == found.predicted_products
-    assert found.works["linearized"].flops == pytest.approx(
-        found.works["linearized"].predicted_flops, rel=0.02
+    assert found.functions["linearized"].flops == pytest.approx(
+        found.functions["linearized"].predicted_flops, rel=0.02
     )

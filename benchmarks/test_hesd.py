@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 import lla
-from benchmarks.measure import Ratio, Timed, alternate, repeated, seconds
-from benchmarks.problems import CASES, Case, one_spectrum  # noqa: F401  CASES: see conftest
+from benchmarks.problems import CASES, NetworkCase, one_spectrum  # noqa: F401  see conftest
+from benchmarks.timing import Ratio, TimedOperator, in_turn, repeated, timed
 from lla.hessian.lanczos import Lanczos
 from lla.probes import rademacher
 
@@ -16,38 +17,33 @@ STEPS = {"tiny": 5, "quick": 100, "paper": 100}
 SHORT = {"tiny": 3, "quick": 10, "paper": 10}  # steps of one repetition of what is tracked
 
 
-def test_share_outside_products(
-    case: Case, size: str, benchmark: Any, environment: dict[str, object]
-) -> None:
+@pytest.mark.usefixtures("environment")
+def test_share_outside_products(case: NetworkCase, size: str, benchmark: Any) -> None:
     """Reorthogonalisation, T and all else stay a small part of one run of 100 steps."""
     problem, _ = case.make()
-    made: list[lla.HessianOperator] = []
-    setup = seconds(lambda: made.append(lla.HessianOperator(problem)))
-    operator = made[0]
-    timed = Timed(operator)
-    timed.rows(rademacher(operator.shape[0], operator.theta, 9)[None])
-    timed.in_products = 0.0
-    steps = STEPS[size]
-    spent: list[float] = []
+    operator, setup = timed(lambda: lla.HessianOperator(problem))
+    watched, steps = TimedOperator(operator), STEPS[size]
+    watched.rows(rademacher(operator.shape[0], operator.theta, 9)[None])
+    watched.in_products = 0.0
 
-    def spectrum() -> None:
-        lla.spectral_density(timed, probes=1, steps=steps)  # type: ignore[arg-type]
+    def spectrum() -> lla.Spectrum:
+        return lla.spectral_density(watched, probes=1, steps=steps)  # type: ignore[arg-type]
 
-    benchmark.pedantic(lambda: spent.append(seconds(spectrum)), rounds=1)
-    (total,) = spent
-    share = 1 - timed.in_products / total
+    _, total = benchmark.pedantic(timed, args=(spectrum,), rounds=1)
+    share = 1 - watched.in_products / total
     benchmark.extra_info.update(
-        environment,
         steps=steps,
         total_s=total,
-        products_s=timed.in_products,
+        products_s=watched.in_products,
         share_outside_products=share,
         operator_setup_s=setup,
     )
     assert share <= case.overhead_limit
 
 
-def test_spectrum_in_passes(case: Case, size: str, benchmark: Any, track: Any, peak: Any) -> None:
+def test_spectrum_in_passes(
+    case: NetworkCase, size: str, benchmark: Any, track: Any, peak: Any
+) -> None:
     """A short spectrum against as many forward and backward passes."""
     problem, step = case.make()
     operator, steps = lla.HessianOperator(problem), SHORT[size]
@@ -55,15 +51,16 @@ def test_spectrum_in_passes(case: Case, size: str, benchmark: Any, track: Any, p
     def spectrum() -> lla.Spectrum:
         return lla.spectral_density(operator, probes=1, steps=steps)
 
-    ratio = Ratio.of(*alternate(spectrum, repeated(step, steps), rounds=4, warmup=1))
+    ratio = Ratio.of(*in_turn([spectrum, repeated(step, steps)], rounds=4, warmup=1).T)
     products = benchmark.pedantic(spectrum, rounds=1).matvecs
     memory = peak(one_spectrum, case, steps)
-    track(f"spectrum of {steps} steps", str(case), ratio, products, memory.bytes)
-    benchmark.extra_info.update(ratio_to_passes=ratio.median, peak_bytes=memory.bytes)
+    track(
+        f"spectrum of {steps} steps", str(case), ratio, products=products, peak_bytes=memory.bytes
+    )
     assert memory.result == products
 
 
-def test_orthogonality(case: Case, size: str) -> None:
+def test_orthogonality(case: NetworkCase, size: str) -> None:
     """max|VV' - I| <= 1e-5 in float32 after 100 steps."""
     problem, _ = case.make()
     operator, steps = lla.HessianOperator(problem), STEPS[size]

@@ -10,38 +10,41 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import peers, peers_table, reference
+from benchmarks import reference
 from benchmarks.isolate import Peak
-from benchmarks.peers import ADAPTERS, Adapter, Measurement, Work
-from benchmarks.reference import Judgement
+from benchmarks.peers import libraries, records
+from benchmarks.peers.judgement import judge
+from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork, Measurement
+from benchmarks.peers.view import EXHIBIT, library
+from benchmarks.publish import publish
 
 # 512 pictures of LeNet, 64 of ResNet20 and 8 of ResNet18 are what speed is promised for; two
 # batches check how they are put together
-_TWO = Work("lenet", (1, 32, 32), 128, 2, steps=100, probes=1)
+_TWO = EqualWork("lenet", (1, 32, 32), 128, 2, steps=100, probes=1)
 
 
-def _small(probes: int) -> list[Work]:
+def _small(probes: int) -> list[EqualWork]:
     return [
-        Work("lenet", (1, 32, 32), 512, 1, steps=100, probes=probes),
-        Work("resnet20", (3, 32, 32), 64, 1, steps=100, probes=probes),
+        EqualWork("lenet", (1, 32, 32), 512, 1, steps=100, probes=probes),
+        EqualWork("resnet20", (3, 32, 32), 64, 1, steps=100, probes=probes),
     ]
 
 
 CASES = {
-    "tiny": [Work("lenet", (1, 32, 32), 8, 1, steps=20, probes=1)],
+    "tiny": [EqualWork("lenet", (1, 32, 32), 8, 1, steps=20, probes=1)],
     "quick": [*_small(1), _TWO],
     # one probe of ResNet18: its preparations are a small part of even a hundred products
-    "paper": [*_small(10), Work("resnet18", (3, 224, 224), 8, 1, steps=100, probes=1), _TWO],
+    "paper": [*_small(10), EqualWork("resnet18", (3, 224, 224), 8, 1, steps=100, probes=1), _TWO],
 }
 
 
-def rounds(size: str, case: Work) -> int:
+def rounds(size: str, case: EqualWork) -> int:
     """Repetitions, for an error bar, where one takes seconds and not minutes."""
     return 3 if size == "paper" and case == _TWO else 1
 
 
 @functools.lru_cache(maxsize=1)  # libraries on one case come after each other
-def exact(case: Work) -> tuple[reference.Product, np.ndarray]:
+def exact(case: EqualWork) -> tuple[reference.Product, np.ndarray]:
     """Products with the Hessian in float64, and its largest eigenvalues."""
     product, count = reference.products(*case.make(torch.float64))
     return product, reference.largest(product, count)
@@ -49,7 +52,7 @@ def exact(case: Work) -> tuple[reference.Product, np.ndarray]:
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 def test_spectrum_at_equal_work(
-    adapter: Adapter, case: Work, size: str, allocator: bool, peak: Any, results: Path | None
+    adapter: Adapter, case: EqualWork, size: str, allocator: bool, peak: Any, results: Path | None
 ) -> None:
     """Seconds, products, memory and error of one library; ours has to be right."""
     failure = adapter.missing()
@@ -57,22 +60,21 @@ def test_spectrum_at_equal_work(
     error: Exception | None = None
     try:
         if failure is None:
-            found = [peak(peers.measure, adapter.name, case) for _ in range(rounds(size, case))]
+            found = [peak(libraries.measure, adapter.name, case) for _ in range(rounds(size, case))]
     except Exception as raised:
-        error, failure = raised, peers_table.in_words(raised)
+        error, failure = raised, records.in_words(raised)
     if failure is not None:
         if results is not None:
-            peers_table.save(peers_table.not_run(adapter, case, failure), results)
+            publish(EXHIBIT, records.not_run(adapter, case, failure), results, library)
         if error is not None and adapter.name == "lla":
             raise error
         (pytest.skip if error is None else pytest.xfail)(failure)
     product, top = exact(case)
     quadrature = found[0].result.quadrature
-    judged: Judgement = reference.judge(
-        quadrature, top, reference.moments(product, quadrature.start)
-    )
+    judged = judge(quadrature, top, reference.moments(product, quadrature.start))
     if results is not None:
-        peers_table.save(peers_table.entries(adapter, case, found, judged, allocator), results)
+        new = records.library_records(adapter, case, found, judged, allocator)
+        publish(EXHIBIT, new, results, library)
     assert quadrature.products == case.steps * case.probes
     if adapter.name == "lla" and size != "tiny":
         assert judged.correct, judged.reason

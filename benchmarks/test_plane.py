@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 import lla
-from benchmarks.measure import Ratio, alternate, repeated
+from benchmarks.problems import device, noise, one_pass
+from benchmarks.timing import Ratio, in_turn, repeated
 from lla.landscape import grid, random_directions
 from lla.models import build
 
@@ -33,12 +34,9 @@ class PlaneCase:
 
     def make(self) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
         """The network in eval mode, inputs and targets."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(self.batch, *self.shape, generator=generator)
-        y = torch.randint(0, self.classes, (self.batch,), generator=generator)
-        model = build(self.name, num_classes=self.classes, seed=0).eval()
-        return model.to(device), x.to(device), y.to(device)
+        ((x, y),) = noise(self.shape, self.batch, classes=self.classes)
+        model = build(self.name, num_classes=self.classes, seed=0).eval().to(device())
+        return model, x, y
 
 
 _QUICK = [
@@ -74,7 +72,7 @@ def plain_loop(
 
 
 def test_plane_against_a_plain_loop(
-    case: PlaneCase, benchmark: Any, environment: dict[str, object], request: pytest.FixtureRequest
+    case: PlaneCase, benchmark: Any, environment: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     """A plane by the route that it chooses, and the same points by the plain loop, in turn."""
     model, x, y = case.make()
@@ -91,16 +89,17 @@ def test_plane_against_a_plain_loop(
     # a few rows, so that the loss at the centre, which every plane computes apart, is a small share
     rows = 41 if request.config.getoption("--whole-plane") else case.rows
     points = mesh[: 41 * rows]
-    ours, loop = alternate(
-        # the whole plane pays for its own choice of a route
-        lambda: plane(rows, None if rows == 41 else route),
-        lambda: plain_loop(model, x, y, axes, points),
-        rounds=1 if rows == 41 else 5,
-        warmup=0 if rows == 41 else 1,
-    )
+    whole = rows == 41  # pays for its own choice of a route
+    ours, loop = in_turn(
+        [
+            lambda: plane(rows, None if whole else route),
+            lambda: plain_loop(model, x, y, axes, points),
+        ],
+        rounds=1 if whole else 5,
+        warmup=0 if whole else 1,
+    ).T
     ratio = float(np.median(loop) / np.median(ours))
     benchmark.extra_info.update(
-        environment,
         route=route,
         points=len(points),
         loop_ms_a_point=float(np.median(loop) / len(points) * 1e3),
@@ -108,7 +107,7 @@ def test_plane_against_a_plain_loop(
         speedup=ratio,
     )
     benchmark.pedantic(plane, args=(case.rows, route), rounds=2)
-    least = case.least_cuda if environment["device"] == "cuda" else case.least
+    least = case.least_cuda if environment["device"] != "cpu" else case.least
     if environment["allocator_tuned"]:
         assert ratio >= least
 
@@ -116,7 +115,7 @@ def test_plane_against_a_plain_loop(
 def test_line_in_passes(case: PlaneCase, benchmark: Any, track: Any) -> None:
     """A line of 41 points against forward and backward passes."""
     model, x, y = case.make()
-    problem, parameters = lla.Problem(model, (x, y)), list(model.parameters())
+    problem, step = lla.Problem(model, (x, y)), one_pass(model, [(x, y)])
     axes, coordinates = 0.01 * random_directions(problem.theta()), ([0.0], grid().tolist())
 
     def line(route: str | None) -> lla.Plane:
@@ -124,12 +123,9 @@ def test_line_in_passes(case: PlaneCase, benchmark: Any, track: Any) -> None:
             problem, axes, coordinates=coordinates, normalization=None, route=route
         )
 
-    def step() -> object:
-        return torch.autograd.grad(F.cross_entropy(model(x), y), parameters)
-
     route = line(None).route
-    times = alternate(lambda: line(route), repeated(step, PASSES), rounds=3, warmup=1)
+    times = in_turn([lambda: line(route), repeated(step, PASSES)], rounds=3, warmup=1).T
     ratio = Ratio.of(times[0], times[1] / PASSES)
     track("line of 41 points", str(case), ratio)
-    benchmark.extra_info.update(route=route, ratio_to_pass=ratio.median)
+    benchmark.extra_info.update(route=route)
     benchmark.pedantic(line, args=(route,), rounds=1)

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from benchmarks import adaptive, adaptive_table
-from benchmarks.adaptive import Compared, Honesty, Repeated, Saving, Spent
+from benchmarks.adaptive import measurement
+from benchmarks.adaptive.measurement import (
+    BudgetCost,
+    BudgetCosts,
+    HonestyCase,
+    Repetitions,
+    SavingCase,
+)
+from benchmarks.adaptive.view import EXHIBIT
 from benchmarks.inputs import Input
+from benchmarks.publish import publish
 from paper_tables.engine.records import Source
 
 RNG = np.random.default_rng(0)
@@ -16,7 +24,7 @@ def repeated(count=200, bias=0.0):
     values = 2 * (1 + bias + 0.04 * RNG.standard_normal(count))
     covered = np.abs(values - 2) <= 1.96 * 0.08
     errors, products = np.full(count, 0.08), np.full(count, 500)
-    return Repeated(values, errors, covered, np.full(count, 0.101), products, 2.0, 0.1, 0.8, 334)
+    return Repetitions(values, errors, covered, np.full(count, 0.101), products, 2.0, 0.1, 0.8, 334)
 
 
 def line(tmp_path, start):
@@ -26,9 +34,9 @@ def line(tmp_path, start):
 
 
 def test_bias_coverage_and_products(tmp_path):
-    case = Honesty("perceptron", 8, 200)
-    adaptive_table.save(adaptive_table.honesty_records(case, repeated(), True), tmp_path)
-    adaptive_table.save(adaptive_table.honesty_records(case, repeated(bias=0.1), True), tmp_path)
+    case = HonestyCase("perceptron", 8, 200)
+    publish(EXHIBIT, measurement.honesty_records(case, repeated(), True), tmp_path)
+    publish(EXHIBIT, measurement.honesty_records(case, repeated(bias=0.1), True), tmp_path)
     cells = line(tmp_path, "perceptron")
     assert cells[1:6] == ["334", "200", "500", "500", "8.0"]
     # (0.8 / 0.0364)^2 probes of a hundred steps
@@ -43,14 +51,16 @@ def test_seconds_stand_beside_a_pass(tmp_path):
                   "reduced", "a note")  # fmt: skip
     turns = np.array([[38.0, 20.0], [40.0, 20.0], [63.0, 21.0]])
     spent = {
-        "fixed": Spent(400.0, 4000, {}, 4, None),
-        "probes": Spent(40.0, 500, {"kh1": 0.04, "re": 0.01}, 4, True),
-        "batches": Spent(60.0, 700, {"kh1": 0.08, "re": 0.01}, 40, False),
+        "fixed": BudgetCost(400.0, 4000, {}, 4, None),
+        "probes": BudgetCost(40.0, 500, {"kh1": 0.04, "re": 0.01}, 4, True),
+        "batches": BudgetCost(60.0, 700, {"kh1": 0.08, "re": 0.01}, 40, False),
     }
-    new = adaptive_table.saving_records(Saving(64, 100), given, Compared(spent, turns), True)
-    adaptive_table.save(new, tmp_path)
+    new = measurement.saving_records(SavingCase(64, 100), given, BudgetCosts(spent, turns), True)
+    publish(EXHIBIT, new, tmp_path)
     text = (tmp_path / "benchmarks" / "adaptive.md").read_text()
-    rows = [row.split("|")[2:-1] for row in text.splitlines() if row.startswith("| lenet 64")]
+    (first, *others) = [row for row in text.splitlines() if "fixed  " in row or "target, " in row]
+    assert first.split("|")[1].strip() == "lenet 64"
+    rows = [row.split("|")[3:-1] for row in (first, *others)]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["fixed", "4", "4000", "400", "20", "", "", ""],
         ["target, over probes", "4", "500", "40", "2 ± 0.35", "4.0%", "1.0%", "yes"],
@@ -61,5 +71,5 @@ def test_seconds_stand_beside_a_pass(tmp_path):
 def test_exact_ratios_are_those_of_the_spectrum():
     """Eigenvectors along the axes leave nothing to chance."""
     values = np.array([-1.0, 0.5, 3.5])
-    found = adaptive._ratios(values, np.eye(3), 2000)
+    found = measurement._ratios(values, np.eye(3), 2000)
     np.testing.assert_allclose(found, 0.25)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks import hesd_cost
-from benchmarks.hesd_cost import Case, Measured
+from benchmarks.hesd_cost import measurement
+from benchmarks.hesd_cost.measurement import CostCase, CriteriaCost
 from benchmarks.inputs import Input
 from paper_tables.engine import claims
 from paper_tables.engine.records import Source
@@ -40,11 +40,13 @@ def planted(monkeypatch, network="lenet", *, kh05=None, timed=None, loader=1.0, 
     if kh05 is None:
         kh05 = np.full((1, 1), 0.16)
     timed = timed or {(1, 1): 0.25, (5, 1): 1.25}
-    found = Measured(kh05, kh05, kh05, timed, loader, resident, 100, "linearized")
-    case = Case(network, side, batch_size, steps, kh05.shape[1], kh05.shape[0], ((1, 1), (5, 1)))
+    found = CriteriaCost(kh05, kh05, kh05, timed, loader, resident, 100, "linearized")
+    case = CostCase(
+        network, side, batch_size, steps, kh05.shape[1], kh05.shape[0], ((1, 1), (5, 1))
+    )
     facts = {"code_version": "0", "torch": "2", "threads": 1, "device": device}
-    monkeypatch.setattr(hesd_cost.machine, "environment", lambda _: facts)
-    return hesd_cost.entries(case, given, found, allocator_tuned=True)
+    monkeypatch.setattr(measurement.machine, "environment", lambda _: facts)
+    return measurement.cost_records(case, given, found, allocator_tuned=True)
 
 
 def judged(records, claim, scope="lenet"):

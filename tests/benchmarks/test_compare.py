@@ -1,6 +1,6 @@
 """Planted slow-downs are caught, the noise of the machine is not."""
 
-import dataclasses
+import json
 import time
 
 import numpy as np
@@ -9,27 +9,24 @@ import pytest
 import torch
 
 from benchmarks import compare, history
-from benchmarks.history import Row, Session
-from benchmarks.measure import Ratio, alternate
+from benchmarks.timing import Ratio, in_turn
 from lla.errors import InputError
 
 REPEATS = 10
 
 
 def row(ratio=2.0, session=0, *, spread=0.05, rounds=15, products=100, peak=2**30, **facts):
-    return Row(
-        **{
-            "benchmark": "product default", "size": "lenet 512", "device": "cpu",
-            "dtype": "float32", "threads": 2, "allocator_tuned": True, "ratio": ratio,
-            "low": ratio * (1 - spread), "high": ratio * (1 + spread), "rounds": rounds,
-            "products": products, "peak_bytes": peak, "torch": "2.13.0", "python": "3.11.7",
-            "code": "0.1.0", "date": f"2026-01-{session + 1:02}T00:00:00+00:00",
-        } | facts
-    )  # fmt: skip
+    return {
+        "benchmark": "product default", "size": "lenet 512", "device": "cpu",
+        "dtype": "float32", "threads": 2, "allocator_tuned": True, "ratio": ratio,
+        "low": ratio * (1 - spread), "high": ratio * (1 + spread), "rounds": rounds,
+        "products": products, "peak_bytes": peak, "torch": "2.13.0",
+        "date": f"2026-01-{session + 1:02}T00:00:00+00:00",
+    } | facts  # fmt: skip
 
 
 def table(*rows):
-    return pd.DataFrame([dataclasses.asdict(r) for r in rows])
+    return pd.DataFrame(rows)
 
 
 def worse(*rows, **options):
@@ -163,8 +160,10 @@ def measured(amount, date):
         for _ in range(amount):
             product()
 
-    ratio = Ratio.of(*alternate(work, twice, rounds=41, warmup=2, clock=time.thread_time))
-    return Session(date, allocator_tuned=False).row("work", "tiny", ratio)
+    times = in_turn([work, twice], rounds=41, warmup=2, clock=time.thread_time)
+    ratio = Ratio.of(*times.T)
+    return row(date=date, low=ratio.low, high=ratio.high, rounds=41, products=None, peak=None,
+               ratio=ratio.median)  # fmt: skip
 
 
 def test_ten_sessions_of_the_same_code_raise_no_alarm(one_thread):
@@ -184,12 +183,21 @@ def test_half_more_work_is_caught(one_thread):
 # --- the command
 
 
+def save(folder, rows):
+    """One session in the form of pytest-benchmark."""
+    sessions = folder / history.SESSIONS
+    sessions.mkdir(exist_ok=True)
+    benchmarks = [{"extra_info": row} for row in rows]
+    session = {"datetime": rows[0]["date"], "benchmarks": benchmarks}
+    (sessions / f"{rows[0]['date'][:10]}.json").write_text(json.dumps(session))
+
+
 def test_the_command_fails_on_a_planted_slow_down(tmp_path, capsys):
-    history.write([row(2.0)], tmp_path)
-    history.write([row(2.05, 1)], tmp_path)
+    save(tmp_path, [row(2.0)])
+    save(tmp_path, [row(2.05, 1)])
     assert compare.main([str(tmp_path)]) == 0
     assert "0 of 3 compared quantities are worse" in capsys.readouterr().out
-    history.write([row(3.0, 2)], tmp_path)
+    save(tmp_path, [row(3.0, 2)])
     assert compare.main([str(tmp_path)]) == 1
     assert "WORSE" in capsys.readouterr().out
     assert compare.main([str(tmp_path), "--tolerance", "0.8"]) == 0
@@ -202,6 +210,6 @@ def test_the_command_names_what_is_missing(tmp_path, capsys):
 
 
 def test_a_first_session_has_nothing_to_compare_with(tmp_path, capsys):
-    history.write([row(2.0)], tmp_path)
+    save(tmp_path, [row(2.0)])
     assert compare.main([str(tmp_path)]) == 0
     assert "no earlier session" in capsys.readouterr().out

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import hesd_cost, hesd_cost_table, inputs
-from benchmarks.hesd_cost import BATCHES, PROBES, Case, Linear
+from benchmarks import inputs
+from benchmarks.hesd_cost import measurement
+from benchmarks.hesd_cost.measurement import BATCHES, PROBES, CostCase, Linear
+from benchmarks.hesd_cost.view import EXHIBIT
+from benchmarks.publish import publish
 from lla.hessian.spread import Scatter
 from paper_tables.engine.records import read_records
 
@@ -18,7 +21,7 @@ def small(monkeypatch):
     monkeypatch.delenv("LLA_DATA", raising=False)
     monkeypatch.setattr(inputs, "EPOCHS", 1)
     monkeypatch.setattr(inputs.data, "load", _digits(inputs.data.load))
-    case = Case("lenet", 32, 8, 4, 3, 2, ((1, 1), (2, 1)), examples=40)
+    case = CostCase("lenet", 32, 8, 4, 3, 2, ((1, 1), (2, 1)), examples=40)
     return case, inputs.make("lenet", 8, 2, 32, 40, "cpu")
 
 
@@ -118,7 +121,7 @@ def test_accuracy_is_the_share_of_right_answers():
             return x @ self.weight.T
 
     x = torch.tensor([[1.0], [-1.0], [2.0]])
-    assert hesd_cost.accuracy(Sign(), [(x, torch.tensor([1, 0, 0]))]) == pytest.approx(2 / 3)
+    assert inputs.accuracy(Sign(), [(x, torch.tensor([1, 0, 0]))]) == pytest.approx(2 / 3)
 
 
 def test_photographs_come_in_two_forms(monkeypatch):
@@ -136,30 +139,29 @@ def test_photographs_come_in_two_forms(monkeypatch):
 def test_one_case_from_measurement_to_table(small, tmp_path):
     case, given = small
     before = [p.detach().clone() for p in given.model.parameters()]
-    found = hesd_cost.measure(case, given)
+    found = measurement.measure(case, given)
     assert all(torch.equal(a, b) for a, b in zip(before, given.model.parameters(), strict=True))
     assert found.kh05.shape == (2, 3)
     assert list(found.timed) == [(1, 1), (2, 1), (3, 2)]
     assert found.matvecs == 3 * 2 * 4
-    hesd_cost_table.save(hesd_cost.entries(case, given, found, True), case, found, tmp_path)
+    publish(EXHIBIT, measurement.cost_records(case, given, found, True), tmp_path)
     records = read_records(tmp_path / "records" / "cost.jsonl")
     assert {r.fidelity for r in records} == {"substitute"}
     seconds = {r.column: r for r in records if r.metric == "seconds"}
     assert len(seconds) == len(PROBES) * len(BATCHES)
     assert seconds["1 x 1"].note == "measured"
     assert seconds["20 x 8"].note == "predicted"
-    (csv,) = (tmp_path / "benchmarks").glob("hesd_cost_lenet_*.csv")
-    assert len(csv.read_text().splitlines()) == 1 + 2 * 3
-    assert csv.with_suffix(".png").stat().st_size > 1000
+    assert len(measurement.raw(found)) == 2 * 3
+    (png,) = (tmp_path / "benchmarks").glob("hesd_cost_lenet_*.png")
+    assert png.stat().st_size > 1000
+    assert f"]({png.name})" in (tmp_path / "benchmarks" / "hesd_cost.md").read_text()
 
 
 def test_a_case_that_is_measured_again_takes_the_place_of_itself(monkeypatch, tmp_path):
     values = scattered()
     for loader in (1.0, 2.0):
         records = planted(monkeypatch, kh05=values, loader=loader)
-        case = Case("lenet", 32, 2048, 100, 20, 8, ())
-        found = hesd_cost.Measured(values, values, values, {}, 1.0, 1.0, 1, "")
-        hesd_cost_table.save(records, case, found, tmp_path)
+        publish(EXHIBIT, records, tmp_path)
     passes = [
         r.value
         for r in read_records(tmp_path / "records" / "cost.jsonl")
@@ -173,8 +175,8 @@ def test_a_case_that_is_measured_again_takes_the_place_of_itself(monkeypatch, tm
 
 def test_the_figure_marks_what_was_timed(monkeypatch):
     timed = {(1, 1): 0.25, (5, 1): 1.25}
-    figure = hesd_cost_table.draw(planted(monkeypatch, kh05=scattered(), timed=timed))
-    (ax,) = figure.axes
+    (drawing,) = EXHIBIT.figures(planted(monkeypatch, kh05=scattered(), timed=timed))
+    (ax,) = drawing.draw(None).axes
     filled = [line for line in ax.lines if len(line.get_xdata()) == 1]
     assert sorted(float(line.get_xdata()[0]) for line in filled) == [0.25, 1.25]
     lines = [[float(x) for x in line.get_xdata()] for line in ax.lines]

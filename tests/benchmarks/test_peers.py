@@ -1,19 +1,24 @@
 """Adapters, the float64 reference and its judgement; what costs is not looked at here."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import peers, peers_table, reference
+from benchmarks import reference, view
 from benchmarks.isolate import Peak, isolated
-from benchmarks.peers import ADAPTERS, Adapter, Measurement, Quadrature, Work
-from benchmarks.reference import Judgement
+from benchmarks.peers import libraries
+from benchmarks.peers import records as peers_records
+from benchmarks.peers.judgement import TOLERANCE, Judgement, judge
+from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork, Measurement, Quadrature
+from benchmarks.peers.view import EXHIBIT, library
+from benchmarks.publish import publish
 from paper_tables.engine.records import read_records
 
-WORK = Work("lenet", (1, 32, 32), 4, 1, steps=12, probes=2)
-TWO = Work("lenet", (1, 32, 32), 2, 2, steps=12, probes=2)
+WORK = EqualWork("lenet", (1, 32, 32), 4, 1, steps=12, probes=2)
+TWO = EqualWork("lenet", (1, 32, 32), 2, 2, steps=12, probes=2)
 BY_NAME = {adapter.name: adapter for adapter in ADAPTERS}
 
 
@@ -70,14 +75,14 @@ def exact(found):
 
 def test_the_right_spectrum_is_correct_in_any_order():
     found = spectrum([[0.1, 9.0, 5.0, 3.0, 2.0, 1.5], [9.0, 5.0, 3.0, 2.0, 1.5, 0.2]])
-    judged = reference.judge(found, TOP, exact(found))
+    judged = judge(found, TOP, exact(found))
     assert judged == Judgement(0.0, 0, 0.0)
     assert judged.correct
 
 
 def test_a_copy_is_wrong_although_it_is_an_eigenvalue():
     found = spectrum([[9.0, 9.0, 5.0, 3.0, 2.0, 1.5]])
-    judged = reference.judge(found, TOP, exact(found))
+    judged = judge(found, TOP, exact(found))
     assert (judged.copies, judged.correct) == (1, False)
     assert judged.reason == "1 copies among the largest eigenvalues"
 
@@ -85,20 +90,20 @@ def test_a_copy_is_wrong_although_it_is_an_eigenvalue():
 def test_a_close_pair_of_eigenvalues_is_no_copy():
     top = np.array([9.0, 5.0, 3.0, 2.0, 1.5, 1.4999])
     found = spectrum([[9.0, 5.0, 3.0, 2.0, 1.5, 1.4999]])
-    assert reference.judge(found, top, exact(found)).correct
+    assert judge(found, top, exact(found)).correct
 
 
 @pytest.mark.parametrize(("off", "correct"), [(5e-4, True), (2e-3, False)])
 def test_eigenvalues_may_be_off_by_a_thousandth(off, correct):
     found = spectrum([[9.0, 5.0, 3.0 * (1 + off), 2.0, 1.5, 0.1]])
-    judged = reference.judge(found, TOP, exact(found))
+    judged = judge(found, TOP, exact(found))
     assert judged.correct == correct
     assert bool(judged.reason) != correct
 
 
 def test_wrong_weights_are_seen_in_the_moments():
     found = spectrum([[9.0, 5.0, 3.0, 2.0, 1.5, 0.1]])
-    judged = reference.judge(found, TOP, exact(found) * np.array([1, 1, 1.01, 1]))
+    judged = judge(found, TOP, exact(found) * np.array([1, 1, 1.01, 1]))
     assert judged.reason == "moments off by 9.9e-03"
 
 
@@ -112,11 +117,11 @@ def test_every_library_does_the_same_work_and_its_moments_are_judged(name, work)
     if failure:
         pytest.skip(failure)
     try:
-        found = isolated(peers.measure, name, work).result
+        found = isolated(libraries.measure, name, work).result
     except Exception as error:
         if name == "lla":
             raise
-        pytest.xfail(peers_table.in_words(error))
+        pytest.xfail(peers_records.in_words(error))
     quadrature = found.quadrature
     assert quadrature.nodes.shape == quadrature.weights.shape == (work.probes, work.steps)
     assert quadrature.products == work.probes * work.steps
@@ -130,35 +135,33 @@ def test_every_library_does_the_same_work_and_its_moments_are_judged(name, work)
 
 
 def test_ours_is_correct():
-    work = Work("lenet", (1, 32, 32), 4, 1, steps=40, probes=1)
+    work = EqualWork("lenet", (1, 32, 32), 4, 1, steps=40, probes=1)
     product, size = reference.products(*work.make(torch.float64))
-    found = peers.measure("lla", work).quadrature
-    judged = reference.judge(
-        found, reference.largest(product, size), reference.moments(product, found.start)
-    )
+    found = libraries.measure("lla", work).quadrature
+    judged = judge(found, reference.largest(product, size), reference.moments(product, found.start))
     assert judged.correct, judged.reason
 
 
 def test_what_is_absent_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.delenv(peers.PYHESSIAN, raising=False)
-    monkeypatch.delenv(peers.AUTHORS, raising=False)
-    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.delenv(libraries.PYHESSIAN, raising=False)
+    monkeypatch.delenv(libraries.AUTHORS, raising=False)
+    assert BY_NAME["lla"].missing() is None
+    monkeypatch.setattr(libraries.importlib.util, "find_spec", lambda _: None)
     reasons = {adapter.name: adapter.missing() for adapter in ADAPTERS}
-    assert reasons.pop("lla") is None
-    assert reasons.pop("authors' LLA") == f"{peers.AUTHORS} names no checkout with src_lla"
+    assert reasons.pop("authors' LLA") == f"{libraries.AUTHORS} names no checkout with src_lla"
     assert all("pip install -c constraints.txt -e '.[peers]'" in why for why in reasons.values())
-    monkeypatch.setenv(peers.PYHESSIAN, str(tmp_path))
+    monkeypatch.setenv(libraries.PYHESSIAN, str(tmp_path))
     assert "names has no pyhessian" in BY_NAME["PyHessian"].missing()
     (tmp_path / "src" / "src_lla").mkdir(parents=True)
-    monkeypatch.setenv(peers.AUTHORS, str(tmp_path))
+    monkeypatch.setenv(libraries.AUTHORS, str(tmp_path))
     assert BY_NAME["authors' LLA"].missing() is None
 
 
 def test_a_checkout_goes_before_what_is_installed(monkeypatch, tmp_path):
     (tmp_path / "planted_package.py").write_text("here = True\n")
-    monkeypatch.setenv(peers.PYHESSIAN, str(tmp_path))
+    monkeypatch.setenv(libraries.PYHESSIAN, str(tmp_path))
     before = list(sys.path)
-    with peers._first(peers.PYHESSIAN):
+    with libraries._first(libraries.PYHESSIAN):
         assert sys.path[0] == str(tmp_path)
         import planted_package
     assert planted_package.here
@@ -173,51 +176,74 @@ def entries(name="lla", copies=0, slower=1):
     times = [s * slower for s in (0.48, 0.50, 0.53)]
     found = [Peak(Measurement(quadrature, s, 0.01), 2**28, 2**27) for s in times]
     judged = Judgement(1e-5, copies, 2e-6)
-    return peers_table.entries(BY_NAME[name], WORK, found, judged, allocator_tuned=True)
+    return peers_records.library_records(BY_NAME[name], WORK, found, judged, allocator_tuned=True)
+
+
+def save(new, results):
+    publish(EXHIBIT, new, results, library)
 
 
 def cells(tmp_path, name):
     text = (tmp_path / "benchmarks" / "peers.md").read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} ")]
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    rows = [[cell.strip() for cell in line.split("|")[3:-1]] for line in text.splitlines()]
+    (row,) = [row for row in rows if row and row[0] == name]
+    return row
 
 
 def test_the_table_has_a_line_a_library(tmp_path):
-    peers_table.save(entries(), tmp_path)
-    peers_table.save(entries("curvlinops", copies=4), tmp_path)
-    peers_table.save(peers_table.not_run(BY_NAME["PyHessian"], WORK, "is away"), tmp_path)
+    save(entries(), tmp_path)
+    save(entries("curvlinops", copies=4), tmp_path)
+    save(peers_records.not_run(BY_NAME["PyHessian"], WORK, "is away"), tmp_path)
     ours = cells(tmp_path, "lla")
     assert ours[2:7] == ["0.5", "2.08 ± 0.06", "24", "256", "128"]
     assert ours[-1] == "yes"
     assert cells(tmp_path, "curvlinops")[-1] == "no: 4 copies among the largest eigenvalues"
-    assert cells(tmp_path, "PyHessian")[-1] == "is away"
+    assert cells(tmp_path, "PyHessian")[-1] == "not run, note 1"
+    assert "\n1. is away\n" in (tmp_path / "benchmarks" / "peers.md").read_text()
 
 
 def test_the_fastest_other_that_is_correct_is_named(tmp_path):
-    peers_table.save(entries(), tmp_path)
-    peers_table.save(entries("PyHessian", copies=4), tmp_path)
+    save(entries(), tmp_path)
+    save(entries("PyHessian", copies=4), tmp_path)
     text = tmp_path / "benchmarks" / "peers.md"
-    assert "No other library that ran is correct here." in text.read_text()
-    peers_table.save(entries("curvlinops", slower=3), tmp_path)
-    peers_table.save(entries("hessian-eigenthings", slower=4), tmp_path)
+    assert "No other library that ran with it is correct here." in text.read_text()
+    save(entries("curvlinops", slower=3), tmp_path)
+    save(entries("hessian-eigenthings", slower=4), tmp_path)
     assert (
         "curvlinops, takes 1.5 s where lla takes 0.5 s; in passes, 3.00 times" in text.read_text()
     )
 
 
+def test_only_seconds_of_one_session_are_compared(tmp_path, monkeypatch):
+    save(entries(), tmp_path)
+    facts = {"code_version": "other", "torch": "2", "threads": 1, "device": "cpu"}
+    monkeypatch.setattr(peers_records.records, "environment", lambda _: facts)
+    save(entries("curvlinops", slower=3), tmp_path)
+    text = (tmp_path / "benchmarks" / "peers.md").read_text()
+    assert "No other library that ran with it is correct here." in text
+    assert "| other " in text
+    assert re.search(r"\| curvlinops +\| [^|]*20\d\d-\d\d-\d\d ", text)  # the day
+
+
+def test_the_page_says_what_correct_means():
+    text = view.page("peers").read_text()
+    assert f"the {reference.TOP} largest nodes" in text
+    assert text.count(f"within {TOLERANCE:g}") == 2
+
+
 def test_a_reason_never_takes_the_place_of_a_measurement(tmp_path):
-    peers_table.save(entries(), tmp_path)
-    before = read_records(tmp_path / "benchmarks" / "peers.jsonl")
-    peers_table.save(peers_table.not_run(BY_NAME["lla"], WORK, "is away"), tmp_path)
-    assert read_records(tmp_path / "benchmarks" / "peers.jsonl") == before
-    peers_table.save(entries(copies=1), tmp_path)
-    assert len(read_records(tmp_path / "benchmarks" / "peers.jsonl")) == len(before)
+    save(entries(), tmp_path)
+    before = read_records(tmp_path / "records" / "peers.jsonl")
+    save(peers_records.not_run(BY_NAME["lla"], WORK, "is away"), tmp_path)
+    assert read_records(tmp_path / "records" / "peers.jsonl") == before
+    save(entries(copies=1), tmp_path)
+    assert len(read_records(tmp_path / "records" / "peers.jsonl")) == len(before)
 
 
 def test_errors_are_told_without_paths():
-    assert peers_table.in_words(OSError("cannot open /a/b c\nmore")) == (
+    assert peers_records.in_words(OSError("cannot open /a/b c\nmore")) == (
         "fails with OSError: cannot open ... c"
     )
-    assert peers_table.in_words(NotImplementedError("it takes one batch")) == "it takes one batch"
-    record = peers_table.not_run(Adapter("x", "x", lambda: None, None), WORK, "fails with ...")
+    assert peers_records.in_words(NotImplementedError("it takes one batch")) == "it takes one batch"
+    record = peers_records.not_run(Adapter("x", "x", None), WORK, "fails with ...")
     assert record[0].value is None

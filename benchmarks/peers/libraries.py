@@ -9,6 +9,7 @@ model that they are given: each runs in a process of its own, see `benchmarks.is
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -23,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 import lla
-from benchmarks.measure import seconds
+from benchmarks.problems import Pairs, device, noise, one_pass
+from benchmarks.timing import timed
 from lla.models import build
 from lla.probes import rademacher
 
@@ -32,11 +34,9 @@ PYHESSIAN = "LLA_BENCH_PYHESSIAN"  # of github.com/amirgholami/PyHessian
 AUTHORS = "LLA_BENCH_AUTHORS"  # of github.com/GabdullinN/loss-landscape-analysis
 WARM = 9  # forward and backward passes from which the calibration takes its median
 
-Pairs = list[tuple[Tensor, Tensor]]
-
 
 @dataclass(frozen=True)
-class Work:
+class EqualWork:
     """What every library is given."""
 
     network: str
@@ -53,14 +53,8 @@ class Work:
 
     def make(self, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Pairs]:
         """The network at initialisation in eval mode, and batches of noise."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = build(self.network, seed=self.seed).eval().to(device, dtype)
-        generator = torch.Generator().manual_seed(self.seed)
-        pairs = []
-        for _ in range(self.batches):
-            x = torch.rand(self.batch, *self.shape, generator=generator)
-            y = torch.randint(0, 10, (self.batch,), generator=generator)
-            pairs.append((x.to(device, dtype), y.to(device)))
+        model = build(self.network, seed=self.seed).eval().to(device(), dtype)
+        pairs = noise(self.shape, self.batch, self.batches, dtype=dtype, seed=self.seed)
         return model, pairs
 
 
@@ -83,7 +77,7 @@ class Measurement:
     passes: float  # seconds of one forward and backward pass over all batches
 
 
-Run = Callable[[nn.Module, Pairs, Work], Quadrature]
+Run = Callable[[nn.Module, Pairs, EqualWork], Quadrature]
 
 
 @dataclass(frozen=True)
@@ -91,13 +85,41 @@ class Adapter:
     """A library."""
 
     name: str
-    distribution: str  # the name under which it is installed
-    missing: Callable[[], str | None]  # why it cannot run here; None if it can
+    package: str
     run: Run
+    distribution: str | None = None  # the name under which it is installed; None: it cannot be
     checkout: str | None = None  # environment variable that names one to take instead
 
+    @property
+    def folder(self) -> str | None:
+        """The checkout to take, if one is named."""
+        return os.environ.get(self.checkout) if self.checkout else None
 
-def measure(name: str, work: Work) -> Measurement:
+    def missing(self) -> str | None:
+        """Why it cannot run here; None if it can."""
+        if self.folder:
+            found = any((place / self.package).is_dir() for place in _folders(self.folder))
+            return (
+                None if found else f"the checkout that {self.checkout} names has no {self.package}"
+            )
+        if self.distribution is None:
+            return f"{self.checkout} names no checkout with {self.package}"
+        if importlib.util.find_spec(self.package) is None:
+            return f"{self.package} is not installed: pip install -c constraints.txt -e '.[peers]'"
+        return None
+
+    @property
+    def version(self) -> str:
+        """The version of what runs."""
+        if self.folder or self.distribution is None:
+            return "checkout"
+        try:
+            return importlib.metadata.version(self.distribution)
+        except importlib.metadata.PackageNotFoundError:  # it is on Python's path
+            return "checkout"
+
+
+def measure(name: str, work: EqualWork) -> Measurement:
     """Let one library do the work, between two calibrations, after a small run to warm it up.
 
     Args:
@@ -109,26 +131,20 @@ def measure(name: str, work: Work) -> Measurement:
     small = replace(work, batch=2, steps=3, probes=1)
     adapter.run(*small.make(), small)
     model, pairs = work.make()
-    parameters = list(model.parameters())
-
-    def step() -> None:
-        for x, y in pairs:
-            torch.autograd.grad(nn.functional.cross_entropy(model(x), y), parameters)
-
+    step = one_pass(model, pairs)
     step()
-    passes = [seconds(step) for _ in range(WARM)]
+    passes = [timed(step)[1] for _ in range(WARM)]
     torch.manual_seed(work.seed)  # where a library draws its probes from the global generator
-    found: list[Quadrature] = []
-    duration = seconds(lambda: found.append(adapter.run(model, pairs, work)))
+    quadrature, duration = timed(lambda: adapter.run(model, pairs, work))
     model.zero_grad(set_to_none=True)
-    passes += [seconds(step) for _ in range(WARM)]
-    return Measurement(found[0], duration, float(np.median(passes)))
+    passes += [timed(step)[1] for _ in range(WARM)]
+    return Measurement(quadrature, duration, float(np.median(passes)))
 
 
 # --- this library
 
 
-def _lla(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+def _lla(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     operator = lla.HessianOperator(lla.Problem(model, pairs))
     spectrum = lla.spectral_density(operator, work.probes, work.steps, work.seed)
     start = rademacher(spectrum.size, operator.theta, work.seed, 0, 0)
@@ -140,12 +156,12 @@ def _lla(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
 # --- libraries that are installed
 
 
-class _Observed:
+class _WatchedOperator:
     """A library's operator that counts its products and keeps the first vector."""
 
     def __init__(self, operator: Any) -> None:
         self._operator = operator
-        self.seen = _Seen()
+        self.seen = _Products()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._operator, name)
@@ -157,7 +173,7 @@ class _Observed:
     matvec = __matmul__
 
 
-class _Seen:
+class _Products:
     """The number of products, and the vector of the first."""
 
     def __init__(self) -> None:
@@ -172,7 +188,7 @@ class _Seen:
         self.products += 1
 
 
-def _watch(owner: Any, name: str, seen: _Seen) -> None:
+def _watch(owner: Any, name: str, seen: _Products) -> None:
     """Put a function in the place of an owner's that notes its last argument, a vector in parts."""
     function = getattr(owner, name)
 
@@ -183,11 +199,11 @@ def _watch(owner: Any, name: str, seen: _Seen) -> None:
     setattr(owner, name, watched)
 
 
-def _curvlinops(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+def _curvlinops(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     from curvlinops import HessianLinearOperator
     from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
-    hessian = _Observed(
+    hessian = _WatchedOperator(
         HessianLinearOperator(
             model,
             nn.CrossEntropyLoss(),
@@ -200,20 +216,22 @@ def _curvlinops(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
     return _quadrature([v for v, _ in runs], [u[0] ** 2 for _, u in runs], hessian.seen)
 
 
-def _eigenthings(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+def _eigenthings(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     from hessian_eigenthings import HessianOperator, spectral_density, supervised_loss
 
-    hessian = _Observed(HessianOperator(model, pairs, supervised_loss(nn.CrossEntropyLoss())))
+    hessian = _WatchedOperator(
+        HessianOperator(model, pairs, supervised_loss(nn.CrossEntropyLoss()))
+    )
     found = spectral_density(
         hessian, num_runs=work.probes, lanczos_steps=work.steps, seed=work.seed, num_grid_points=2
     )
     return _quadrature(found.raw_eigenvalues, found.raw_weights, hessian.seen)
 
 
-def _pyhessian(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+def _pyhessian(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     with _first(PYHESSIAN):
         module = importlib.import_module("pyhessian.hessian")
-    seen, cuda, loss = _Seen(), pairs[0][0].is_cuda, nn.CrossEntropyLoss()
+    seen, cuda, loss = _Products(), pairs[0][0].is_cuda, nn.CrossEntropyLoss()
     if len(pairs) == 1:
         _watch(module, "hessian_vector_product", seen)
         hessian = module.hessian(model, loss, data=pairs[0], cuda=cuda)
@@ -225,13 +243,13 @@ def _pyhessian(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
     return _quadrature(nodes, [w[0] if np.ndim(w) == 2 else w for w in weights], seen)
 
 
-def _authors(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
+def _authors(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     if len(pairs) > 1:
         raise NotImplementedError("it takes one batch")
     with _first(AUTHORS):
         module = importlib.import_module("src_lla.hessian.hessian")
         metrics = importlib.import_module("src_lla.loss_landscapes.metrics")
-    seen = _Seen()
+    seen = _Products()
     _watch(module, "hes_prod", seen)
     (x, y) = pairs[0]
     hessian = module.hessian_calc(model, metrics.Loss(nn.CrossEntropyLoss(), x, y, x.device))
@@ -239,7 +257,7 @@ def _authors(model: nn.Module, pairs: Pairs, work: Work) -> Quadrature:
     return _quadrature(nodes, weights, seen)
 
 
-def _quadrature(nodes: Sequence[Any], weights: Sequence[Any], seen: _Seen) -> Quadrature:
+def _quadrature(nodes: Sequence[Any], weights: Sequence[Any], seen: _Products) -> Quadrature:
     if seen.start is None:
         raise RuntimeError("no product was seen")
     return Quadrature(_rows(nodes), _rows(weights), seen.products, seen.start)
@@ -272,42 +290,10 @@ def _folders(checkout: str) -> list[Path]:
     return [Path(checkout), Path(checkout) / "src"]
 
 
-def _installed(package: str, variable: str | None = None) -> Callable[[], str | None]:
-    """Whether a package is installed, or a checkout of it is named."""
-
-    def missing() -> str | None:
-        if variable is not None and os.environ.get(variable):
-            return _checkout(package, variable)()
-        if importlib.util.find_spec(package) is None:
-            return f"{package} is not installed: pip install -c constraints.txt -e '.[peers]'"
-        return None
-
-    return missing
-
-
-def _checkout(package: str, variable: str) -> Callable[[], str | None]:
-    """Whether an environment variable names a checkout with a package."""
-
-    def missing() -> str | None:
-        folder = os.environ.get(variable)
-        if not folder:
-            return f"{variable} names no checkout with {package}"
-        if not any((place / package).is_dir() for place in _folders(folder)):
-            return f"the checkout that {variable} names has no {package}"
-        return None
-
-    return missing
-
-
 ADAPTERS = (
-    Adapter("lla", "lla", lambda: None, _lla),
-    Adapter("PyHessian", "pyhessian", _installed("pyhessian", PYHESSIAN), _pyhessian, PYHESSIAN),
-    Adapter("curvlinops", "curvlinops-for-pytorch", _installed("curvlinops"), _curvlinops),
-    Adapter(
-        "hessian-eigenthings",
-        "hessian-eigenthings",
-        _installed("hessian_eigenthings"),
-        _eigenthings,
-    ),
-    Adapter("authors' LLA", "src-lla", _checkout("src_lla", AUTHORS), _authors, AUTHORS),
+    Adapter("lla", "lla", _lla, "lla"),
+    Adapter("PyHessian", "pyhessian", _pyhessian, "pyhessian", PYHESSIAN),
+    Adapter("curvlinops", "curvlinops", _curvlinops, "curvlinops-for-pytorch"),
+    Adapter("hessian-eigenthings", "hessian_eigenthings", _eigenthings, "hessian-eigenthings"),
+    Adapter("authors' LLA", "src_lla", _authors, checkout=AUTHORS),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 import lla
 from benchmarks import reference
-from benchmarks.hesd_cost import accuracy
-from benchmarks.inputs import Input
-from benchmarks.measure import in_turn, median, seconds
+from benchmarks.inputs import Input, accuracy
+from benchmarks.problems import Pairs
+from benchmarks.timing import in_turn, median, standard_error, timed
 from lla import data, training
+from paper_tables.engine import machine
+from paper_tables.engine.records import Record, Source
 
 TARGET = 0.05  # of K_H1 and r_e, relative
 FIXED = (10, 100, 4)  # probes, steps and batches that the paper takes
@@ -43,7 +45,7 @@ NETWORKS = {
 
 
 @dataclass(frozen=True)
-class Honesty:
+class HonestyCase:
     """Which network is measured, and how often."""
 
     network: str  # one of NETWORKS
@@ -56,7 +58,7 @@ class Honesty:
 
 
 @dataclass(frozen=True)
-class Saving:
+class SavingCase:
     """A budget by a target beside the fixed one, on LeNet."""
 
     batch_size: int
@@ -70,7 +72,7 @@ class Saving:
 
 
 @dataclass(frozen=True)
-class Repeated:
+class Repetitions:
     """What came of many measurements with a target."""
 
     values: np.ndarray  # [repetitions] K_H1
@@ -84,7 +86,7 @@ class Repeated:
     parameters: int
 
 
-def repeat(case: Honesty) -> Repeated:
+def repeat(case: HonestyCase) -> Repetitions:
     """Measure a network with as many seeds as asked for.
 
     Args:
@@ -109,10 +111,10 @@ def repeat(case: Honesty) -> Repeated:
     values, errors, covered, found_re, products = (np.array(c) for c in zip(*rows, strict=True))
     deviation = math.sqrt(float(np.mean([r.var() for r in ratios]))) / kh1
     size = len(spectra[0][0])
-    return Repeated(values, errors, covered, found_re, products, kh1, re, deviation, size)
+    return Repetitions(values, errors, covered, found_re, products, kh1, re, deviation, size)
 
 
-def _network(case: Honesty) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
+def _network(case: HonestyCase) -> tuple[nn.Module, Pairs]:
     """A trained network in float64, and batches of digits."""
     digits = data.load("digits")
     x = torch.as_tensor(digits.images).double() / 255
@@ -150,7 +152,7 @@ def _ratios(
 
 
 @dataclass(frozen=True)
-class Spent:
+class BudgetCost:
     """What a budget takes, and what it leaves of error."""
 
     seconds: float
@@ -161,26 +163,22 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Compared:
+class BudgetCosts:
     """A target beside the fixed budget and an accuracy pass."""
 
-    spent: dict[str, Spent]  # "fixed" follows from one probe and two on one batch
+    spent: dict[str, BudgetCost]  # "fixed" follows from one probe and two on one batch
     # [rounds, 2], seconds in turn: with a target over probes, and of an accuracy pass over data
     # that lie on the device
     turns: np.ndarray
 
-    @property
-    def resident(self) -> float:
-        """Seconds of an accuracy pass."""
-        return float(np.median(self.turns[:, 1]))
-
-    @property
-    def passes(self) -> tuple[float, float | None]:
-        """Accuracy passes that a target over probes takes, with the standard error of rounds."""
-        return median(self.turns[:, 0] / self.turns[:, 1])
+    def passes(self, budget: str) -> tuple[float, float | None]:
+        """Accuracy passes that a budget takes; with the standard error of rounds if it has one."""
+        if budget == "probes":
+            return median(self.turns[:, 0] / self.turns[:, 1])
+        return self.spent[budget].seconds / float(np.median(self.turns[:, 1])), None
 
 
-def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -> Compared:
+def compare(case: SavingCase, given: Input, many: Pairs) -> BudgetCosts:
     """Measure LeNet with a target, over probes and over batches, and without one.
 
     Args:
@@ -190,15 +188,17 @@ def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -
     """
     found: list[lla.Criteria] = []
 
-    def run(pairs: Sequence[tuple[Tensor, Tensor]], **options: Any) -> float:
-        return seconds(lambda: found.append(lla.criteria(given.model, list(pairs), **options)))
+    def run(pairs: Pairs, **options: Any) -> float:
+        criteria, seconds = timed(lambda: lla.criteria(given.model, pairs, **options))
+        found.append(criteria)
+        return seconds
 
     run(given.pairs[:1], probes=1, steps=2)  # what happens once a process
     spent = {}
     probes, steps, batches = FIXED
     one, two = (run(given.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
     fixed = batches * (one + (probes - 1) * (two - one)) * steps / case.steps
-    spent["fixed"] = Spent(fixed, probes * steps * batches, {}, batches, None)
+    spent["fixed"] = BudgetCost(fixed, probes * steps * batches, {}, batches, None)
     options: dict[str, Any] = {"probes": 100, "target_stderr": TARGET}
     accuracy(given.model, given.pairs[:1])
     with warnings.catch_warnings():  # a target that is missed is part of the result
@@ -213,12 +213,113 @@ def compare(case: Saving, given: Input, many: Sequence[tuple[Tensor, Tensor]]) -
         )
         spent["probes"] = _spent(float(np.median(turns[:, 0])), found[-1])
         spent["batches"] = _spent(run(many, over="batches", **options), found[-1])
-    return Compared(spent, turns)
+    return BudgetCosts(spent, turns)
 
 
-def _spent(duration: float, found: lla.Criteria) -> Spent:
+def _spent(duration: float, found: lla.Criteria) -> BudgetCost:
     errors = {
         name: (estimate.stderr or math.inf) / estimate.value
         for name, estimate in (("re", found.re), ("kh1", found.kh1))
     }
-    return Spent(duration, found.matvecs, errors, found.batches, found.converged)
+    return BudgetCost(duration, found.matvecs, errors, found.batches, found.converged)
+
+
+# --- records
+
+TABLE = "adaptive"
+HONESTY = "honesty"  # the column of networks that are measured again and again
+Values = Mapping[str, tuple[float, float | None]]  # with the standard error, by metric
+
+
+def honesty_records(case: HonestyCase, found: Repetitions, allocator_tuned: bool) -> list[Record]:
+    """The records of one network that was measured again and again.
+
+    Args:
+        case: what was measured.
+        found: what came of it.
+        allocator_tuned: whether the allocator was tuned.
+    """
+    relative = found.values / found.exact_kh1 - 1
+    stated = (found.errors / found.values).mean()
+    values: Values = {
+        "parameters": (found.parameters, None),
+        "products": (found.products.mean(), standard_error(found.products)),
+        "most_products": (found.products.max(), None),
+        "plain_products": (found.plain_deviation**2 / stated**2 * FIXED[1], None),
+        "kh1": (found.exact_kh1, None),
+        "bias": (relative.mean(), standard_error(relative)),
+        "scatter": (relative.std(ddof=1), None),
+        "stated": (stated, None),
+        "coverage": (found.covered.mean(), _error_of_share(found.covered)),
+        "re_error": (np.abs(found.re / found.exact_re - 1).max(), None),
+    }
+    config = {"network": case.network, "epochs": case.epochs, "repetitions": case.repetitions,
+              "target": TARGET, "batches": COUNT, "batch_size": SIZE}  # fmt: skip
+    digits = data.load("digits")
+    shared = _shared(
+        config, allocator_tuned, row=case.network, column=HONESTY, n=case.repetitions,
+        dtype="float64", fidelity="substitute", data=Source("digits", digits.sha256),
+    )  # fmt: skip
+    return list(_records(values, shared, "probes"))
+
+
+def saving_records(
+    case: SavingCase, given: Input, found: BudgetCosts, allocator_tuned: bool
+) -> list[Record]:
+    """The records of LeNet with a target, beside the fixed budget.
+
+    Args:
+        case: what was compared.
+        given: on which weights and data.
+        found: what came of it.
+        allocator_tuned: whether the allocator was tuned.
+    """
+    config = {"network": "lenet", "batch_size": case.batch_size, "target": TARGET,
+              "examples": given.count, "data_sha256": given.data.sha256,
+              "weights_sha256": given.weights.sha256}  # fmt: skip
+    result: list[Record] = []
+    for budget, spent in found.spent.items():
+        values: dict[str, tuple[float, float | None]] = {
+            "seconds": (spent.seconds, None),
+            "products": (spent.products, None),
+            "passes": found.passes(budget),
+            **{f"error_{name}": (error, None) for name, error in spent.errors.items()},
+        }
+        if spent.converged is not None:
+            values["converged"] = (float(spent.converged), None)
+        shared = _shared(
+            config, allocator_tuned, row=f"lenet {case.batch_size}", column=budget,
+            n=given.count, dtype="float32", fidelity=given.fidelity, batches=spent.batches,
+            batch_size=case.batch_size, data=given.data, weights=given.weights, note=given.note,
+        )  # fmt: skip
+        result += _records(values, shared)
+    return result
+
+
+def _shared(config: dict[str, Any], allocator_tuned: bool, **facts: Any) -> dict[str, Any]:
+    timing = machine.environment()
+    config = {**config, "device": timing["device"]}
+    return {"table": TABLE, "config": config, "allocator_tuned": allocator_tuned, **facts, **timing}
+
+
+def _records(
+    values: Values, shared: dict[str, Any], stderr_kind: str | None = None
+) -> Iterator[Record]:
+    """A record a metric; an error that is not known, and so infinite, has none."""
+    for metric, (value, error) in values.items():
+        kind = None if error is None else stderr_kind
+        if math.isfinite(value):
+            stderr = None if error is None else float(error)
+            yield Record(
+                metric=metric, value=float(value), stderr=stderr, stderr_kind=kind, **shared
+            )
+
+
+def _error_of_share(held: np.ndarray) -> float:
+    """Standard error of a share, with two more of each kind: above 0 where all or none held.
+
+    A. Agresti and B. A. Coull, The American Statistician 52 (1998).
+    """
+    count = len(held) + 4
+    share = (held.sum() + 2) / count
+    return math.sqrt(share * (1 - share) / count)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Ratio:
 
     @classmethod
     def of(cls, first: np.ndarray, second: np.ndarray) -> Ratio:
-        """The ratio of seconds [rounds] that `alternate` measured.
+        """The ratio of seconds [rounds] of two functions in turn.
 
         >>> Ratio.of(np.array([2.0, 4.0, 9.0]), np.array([1.0, 2.0, 3.0])).median
         2.0
@@ -34,30 +35,18 @@ class Ratio:
         return cls(float(median), float(low), float(high), len(first))
 
 
+T = TypeVar("T")
 Clock = Callable[[], float]
 
 
-def seconds(function: Callable[[], object], clock: Clock = time.perf_counter) -> float:
-    """Seconds of one call, the device's work included; on the wall's clock by default."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def timed(function: Callable[[], T], clock: Clock = time.perf_counter) -> tuple[T, float]:
+    """What a call returns, and its seconds, the device's work included; by default the wall's."""
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    synchronize()
     start = clock()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def alternate(
-    first: Callable[[], object],
-    second: Callable[[], object],
-    rounds: int = 15,
-    warmup: int = 3,
-    clock: Clock = time.perf_counter,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of both functions, called in turn [rounds], [rounds]."""
-    times = in_turn([first, second], rounds, warmup, clock)
-    return times[:, 0], times[:, 1]
+    result = function()
+    synchronize()
+    return result, clock() - start
 
 
 def in_turn(
@@ -70,7 +59,7 @@ def in_turn(
     for _ in range(warmup):
         for function in functions:
             function()
-    return np.array([[seconds(function, clock) for function in functions] for _ in range(rounds)])
+    return np.array([[timed(function, clock)[1] for function in functions] for _ in range(rounds)])
 
 
 def median(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
@@ -102,17 +91,17 @@ def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:
 
 
 @dataclass
-class Timed:
+class TimedOperator:
     """A Hessian operator that notes how long its products take."""
 
     operator: HessianOperator
-    in_products: float = field(default=0.0)
+    in_products: float = 0.0
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.operator, name)
 
     def rows(self, rows: Tensor) -> Tensor:
         """The product, timed."""
-        out: list[Tensor] = []
-        self.in_products += seconds(lambda: out.append(self.operator.rows(rows)))
-        return out[0]
+        out, seconds = timed(lambda: self.operator.rows(rows))
+        self.in_products += seconds
+        return out

@@ -7,18 +7,18 @@ batches gives the standard error of every smaller budget, and few have to be tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+import pandas as pd
 
 import lla
-from benchmarks.inputs import Input
-from benchmarks.measure import seconds
+from benchmarks.inputs import Input, accuracy
+from benchmarks.timing import timed
 from lla.hessian.criteria import spectrum_criteria
 from lla.hessian.spread import Scatter, apart
 from paper_tables.engine import machine
@@ -32,7 +32,7 @@ Budget = tuple[int, int]  # probes, batches
 
 
 @dataclass(frozen=True)
-class Case:
+class CostCase:
     """What is measured of one network."""
 
     network: str
@@ -70,7 +70,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CriteriaCost:
     """What was measured of one case."""
 
     kh05: np.ndarray  # [batches, probes] of the run that shows the scatter
@@ -95,67 +95,52 @@ class Measured:
         return {b: t / linear.seconds(*b) for b, t in list(self.timed.items())[2:]}
 
 
-def measure(case: Case, given: Input) -> Measured:
+def measure(case: CostCase, given: Input) -> CriteriaCost:
     """Measure one case.
 
     Args:
         case: what to measure.
         given: network and data.
     """
-    timed: dict[Budget, float] = {}
-    found: list[lla.Criteria] = []
-
-    def criteria(probes: int, batches: int) -> None:
-        found.append(
-            lla.criteria(
-                given.model, given.pairs[:batches], probes=probes, steps=case.steps, seed=0
-            )
-        )
-
+    durations: dict[Budget, float] = {}
     lla.criteria(given.model, given.pairs[:1], probes=1, steps=2)  # what happens once a process
     for probes, batches in (*case.timed, (case.probes, len(given.pairs))):
-        timed[probes, batches] = seconds(lambda p=probes, b=batches: criteria(p, b))  # type: ignore[misc]
+        criteria = partial(lla.criteria, probes=probes, steps=case.steps, seed=0)
+        found, durations[probes, batches] = timed(
+            partial(criteria, given.model, given.pairs[:batches])
+        )
     accuracy(given.model, given.pairs[:1])
-    loader = seconds(lambda: accuracy(given.model, given.loader()))
-    resident = seconds(lambda: accuracy(given.model, given.resident()))
-    parts = [spectrum_criteria(spectrum) for spectrum in found[-1].spectra]
+    _, loader = timed(lambda: accuracy(given.model, given.loader()))
+    _, resident = timed(lambda: accuracy(given.model, given.resident()))
+    parts = [spectrum_criteria(spectrum) for spectrum in found.spectra]
     scale = (case.stands_for or given.count) / given.count
-    return Measured(
+    return CriteriaCost(
         kh05=np.stack([part.kh05 for part in parts]),
         kh1=np.stack([part.kh1 for part in parts]),
         re=np.stack([part.re for part in parts]),
-        timed=timed,
+        timed=durations,
         loader=scale * loader,
         resident=scale * resident,
-        matvecs=found[-1].matvecs,
-        route=found[-1].route,
+        matvecs=found.matvecs,
+        route=found.route,
     )
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Share of right answers over all batches, as one would write it down."""
-    device = next(model.parameters()).device
-    right = total = 0
-    for x, y in pairs:
-        right += (model(x.to(device)).argmax(1) == y.to(device)).sum()
-        total += len(y)
-    return float(right) / total
 
 
 # --- records
 
 
-def column(probes: int, batches: int) -> str:
+def budget_name(probes: int, batches: int) -> str:
     """How a budget is called.
 
-    >>> column(10, 4)
+    >>> budget_name(10, 4)
     '10 x 4'
     """
     return f"{probes} x {batches}"
 
 
-def entries(case: Case, given: Input, found: Measured, allocator_tuned: bool) -> list[Record]:
+def cost_records(
+    case: CostCase, given: Input, found: CriteriaCost, allocator_tuned: bool
+) -> list[Record]:
     """The records of one case.
 
     `10 x 4` stands for 10 probes on each of 4 batches: its `seconds` (with a note whether they
@@ -169,89 +154,77 @@ def entries(case: Case, given: Input, found: Measured, allocator_tuned: bool) ->
         found: what came of it.
         allocator_tuned: whether the allocator was tuned.
     """
-    settings = {k: v for k, v in asdict(case).items() if k not in ("timed", "network", "steps")}
-    settings |= {"batches": len(given.pairs), "batch_size": len(given.pairs[0][1])}
-    config: dict[str, Any] = {
-        "model": case.network, "mode": "eval", "seed": 0, "dtype": "float32", "m": case.steps,
-        "data_sha256": given.data.sha256, "weights_sha256": given.weights.sha256, **settings,
-    }  # fmt: skip
-    device = str(given.pairs[0][0].device.type)
-    # seconds are of one machine: those of another kind of device stand beside these
-    timing = machine.environment(device)
-    config["device"] = timing["device"]
-
-    def record(place: str, metric: str, value: float, **facts: Any) -> Record:
-        return Record(
-            table=TABLE,
-            row=case.network,
-            column=place,
-            metric=metric,
-            value=value,
-            fidelity=given.fidelity,
-            seed=0,
-            dtype="float32",
-            # the steps stand in the config alone: with m, claims on spectra would look in here
-            batch_size=settings["batch_size"],
-            data=given.data,
-            weights=given.weights,
-            route=found.route,
-            config=config,
-            allocator_tuned=allocator_tuned,
-            **{"note": given.note, **facts},
-            **timing,
-        )
-
-    result = []
+    record = _record(case, given, found.route, allocator_tuned)
+    result: list[Record] = []
     linear = found.prediction
     known = Scatter.of(found.kh05) if min(found.kh05.shape) > 1 else None
     for probes, batches in product(PROBES, BATCHES):
-        facts = {"probes": probes, "batches": batches}
+        budget = partial(
+            record, column=budget_name(probes, batches), probes=probes, batches=batches
+        )
         measured = found.timed.get((probes, batches))
-        place = column(probes, batches)
         result.append(
-            record(
-                place,
-                "seconds",
-                linear.seconds(probes, batches) if measured is None else measured,
-                **facts,
-                note="predicted" if measured is None else "measured",
-            )
+            budget(metric="seconds", value=linear.seconds(probes, batches), note="predicted")
+            if measured is None
+            else budget(metric="seconds", value=measured, note="measured")
         )
         if known is not None:
+            error = known.stderr(probes, batches)
             result.append(
-                record(
-                    place,
-                    "kh05",
-                    known.mean,
-                    stderr=known.stderr(probes, batches),
-                    n=known.samples[1],
-                    stderr_kind="batches",
-                    **facts,
-                )
-            )
+                budget(metric="kh05", value=known.mean, stderr=error, n=known.samples[1],
+                       stderr_kind="batches")
+            )  # fmt: skip
+    passed = partial(record, column="accuracy pass", n=case.stands_for or given.count)
     result += [
-        record("accuracy pass", "seconds_loader", found.loader, n=case.stands_for or given.count),
-        record("accuracy pass", "seconds_resident", found.resident,
-               n=case.stands_for or given.count),
-    ]  # fmt: skip
-    for (probes, batches), ratio in found.linearity.items():
-        result.append(record("linearity", f"ratio {column(probes, batches)}", ratio))
+        passed(metric="seconds_loader", value=found.loader),
+        passed(metric="seconds_resident", value=found.resident),
+    ]
+    result += [
+        record(column="linearity", metric=f"ratio {budget_name(*place)}", value=ratio)
+        for place, ratio in found.linearity.items()
+    ]
     if known is not None:
         result += _scatter(found.kh05, known, record)
     return result
 
 
-def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) -> list[Record]:
+def _record(
+    case: CostCase, given: Input, route: str, allocator_tuned: bool
+) -> Callable[..., Record]:
+    """A record with all that those of a case share."""
+    settings = {k: v for k, v in asdict(case).items() if k not in ("timed", "network", "steps")}
+    settings |= {"batches": len(given.pairs), "batch_size": len(given.pairs[0][1])}
+    timing = machine.environment(str(given.pairs[0][0].device.type))
+    config: dict[str, Any] = {
+        "model": case.network, "mode": "eval", "seed": 0, "dtype": "float32", "m": case.steps,
+        "data_sha256": given.data.sha256, "weights_sha256": given.weights.sha256, **settings,
+        # seconds are of one machine: those of another kind of device stand beside these
+        "device": timing["device"],
+    }  # fmt: skip
+    return partial(
+        Record, table=TABLE, row=case.network, fidelity=given.fidelity, seed=0, dtype="float32",
+        # the steps stand in the config alone: with m, claims on spectra would look in here
+        batch_size=settings["batch_size"], data=given.data, weights=given.weights, route=route,
+        config=config, allocator_tuned=allocator_tuned, note=given.note, **timing,
+    )  # fmt: skip
+
+
+def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) -> Iterator[Record]:
     """Where the standard errors come from, and how far single runs and batches are apart."""
     probes, batches = known.samples
     ranges, of_batches = apart(values)
-    facts = {"probes": probes, "batches": batches}
-    return [
-        record("scatter", "probes", known.probes, n=batches * (probes - 1), **facts),
-        record("scatter", "batches", known.batches, n=batches - 1, **facts),
-        record(
-            "scatter", "range_probes", ranges.value, stderr=ranges.stderr, n=ranges.n,
-            stderr_kind="batches", **facts,
-        ),
-        record("scatter", "range_batches", of_batches, n=batches, **facts),
-    ]  # fmt: skip
+    scatter = partial(record, column="scatter", probes=probes, batches=batches)
+    yield scatter(metric="probes", value=known.probes, n=batches * (probes - 1))
+    yield scatter(metric="batches", value=known.batches, n=batches - 1)
+    yield scatter(
+        metric="range_probes", value=ranges.value, stderr=ranges.stderr, n=ranges.n,
+        stderr_kind="batches",
+    )  # fmt: skip
+    yield scatter(metric="range_batches", value=of_batches, n=batches)
+
+
+def raw(found: CriteriaCost) -> pd.DataFrame:
+    """The criteria of every probe on every batch, one line each."""
+    values = [*np.indices(found.kh05.shape), found.re, found.kh1, found.kh05]
+    columns = zip(("batch", "probe", "re", "kh1", "kh05"), values, strict=True)
+    return pd.DataFrame({name: array.ravel() for name, array in columns})

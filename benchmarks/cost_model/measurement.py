@@ -1,0 +1,208 @@
+"""FLOPs, bytes and products of a Hessian product: predicted, counted, and what seconds they take.
+
+With f1 and fr the FLOPs of the forward pass in its first layer and in the rest, a layer's backward
+pass takes as many again for its weights and, but for the first, for its input: a forward and
+backward pass takes 2 f1 + 3 fr. A product differentiates each of these once more. Of the products
+of two matrices that gives two terms each, of which those with a derivative of the data vanish: 2 f1
++ 6 fr, or 4 passes less 6 forwards. That is the floor, just below 2 passes. A graph that is not
+kept costs one pass more. A linearised product takes less than the floor where the first layer has
+one input channel and is pooled: on a CPU its two terms are computed for the maxima alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+import lla
+from benchmarks.isolate import Peak
+from benchmarks.problems import NetworkCase, configuration, device, one_product
+from benchmarks.timing import in_turn, timed
+from lla.hessian.plans import Plan, bytes_an_example, cost_of, needed
+from lla.hessian.routes import ROUTES, RouteName
+from lla.probes import rademacher
+from paper_tables.engine import machine
+from paper_tables.engine.records import Record
+
+TABLE = "cost_model"
+NOTE = "at initialisation, on noise: costs do not depend on values"
+PASS = "forward and backward"
+FLOOR = 2.0  # passes
+PICKED = {"lenet": 1 / 4}  # of a first layer's positions, by the pooling behind it
+
+# Operations that the FLOPs are counted in; all else moves data.
+_MATRIX = re.compile(r"aten::\w*(?:convolution\w*|mm|linear|attention\w*)")
+
+
+@dataclass(frozen=True)
+class FunctionCost:
+    """What one function does."""
+
+    flops: int  # counted
+    predicted_flops: int
+    seconds: float
+    matrix_share: float  # of its time in convolutions and products of matrices
+    kept_bytes: int = 0  # between calls
+    predicted_peak: int = 0  # bytes beside what the process holds before
+    peak: int = 0  # the same, measured in a process of its own
+    setup: float = 0.0  # seconds before the first product
+
+
+@dataclass(frozen=True)
+class NetworkCosts:
+    """What a pass and a product by each route do for one network."""
+
+    forward_flops: int
+    functions: dict[str, FunctionCost]  # `PASS`, then the routes
+    products: int  # that a short spectrum made
+    predicted_products: int
+
+
+def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) -> NetworkCosts:
+    """Measure one network, all its functions in turn.
+
+    Args:
+        case: the network and its batch.
+        peak: calls a function in a process of its own.
+        rounds: repetitions.
+    """
+    problem, step = case.make()
+    batch = next(iter(problem.batches))
+    with torch.no_grad():
+        forward = flops(lambda: problem.network(batch.x))
+    functions: dict[str, Callable[[], object]] = {PASS: step}
+    kept, setup = {PASS: 0}, {PASS: 0.0}
+    for route in ROUTES:
+        make = partial(lla.HessianOperator, problem, route=route)
+        make()  # what happens once a process
+        operator, setup[route] = timed(make)
+        rows = rademacher(operator.shape[0], operator.theta, 0)[None]
+        functions[route] = partial(operator.rows, rows)
+        kept[route] = sum(product.kept_bytes for product in operator._kept)
+    times = np.median(in_turn(list(functions.values()), rounds, warmup=2), axis=0)
+    counted = {name: flops(function) for name, function in functions.items()}
+    picked = PICKED.get(case.name, 1.0) if problem.device.type == "cpu" else 1.0
+    predicted = predict(forward, counted[PASS], picked)
+    example = bytes_an_example(problem, problem.space)
+    spectrum = lla.spectral_density(operator, probes=2, steps=3)
+    costs = {}
+    for name, duration in zip(functions, times, strict=True):
+        memory = {}
+        if name != PASS:
+            cost = cost_of(problem, problem.space, 0, example)
+            need = needed(Plan(route=name), cost, problem.device)  # type: ignore[arg-type]
+            measured = peak(product_peak, case, name).result
+            memory = {"predicted_peak": need.device, "peak": measured}
+        costs[name] = FunctionCost(
+            flops=counted[name],
+            predicted_flops=predicted[name],
+            seconds=float(duration),
+            matrix_share=matrix_share(functions[name]),
+            kept_bytes=kept[name],
+            setup=setup[name],
+            **memory,
+        )
+    return NetworkCosts(forward, costs, spectrum.matvecs, 6)
+
+
+def product_peak(case: NetworkCase, route: RouteName) -> int:
+    """Bytes that an operator and one product take beyond network and data, in this process."""
+    problem, step = case.make()
+    step()
+    device = problem.device
+    machine.reset_peak_memory(device)
+    before = machine.peak_memory(device)
+    one_product(problem, route)
+    return machine.peak_memory(device) - before
+
+
+def predict(forward: int, step: int, picked: float = 1.0) -> dict[str, int]:
+    """FLOPs of a pass and of a product by each route.
+
+    Args:
+        forward: FLOPs of a forward pass.
+        step: of a forward and backward pass.
+        picked: the share of the first layer's positions that a linearised product computes.
+
+    >>> predict(100, 290)  # f1 = 10, fr = 90
+    {'forward and backward': 290, 'linearized': 560, 'retained': 560, 'fresh': 850}
+    >>> predict(100, 290, picked=0.25)["linearized"]
+    545
+    """
+    product, first = 4 * step - 6 * forward, 3 * forward - step
+    extra: dict[RouteName, int] = {
+        "linearized": round(2 * (picked - 1) * first),
+        "retained": 0,
+        "fresh": step,
+    }
+    return {PASS: step} | {route: product + extra[route] for route in ROUTES}
+
+
+def flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of convolutions and products of matrices in one call."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def matrix_share(function: Callable[[], object]) -> float:
+    """The share of one call's time that convolutions and products of matrices take."""
+    if not torch.cuda.is_available():
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            function()
+        return share({e.key: e.self_cpu_time_total for e in profiler.key_averages()})
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        function()
+    # kernels stand beside the operations that start them, which have their time already
+    averages = [e for e in profiler.key_averages() if e.key.startswith("aten::")]
+    return share({e.key: e.self_device_time_total for e in averages})
+
+
+def share(times: Mapping[str, float]) -> float:
+    """The part of all time that lies in operations that FLOPs are counted in.
+
+    >>> share({"aten::addmm": 3.0, "aten::convolution_backward": 1.0, "aten::mul": 4.0})
+    0.5
+    """
+    matrix = sum(time for key, time in times.items() if _MATRIX.fullmatch(key))
+    return matrix / (sum(times.values()) or 1.0)
+
+
+# --- records
+
+
+def product_records(case: NetworkCase, found: NetworkCosts, allocator_tuned: bool) -> list[Record]:
+    """The records of one network: a column a function, a metric a number.
+
+    Args:
+        case: the network and its batch.
+        found: what was measured.
+        allocator_tuned: whether the allocator was tuned.
+    """
+    timing = machine.environment(device())
+    config = configuration(
+        {"network": case.name, "batch": case.batch, "shape": list(case.shape)}, timing["device"]
+    )
+    values: dict[tuple[str, str], float] = {
+        ("forward", "flops"): found.forward_flops,
+        ("spectrum", "products"): found.products,
+        ("spectrum", "predicted_products"): found.predicted_products,
+    }
+    for name, cost in found.functions.items():
+        values |= {(name, metric): value for metric, value in asdict(cost).items()}
+    return [
+        Record(
+            table=TABLE, row=str(case), column=column, metric=metric, value=float(value),
+            fidelity="substitute", note=NOTE, seed=0, dtype="float32",
+            batch_size=case.batch, allocator_tuned=allocator_tuned, config=config, **timing,
+        )
+        for (column, metric), value in values.items()
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""This library and others at equal work."""
