@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from lla.report.text import markdown_table
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record, atomic_write
 from paper_tables.evidence.criteria import (
     ALMOST_NONE,

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.evidence.entries import STATES
 from paper_tables.exhibits.table1.figures import FIGURES, Panel
 from paper_tables.paper.names import display
@@ -46,7 +46,7 @@ def _alt(stem: str) -> str:
         return f"Hessian spectral density of {display(network)}{on}, one panel a stage"
     if kind == "generalization":
         network, pair, *what = words
-        shown = " and ".join(METRICS.get(metric, metric) for metric in what)
+        shown = " and ".join(METRIC_NAMES.get(metric, metric) for metric in what)
         return f"{shown} of {display(network)} by epoch on two data sets ({pair})"
     if kind == "prediction":
         return "Rank correlation of losses and Hessian criteria with the change of accuracy"

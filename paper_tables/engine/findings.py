@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import evidence_on
 from paper_tables.exhibits.generalization import prediction
@@ -117,8 +117,8 @@ def _new_images(records: Sequence[Record]) -> Finding | None:
     )
     judged = [d for d in found if d.metric != "accuracy" and d.paper_beyond is not None]
     if judged:
-        yes = [f"{display(d.row)} {METRICS[d.metric]}" for d in judged if d.paper_beyond]
-        no = [f"{display(d.row)} {METRICS[d.metric]}" for d in judged if not d.paper_beyond]
+        yes = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if d.paper_beyond]
+        no = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if not d.paper_beyond]
         text += (
             " Against the scatter of single batches measured here, its criteria differ beyond the "
             f"noise for {_listed(yes)}, and not for {_listed(no)}."

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, measured, plain_table
 from paper_tables.engine import claims, findings, report, store
-from paper_tables.engine.cells import METRICS, settings_key
+from paper_tables.engine.cells import METRIC_NAMES, settings_key
 from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, Source, atomic_write
 from paper_tables.exhibits.generalization import cells as generalization
 from paper_tables.exhibits.generalization import figures as figures_generalization
@@ -169,14 +169,14 @@ def layout(records: Sequence[Record], table: str) -> tuple[list[list[str]], list
                 [
                     display(first.row) if i == 0 else "",
                     _settings(first) if i == 0 else "",
-                    METRICS[metric],
+                    METRIC_NAMES[metric],
                     *(cell_text(found.get((metric, column)), notes) for column in columns),
                     cell_text(accuracy, notes) if i == 0 else "",
                 ]
             )
     return (
         rows,
-        ["network", "input and settings", "criterion", *columns, METRICS["accuracy"]],
+        ["network", "input and settings", "criterion", *columns, METRIC_NAMES["accuracy"]],
         notes,
     )
 
@@ -233,7 +233,7 @@ def _overview(records: Sequence[Record]) -> str:
             texts.append(f"{measured(record.value, record.stderr)}{paper}{mark}")
         name = f"{display(first.row)} {first.column}"
         rows.append([name, _variant(first), first.fidelity or "", *texts])
-    headers = ["cell", "variant", "fidelity", *(METRICS[metric] for metric in metrics)]
+    headers = ["cell", "variant", "fidelity", *(METRIC_NAMES[metric] for metric in metrics)]
     return (
         plain_table(rows, headers)
         + "\n[paper's value]  = reproduced  ~ close  x differs from the paper"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRICS, settings_key
+from paper_tables.engine.cells import METRIC_NAMES, settings_key
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import Verdict, combined, difference_width, quantile
 from paper_tables.paper import paper_rows, tables
@@ -125,7 +125,7 @@ class Evidence:
             if place == (column, metric, init, legacy):
                 return record
         variant = " legacy" if legacy else ""
-        raise MissingError(f"{column} {METRICS[metric]} ({init} init{variant})")
+        raise MissingError(f"{column} {METRIC_NAMES[metric]} ({init} init{variant})")
 
     def first(self, column: str, metric: str) -> Record | None:
         """The plain record of one cell, or None."""
@@ -219,7 +219,7 @@ def _every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Predicate:
                     used.append(evidence.find(column, metric))
                 except MissingError as error:
                     missing.append(error)
-        differing = [f"{r.column} {METRICS[r.metric]}" for r in used if r.verdict == "differs"]
+        differing = [f"{r.column} {METRIC_NAMES[r.metric]}" for r in used if r.verdict == "differs"]
         if missing and not differing:  # one cell that differs is enough for "fails"
             raise missing[0]
         note = _counts(used)
@@ -441,7 +441,9 @@ def _half_width(record: Record) -> float | None:
 
 
 def _values(used: Iterable[Record]) -> str:
-    return "; ".join(f"{r.column} {METRICS[r.metric]} {measured(r.value, r.stderr)}" for r in used)
+    return "; ".join(
+        f"{r.column} {METRIC_NAMES[r.metric]} {measured(r.value, r.stderr)}" for r in used
+    )
 
 
 def _counts(used: Sequence[Record]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lla.report.view import Entry, Group, Line, Table
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.entries import bars, measured_entry
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
@@ -68,7 +68,7 @@ def table(records: Sequence[Record], name: str) -> Table:
         id=name,
         title=title,
         legend=LEGEND if entry else "",
-        columns=tuple(display(METRICS.get(column, column)) for column in columns),
+        columns=tuple(display(METRIC_NAMES.get(column, column)) for column in columns),
         groups=tuple(group for row in order for group in groups[row]),
         folded=not entry,
         files=tuple(f"{name}.{kind}" for kind in ("md", "csv", "tex")) if mine and entry else (),
@@ -90,7 +90,7 @@ def _metrics(records: Iterable[Record], name: str) -> tuple[str, ...]:
 
 
 def _place(metric: str) -> int:
-    return [*METRICS, metric].index(metric)
+    return [*METRIC_NAMES, metric].index(metric)
 
 
 def _blocks(records: Sequence[Record], name: str) -> list[_Block]:
@@ -188,7 +188,7 @@ def _group(block: _Block, columns: Sequence[str], metrics: Sequence[str]) -> Gro
                 None if record is None else measured_entry(record, bar)
                 for record, bar in zip(found, bars(found), strict=True)
             ]
-            lines.append(Line(METRICS.get(metric, metric), tuple(cells)))
+            lines.append(Line(METRIC_NAMES.get(metric, metric), tuple(cells)))
     return Group(display(block.first.row), _settings(block), tuple(lines))
 
 
@@ -239,5 +239,5 @@ def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str])
         printed: Mapping[str, str | None] = {c: paper_value(name, row, c, metric) for c in columns}
         if any(printed.values()):
             cells = [p and Entry("not run", p, "not_run") for p in printed.values()]
-            lines.append(Line(METRICS[metric], tuple(cell or None for cell in cells)))
+            lines.append(Line(METRIC_NAMES[metric], tuple(cell or None for cell in cells)))
     return Group(display(row), f"not run: {NO_RECORDS}", tuple(lines))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Verdict", "combined", "difference_width", "interval", "quantile"]
+from paper_tables.engine.exhibit import Verdict
 
-Verdict = Literal["holds", "fails", "undecided", "not_run"]
+__all__ = ["Verdict", "combined", "difference_width", "interval", "quantile"]
 
 
 def quantile(freedom: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import Finding, MissingError, below, falls
 from paper_tables.evidence.intervals import Verdict, combined, difference_width, quantile
@@ -113,7 +113,7 @@ def _land(records: Sequence[Record]) -> Finding:
         used.append(record)
         word = "rises" if sign > 0 else "falls"
         notes.append(
-            f"{pair} {METRICS[metric]} {measured(record.value, record.stderr)}: {word} "
+            f"{pair} {METRIC_NAMES[metric]} {measured(record.value, record.stderr)}: {word} "
             f"{verdicts[-1]}"
         )
     return combined(verdicts), used, "; ".join(notes)
@@ -218,7 +218,7 @@ def _run(records: Sequence[Record], pair: str) -> Run:
 def _last(run: Run, side: str, metric: str) -> Record:
     epochs = [epoch for s, m, epoch in run.records if (s, m) == (side, metric)]
     if not epochs:
-        raise MissingError(f"{run.pair} {side} {METRICS[metric]}")
+        raise MissingError(f"{run.pair} {side} {METRIC_NAMES[metric]}")
     return run.records[side, metric, max(epochs)]
 
 
@@ -255,7 +255,7 @@ def _change(here: Record, there: Record) -> tuple[float, float, int]:
 
 
 def _value(record: Record) -> str:
-    return f"{record.column} {METRICS[record.metric]} {measured(record.value, record.stderr)}"
+    return f"{record.column} {METRIC_NAMES[record.metric]} {measured(record.value, record.stderr)}"
 
 
 def _epochs(run: Run) -> str:

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lla import plotting
-from paper_tables.engine.cells import METRICS, least_faithful
+from paper_tables.engine.cells import METRIC_NAMES
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record, atomic_write
 from paper_tables.exhibits.generalization import runs
 from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
@@ -86,7 +87,7 @@ def draw(run: Run, what: str) -> Figure:
         if metric != "accuracy" and _spans_decades(ax):
             ax.set_yscale("log")
         _epochs(ax, int(run.epochs.max()), narrow=len(metrics) > 1)
-        ax.set_ylabel(METRICS[metric])
+        ax.set_ylabel(METRIC_NAMES[metric])
         ax.grid(alpha=0.3)
     epochs = f"{run.length} epoch{'s' if run.length != 1 else ''}"
     fidelity = least_faithful(record.fidelity for record in shown)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lla.report.text import markdown_table, measured
-from paper_tables.engine.cells import by_cell
 from paper_tables.engine.records import FIDELITIES, Record, atomic_write
 from paper_tables.evidence.intervals import difference_width
+from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import AXES, CENTRED, MINIMA, RESCALINGS, TABLE
 from paper_tables.paper.explosion import EXPLODES, MODES, RECOMMENDED, RISES, category

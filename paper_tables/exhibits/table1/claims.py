@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from paper_tables.engine.cells import by_cell
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import Verdict, combined, interval
+from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
 from paper_tables.exhibits.table1.planes import TABLE, Block, Place, Pool, blocks, reason, results
 from paper_tables.paper import paper_rows

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from lla import plotting
 from lla.landscape import Plane
 from paper_tables.engine import store
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import FIDELITIES, Record, atomic_write
 from paper_tables.exhibits.table1.planes import Place, PlaneResult, results
 from paper_tables.exhibits.table2 import figures

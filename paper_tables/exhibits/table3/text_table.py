@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import FIDELITIES, VERDICTS, Record, atomic_write
 from paper_tables.exhibits.table3.cells import SHAPE, TABLE
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables

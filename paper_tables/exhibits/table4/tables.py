@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.table4.text_table import NOISE, TABLE, Difference, differences
 from paper_tables.paper.names import display
@@ -27,7 +27,7 @@ def table(records: Sequence[Record]) -> Table:
         id=f"{TABLE}-differences",
         title="Table 4: new images minus ImageNet, against the noise",
         legend=NOISE.replace("*", ""),
-        columns=tuple(METRICS[metric] for metric in metrics),
+        columns=tuple(METRIC_NAMES[metric] for metric in metrics),
         groups=(group,),
         files=(f"{TABLE}.md",) if any(record.table == TABLE for record in records) else (),
     )

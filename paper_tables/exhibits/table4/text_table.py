@@ -15,7 +15,8 @@ from pathlib import Path
 from scipy import stats
 
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, measured
-from paper_tables.engine.cells import METRICS, least_faithful
+from paper_tables.engine.cells import METRIC_NAMES
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import FIDELITIES, Record, atomic_write
 from paper_tables.evidence.intervals import difference_width
 from paper_tables.paper import paper_rows, tables
@@ -185,7 +186,7 @@ def _rows(records: Sequence[Record]) -> tuple[list[list[str]], list[str], list[s
                 if any((column, metric) in line.records for column in COLUMNS):
                     texts = [_cell(line.records.get((column, metric))) for column in COLUMNS]
                     head = [display(row), _settings(line)] if i == 0 else ["", ""]
-                    rows.append([*head, METRICS[metric], *texts])
+                    rows.append([*head, METRIC_NAMES[metric], *texts])
     return rows, ["network", "settings", "", "ImageNet", "NI"], notes
 
 
@@ -229,6 +230,6 @@ def _compared(records: Sequence[Record]) -> tuple[list[list[str]], list[str]]:
         if d.value is not None:
             ours = [f"{measured(d.value, d.stderr)} [{d.fidelity}]", word[d.beyond]]
         name = display(d.row) if i % 4 == 0 else ""
-        rows.append([name, METRICS[d.metric], f"{d.paper:+.3g}", word[d.paper_beyond], *ours])
+        rows.append([name, METRIC_NAMES[d.metric], f"{d.paper:+.3g}", word[d.paper_beyond], *ours])
     headers = ["network", "", "the paper's", "beyond the noise", "measured", "beyond the noise"]
     return rows, headers
