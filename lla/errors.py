@@ -16,7 +16,21 @@ class NonFiniteError(ArithmeticError):
 
 
 class MissingDataError(FileNotFoundError):
-    """A data set or a weight file that is neither found nor downloadable."""
+    """A data set or a weight file that is neither found nor downloadable.
+
+    Args:
+        reason: What is missing and what to do, without the folders that were searched: records,
+            which are published, give it.
+        looked: The folders that were searched; the message ends with them.
+    """
+
+    def __init__(self, reason: str, looked: str | None = None) -> None:
+        super().__init__(reason if looked is None else f"{reason}; looked in {looked}.")
+        self.reason = reason
+        self.looked = looked
+
+    def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
+        return type(self), (self.reason, self.looked)
 
 
 class ChecksumError(OSError):

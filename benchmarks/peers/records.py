@@ -15,7 +15,7 @@ from benchmarks.peers.judgement import Judgement
 from benchmarks.peers.libraries import Adapter, EqualWork, Measurement
 from benchmarks.problems import configuration, device
 from benchmarks.timing import median
-from paper_tables.engine import records
+from paper_tables.engine import machine
 from paper_tables.engine.records import Record
 
 
@@ -45,7 +45,7 @@ def library_records(
         "moment_error": judged.moment_error,
     }
     today = datetime.now(timezone.utc).date().isoformat()
-    facts = records.environment(device())
+    facts = machine.environment(device())
     shared: dict[str, Any] = {
         **_place(adapter, work, facts["device"]), **facts, "fidelity": "substitute",
         "note": f"{adapter.version}, {today}", "seed": work.seed, "dtype": "float32",

@@ -114,8 +114,10 @@ def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> Pict
                 return _read(folder / split, name, split)
         if (folder / LABELS).is_file() or has_classes(folder):
             return _read(folder, name, "all")
-    looked = "no data root is given" if top is None else f"looked in {top}"
-    raise MissingDataError(f"pictures {name!r} are not found: {_KNOWN[name].advice}; {looked}.")
+    reason = f"pictures {name!r} are not found: {_KNOWN[name].advice}"
+    if top is None:
+        raise MissingDataError(f"{reason}; no data root is given.")
+    raise MissingDataError(reason, str(top))
 
 
 def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:

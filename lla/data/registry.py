@@ -194,7 +194,8 @@ def load(
         found = best, cache / best.folders[0], "download"
     if found is None:
         raise MissingDataError(
-            f"data set {name!r}, split {split!r}, is not found: {_advice(entry, split, root)}."
+            f"data set {name!r}, split {split!r}, is not found: {_advice(entry, split)}",
+            _looked_in(root),
         )
     form, folder, source = found
     for file in form.files[split]:
@@ -249,7 +250,7 @@ def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | Non
         source="download" if downloadable else None,
         fidelity=entry.forms[0].fidelity if downloadable else None,
         folder=None,
-        note=_advice(entry, split, root),
+        note=f"{_advice(entry, split)}; looked in {_looked_in(root)}",
     )
 
 
@@ -282,7 +283,7 @@ def fetch(
         return folder  # bundled
     if not entry.downloads:
         raise MissingDataError(
-            f"data set {name!r} cannot be downloaded: {_advice(entry, splits[0], None)}."
+            f"data set {name!r} cannot be downloaded: {_advice(entry, splits[0])}", _looked_in(None)
         )
     for split in splits:
         wanted = form.files.get(split, ())
@@ -389,16 +390,21 @@ def _wanted(entry: DataSet, split: str) -> str:
     return f"{paths} into {place} a data root (--data-root or LLA_DATA)"
 
 
-def _advice(entry: DataSet, split: str, root: str | os.PathLike[str] | None) -> str:
+def _looked_in(root: str | os.PathLike[str] | None) -> str:
+    """The folders that data sets are looked for in."""
     given = _files.data_root(root)
-    looked = " and ".join(str(top) for top in (given, _files.cache_folder()) if top is not None)
+    return " and ".join(str(top) for top in (given, _files.cache_folder()) if top is not None)
+
+
+def _advice(entry: DataSet, split: str) -> str:
+    """Say where to put the files of a split, and how else to have them."""
     text = f"put {_wanted(entry, split)}"
     if downloads := entry.downloads.get(split):
         if downloads in (entry.downloads.get("train"), entry.downloads.get("test")):
             text += f", or run `lla data fetch {entry.name}`"
         else:
             text += f", or call `lla.data.fetch({entry.name!r}, splits=[{split!r}])`"
-    return f"{text}; looked in {looked}"
+    return text
 
 
 def _check_arrays(entry: DataSet, folder: Path, images: Tensor, labels: Tensor) -> None:

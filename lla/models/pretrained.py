@@ -53,7 +53,8 @@ class PretrainedSource:
     path: Path | None
     source: Source | None
     fidelity: Fidelity | None
-    note: str  # what the weights are, or what to do to have some
+    note: str  # what the weights are, or what to do to have some and where they were looked for
+    advice: str | None = None  # what to do, without folders of this machine; None: they are here
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +178,9 @@ def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> Pr
     """
     found = _find(name, root)
     if found is None:
-        return PretrainedSource(name, False, None, None, None, None, _advice(name, root))
+        advice = _advice(name)
+        note = f"{advice}; looked in {_looked_in(name, root)}"
+        return PretrainedSource(name, False, None, None, None, None, note, advice)
     weights, path, source = found
     return PretrainedSource(name, True, path.name, path, source, weights.fidelity, weights.note)
 
@@ -262,7 +265,9 @@ def _locate(
     if download and best.publisher is not None and (found is None or found[0] is not best):
         return best, _download(name, best), "download"
     if found is None:
-        raise MissingDataError(f"weights of {name!r} are not found: {_advice(name, root)}.")
+        raise MissingDataError(
+            f"weights of {name!r} are not found: {_advice(name)}", _looked_in(name, root)
+        )
     return found
 
 
@@ -371,15 +376,21 @@ def _wanted(weights: WeightFile) -> str:
     return f"put {weights.file} into {FOLDER}/ of a data root (--data-root or LLA_DATA)"
 
 
-def _advice(name: str, root: str | os.PathLike[str] | None) -> str:
+def _advice(name: str) -> str:
+    """Say where to put a weight file, and how else to have it."""
     first = _known(name)[0]
     text = _wanted(first)
     if first.publisher is not None:
         text += f", or call lla.models.pretrained({name!r}, download=True)"
+    return text
+
+
+def _looked_in(name: str, root: str | os.PathLike[str] | None) -> str:
+    """The places where weights are looked for."""
     top = _files.data_root(root)
     looked = [] if top is None else [str(top / FOLDER)]
     looked += {
         "torchvision": [str(_hub_folder())],
         "hub": ["the Hugging Face cache"],
-    }.get(first.publisher or "", [])
-    return f"{text}; looked in {' and '.join(looked) or 'no data root, as none is given'}"
+    }.get(_known(name)[0].publisher or "", [])
+    return " and ".join(looked) or "no data root, as none is given"

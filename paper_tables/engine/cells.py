@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from lla.estimate import Estimate
 from paper_tables.engine import records
 from paper_tables.engine.profiles import PROFILES, Profile
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.records import Record
+from paper_tables.engine.session import SessionCache
 from paper_tables.paper import paper_value
 
 __all__ = [
-    "METRICS",
+    "METRIC_NAMES",
     "Cell",
     "Settings",
     "SharedStep",
-    "by_cell",
     "half_unit",
-    "least_faithful",
     "settings_key",
     "verdict",
 ]
 
 # Metric -> how it is printed. Those that the paper prints come first.
-METRICS = {
+METRIC_NAMES = {
     "kh1": "K_H1",
     "kh05": "K_H05",
     "re": "r_e",
@@ -81,6 +82,9 @@ class Settings:
     strict_paper: bool = False
     progress: bool = False  # bars: only on a terminal
     download: bool = False  # fetch a data set that is not found
+    cache: SessionCache = dataclasses.field(  # of this session alone
+        default_factory=SessionCache, init=False, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,29 @@ class Cell:
         """What tells it from every other cell: table, row, column and configuration."""
         return (self.table, self.row, self.column, self.hash)
 
+    def absent(
+        self,
+        reason: str,
+        metrics: tuple[str, ...] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Cell:
+        """This cell where it cannot run.
+
+        Args:
+            reason: why it cannot.
+            metrics: those whose absence is recorded; by default all.
+            config: identifies it; by default its place, since nothing determines its values.
+        """
+        return dataclasses.replace(
+            self,
+            metrics=self.metrics if metrics is None else metrics,
+            config={"row": self.row, "column": self.column} if config is None else config,
+            fidelity=None,
+            inputs="",
+            compute=None,
+            reason=reason,
+        )
+
     def record(
         self, metric: str, value: float, stderr: float | None = None, **facts: Any
     ) -> Record:
@@ -154,6 +181,10 @@ class Cell:
             **facts,
         )
 
+    def estimated(self, metric: str, estimate: Estimate, **facts: Any) -> Record:
+        """The record of an estimate: its value, its standard error, and the samples behind it."""
+        return self.record(metric, estimate.value, estimate.stderr, n=estimate.n, **facts)
+
     def not_run(self) -> list[Record]:
         """The records that say why this cell has no values."""
         return [
@@ -180,30 +211,11 @@ class Cell:
         )
 
 
-def by_cell(records: Iterable[Record], table: str) -> dict[tuple[str, str, str], dict[str, Record]]:
-    """The measured records of a table by (row, column, config hash), then by metric."""
-    found: dict[tuple[str, str, str], dict[str, Record]] = {}
-    for record in records:
-        if record.table == table and record.value is not None:
-            key = (record.row, record.column, record.config_hash)
-            found.setdefault(key, {})[record.metric] = record
-    return found
-
-
 def settings_key(record: Record) -> tuple[object, ...]:
     """What two records must share to be compared: data, size, steps, probes, seed, type."""
     data = record.data.name if record.data else None
     return (data, record.config.get("side"), record.batches, record.batch_size, record.m,
             record.probes, record.seed, record.dtype)  # fmt: skip
-
-
-def least_faithful(words: Iterable[str | None]) -> str:
-    """The least faithful of some fidelities; None counts as a stand-in.
-
-    >>> least_faithful(["paper", "reduced"])
-    'reduced'
-    """
-    return max((word or FIDELITIES[-1] for word in words), key=FIDELITIES.index)
 
 
 def half_unit(printed: str) -> float:

@@ -12,7 +12,6 @@ import pandas as pd
 from lla.files import atomic_write
 from lla.report.text import markdown_table
 from paper_tables import paper
-from paper_tables.engine.cells import least_faithful
 from paper_tables.engine.exhibit import (
     ClaimScope,
     Decision,
@@ -22,6 +21,7 @@ from paper_tables.engine.exhibit import (
     Records,
     Verdict,
 )
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.paper import Claim
 
 __all__ = ["VERDICTS", "Judgement", "judge", "write"]

@@ -24,7 +24,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Runs:
+class TrainingRuns:
     """Settings of the training runs of section 4, and of what is measured along them."""
 
     real: bool  # on the data sets that are found; else on the bundled digits alone
@@ -47,7 +47,7 @@ class Profile:
     probes: int  # random vectors a batch
     steps: int  # Lanczos steps a probe
     criteria: Pictures  # the same of the other networks
-    runs: Runs
+    runs: TrainingRuns
     epochs: int  # most epochs of training
     target_accuracy: float | None  # training stops here; None: after `epochs`
     download: bool  # whether a data set that is not found is fetched
@@ -88,7 +88,7 @@ PROFILES = {
             probes=1,
             steps=100,
             criteria=Pictures(batches=2, batch_size=4, side=64, probes=1, steps=12, variants=False),
-            runs=Runs(
+            runs=TrainingRuns(
                 real=False,
                 epochs=20,
                 measured=3,
@@ -121,7 +121,7 @@ PROFILES = {
             criteria=Pictures(
                 batches=4, batch_size=64, side=224, probes=10, steps=100, variants=True
             ),
-            runs=Runs(
+            runs=TrainingRuns(
                 real=True,
                 epochs=PAPER_EPOCHS,
                 measured=20,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lla.report.text import measured, plain_table
 from paper_tables.engine import machine, publish, store
-from paper_tables.engine.cells import METRICS, Cell, Settings
+from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
 
@@ -205,7 +205,7 @@ def _judged_anew(cell: Cell, record: Record) -> Record:
 def _summary(new: Sequence[Record]) -> str:
     shown = [r for r in new if r.paper_value is not None] or list(new[:3])
     return ", ".join(
-        f"{METRICS.get(r.metric, r.metric)} {measured(r.value, r.stderr)}" for r in shown
+        f"{METRIC_NAMES.get(r.metric, r.metric)} {measured(r.value, r.stderr)}" for r in shown
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRICS, settings_key
+from paper_tables.engine.cells import METRIC_NAMES, settings_key
 from paper_tables.engine.exhibit import Decision, MissingError, Predicate, Records, Verdict
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width, quantile
@@ -132,7 +132,7 @@ class Evidence:
             if place == (column, metric, init, legacy):
                 return record
         variant = " legacy" if legacy else ""
-        raise missing(f"{column} {METRICS[metric]} ({init} init{variant})")
+        raise missing(f"{column} {METRIC_NAMES[metric]} ({init} init{variant})")
 
     def first(self, column: str, metric: str) -> Record | None:
         """The plain record of one cell, or None."""
@@ -201,7 +201,7 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
                     used.append(evidence.find(column, metric))
                 except MissingError as error:
                     missing.append(error)
-        differing = [f"{r.column} {METRICS[r.metric]}" for r in used if r.verdict == "differs"]
+        differing = [f"{r.column} {METRIC_NAMES[r.metric]}" for r in used if r.verdict == "differs"]
         if missing and not differing:  # one cell that differs is enough for "fails"
             raise missing[0]
         note = verdict_counts(used)
@@ -258,7 +258,9 @@ def half_width(record: Record) -> float | None:
 
 def in_words(used: Iterable[Record]) -> str:
     """List cells with their values and standard errors."""
-    return "; ".join(f"{r.column} {METRICS[r.metric]} {measured(r.value, r.stderr)}" for r in used)
+    return "; ".join(
+        f"{r.column} {METRIC_NAMES[r.metric]} {measured(r.value, r.stderr)}" for r in used
+    )
 
 
 def verdict_counts(used: Sequence[Record]) -> str:

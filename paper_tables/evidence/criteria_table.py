@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lla.report.view import Entry, Group, Line, Table
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.entries import bars, measured_entry
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
@@ -68,7 +68,7 @@ def table(records: Sequence[Record], name: str, legend: str = "") -> Table:
         id=name,
         title=title,
         legend=f"{LEGEND} {legend}".strip() if entry else legend,
-        columns=tuple(display(METRICS.get(column, column)) for column in columns),
+        columns=tuple(display(METRIC_NAMES.get(column, column)) for column in columns),
         groups=tuple(group for row in order for group in groups[row]),
         heads=("network", "criterion" if entry else "metric"),
         folded=not entry,
@@ -97,7 +97,7 @@ def _metrics(records: Iterable[Record], name: str) -> tuple[str, ...]:
 
 
 def _place(metric: str) -> int:
-    return [*METRICS, metric].index(metric)
+    return [*METRIC_NAMES, metric].index(metric)
 
 
 def _blocks(records: Sequence[Record], name: str) -> list[_Block]:
@@ -195,7 +195,7 @@ def _group(block: _Block, columns: Sequence[str], metrics: Sequence[str]) -> Gro
                 None if record is None else measured_entry(record, bar)
                 for record, bar in zip(found, bars(found), strict=True)
             ]
-            lines.append(Line(METRICS.get(metric, metric), tuple(entries)))
+            lines.append(Line(METRIC_NAMES.get(metric, metric), tuple(entries)))
     return Group(
         display(block.first.row), _settings(block), tuple(lines), kind=_variant(block.first)
     )
@@ -242,5 +242,5 @@ def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str])
                 Entry("not run", p, "not_run", reason=NO_RECORDS) if p else None
                 for p in printed.values()
             ]
-            lines.append(Line(METRICS[metric], tuple(entries)))
+            lines.append(Line(METRIC_NAMES[metric], tuple(entries)))
     return Group(display(row), "", tuple(lines))

@@ -1,52 +1,49 @@
 """The paper's six networks with their weights and images, at the profile's size.
 
 LeNet sees MNIST as in Table 2, the others photographs of ImageNet-1K, or, where there are none,
-crops of two bundled photographs; ResNet20, which the paper has not, sees CIFAR-10. What a table
+crops of two bundled photographs; ResNet20, which is not in the paper, sees CIFAR-10. What a table
 needs of a network and a weight state is asked for here: first whether it can be had and how
-faithful it is (`origin`, which loads nothing), then the network (`load`) and its batch (`inputs`).
+faithful it is (`origin`, which loads nothing), then the network (`load`) and its batch (`batch`).
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from lla import data, models, training
+from lla import data, models
 from lla.data import ImageSet, PictureSet
 from lla.errors import MissingDataError
-from paper_tables.engine.cells import Settings, SharedStep, least_faithful
+from lla.training import weights_sha256
+from paper_tables.engine.cells import Settings, SharedStep
+from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.profiles import PROFILES, Profile
 from paper_tables.engine.records import Source
-from paper_tables.inputs import lenet
+from paper_tables.engine.session import session_cached
+from paper_tables.inputs import image_sets, lenet
+from paper_tables.inputs.image_sets import Batches
 
 __all__ = [
     "BATCHNORM",
     "RESNET20",
-    "RESNET50",
+    "SEED",
     "STATES",
-    "Inputs",
     "Loaded",
     "Network",
     "Origin",
     "State",
-    "data_config",
+    "batch",
+    "config_of",
     "fidelity",
-    "images",
-    "inputs",
-    "listing",
     "load",
     "modes_alike",
     "network",
     "networks",
     "new_images",
-    "options",
     "origin",
     "pictures",
-    "side",
 ]
 
 State = Literal["random", "pretrained"]
@@ -84,15 +81,6 @@ class Origin:
     shared: SharedStep | None = None  # that makes them
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """One batch of a network."""
-
-    pairs: list[tuple[Tensor, Tensor]]
-    source: Source  # the data set
-    sha256: str  # of the very examples drawn
-
-
 def networks(profile: Profile) -> tuple[Network, ...]:
     """The paper's networks, in its order, at the profile's size."""
     vit = "vit_tiny_patch16_224" if profile.small_vit else "vit_base_patch16_224"
@@ -121,12 +109,12 @@ def network(profile: Profile, row: str) -> Network:
     return next(found for found in (*networks(profile), RESNET20, RESNET50) if found.row == row)
 
 
-def images(profile: Profile, net: Network) -> int:
+def _image_count(profile: Profile, net: Network) -> int:
     """How many images a network's batch has, if there are as many."""
     return profile.images * (DIGITS_A_PICTURE if net.digits else 1)
 
 
-def side(profile: Profile, net: Network, state: State) -> int:
+def _side(profile: Profile, net: Network, state: State) -> int:
     """Pixels along a side of a network's images."""
     if net.data != "imagenet":
         return lenet.SIZE  # CIFAR-10's pictures have the same
@@ -138,9 +126,13 @@ def options(net: Network, pixels: int) -> dict[str, Any]:
     return {"img_size": pixels} if net.row == "vit" and pixels != 224 else {}
 
 
+@session_cached()
 def pictures(settings: Settings) -> PictureSet:
     """The photographs: ImageNet's where they are found, else the bundled crops, a stand-in."""
-    return _pictures(settings.data_root)
+    try:
+        return data.load_pictures("imagenet", settings.data_root)
+    except MissingDataError:
+        return data.load_pictures("sample-crops")
 
 
 def new_images(settings: Settings) -> PictureSet:
@@ -162,26 +154,19 @@ def modes_alike(model: nn.Module) -> bool:
     )
 
 
-@functools.cache
-def _pictures(root: object) -> PictureSet:
-    try:
-        return data.load_pictures("imagenet", root)  # type: ignore[arg-type]
-    except MissingDataError:
-        return data.load_pictures("sample-crops")
-
-
-def data_config(settings: Settings, net: Network, state: State) -> dict[str, Any]:
-    """Everything that determines a network's batch."""
-    profile = settings.profile
-    size = {"images": images(profile, net), "side": side(profile, net, state), "image_seed": SEED}
-    if net.data != "imagenet":
-        image_set = _small(settings, net)
-        size["images"] = min(size["images"], len(image_set))
-        sha256 = image_set.sha256
-        return {"data": image_set.name, "split": image_set.split, "data_sha256": sha256, **size}
-    found = pictures(settings)
-    size["images"] = min(size["images"], len(found))
-    return {"data": found.name, "split": found.split, "data_sha256": listing(found), **size}
+def config_of(settings: Settings, net: Network, state: State) -> dict[str, Any]:
+    """Everything that determines a network, its weights and its batch."""
+    pixels, found = _side(settings.profile, net, state), _image_set(settings, net)
+    return {
+        "model": net.name,
+        "state": state,
+        **origin(settings, net, state).config,
+        **image_sets.config_of(found),
+        "options": options(net, pixels),
+        "images": min(_image_count(settings.profile, net), len(found)),
+        "side": pixels,
+        "image_seed": SEED,
+    }
 
 
 def origin(settings: Settings, net: Network, state: State) -> Origin:
@@ -196,9 +181,7 @@ def origin(settings: Settings, net: Network, state: State) -> Origin:
     if net.digits and not known:
         return _trained_here(settings)
     if not known and not settings.download:
-        # what follows names folders of this machine
-        reason = f"no weights: {found.note.partition('; looked in')[0]}"
-        return Origin(None, reason)
+        return Origin(None, f"no weights: {found.advice}")
     rank = found.fidelity or "paper"  # of what will be downloaded
     if net.stand_in:
         rank = "substitute"
@@ -215,19 +198,10 @@ def fidelity(settings: Settings, net: Network, state: State) -> str | None:
     weights = origin(settings, net, state).fidelity
     if weights is None:
         return None
-    paper = PROFILES["paper"]
-    profile = settings.profile
-    size = "paper"
-    if images(profile, net) < images(paper, net) or side(profile, net, state) < side(
-        paper, net, state
-    ):
-        size = "reduced"
-    if net.data != "imagenet":
-        image_set = _small(settings, net)
-        images_fidelity = image_set.fidelity if image_set.name == net.data else "substitute"
-    else:
-        images_fidelity = pictures(settings).fidelity
-    return least_faithful((weights, size, images_fidelity))
+    profile, paper = settings.profile, PROFILES["paper"]
+    whole = _image_count(profile, net) >= _image_count(paper, net)
+    whole &= _side(profile, net, state) >= _side(paper, net, state)
+    return cell_fidelity(weights, _image_set(settings, net).fidelity, whole=whole)
 
 
 @dataclass(frozen=True)
@@ -239,7 +213,10 @@ class Loaded:
     name: str  # in lla.models, of what was really built: some weights are for a variant
 
 
-def load(settings: Settings, net: Network, state: State, pixels: int | None = None) -> Loaded:
+@session_cached(size=1)
+def load(
+    settings: Settings, net: Network, state: State, pixels: int | None = None, init: str = "torch"
+) -> Loaded:
     """A network on the session's device; the last one is kept, so ask for one after another.
 
     Args:
@@ -247,26 +224,20 @@ def load(settings: Settings, net: Network, state: State, pixels: int | None = No
         net: which.
         state: its weights.
         pixels: of a side of its pictures; those of its planes by default.
+        init: how random weights are drawn.
 
     Raises:
         MissingDataError: its weights cannot be had.
     """
-    return _load(settings, net, state, pixels or side(settings.profile, net, state))
-
-
-@functools.lru_cache(maxsize=1)
-def _load(settings: Settings, net: Network, state: State, pixels: int) -> Loaded:
-    chosen = options(net, pixels)
+    chosen = options(net, pixels or _side(settings.profile, net, state))
     if state == "random":
         classes = 1000 if net.data == "imagenet" else 10
-        model = models.build(net.name, classes, SEED, "torch", **chosen)
-        source = Source(f"{net.name}, torch init, seed {SEED}", training.weights_sha256(model))
+        model = models.build(net.name, classes, SEED, init, **chosen)  # type: ignore[arg-type]
+        source = Source(f"{net.name}, {init} init, seed {SEED}", weights_sha256(model))
         return Loaded(model.to(settings.device), source, net.name)
     if origin(settings, net, state).shared is not None:
-        trained = lenet.trained(settings)
-        name = f"lenet trained here, {trained.result.epochs} epochs"
-        source = Source(name, training.weights_sha256(trained.after))
-        return Loaded(trained.after, source, net.name)
+        model, source, _ = lenet.network(settings, "trained")
+        return Loaded(model, source, net.name)
     found = models.pretrained(
         net.name, root=settings.data_root, download=settings.download, **chosen
     )
@@ -274,41 +245,28 @@ def _load(settings: Settings, net: Network, state: State, pixels: int) -> Loaded
     return Loaded(found.model.to(settings.device), source, found.architecture)
 
 
-def inputs(settings: Settings, net: Network, state: State) -> Inputs:
+@session_cached(size=1)
+def batch(settings: Settings, net: Network, state: State) -> Batches:
     """The batch of a network, on the session's device, preprocessed as its weights expect."""
-    if net.data == "imagenet":
-        return _photographs(settings, net, state)
-    image_set = _small(settings, net)
-    count = data_config(settings, net, state)["images"]
-    chosen = models.preprocessing(net.name)
-    pairs = data.batches(image_set, count, 1, seed=SEED, device=settings.device, **chosen)
-    source = Source(image_set.name, image_set.sha256)
-    return Inputs(pairs, source, lenet.batches_sha256(pairs))
-
-
-def _small(settings: Settings, net: Network) -> ImageSet:
-    """The images of 32 pixels."""
-    return lenet.images(settings) if net.digits else _cifar10(settings.data_root)
-
-
-@functools.cache
-def _cifar10(root: object) -> ImageSet:
-    return data.load("cifar10", "train", root)  # type: ignore[arg-type]
-
-
-@functools.lru_cache(maxsize=1)
-def _photographs(settings: Settings, net: Network, state: State) -> Inputs:
+    config, found = config_of(settings, net, state), _image_set(settings, net)
+    if isinstance(found, ImageSet):
+        return image_sets.draw(settings, net.name, found, config["images"], 1, SEED)
     name = net.name if state == "random" else load(settings, net, state).name
-    found = pictures(settings)
-    batches = data.picture_batches(
-        found,
-        models.picture_preprocessing(name, side(settings.profile, net, state)),
-        data_config(settings, net, state)["images"],
-        count=1,
-        seed=SEED,
-        device=settings.device,
+    size = config["side"], config["images"]
+    return image_sets.of_pictures(
+        image_sets.draw_pictures(settings, name, found, *size, count=1, seed=SEED)
     )
-    return Inputs(batches.pairs, Source(found.name, listing(found)), batches.sha256)
+
+
+def _image_set(settings: Settings, net: Network) -> ImageSet | PictureSet:
+    if net.data == "imagenet":
+        return pictures(settings)
+    return lenet.images(settings) if net.digits else _cifar10(settings)
+
+
+@session_cached()
+def _cifar10(settings: Settings) -> ImageSet:
+    return data.load("cifar10", "train", settings.data_root)
 
 
 def _trained_here(settings: Settings) -> Origin:
@@ -317,13 +275,5 @@ def _trained_here(settings: Settings) -> Origin:
     profile = lenet.fitted(settings.profile, image_set)
     config = {"training": lenet.training_config(profile, image_set)}
     note = f"LeNet trained on {image_set.name}, as for Table 2"
-    rank = "reduced" if image_set.name == "mnist" else "substitute"
-    return Origin(rank, note, config, lenet.training_step(settings, image_set))
-
-
-def listing(found: PictureSet) -> str:
-    """Digest of which pictures a set has; those drawn are hashed by their content."""
-    lines = [
-        f"{file} {label}" for file, label in zip(found.files, found.labels.tolist(), strict=True)
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    rank = cell_fidelity(image_set.fidelity, whole=False)
+    return Origin(rank, note, config, lenet.training_step(settings))

@@ -6,16 +6,16 @@ in place of CINIC-10-i if need be; else the bundled digits stand in for MNIST an
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import Any
 
-from lla import data, models
+from lla import data
 from lla.data import ImageSet
 from lla.errors import InputError, MissingDataError
-from paper_tables.engine.cells import Settings, least_faithful
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.fidelity import least_faithful
+from paper_tables.engine.session import session_cached
 
-__all__ = ["PAIRS", "Images", "Pair", "checked", "images", "preprocessing"]
+__all__ = ["PAIRS", "Images", "Pair", "checked", "images"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Images:
         return least_faithful((self.train.fidelity, self.other.fidelity))
 
 
+@session_cached()
 def images(settings: Settings, pair: Pair) -> Images:
     """The images of a pair.
 
@@ -70,12 +71,11 @@ def images(settings: Settings, pair: Pair) -> Images:
         MissingDataError: a data set is not found, and nothing stands in for it.
         InputError: the two sets have not the same classes.
     """
-    real, root = settings.profile.runs.real, settings.data_root
     return checked(
         Images(
-            train=_load(pair.trained_on, ("train",), real, root, settings.download),
-            test=_own_test(pair.trained_on, real, root, settings.download),
-            other=_load(pair.other, ("test", "train"), real, root, settings.download),
+            train=_load(settings, pair.trained_on, ("train",)),
+            test=_own_test(settings, pair.trained_on),
+            other=_load(settings, pair.other, ("test", "train")),
         )
     )
 
@@ -94,26 +94,22 @@ def checked(found: Images) -> Images:
     return found
 
 
-def preprocessing(row: str) -> dict[str, Any]:
-    """How a network's images become its input, see `lla.data.to_input`."""
-    return models.preprocessing(row)
-
-
-def _own_test(name: str, real: bool, root: Any, download: bool) -> ImageSet | None:
+def _own_test(settings: Settings, name: str) -> ImageSet | None:
     try:
-        return _load(name, ("test",), real, root, download)
+        return _load(settings, name, ("test",))
     except MissingDataError:
         return None
 
 
-@functools.cache
-def _load(name: str, splits: tuple[str, ...], real: bool, root: Any, download: bool) -> ImageSet:
+@session_cached()
+def _load(settings: Settings, name: str, splits: tuple[str, ...]) -> ImageSet:
     """The first of a set's forms and splits that can be had; the last one's error if none can."""
-    names = (REAL if real else BUNDLED).get(name, ())
+    names = (REAL if settings.profile.runs.real else BUNDLED).get(name, ())
     if not names:
         raise MissingDataError(
             f"nothing bundled stands in for {name}: --real-data takes what is found"
         )
+    root, download = settings.data_root, settings.download
     choices = [(found, split) for found in names for split in splits]
     for found, split in choices[:-1]:
         try:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from paper_tables.engine.records import Record
-
 if TYPE_CHECKING:
     from lla import Criteria, Spectrum
 
-__all__ = ["BrokenConsequenceError", "check_criteria", "check_equal", "check_trace"]
+__all__ = ["BrokenConsequenceError", "check_criteria", "check_trace"]
 
 
 class BrokenConsequenceError(AssertionError):
@@ -84,24 +82,4 @@ def check_trace(spectra: Sequence[Spectrum]) -> None:
         raise BrokenConsequenceError(
             f"tr(H) / P is {mean:.3g}, below 0 by more than {allowed:.2g}: exact K_H1 would be "
             "above 1 in a piecewise-linear network"
-        )
-
-
-def check_equal(first: Record, second: Record, tolerance: float) -> None:
-    """Check that two records that must be identical are so, up to rounding.
-
-    Args:
-        first: a record.
-        second: another one.
-        tolerance: relative difference that rounding may make.
-
-    Raises:
-        BrokenConsequenceError: they differ by more.
-    """
-    assert first.value is not None
-    assert second.value is not None
-    if not math.isclose(first.value, second.value, rel_tol=tolerance, abs_tol=1e-12):
-        raise BrokenConsequenceError(
-            f"{first.row} {first.column} {first.metric} is {first.value:.9g}, but "
-            f"{second.column} is {second.value:.9g}: they are one function and must be identical"
         )

@@ -8,37 +8,47 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import hashlib
 import io
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import nn
 
 import lla
-from lla import data, models, training
 from lla.data import PictureBatches, PictureSet
 from lla.errors import MissingDataError
 from lla.hessian.routes import RouteName
 from paper_tables.engine import store
-from paper_tables.engine.cells import Cell, Settings, least_faithful
-from paper_tables.engine.profiles import PROFILES, Pictures
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.fidelity import cell_fidelity
+from paper_tables.engine.profiles import PROFILES
 from paper_tables.engine.records import Record, Source
-from paper_tables.inputs import networks
+from paper_tables.engine.session import session_cached
+from paper_tables.inputs import image_sets, networks
 from paper_tables.inputs.networks import Loaded, Network, State
+from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria, check_trace
-from paper_tables.measure.spectra import criteria_records, metrics
+from paper_tables.measure.shares import percent
 
-__all__ = ["Photographs", "accuracy_cell", "spectrum_cell"]
+__all__ = ["Case", "Photographs", "accuracy_cell", "spectrum_cell"]
 
 Photographs = Literal["imagenet", "ni"]
 MODES = ("train", "eval")
 DTYPE = "float32"
 LARGE = 60.0  # millions of parameters, from which on a short profile computes one mode only
 NO_DOWNLOAD = "no weights: the download failed"
+
+
+class Case(NamedTuple):
+    """Of what the criteria are measured."""
+
+    net: Network
+    state: State  # of its weights
+    mode: str = "eval"  # or "train"
+    photographs: Photographs = "imagenet"  # that it sees
+    init: str = "torch"  # how random weights are drawn
+    legacy: bool = False  # imitate the authors' public code
 
 
 @dataclass(frozen=True)
@@ -66,17 +76,7 @@ COSTS = {
 
 
 def spectrum_cell(
-    settings: Settings,
-    table: str,
-    column: str,
-    net: Network,
-    state: State,
-    mode: str,
-    photographs: Photographs = "imagenet",
-    *,
-    init: str = "torch",
-    legacy: bool = False,
-    accuracy: bool = False,
+    settings: Settings, table: str, column: str, case: Case, accuracy: bool = False
 ) -> Cell:
     """The criteria of one network.
 
@@ -84,39 +84,24 @@ def spectrum_cell(
         settings: of the session.
         table: where the cell stands.
         column: of the table.
-        net: the network.
-        state: its weights.
-        mode: "train" or "eval".
-        photographs: what it sees.
-        init: how random weights are drawn.
-        legacy: imitate the authors' public code.
+        case: what is measured.
         accuracy: the share of the same pictures that it recognises as well.
     """
-    variant = f"{init}-{'legacy' if legacy else 'plain'}" if state == "random" else (
-        "legacy" if legacy else "plain"
-    )  # fmt: skip
-    name = "-".join([net.row, *column.split("/"), *([mode] if mode not in column else []), variant])
-    wanted = (("accuracy",) if accuracy else ()) + metrics(legacy)
-    begun = _begun(settings, table, column, net, state, photographs, name, wanted)
+    net, chosen, cost = case.net, settings.profile.criteria, _cost(case.net)
+    mode = [] if case.mode in column else [case.mode]
+    init = [case.init] if case.state == "random" else []
+    name = [net.row, *column.split("/"), *mode, *init, "legacy" if case.legacy else "plain"]
+    wanted = (("accuracy",) if accuracy else ()) + spectra.metrics(case.legacy)
+    begun = _begun(settings, case, table, column, "-".join(name), wanted)
     if begun.reason:
         return begun
-    chosen, cost = settings.profile.criteria, _cost(net)
-    if net.millions >= LARGE and mode == "train" and not chosen.variants:
+    if net.millions >= LARGE and case.mode == "train" and not chosen.variants:
         profile = settings.profile.name
-        return _not_run(
-            begun, f"left out of profile {profile} for its time: --variants computes it"
-        )
+        return _absent(begun, f"left out of profile {profile} for its time: --variants computes it")
     config = {
         **begun.config,
-        "mode": mode,
-        "init": init,
-        "m": chosen.steps,
-        "probes": chosen.probes,
-        "legacy": legacy,
-        "readings": ["product"] if legacy else ["product", "density"],
-        "route": cost.route,
-        "micro_batch": cost.micro_batch if mode == "eval" else None,
-        "basis_dtype": cost.basis_dtype,
+        **_criteria_config(settings, case),
+        "init": case.init,
         "scope": "batches",
         "loss": "cross_entropy",
     }
@@ -134,10 +119,8 @@ def spectrum_cell(
 
 def accuracy_cell(settings: Settings, net: Network) -> Cell:
     """The share of the pictures of Table 2's batches that a pre-trained network recognises."""
-    name = f"{net.row}-accuracy"
-    begun = _begun(
-        settings, "table2", "accuracy", net, "pretrained", "imagenet", name, ("accuracy",)
-    )
+    case, name = Case(net, "pretrained"), f"{net.row}-accuracy"
+    begun = _begun(settings, case, "table2", "accuracy", name, ("accuracy",))
     if begun.reason:
         return begun
     return dataclasses.replace(
@@ -150,65 +133,48 @@ def accuracy_cell(settings: Settings, net: Network) -> Cell:
 
 
 def _begun(
-    settings: Settings,
-    table: str,
-    column: str,
-    net: Network,
-    state: State,
-    photographs: Photographs,
-    name: str,
-    wanted: tuple[str, ...],
+    settings: Settings, case: Case, table: str, column: str, name: str, metrics: tuple[str, ...]
 ) -> Cell:
     """A cell that knows what it is computed on, or why it cannot be."""
-    weights = networks.origin(settings, net, state)
-    reason = weights.note if weights.fidelity is None else None
+    net, chosen = case.net, settings.profile.criteria
+    weights = networks.origin(settings, net, case.state)
+    begun = Cell(table, net.row, column, name, metrics, {}, None, "", stage=2)
+    if weights.fidelity is None:
+        return _absent(begun, weights.note)
     try:
-        pictures = _pictures(settings, photographs)
-    except MissingDataError as error:  # what follows names folders of this machine
-        reason = reason or str(error).partition("; looked in")[0]
-    begun = Cell(table, net.row, column, name, wanted, {}, None, "", stage=2)
-    if reason:
-        return _not_run(begun, reason)
-    chosen = settings.profile.criteria
-    size = min(chosen.batch_size, len(pictures))
-    config: dict[str, Any] = {
+        pictures = _pictures(settings, case.photographs)
+    except MissingDataError as error:
+        return _absent(begun, error.reason)
+    size, count = _amount(settings, pictures)
+    config = {
         "model": net.name,
         "options": networks.options(net, chosen.side),
-        "state": state,
+        "state": case.state,
         **weights.config,
-        "data": pictures.name,
-        "split": pictures.split,
-        "data_sha256": networks.listing(pictures),
+        **image_sets.config_of(pictures),
         "side": chosen.side,
-        "batches": min(chosen.batches, len(pictures) // size),
+        "batches": count,
         "batch_size": size,
         "seed": settings.profile.seed,
         "dtype": DTYPE,
     }
+    paper = PROFILES["paper"].criteria
+    as_large = (size, chosen.side, chosen.steps) == (paper.batch_size, paper.side, paper.steps)
     return dataclasses.replace(
         begun,
         config=config,
-        fidelity=_fidelity(weights.fidelity, pictures, chosen, size),
-        inputs=f"{weights.note}; {config['batches']} x {size} x {chosen.side} px of "
-        f"{pictures.name}",
+        fidelity=cell_fidelity(
+            weights.fidelity, pictures.fidelity, whole=as_large and chosen.probes >= paper.probes
+        ),
+        inputs=f"{weights.note}; {count} x {size} x {chosen.side} px of {pictures.name}",
         shared=weights.shared,
     )
 
 
-def _not_run(cell: Cell, reason: str) -> Cell:
-    """A cell of which the record says why it has no values, of those that the paper has."""
-    return dataclasses.replace(
-        cell,
-        metrics=tuple(metric for metric in cell.metrics if metric in _PRINTED),
-        config={"row": cell.row, "column": cell.column},
-        fidelity=None,
-        inputs="",
-        reason=reason,
-        compute=None,
-    )
-
-
-_PRINTED = ("accuracy", "kh1", "kh05", "re")  # what the paper has a value of
+def _absent(cell: Cell, reason: str) -> Cell:
+    """The cell with the reason for those of its metrics that the paper prints."""
+    printed = ("accuracy", "kh1", "kh05", "re")
+    return cell.absent(reason, tuple(metric for metric in cell.metrics if metric in printed))
 
 
 def _pictures(settings: Settings, photographs: Photographs) -> PictureSet:
@@ -217,12 +183,20 @@ def _pictures(settings: Settings, photographs: Photographs) -> PictureSet:
     return networks.pictures(settings)
 
 
-def _fidelity(weights: str | None, pictures: PictureSet, chosen: Pictures, size: int) -> str:
-    """The least faithful of weights, pictures, and size: the paper has one batch of 64."""
-    paper = PROFILES["paper"].criteria
-    as_large = (size, chosen.side, chosen.steps) == (paper.batch_size, paper.side, paper.steps)
-    amount = "paper" if as_large and chosen.probes >= paper.probes else "reduced"
-    return least_faithful((weights, pictures.fidelity, amount))
+def _amount(settings: Settings, pictures: PictureSet) -> tuple[int, int]:
+    """Pictures a batch, and batches, if there are as many."""
+    chosen = settings.profile.criteria
+    size = min(chosen.batch_size, len(pictures))
+    return size, min(chosen.batches, len(pictures) // size)
+
+
+def _criteria_config(settings: Settings, case: Case) -> dict[str, Any]:
+    chosen, cost = settings.profile.criteria, _cost(case.net)
+    return {
+        **spectra.criteria_config(case.mode, chosen.steps, chosen.probes, cost.route, case.legacy),
+        "micro_batch": cost.micro_batch if case.mode == "eval" else None,
+        "basis_dtype": cost.basis_dtype,
+    }
 
 
 def _cost(net: Network) -> Cost:
@@ -242,102 +216,74 @@ def _memory(net: Network, cost: Cost, images: int, area: float, steps: int) -> i
 
 def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
     config = cell.config
-    net = networks.network(settings.profile, cell.row)
-    try:
-        loaded = _loaded(settings, net, config["state"], config["init"])
-    except MissingDataError:  # it was to be downloaded; its message names folders of this machine
-        return _not_run(cell, NO_DOWNLOAD).not_run()
-    alike = networks.modes_alike(loaded.model)
-    mode = "eval" if alike else config["mode"]
-    photographs: Photographs = "ni" if config["data"] == "ni" else "imagenet"
-    criteria = _criteria(
-        settings, net, config["state"], config["init"], mode, config["legacy"], photographs
+    case = Case(
+        networks.network(settings.profile, cell.row),
+        config["state"],
+        config["mode"],
+        "ni" if config["data"] == "ni" else "imagenet",
+        config["init"],
+        config["legacy"],
     )
-    check_criteria(criteria)
-    if _piecewise_linear(net, loaded.model, mode):
-        check_trace(criteria.spectra)
-    batches = _batches(settings, photographs, loaded.name)
-    notes = []
+    try:
+        loaded = _loaded(settings, case)
+    except MissingDataError:  # it was to be downloaded; its message names folders of this machine
+        return _absent(cell, NO_DOWNLOAD).not_run()
+    alike = networks.modes_alike(loaded.model)
     if alike:
-        notes.append("both modes are one function, computed once")
+        case = case._replace(mode="eval")
+    criteria = _criteria(settings, case)
+    check_criteria(criteria)
+    if _piecewise_linear(case, loaded.model):
+        check_trace(criteria.spectra)
+    batches = _batches(settings, case.photographs, loaded.name)
+    notes = ["both modes are one function, computed once"] if alike else []
     if config["m"] != PROFILES["paper"].criteria.steps:
         notes.append(f"K_H05 depends on m, here {config['m']}: it is not judged")
     facts = {**_facts(batches, loaded), "note": "; ".join(notes) or None}
     keep = not config["legacy"] and not (alike and config["mode"] == "train")
-    found = criteria_records(cell, settings, criteria, keep, **facts)
+    found = spectra.criteria_records(cell, settings, criteria, keep, **facts)
     found[-1] = dataclasses.replace(found[-1], artifact=_save_listing(batches, settings))
     if "accuracy" in cell.metrics:
-        found.insert(0, _accuracy(cell, loaded, batches, (mode,)))
+        found.insert(0, _accuracy(cell, loaded, batches, (case.mode,)))
     return found
 
 
-@functools.lru_cache(maxsize=32)
-def _criteria(
-    settings: Settings,
-    net: Network,
-    state: State,
-    init: str,
-    mode: str,
-    legacy: bool,
-    photographs: Photographs,
-) -> lla.Criteria:
+@session_cached(size=32)
+def _criteria(settings: Settings, case: Case) -> lla.Criteria:
     """Computed once for what two cells have in common: both modes, or Tables 2 and 4."""
-    loaded = _loaded(settings, net, state, init)
-    chosen, cost = settings.profile.criteria, _cost(net)
-    return lla.criteria(
-        loaded.model,
-        _batches(settings, photographs, loaded.name).pairs,
-        mode=mode,  # type: ignore[arg-type]
-        probes=chosen.probes,
-        steps=chosen.steps,
-        seed=settings.profile.seed,
-        legacy=legacy,
-        route=cost.route,
-        micro_batch=cost.micro_batch if mode == "eval" else None,
-        basis_dtype=getattr(torch, cost.basis_dtype) if cost.basis_dtype else None,
-        progress=settings.progress,
-    )
+    loaded = _loaded(settings, case)
+    pairs = _batches(settings, case.photographs, loaded.name).pairs
+    config = {**_criteria_config(settings, case), "seed": settings.profile.seed}
+    return spectra.measured(settings, loaded.model, pairs, config)
 
 
-def _loaded(settings: Settings, net: Network, state: State, init: str) -> Loaded:
-    pixels = settings.profile.criteria.side
-    if init == "torch" or state != "random":
-        return networks.load(settings, net, state, pixels)
-    chosen = networks.options(net, pixels)
-    model = models.build(net.name, 1000, networks.SEED, init, **chosen)  # type: ignore[arg-type]
-    source = Source(
-        f"{net.name}, {init} init, seed {networks.SEED}", training.weights_sha256(model)
-    )
-    return Loaded(model.to(settings.device), source, net.name)
+def _loaded(settings: Settings, case: Case) -> Loaded:
+    side = settings.profile.criteria.side
+    return networks.load(settings, case.net, case.state, side, case.init)
 
 
-@functools.lru_cache(maxsize=2)
+@session_cached(size=2)
 def _batches(settings: Settings, photographs: Photographs, architecture: str) -> PictureBatches:
     """The batches of a network, preprocessed as its weights expect."""
-    chosen, pictures = settings.profile.criteria, _pictures(settings, photographs)
-    size = min(chosen.batch_size, len(pictures))
-    return data.picture_batches(
-        pictures,
-        models.picture_preprocessing(architecture, chosen.side),
-        size,
-        count=min(chosen.batches, len(pictures) // size),
-        seed=settings.profile.seed,
-        device=settings.device,
+    pictures, profile = _pictures(settings, photographs), settings.profile
+    amount = _amount(settings, pictures)
+    return image_sets.draw_pictures(
+        settings, architecture, pictures, profile.criteria.side, *amount, profile.seed
     )
 
 
-def _piecewise_linear(net: Network, model: nn.Module, mode: str) -> bool:
+def _piecewise_linear(case: Case, model: nn.Module) -> bool:
     """Whether the trace of the Hessian cannot be negative: no attention, no batch statistics."""
     batchnorm = any(isinstance(module, networks.BATCHNORM) for module in model.modules())
-    return net.row != "vit" and (mode == "eval" or not batchnorm)
+    return case.net.row != "vit" and (case.mode == "eval" or not batchnorm)
 
 
 def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
-    net = networks.network(settings.profile, cell.row)
+    case = Case(networks.network(settings.profile, cell.row), "pretrained")
     try:
-        loaded = _loaded(settings, net, "pretrained", "torch")
+        loaded = _loaded(settings, case)
     except MissingDataError:
-        return _not_run(cell, NO_DOWNLOAD).not_run()
+        return _absent(cell, NO_DOWNLOAD).not_run()
     batches = _batches(settings, "imagenet", loaded.name)
     return [_accuracy(cell, loaded, batches, MODES)]
 
@@ -350,25 +296,18 @@ def _accuracy(
     for mode in modes:
         problem = lla.Problem(loaded.model, batches.pairs, mode=mode)  # type: ignore[arg-type]
         shares.append(lla.landscape.accuracy(problem))
-    share = sum(shares) / len(shares)
-    n = len(batches.files)
     note = "mean of train and eval mode: " + " and ".join(f"{100 * s:.1f} %" for s in shares)
-    return cell.record(
+    return cell.estimated(
         "accuracy",
-        100 * share,
-        100 * math.sqrt(share * (1 - share) / n),
-        n=n,
+        percent(sum(shares) / len(shares), len(batches.files)),
         stderr_kind="examples",
-        **{**_facts(batches, loaded), "note": note if len(shares) > 1 else None},
+        note=note if len(shares) > 1 else None,
+        **_facts(batches, loaded),
     )
 
 
 def _facts(batches: PictureBatches, loaded: Loaded) -> dict[str, Any]:
-    return {
-        "data": Source(batches.pictures.name, networks.listing(batches.pictures)),
-        "batch_sha256": batches.sha256,
-        "weights": loaded.weights,
-    }
+    return image_sets.of_pictures(batches).facts(loaded.weights)
 
 
 def _save_listing(batches: PictureBatches, settings: Settings) -> Source:
@@ -376,11 +315,9 @@ def _save_listing(batches: PictureBatches, settings: Settings) -> Source:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("batch", "file", "class_index", "sha256"))
-    files = zip(batches.files, batches.files_sha256, strict=True)
-    for index, (_, y) in enumerate(batches.pairs):
-        for label in y.tolist():
-            file, sha256 = next(files)
-            writer.writerow((index, file, label, sha256))
+    labels = ((i, label) for i, (_, y) in enumerate(batches.pairs) for label in y.tolist())
+    for (i, label), file, sha256 in zip(labels, batches.files, batches.files_sha256, strict=True):
+        writer.writerow((i, file, label, sha256))
     content = stream.getvalue().encode()
     name = f"{batches.pictures.name}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
     return store.save_artifact(content, f"batches/{name}", settings.work)

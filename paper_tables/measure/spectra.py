@@ -1,19 +1,22 @@
-"""From the criteria of a network to the records of a cell, for every table of criteria."""
+"""Criteria of a network: how a cell is configured, how it is measured, what its records say."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 import lla
+from lla.hessian.routes import RouteName
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
 
-__all__ = ["LEGACY", "PLAIN", "criteria_records", "metrics"]
+__all__ = ["LEGACY", "PLAIN", "criteria_config", "criteria_records", "measured", "metrics"]
 
 # Metric -> the estimate of `lla.Criteria` that it is, and its reading.
 ESTIMATES = {
@@ -32,6 +35,55 @@ LEGACY = tuple(metric for metric in PLAIN if metric != "kh05_density")
 def metrics(legacy: bool) -> tuple[str, ...]:
     """What a cell of criteria yields."""
     return LEGACY if legacy else PLAIN
+
+
+def criteria_config(
+    mode: str, steps: int, probes: int, route: RouteName, legacy: bool = False
+) -> dict[str, Any]:
+    """What the configuration of a cell says of how its criteria are measured.
+
+    The route is part of it: routes round differently, and a cell that is computed again has to
+    give the same value.
+    """
+    return {
+        "mode": mode,
+        "m": steps,
+        "probes": probes,
+        "legacy": legacy,
+        "readings": ["product"] if legacy else ["product", "density"],
+        "route": route,
+    }
+
+
+def measured(
+    settings: Settings,
+    model: nn.Module,
+    pairs: list[tuple[Tensor, Tensor]],
+    config: Mapping[str, Any],
+    **changes: Any,
+) -> lla.Criteria:
+    """The criteria of a network, measured as a configuration says.
+
+    Args:
+        settings: of the session.
+        model: the network.
+        pairs: its batches.
+        config: of a cell, see `criteria_config`.
+        changes: options of `lla.criteria` that replace those of the configuration.
+    """
+    basis = config.get("basis_dtype")
+    options: dict[str, Any] = {
+        "mode": config["mode"],
+        "probes": config["probes"],
+        "steps": config["m"],
+        "seed": config["seed"],
+        "legacy": config["legacy"],
+        "route": config["route"],
+        "micro_batch": config.get("micro_batch"),
+        "basis_dtype": getattr(torch, basis) if basis else None,
+        "progress": settings.progress,
+    }
+    return lla.criteria(model, pairs, **{**options, **changes})
 
 
 def criteria_records(
@@ -62,28 +114,16 @@ def criteria_records(
     for metric in metrics(criteria.legacy)[:-1]:
         name, reading = ESTIMATES[metric]
         estimate = getattr(readings[reading], name)
-        found.append(
-            cell.record(
-                metric, estimate.value, estimate.stderr, n=estimate.n, reading=reading, **facts
-            )
-        )
+        found.append(cell.estimated(metric, estimate, reading=reading, **facts))
     return [*found, loss]
 
 
 def _save(cell: Cell, settings: Settings, criteria: lla.Criteria) -> Source:
     """Keep the spectra of all batches as one, whose density is their mean."""
     spectra = criteria.spectra
-    pooled = dataclasses.replace(
-        spectra[0],
-        eigenvalues=_stacked(spectra, lambda spectrum: spectrum.eigenvalues),
-        weights=_stacked(spectra, lambda spectrum: spectrum.weights),
-        counts=_stacked(spectra, lambda spectrum: spectrum.counts),
-        matvecs=criteria.matvecs,
-    )
+    fields: dict[str, Any] = {
+        name: np.concatenate([getattr(spectrum, name) for spectrum in spectra])
+        for name in ("eigenvalues", "weights", "counts")
+    }
+    pooled = dataclasses.replace(spectra[0], matvecs=criteria.matvecs, **fields)
     return store.save_result(pooled, f"spectra/{cell.name}-{cell.hash}.npz", settings.work)
-
-
-def _stacked(
-    spectra: Sequence[lla.Spectrum], field: Callable[[lla.Spectrum], np.ndarray]
-) -> np.ndarray:
-    return np.concatenate([field(spectrum) for spectrum in spectra])

@@ -3,7 +3,7 @@
 from paper_tables.engine.cells import Cell
 from paper_tables.engine.records import Source
 from paper_tables.exhibits.table1.cells import _judge
-from paper_tables.exhibits.table1.planes import STOPPED, Place
+from paper_tables.exhibits.table1.planes import Place
 from paper_tables.paper.explosion import PAPER_METHODS, expected
 
 SHA = "ab" * 32
@@ -50,12 +50,11 @@ def plane(
         fidelity=fidelity,
         inputs="",
     )  # fmt: skip
-    notes = {"nonfinite": f"{STOPPED}, 4 points"} if stopped else {}
     records = [
         cell.record(
             metric,
             float(value),
-            note=notes.get(metric),
+            n=(4 if stopped else points**2) if metric == "nonfinite" else None,
             data=Source(settings["data"], SHA),
             weights=Source(f"{row} {state}", SHA),
             artifact=artifact if metric == "ratio" else None,

@@ -16,7 +16,7 @@ from paper_tables.engine.suite import Suite
 from paper_tables.exhibits import find
 from paper_tables.exhibits.normalization import EXHIBIT, page
 from paper_tables.exhibits.normalization import cells as normalization
-from paper_tables.exhibits.normalization.candidates import CANDIDATES, points
+from paper_tables.exhibits.normalization.candidates import CANDIDATES, candidate_plane, points
 from paper_tables.exhibits.normalization.study import Study, marks, passes
 from paper_tables.paper.explosion import RECOMMENDED
 
@@ -89,7 +89,7 @@ def test_recalibrated_statistics_are_those_of_the_batch_at_the_moved_weights(pro
 
 def test_a_plane_of_the_study_is_that_of_the_library(problem):
     raw = random_directions(problem.theta(), 2)
-    found = normalization.explore(problem, "filter", raw)
+    found = candidate_plane(problem, "filter", raw)
     line = [-0.5, -0.25, 0.0, 0.25, 0.5]
     plane = lla.loss_plane(problem, raw, normalization="filter", coordinates=(line, line))
     np.testing.assert_allclose(found.losses, plane.loss, rtol=1e-12)
@@ -105,7 +105,7 @@ def test_a_plane_of_the_study_is_that_of_the_library(problem):
 
 def test_points_that_are_not_finite_are_counted(problem):
     raw = random_directions(problem.theta(), 2) * 1e200
-    found = normalization.explore(problem, "none", raw)
+    found = candidate_plane(problem, "none", raw)
     assert found.nonfinite == 24
     assert found.ratio < 2
     assert not np.isfinite(found.changes).any()

@@ -31,7 +31,6 @@ def cache(tmp_path, monkeypatch):
     """No data but what a test makes."""
     monkeypatch.setattr(files, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv("LLA_DATA", raising=False)
-    table3._counted.cache_clear()
     return tmp_path / "cache"
 
 

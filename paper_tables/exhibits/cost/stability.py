@@ -20,83 +20,67 @@ from lla.hessian.spread import Scatter, apart
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
-from paper_tables.exhibits.table2 import cells as table2
-from paper_tables.inputs import lenet
+from paper_tables.inputs import image_sets, lenet
+from paper_tables.measure import lenet_criteria
 
-__all__ = ["METRICS", "OUTERMOST", "SCATTER", "cells", "scatter", "spreads"]
+__all__ = ["OUTERMOST", "SCATTER", "SPREADS", "cells", "scatter", "spreads"]
 
 SPREADS = ("spread_eigenvalues", "spread_weights", "spread_re", "spread_kh1", "spread_kh05")
 SCATTER = ("kh05", "kh05_probes", "kh05_batches", "kh05_range_probes", "kh05_range_batches")
-METRICS = (*SPREADS, *SCATTER)
 OUTERMOST = 5  # of the largest Ritz values, which have converged and have the same rank everywhere
 
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell: trained LeNet."""
-    image_set = lenet.images(settings)
-    profile = lenet.fitted(settings.profile, image_set)
-    config = table2.config_of(profile, image_set, "trained") | {
-        "mode": "eval",
-        "init": "torch",
-        "m": profile.steps,
-        "probes": profile.probes,
-        "legacy": False,
-        "route": table2.ROUTE,
-        "outermost": OUTERMOST,
-    }
-    reason = "the spread over probes needs two of them" if profile.probes < 2 else None
+    config = lenet_criteria.config_of(settings, "trained") | {"outermost": OUTERMOST}
+    del config["readings"]  # a spread has one
+    reason = "the spread over probes needs two of them" if config["probes"] < 2 else None
     return [
         Cell(
             table="stability",
             row="lenet",
             column="pretrained/eval",
             name="lenet-pretrained-eval-spread",
-            metrics=METRICS,
+            metrics=(*SPREADS, *SCATTER),
             config=config,
-            fidelity=None if reason else lenet.fidelity(profile, image_set, "trained"),
-            inputs=lenet.describe(image_set, config),
+            fidelity=None if reason else lenet_criteria.fidelity_of(settings, "trained"),
+            inputs=lenet_criteria.inputs_of(settings, config),
             compute=None if reason else _compute,
             reason=reason,
             stage=1,
             seconds=10,
-            shared=lenet.training_step(settings, image_set),
+            shared=lenet.training_step(settings),
         )
     ]
 
 
 def _compute(cell: Cell, settings: Settings) -> list[Record]:
     spectra, weights, note = _published(cell, settings) or _computed(settings)
-    image_set = lenet.images(settings)
     matvecs = sum(spectrum.matvecs for spectrum in spectra)
     found = [spreads(spectrum) for spectrum in spectra]
     estimates = {
         name: Estimate.of([spread[name] for spread in found], matvecs) for name in SPREADS
     } | scatter(np.stack([spectrum_criteria(spectrum).kh05 for spectrum in spectra]))
+    facts = {"data": image_sets.source_of(lenet.images(settings)), "weights": weights, "note": note}
     return [
-        cell.record(
-            metric,
-            estimate.value,
-            estimate.stderr,
-            n=estimate.n,
-            stderr_kind=None if estimate.stderr is None else "batches",
-            data=Source(image_set.name, image_set.sha256),
-            weights=weights,
-            note=note,
+        cell.estimated(
+            metric, estimate, stderr_kind=None if estimate.stderr is None else "batches", **facts
         )
         for metric, estimate in estimates.items()
     ]
 
 
-_Found = tuple[Sequence[Spectrum], Source, str | None]  # of each batch, weights, their note
+# the spectrum of each batch, the weights, their note
+_Spectra = tuple[Sequence[Spectrum], Source, str | None]
 
 
-def _computed(settings: Settings) -> _Found:
-    criteria = table2.criteria_of(settings, "trained", "torch", False)
-    _, weights, note = table2.network_of(settings, "trained")
+def _computed(settings: Settings) -> _Spectra:
+    criteria = lenet_criteria.criteria(settings, "trained", "torch", False)
+    _, weights, note = lenet.network(settings, "trained")
     return criteria.spectra, weights, note
 
 
-def _published(cell: Cell, settings: Settings) -> _Found | None:
+def _published(cell: Cell, settings: Settings) -> _Spectra | None:
     """The spectra that Table 2 has published for the same settings."""
     wanted = {name: value for name, value in cell.config.items() if name != "outermost"}
     for record in store.published(settings.results):
@@ -111,14 +95,11 @@ def _published(cell: Cell, settings: Settings) -> _Found | None:
 
 def _parts(pooled: Spectrum, count: int) -> list[Spectrum]:
     """The spectra of so many batches, of which the probes lie one after another."""
-    rows = (np.split(field, count) for field in (pooled.eigenvalues, pooled.weights, pooled.counts))
-    return [
-        dataclasses.replace(
-            pooled, eigenvalues=values, weights=weights, counts=counts,
-            matvecs=pooled.matvecs // count,
-        )
-        for values, weights, counts in zip(*rows, strict=True)
-    ]  # fmt: skip
+    names = ("eigenvalues", "weights", "counts")
+    rows = zip(*(np.split(getattr(pooled, name), count) for name in names), strict=True)
+    changes = [dict(zip(names, row, strict=True)) for row in rows]
+    each = pooled.matvecs // count
+    return [dataclasses.replace(pooled, matvecs=each, **change) for change in changes]
 
 
 def scatter(values: np.ndarray) -> dict[str, Estimate]:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import REVERSED, below, falls, missing
@@ -111,7 +111,7 @@ def _land(records: Records) -> Decision:
         used.append(record)
         word = "rises" if sign > 0 else "falls"
         notes.append(
-            f"{pair} {METRICS[metric]} {measured(record.value, record.stderr)}: {word} "
+            f"{pair} {METRIC_NAMES[metric]} {measured(record.value, record.stderr)}: {word} "
             f"{verdicts[-1]}"
         )
     return Decision(combined(verdicts), tuple(used), "; ".join(notes))
@@ -218,7 +218,7 @@ def _run(records: Records, pair: str) -> Run:
 def _last(run: Run, side: str, metric: str) -> Record:
     epochs = [epoch for s, m, epoch in run.records if (s, m) == (side, metric)]
     if not epochs:
-        raise missing(f"{run.pair} {side} {METRICS[metric]}")
+        raise missing(f"{run.pair} {side} {METRIC_NAMES[metric]}")
     return run.records[side, metric, max(epochs)]
 
 
@@ -255,7 +255,7 @@ def _change(here: Record, there: Record) -> tuple[float, float, int]:
 
 
 def _value(record: Record) -> str:
-    return f"{record.column} {METRICS[record.metric]} {measured(record.value, record.stderr)}"
+    return f"{record.column} {METRIC_NAMES[record.metric]} {measured(record.value, record.stderr)}"
 
 
 def _epochs(run: Run) -> str:

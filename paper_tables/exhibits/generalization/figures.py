@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lla import plotting
-from paper_tables.engine.cells import METRICS, least_faithful
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
 from paper_tables.exhibits.generalization.runs import Run, runs
@@ -48,7 +49,7 @@ def figures(records: Records) -> list[Drawing]:
     for name, run in first.items():
         for what, metrics in FIGURES.items():
             shown = _shown(run, what)
-            measured = " and ".join(METRICS[metric] for metric in metrics)
+            measured = " and ".join(METRIC_NAMES[metric] for metric in metrics)
             if shown:
                 found.append(
                     Drawing(
@@ -87,7 +88,7 @@ def draw(run: Run, what: str) -> Figure:
         if metric != "accuracy" and _spans_decades(ax):
             ax.set_yscale("log")
         _epochs(ax, int(run.epochs.max()), narrow=len(metrics) > 1)
-        ax.set_ylabel(METRICS[metric])
+        ax.set_ylabel(METRIC_NAMES[metric])
         ax.grid(alpha=0.3)
     epochs = f"{run.length} epoch{'s' if run.length != 1 else ''}"
     fidelity = least_faithful(record.fidelity for record in shown)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, config_hash
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.runs import Run
@@ -43,7 +43,7 @@ PREDICTORS = {
     BASELINE: "loss on the new data",
     "loss_change": "change of the loss",
     **{
-        name: f"{'log ratio' if name in LOG_RATIO else 'change'} of {METRICS.get(name, name)}"
+        name: f"{'log ratio' if name in LOG_RATIO else 'change'} of {METRIC_NAMES.get(name, name)}"
         for name in CRITERIA
     },
 }
@@ -309,7 +309,7 @@ def headline(found: Sequence[Prediction]) -> str:
     for prediction in chosen:
         if prediction.winner:
             name = prediction.predictor
-            names[prediction.winner].append(METRICS.get(name, name))
+            names[prediction.winner].append(METRIC_NAMES.get(name, name))
     better, worse, unclear = (", ".join(listed) for listed in names.values())
     if better:
         words = f"**{better} predicts better than the plain loss**"

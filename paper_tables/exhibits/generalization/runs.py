@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from paper_tables.engine.cells import least_faithful
-from paper_tables.engine.records import FIDELITIES, Record, config_hash
-from paper_tables.exhibits.generalization.cells import SIDES, TABLE
+from paper_tables.engine.fidelity import least_faithful, rank
+from paper_tables.engine.records import Record, config_hash
+from paper_tables.evidence.selection import grouped
+from paper_tables.exhibits.generalization.cells import SIDES, TABLE, pair_and_side
 from paper_tables.inputs.pairs import PAIRS
 from paper_tables.paper.names import display
 
@@ -76,25 +77,24 @@ def runs(records: Iterable[Record]) -> list[Run]:
         The runs by network and pair as in the paper, of equal ones the most faithful and longest
         first.
     """
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in records:
-        if record.table == TABLE and record.value is not None and "epoch" in record.config:
-            config = record.config
-            key = (record.row, _pair(record), config["trained_on"], config["other"],
-                   config["epochs"], config_hash(config["training"]))  # fmt: skip
-            groups.setdefault(key, []).append(record)
-    return sorted((_run(group) for group in groups.values()), key=_rank)
+    mine = (r for r in records if r.table == TABLE and r.value is not None and "epoch" in r.config)
+    return sorted(map(_run, grouped(mine, _training).values()), key=_rank)
+
+
+def _training(record: Record) -> tuple[object, ...]:
+    """Which training a record belongs to."""
+    config = record.config
+    return (record.row, pair_and_side(record.column)[0], config["trained_on"], config["other"],
+            config["epochs"], config_hash(config["training"]))  # fmt: skip
 
 
 def _run(group: list[Record]) -> Run:
-    by_metric: dict[str, list[Record]] = {}
-    for record in group:
-        by_metric.setdefault(record.metric, []).append(record)
-    chosen = {_place(r): r for same in by_metric.values() for r in _comparable(same)}
+    by_metric = grouped(group, lambda record: record.metric).values()
+    chosen = {_place(r): r for same in by_metric for r in _comparable(same)}
     first, config = group[0], group[0].config
     return Run(
         row=first.row,
-        pair=_pair(first),
+        pair=pair_and_side(first.column)[0],
         trained_on=config["trained_on"],
         other=config["other"],
         fidelity=least_faithful(r.fidelity for r in chosen.values()),
@@ -123,32 +123,25 @@ def _size(record: Record) -> tuple[int, int, int]:
 
 def _largest(records: list[Record], settings: Callable[[Record], object]) -> list[Record]:
     """The records of the settings with the most epochs."""
-    groups: dict[object, list[Record]] = {}
-    for record in records:
-        groups.setdefault(settings(record), []).append(record)
 
     def quality(group: list[Record]) -> tuple[float, ...]:
         first = group[0]
         epochs = len({_place(r) for r in group})
-        rank = FIDELITIES.index(least_faithful(r.fidelity for r in group))
-        return (epochs, -rank, first.m or 0, *max(_size(r) for r in group), -(first.seed or 0))
+        least = rank(least_faithful(r.fidelity for r in group))
+        return (epochs, -least, first.m or 0, *max(_size(r) for r in group), -(first.seed or 0))
 
-    return max(groups.values(), key=quality)
-
-
-def _pair(record: Record) -> str:
-    return record.column.rpartition("/")[0]
+    return max(grouped(records, settings).values(), key=quality)
 
 
 def _place(record: Record) -> tuple[str, str, int]:
-    return (record.column.rpartition("/")[2], record.metric, record.config["epoch"])
+    return (pair_and_side(record.column)[1], record.metric, record.config["epoch"])
 
 
 def _rank(run: Run) -> tuple[object, ...]:
     place = (run.row, run.pair)  # one that the paper does not have comes last
     return (
         ORDER.index(place) if place in ORDER else len(ORDER),
-        FIDELITIES.index(run.fidelity),
+        rank(run.fidelity),
         -run.length,
         run.trained_on,
         run.other,

@@ -7,27 +7,28 @@ ones most planes explode (claim X.uniform). Several pairs of axes give the error
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 import lla
-from lla import data
 from lla.estimate import Estimate
 from lla.landscape import Plane
 from paper_tables.engine import store
-from paper_tables.engine.cells import Cell, Settings, least_faithful
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.profiles import PAPER_EPOCHS
-from paper_tables.engine.records import Record, Source
-from paper_tables.exhibits.generalization import cells as generalization
+from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization.cells import SIDES
-from paper_tables.inputs import lenet, pairs
+from paper_tables.inputs import image_sets, pair_training, pairs
+from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.pairs import PAIRS, Pair
 
-__all__ = ["METRICS", "TABLE", "cells", "roughness"]
+__all__ = ["HEIGHTS", "TABLE", "cells", "roughness"]
 
 TABLE = "shift_planes"
-METRICS = (
+HEIGHTS = (
     "median_training",  # of the loss on the plane, nats
     "median_generalization",
     "median_change",  # generalization minus training, plane by plane
@@ -44,8 +45,10 @@ def cells(settings: Settings) -> list[Cell]:
     """One cell a pair: the end of its training run."""
     found = []
     for pair in PAIRS:
-        reason = generalization.missing(settings, pair)
-        found.append(_not_run(pair, reason) if reason else _cell(settings, pair))
+        reason = pair_training.missing(settings, pair)
+        name = f"{pair.row}-{pair.name}-planes"
+        cell = Cell(TABLE, pair.row, pair.name, name, HEIGHTS, {}, None, "", stage=2)
+        found.append(cell.absent(reason) if reason else _runnable(settings, pair, cell))
     return found
 
 
@@ -68,51 +71,33 @@ def roughness(loss: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.concatenate(bends) ** 2))) / spread if spread > 0 else 0.0
 
 
-def _not_run(pair: Pair, reason: str) -> Cell:
-    return Cell(
-        TABLE, pair.row, pair.name, f"{pair.row}-{pair.name}-planes", METRICS,
-        {"row": pair.row, "column": pair.name}, None, "", reason=reason, stage=2,
-    )  # fmt: skip
-
-
-def _cell(settings: Settings, pair: Pair) -> Cell:
+def _runnable(settings: Settings, pair: Pair, cell: Cell) -> Cell:
     found, profile = pairs.images(settings, pair), settings.profile
     epochs = profile.runs.epochs
     points, planes = max(profile.points, POINTS), max(profile.planes, PLANES)
     size = min(IMAGES[pair.row], len(found.train), len(found.other))
-    faithful = epochs >= PAPER_EPOCHS and points >= PAPER_POINTS
-    return Cell(
-        table=TABLE,
-        row=pair.row,
-        column=pair.name,
-        name=f"{pair.row}-{pair.name}-planes",
-        metrics=METRICS,
+    whole = epochs >= PAPER_EPOCHS and points >= PAPER_POINTS
+    return dataclasses.replace(
+        cell,
         config={
-            "training": generalization.training_config(settings, pair),
-            "trained_on": found.train.name,
-            "other": found.other.name,
+            **pair_training.config_of(settings, pair, epochs),
             "other_split": found.other.split,
             "other_sha256": found.other.sha256,
-            "epoch": epochs,
-            "epochs": epochs,
-            "mode": "eval",
             "axes": "normal",
             "normalization": "filter",
             "order": 2,
             "points": points,
             "planes": planes,
             "batch_size": size,
-            "seed": settings.profile.seed,
-            "dtype": "float32",
+            "seed": profile.seed,
         },
-        fidelity=least_faithful((found.fidelity, "paper" if faithful else "reduced")),
+        fidelity=cell_fidelity(found.fidelity, whole=whole),
         inputs=f"{pair.row} trained on {found.train.name}, {epochs} epochs, on {size} images "
         f"of it and of {found.other.name}; {planes} planes of {points} x {points}",
         compute=_compute,
-        stage=2,
-        seconds=2 + planes * points**2 * 2 * size * generalization.COSTS[pair.row][0] / 3,
+        seconds=2 + planes * points**2 * 2 * size * pair_training.SECONDS[pair.row] / 3,
         memory=2 * 2**30,
-        shared=generalization.training_step(settings, pair),
+        shared=pair_training.step(settings, pair),
     )
 
 
@@ -120,18 +105,15 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     config = cell.config
     pair = next(pair for pair in PAIRS if (pair.row, pair.name) == (cell.row, cell.column))
     found = pairs.images(settings, pair)
-    model, weights = generalization.at_epoch(settings, pair, config["epoch"])
+    model, weights = pair_training.at_epoch(settings, pair, config["epoch"])
     planes: dict[str, list[Plane]] = {}
-    digests, sources = [], {}
+    batches: dict[str, Batches] = {}
     for side, image_set in zip(SIDES, (found.train, found.other), strict=True):
-        batch = data.batches(
-            image_set, config["batch_size"], 1, seed=config["seed"], device=settings.device,
-            **pairs.preprocessing(pair.row),
-        )  # fmt: skip
-        digests.append(lenet.batches_sha256(batch))
-        sources[side] = Source(image_set.name, image_set.sha256)
+        batches[side] = image_sets.draw(
+            settings, pair.row, image_set, config["batch_size"], 1, config["seed"]
+        )
         planes[side] = lla.landscape.loss_planes(
-            lla.Problem(model, batch, mode=config["mode"]),
+            lla.Problem(model, batches[side].pairs, mode=config["mode"]),
             config["planes"],
             distribution=config["axes"],
             normalization=config["normalization"],
@@ -139,43 +121,33 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
             coordinates=(np.linspace(-0.5, 0.5, config["points"]).tolist(),) * 2,
             progress=settings.progress,
         )
-    return _records(cell, settings, planes, sources, {"weights": weights}, digests)
+    facts = {side: batches[side].facts(weights) for side in SIDES}
+    for side in SIDES:
+        name = f"planes/{cell.name}-{side}-{cell.hash}.npz"
+        artifact = store.save_result(planes[side][0], name, settings.work)
+        facts[f"median_{side}"] = {**facts[side], "artifact": artifact}
+    return _records(cell, planes, facts)
 
 
 def _records(
-    cell: Cell,
-    settings: Settings,
-    planes: dict[str, list[Plane]],
-    sources: dict[str, Source],
-    facts: dict[str, Any],
-    digests: list[str],
+    cell: Cell, planes: dict[str, list[Plane]], facts: dict[str, dict[str, Any]]
 ) -> list[Record]:
+    """The records of the cell.
+
+    Args:
+        cell: the cell.
+        planes: by side.
+        facts: fields of the records of a side, or of one metric.
+    """
     measures = {
         "median": {s: [float(np.median(p.loss)) for p in planes[s]] for s in SIDES},
         "roughness": {s: [roughness(p.loss) for p in planes[s]] for s in SIDES},
     }
     records = []
     for name, values in measures.items():
-        changes = np.subtract(values[SIDES[1]], values[SIDES[0]]).tolist()
-        for what, samples in (*values.items(), ("change", changes)):
-            estimate = Estimate.of(samples, 0)
-            side = SIDES.index(what) if what in SIDES else 1
-            keep = name == "median" and what in SIDES
-            records.append(
-                cell.record(
-                    f"{name}_{what}",
-                    estimate.value,
-                    estimate.stderr,
-                    n=estimate.n,
-                    stderr_kind="planes",
-                    data=sources[SIDES[side]],
-                    batch_sha256=digests[side],
-                    artifact=store.save_result(
-                        planes[what][0], f"planes/{cell.name}-{what}-{cell.hash}.npz", settings.work
-                    )
-                    if keep
-                    else None,
-                    **facts,
-                )
-            )
+        change = np.subtract(values[SIDES[1]], values[SIDES[0]])
+        for what, samples in {**values, "change": change}.items():
+            metric, side = f"{name}_{what}", what if what in SIDES else SIDES[1]
+            mine = {"stderr_kind": "planes", **facts.get(metric, facts[side])}
+            records.append(cell.estimated(metric, Estimate.of(samples, 0), **mine))
     return records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lla.report.view import Entry, Group, Line, Table
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.evidence.entries import measured_entry
@@ -36,7 +36,9 @@ def _runs(records: Sequence[Record]) -> Table:
         id=TABLE,
         title="Section 4: training runs on two data sets",
         legend=LEGEND,
-        columns=tuple(f"{METRICS[metric]}, {SHORT[side]}" for metric in SHOWN for side in SIDES),
+        columns=tuple(
+            f"{METRIC_NAMES[metric]}, {SHORT[side]}" for metric in SHOWN for side in SIDES
+        ),
         groups=tuple(_group(run) for run in runs(records)),
         heads=("run", ""),
         folded=True,

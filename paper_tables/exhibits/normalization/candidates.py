@@ -6,15 +6,35 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lla import Problem
-from lla.landscape import layer_changes, normalize, normalize_output, output_change
+from lla.landscape import (
+    explosion,
+    grid,
+    layer_changes,
+    nested,
+    normalize,
+    normalize_output,
+    output_change,
+)
 from lla.landscape.batchnorm import recalibrated
 from paper_tables.paper.explosion import RECOMMENDED
 
-__all__ = ["CANDIDATES", "Candidate", "points"]
+__all__ = [
+    "CANDIDATES",
+    "POINTS",
+    "STEPS",
+    "Candidate",
+    "CandidatePlane",
+    "candidate_plane",
+    "points",
+]
+
+STEPS, POINTS = 40, 5  # of the paper's grid, and those along an axis that are computed of it
 
 Scale = Callable[[Problem, Tensor], Tensor]  # a raw direction [P] -> normalised [P]
 
@@ -122,3 +142,51 @@ def points(
         if candidate.recalibrate:
             state |= recalibrated(problem, moved, problem.batches)
         yield moved, state
+
+
+@dataclass(frozen=True)
+class CandidatePlane:
+    """What a plane of a candidate shows."""
+
+    losses: np.ndarray  # [POINTS, POINTS] float64
+    center: float
+    ratio: float  # largest finite loss / max(loss at the centre, ln C)
+    nonfinite: int  # points
+    changes: np.ndarray  # relative change of the output at the points of the edge
+
+
+def candidate_plane(problem: Problem, candidate: str, raw: Tensor) -> CandidatePlane:
+    """The loss and the change of the output on a plane of a candidate.
+
+    Args:
+        problem: at whose weights the plane is centred.
+        candidate: one of `CANDIDATES`.
+        raw: two directions [2, P] before normalization.
+    """
+    chosen = CANDIDATES[candidate]
+    rows = torch.stack([chosen.scale(problem, direction) for direction in raw])
+    line = torch.from_numpy(grid(STEPS)[nested(POINTS, STEPS)])
+    coefficients = torch.cartesian_prod(line, line)
+    edge = (coefficients.abs() == 0.5).any(1).numpy()
+    ((theta, state),) = points(problem, chosen, rows, torch.zeros_like(coefficients[:1]))
+    start, targets = _outputs(problem, theta, state)
+    center = float(F.cross_entropy(start, targets))
+    losses, changes = [], []
+    for moved, state in points(problem, chosen, rows, coefficients):
+        output, _ = _outputs(problem, moved, state)
+        losses.append(float(F.cross_entropy(output, targets)))
+        changes.append(float((output.double() - start.double()).norm() / start.double().norm()))
+    loss, change = np.array(losses), np.array(changes)
+    found = explosion(loss, center, start.shape[1])
+    return CandidatePlane(
+        losses=loss.reshape(POINTS, POINTS),
+        center=center,
+        ratio=found.ratio,
+        nonfinite=found.nonfinite,
+        changes=change[edge],
+    )
+
+
+def _outputs(problem: Problem, theta: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    outputs, targets = zip(*problem.outputs(theta, state), strict=True)
+    return torch.cat(outputs), torch.cat(targets)

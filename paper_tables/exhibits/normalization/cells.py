@@ -8,33 +8,40 @@ flat one. Rescaling: whether it is the same for a network that is the same funct
 from __future__ import annotations
 
 import copy
-import dataclasses
-import functools
-import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lla
-from lla import data, landscape, models, probes, training
+from lla import data, landscape, models, probes
+from lla.errors import MissingDataError
+from lla.estimate import Estimate
+from lla.training import accuracy
 from paper_tables.engine.cells import Cell, Settings, SharedStep
+from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.profiles import PROFILES
-from paper_tables.engine.records import Record, Source, config_hash
-from paper_tables.exhibits.normalization.candidates import CANDIDATES, points
-from paper_tables.exhibits.table1 import cells as table1
-from paper_tables.inputs import lenet, networks
+from paper_tables.engine.records import Record
+from paper_tables.engine.session import session_cached
+from paper_tables.exhibits.normalization.candidates import (
+    CANDIDATES,
+    POINTS,
+    STEPS,
+    candidate_plane,
+)
+from paper_tables.inputs import image_sets, lenet, networks, training
 from paper_tables.inputs.networks import Network, State
+from paper_tables.measure import planes
 from paper_tables.paper.explosion import MODES
 
-__all__ = ["AXES", "CENTRED", "MINIMA", "RESCALINGS", "TABLE", "cells", "explore", "rescaled"]
+__all__ = ["AXES", "CENTRED", "MINIMA", "RESCALINGS", "TABLE", "cells", "parts_of", "rescaled"]
 
 TABLE = "normalization"
 CENTRED = "centred"  # uniform in [-1/2, 1/2): what is left of the paper's axes without the mean
 AXES = ("uniform", CENTRED, "normal", "hessian")
-STEPS, POINTS = 40, 5
 EXACT = PROFILES["paper"]  # whose eigenvectors are taken, at any profile's size
 
 # Minima of LeNet by how they are trained: batch size, epochs, share of examples with random labels
@@ -77,10 +84,59 @@ def cells(settings: Settings) -> list[Cell]:
 def _found(settings: Settings, net: Network) -> bool:
     """Whether there are images: only CIFAR-10's have no stand-in."""
     try:
-        networks.data_config(settings, net, "random")
-    except lla.errors.MissingDataError:
+        networks.config_of(settings, net, "random")
+    except MissingDataError:
         return False
     return True
+
+
+def _cell(
+    row: str,
+    parts: tuple[str, ...],
+    metrics: tuple[str, ...],
+    compute: Callable[[Cell, Settings], list[Record]],
+    config: dict[str, Any],
+    **more: Any,
+) -> Cell:
+    """A cell of the study; none is one of the paper's, but some stand on less than its inputs.
+
+    Args:
+        row: the network.
+        parts: of the column.
+        metrics: of the cell.
+        compute: computes them.
+        config: beside the grid, which all cells share.
+        more: further fields.
+    """
+    column = "/".join(parts)
+    return Cell(
+        table=TABLE,
+        row=row,
+        column=column,
+        name="-".join(
+            part.replace(", ", "-").replace(" ", "-") for part in (row, *parts_of(column)[1:])
+        ),
+        metrics=metrics,
+        config={**config, "candidate": parts[-1], "steps": STEPS, "points": POINTS},
+        compute=compute,
+        **more,
+    )
+
+
+def parts_of(column: str) -> tuple[str, ...]:
+    """What the column of a cell names, its kind first.
+
+    >>> parts_of("random/eval/normal/filter")
+    ('plane', 'random', 'eval', 'normal', 'filter')
+    >>> parts_of("minima/poisoned/filter"), parts_of("rescaling/layers/filter")
+    (('minima', 'poisoned', 'filter'), ('rescaling', 'layers', 'filter'))
+    """
+    parts = tuple(column.split("/"))
+    return parts if parts[0] in ("minima", "rescaling") else ("plane", *parts)
+
+
+def _fidelity(inputs: str | None) -> str:
+    return cell_fidelity(inputs, whole=False)
 
 
 # --- planes
@@ -90,35 +146,24 @@ def _plane_cell(
     settings: Settings, net: Network, state: State, mode: str, axes: str, candidate: str
 ) -> Cell:
     weights = networks.origin(settings, net, state)
-    profile = settings.profile
-    config = {
-        "model": net.name,
-        "options": networks.options(net, networks.side(profile, net, state)),
-        "state": state,
-        **weights.config,
-        **networks.data_config(settings, net, state),
+    config = networks.config_of(settings, net, state) | {
         "mode": mode,
         "axes": axes,
-        "candidate": candidate,
-        "steps": STEPS,
-        "points": POINTS,
         "seeds": 1 if axes == "hessian" or net.millions >= LARGE else 3,
-        "dtype": table1.DTYPE,
+        "dtype": planes.DTYPE,
     }
     if CANDIDATES[candidate].recalibrate:
         config["centre"] = "recalibrated"
     if axes == "hessian":
-        config["eigen"] = table1.eigen(EXACT)
-    return Cell(
-        table=TABLE,
-        row=net.row,
-        column=f"{state}/{mode}/{axes}/{candidate}",
-        name=_slug(net.row, state, mode, axes, candidate),
-        metrics=("ratio", "nonfinite", "change"),
-        config=config,
-        fidelity=_study_fidelity(networks.fidelity(settings, net, state)),
+        config["eigen"] = planes.eigen_config(EXACT)
+    return _cell(
+        net.row,
+        (state, mode, axes, candidate),
+        ("ratio", "nonfinite", "change"),
+        _plane,
+        config,
+        fidelity=_fidelity(networks.fidelity(settings, net, state)),
         inputs=f"{weights.note}; {config['images']} x {config['side']} px of {config['data']}",
-        compute=_plane,
         stage=0 if net.millions < LARGE else 2,
         seconds=config["seeds"] * (0.5 + net.millions / 10),
         shared=weights.shared,
@@ -129,18 +174,13 @@ def _plane(cell: Cell, settings: Settings) -> list[Record]:
     config = cell.config
     net = networks.network(settings.profile, cell.row)
     state: State = config["state"]
-    problem = table1.plane_problem(settings, net, state, config["mode"])
+    problem = planes.plane_problem(settings, net, state, config["mode"])
     found = []
     for seed in range(config["seeds"]):
         raw = _raw(settings, net, state, config["mode"], config["axes"], seed)
-        found.append(explore(problem, config["candidate"], raw))
-    inputs, loaded = networks.inputs(settings, net, state), networks.load(settings, net, state)
-    facts: dict[str, Any] = {
-        "data": inputs.source,
-        "batch_sha256": inputs.sha256,
-        "weights": loaded.weights,
-        "n": len(found),
-    }
+        found.append(candidate_plane(problem, config["candidate"], raw))
+    weights = networks.load(settings, net, state).weights
+    facts = {**networks.batch(settings, net, state).facts(weights), "n": len(found)}
     changes = np.concatenate([plane.changes for plane in found])
     known = changes[np.isfinite(changes)]
     ratios = "of the planes: " + ", ".join(f"{plane.ratio:.4g}" for plane in found)
@@ -152,100 +192,46 @@ def _plane(cell: Cell, settings: Settings) -> list[Record]:
     ]
 
 
-@functools.lru_cache(maxsize=4)
+@session_cached(size=4)
 def _raw(settings: Settings, net: Network, state: State, mode: str, axes: str, seed: int) -> Tensor:
     """Two directions before any normalization."""
     if axes == "hessian":
-        return table1.eigenvectors(settings, net, state, mode, EXACT)[0]
-    theta = table1.plane_problem(settings, net, state, mode).theta()
+        return planes.eigenvectors(settings, net, state, mode, EXACT)[0]
+    theta = planes.plane_problem(settings, net, state, mode).theta()
     if axes == CENTRED:
         drawn = [probes.uniform(len(theta), theta, seed, i) - 0.5 for i in range(2)]
         return landscape.orthogonalized(torch.stack(drawn))
     return landscape.random_directions(theta, 2, axes, seed)  # type: ignore[arg-type]
 
 
-@dataclasses.dataclass(frozen=True)
-class Explored:
-    """What a plane of a candidate shows."""
-
-    losses: np.ndarray  # [POINTS, POINTS] float64
-    center: float
-    ratio: float  # largest finite loss / max(loss at the centre, ln C)
-    nonfinite: int  # points
-    changes: np.ndarray  # relative change of the output at the points of the edge
-
-
-def explore(problem: lla.Problem, candidate: str, raw: Tensor) -> Explored:
-    """The loss and the change of the output on a plane of a candidate.
-
-    Args:
-        problem: at whose weights the plane is centred.
-        candidate: one of `CANDIDATES`.
-        raw: two directions [2, P] before normalization.
-    """
-    chosen = CANDIDATES[candidate]
-    rows = torch.stack([chosen.scale(problem, direction) for direction in raw])
-    line = torch.from_numpy(landscape.grid(STEPS)[landscape.nested(POINTS, STEPS)])
-    grid = torch.cartesian_prod(line, line)
-    edge = (grid.abs() == 0.5).any(1).numpy()
-    ((theta, state),) = points(problem, chosen, rows, torch.zeros_like(grid[:1]))
-    start, targets = _outputs(problem, theta, state)
-    center = float(F.cross_entropy(start, targets))
-    losses, changes = [], []
-    for moved, state in points(problem, chosen, rows, grid):
-        output, _ = _outputs(problem, moved, state)
-        losses.append(float(F.cross_entropy(output, targets)))
-        changes.append(float((output.double() - start.double()).norm() / start.double().norm()))
-    loss, change = np.array(losses), np.array(changes)
-    found = landscape.explosion(loss, center, start.shape[1])
-    return Explored(
-        losses=loss.reshape(POINTS, POINTS),
-        center=center,
-        ratio=found.ratio,
-        nonfinite=found.nonfinite,
-        changes=change[edge],
-    )
-
-
-def _outputs(
-    problem: lla.Problem, theta: Tensor, state: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    outputs, targets = zip(*problem.outputs(theta, state), strict=True)
-    return torch.cat(outputs), torch.cat(targets)
-
-
 # --- minima
 
 
 def _minimum_cell(settings: Settings, minimum: str, candidate: str) -> Cell:
-    image_set = lenet.images(settings)
+    image_set, reference = lenet.images(settings), candidate == "reference"
     config = {
         "model": "lenet",
         **_training_config(settings, minimum),
-        "candidate": candidate,
         "trainings": TRAININGS,
-        "planes": 0 if candidate == "reference" else PLANES,
+        "planes": 0 if reference else PLANES,
         "examples": SEEN,
-        "steps": STEPS,
-        "points": POINTS,
         "axes": "normal",
         "mode": "eval",
-        "dtype": table1.DTYPE,
+        "dtype": planes.DTYPE,
     }
-    metrics = ("top_eigenvalue", "loss", "test_accuracy") if candidate == "reference" else ("rise",)
-    return Cell(
-        table=TABLE,
-        row="lenet",
-        column=f"minima/{minimum}/{candidate}",
-        name=_slug("lenet", minimum, candidate),
-        metrics=metrics,
-        config=config,
-        fidelity=_study_fidelity("reduced" if image_set.name == "mnist" else "substitute"),
+    return _cell(
+        "lenet",
+        ("minima", minimum, candidate),
+        ("top_eigenvalue", "loss", "test_accuracy") if reference else ("rise",),
+        _reference if reference else _rise,
+        config,
+        fidelity=_fidelity(image_set.fidelity),
         inputs=f"LeNet trained {TRAININGS} times on {image_set.name}",
-        compute=_reference if candidate == "reference" else _rise,
         stage=1,
         seconds=10,
-        shared=SharedStep(f"training of {minimum} minima", 150, _train_all(minimum)),
+        shared=SharedStep(
+            f"training of {minimum} minima", 150, partial(_train_all, minimum=minimum)
+        ),
     )
 
 
@@ -260,18 +246,18 @@ def _training_config(settings: Settings, minimum: str) -> dict[str, Any]:
         "poisoned_examples": int(examples * chosen["poison"]),
         "epochs": chosen["epochs"],
         "training_batch_size": min(chosen["batch_size"], examples // 6),
-        "lr": lenet.LR,
+        "lr": training.LR,
     }
 
 
-@functools.lru_cache(maxsize=1)
+@session_cached(size=1)
 def _examples(settings: Settings) -> tuple[Tensor, Tensor]:
     image_set = lenet.images(settings)
     (pair,) = data.batches(image_set, len(image_set), size=lenet.SIZE, device=settings.device)
     return pair
 
 
-@functools.lru_cache(maxsize=16)
+@session_cached(size=16)
 def _minimum(settings: Settings, minimum: str, seed: int) -> nn.Module:
     """LeNet in one minimum; the checkpoint is kept in the work folder."""
     config = _training_config(settings, minimum)
@@ -281,27 +267,23 @@ def _minimum(settings: Settings, minimum: str, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     labels[clean:] = torch.randint(0, 10, (poisoned,), generator=generator).to(labels)
     model = models.build("lenet", seed=seed).to(settings.device)
-    key = config_hash({**config, "seed": seed, "device": settings.device.partition(":")[0]})
     training.train(
+        settings,
         model,
         (x[: clean + poisoned], labels),
-        epochs=config["epochs"],
+        training.checkpoint(settings, "minimum", {**config, "seed": seed}),
+        config["epochs"],
         batch_size=config["training_batch_size"],
         lr=config["lr"],
         seed=seed,
-        checkpoint=settings.work / "weights" / f"minimum-{key}.pt",
-        progress=settings.progress,
     )
     return model
 
 
-def _train_all(minimum: str) -> Any:
-    def run(settings: Settings) -> str:
-        for seed in range(TRAININGS):
-            _minimum(settings, minimum, seed)
-        return f"{TRAININGS} networks"
-
-    return run
+def _train_all(settings: Settings, minimum: str) -> str:
+    for seed in range(TRAININGS):
+        _minimum(settings, minimum, seed)
+    return f"{TRAININGS} networks"
 
 
 def _seen(settings: Settings, minimum: str, seed: int) -> lla.Problem:
@@ -310,45 +292,40 @@ def _seen(settings: Settings, minimum: str, seed: int) -> lla.Problem:
     return lla.Problem(_minimum(settings, minimum, seed), [(x[:SEEN], y[:SEEN])])
 
 
-def _minimum_of(cell: Cell) -> str:
-    return cell.column.split("/")[1]
-
-
 def _rise(cell: Cell, settings: Settings) -> list[Record]:
+    _, minimum, candidate = parts_of(cell.column)
     rises = []
     for training_seed in range(TRAININGS):
-        problem = _seen(settings, _minimum_of(cell), training_seed)
+        problem = _seen(settings, minimum, training_seed)
         found = []
         for seed in range(PLANES):
             raw = landscape.random_directions(problem.theta(), 2, "normal", seed)
-            plane = explore(problem, cell.config["candidate"], raw)
+            plane = candidate_plane(problem, candidate, raw)
             found.append(plane.losses.mean() - plane.center)
         rises.append(float(np.mean(found)))
     return [_mean(cell, "rise", rises, settings)]
 
 
 def _reference(cell: Cell, settings: Settings) -> list[Record]:
+    _, minimum, _ = parts_of(cell.column)
     values: dict[str, list[float]] = {name: [] for name in cell.metrics}
     x, y = _examples(settings)
     rest = slice(-min(10_000, len(x) // 4), None)  # never trained on
     for seed in range(TRAININGS):
-        problem = _seen(settings, _minimum_of(cell), seed)
+        problem = _seen(settings, minimum, seed)
         pairs = lla.top_eigenpairs(lla.HessianOperator(problem), 1, tol=1e-2, max_steps=100)
         values["top_eigenvalue"].append(float(pairs.values[0]))
         values["loss"].append(problem.loss().item())
-        model = _minimum(settings, _minimum_of(cell), seed)
-        values["test_accuracy"].append(100 * training.accuracy(model, x[rest], y[rest]))
+        model = _minimum(settings, minimum, seed)
+        values["test_accuracy"].append(100 * accuracy(model, x[rest], y[rest]))
     return [_mean(cell, metric, found, settings) for metric, found in values.items()]
 
 
 def _mean(cell: Cell, metric: str, values: list[float], settings: Settings) -> Record:
     image_set = lenet.images(settings)
-    stderr = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    source = Source(image_set.name, image_set.sha256)
     note = ", ".join(f"{value:.4g}" for value in values)
-    return cell.record(
-        metric, float(np.mean(values)), stderr, n=len(values), data=source, note=note
-    )
+    source = image_sets.source_of(image_set)
+    return cell.estimated(metric, Estimate.of(values, 0), data=source, note=note)
 
 
 # --- rescaling
@@ -358,48 +335,39 @@ def _rescaling_cell(settings: Settings, kind: str, candidate: str) -> Cell:
     net = networks.network(settings.profile, "lenet")
     found = models.find_pretrained(net.name, settings.data_root)
     state: State = "pretrained" if found.available else "random"
-    weights = networks.origin(settings, net, state)
-    config = {
-        "model": net.name,
-        "state": state,
-        **weights.config,
-        **networks.data_config(settings, net, state),
+    config = networks.config_of(settings, net, state) | {
         "rescaled": kind,
-        "candidate": candidate,
         "axes": "normal",
         "mode": "eval",
-        "steps": STEPS,
-        "points": POINTS,
         "seed": 0,
         "dtype": "float64",  # so that what is seen is the candidate and not rounding
     }
-    return Cell(
-        table=TABLE,
-        row="lenet",
-        column=f"rescaling/{kind}/{candidate}",
-        name=_slug("lenet", kind, candidate),
-        metrics=("difference",),
-        config=config,
-        fidelity=_study_fidelity("paper"),
-        inputs=f"{weights.note}, and the same function with other weights",
-        compute=_difference,
+    del config["options"]  # LeNet has none
+    note = networks.origin(settings, net, state).note
+    return _cell(
+        "lenet",
+        ("rescaling", kind, candidate),
+        ("difference",),
+        _difference,
+        config,
+        fidelity=_fidelity("paper"),
+        inputs=f"{note}, and the same function with other weights",
         seconds=3,
     )
 
 
 def _difference(cell: Cell, settings: Settings) -> list[Record]:
     net, state = networks.network(settings.profile, "lenet"), cell.config["state"]
-    inputs, loaded = networks.inputs(settings, net, state), networks.load(settings, net, state)
-    pairs = [(x.double(), y) for x, y in inputs.pairs]
+    batch, loaded = networks.batch(settings, net, state), networks.load(settings, net, state)
+    pairs = [(x.double(), y) for x, y in batch.pairs]
     model = copy.deepcopy(loaded.model).double()
     first, second = (
         lla.Problem(m, pairs) for m in (model, rescaled(model, cell.config["rescaled"]))
     )
     raw = landscape.random_directions(first.theta(), 2, "normal", 0)
-    planes = [explore(problem, cell.config["candidate"], raw).losses for problem in (first, second)]
-    difference = float(np.max(np.abs(planes[1] / planes[0] - 1)))
-    facts: dict[str, Any] = {"data": inputs.source, "weights": loaded.weights}
-    return [cell.record("difference", difference, batch_sha256=inputs.sha256, **facts)]
+    losses = [candidate_plane(p, cell.config["candidate"], raw).losses for p in (first, second)]
+    difference = float(np.max(np.abs(losses[1] / losses[0] - 1)))
+    return [cell.record("difference", difference, **batch.facts(loaded.weights))]
 
 
 def rescaled(model: nn.Module, kind: str) -> nn.Module:
@@ -429,12 +397,3 @@ def rescaled(model: nn.Module, kind: str) -> nn.Module:
             bias.mul_(after)
             before = after
     return model
-
-
-def _study_fidelity(found: str | None) -> str | None:
-    """No cell of the study is one of the paper's, but some stand on less."""
-    return "reduced" if found == "paper" else found
-
-
-def _slug(*parts: str) -> str:
-    return "-".join(part.replace(", ", "-").replace(" ", "-") for part in parts)

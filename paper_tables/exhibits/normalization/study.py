@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from paper_tables.engine.cells import by_cell
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width
+from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, TABLE
 from paper_tables.paper.explosion import category

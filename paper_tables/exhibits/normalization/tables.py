@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import (
     AXES,

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import lla
-from lla import data, models, training
+from lla import models, training
 from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.records import Record, Source
-from paper_tables.inputs import networks
+from paper_tables.inputs import image_sets, networks
+from paper_tables.measure import spectra
 
 __all__ = ["TABLE", "VARIANTS", "Variant", "cells"]
 
 TABLE = "resnet_study"
-METRICS = ("re", "kh1", "kh05")
+RATIOS = ("re", "kh1", "kh05")
 NET = "resnet18"
 STEPS = 25
 BATCHES = 2
@@ -85,7 +86,7 @@ def _cell(settings: Settings, variant: Variant) -> Cell:
         "model": NET,
         **changes,
         "data": pictures.name,
-        "data_sha256": networks.listing(pictures),
+        "data_sha256": image_sets.source_of(pictures).sha256,
         "m": STEPS,
         "probes": 1,
         "batches": BATCHES,
@@ -100,9 +101,9 @@ def _cell(settings: Settings, variant: Variant) -> Cell:
         row=NET,
         column=variant.name,
         name=f"{NET}-{variant.name.replace(',', '').replace(' ', '-')}",
-        metrics=METRICS,
+        metrics=RATIOS,
         config=config,
-        fidelity="substitute" if pictures.fidelity == "substitute" else "reduced",
+        fidelity=cell_fidelity(pictures.fidelity, whole=False),
         inputs=f"{BATCHES} x {size} x {variant.side} px of {pictures.name}, m {STEPS}",
         compute=_compute,
         stage=2,
@@ -114,35 +115,19 @@ def _cell(settings: Settings, variant: Variant) -> Cell:
 def _compute(cell: Cell, settings: Settings) -> list[Record]:
     config = cell.config
     model = _model(config).to(settings.device)
-    batches = data.picture_batches(
-        networks.pictures(settings),
-        models.picture_preprocessing(NET, config["side"]),
-        config["batch_size"],
-        count=BATCHES,
-        seed=config["seed"],
-        device=settings.device,
-    )
+    batches = image_sets.draw_pictures(
+        settings, NET, networks.pictures(settings), config["side"], config["batch_size"], BATCHES,
+        config["seed"],
+    )  # fmt: skip
     pairs = [(x, _labels(y, config["labels"], i)) for i, (x, y) in enumerate(batches.pairs)]
-    criteria = lla.criteria(
-        model,
-        pairs,
-        mode=config["mode"],
-        probes=1,
-        steps=STEPS,
-        seed=config["seed"],
-        legacy=config["legacy"],
-        route=config["route"],
-        progress=settings.progress,
-    )
-    facts: dict[str, Any] = {
+    criteria = spectra.measured(settings, model, pairs, config)
+    weights = Source(f"{NET}, {cell.column}", training.weights_sha256(model))
+    facts = {
+        **image_sets.of_pictures(batches).facts(weights),
         "stderr_kind": criteria.stderr_kind,
         "matvecs": criteria.matvecs,
-        "data": Source(batches.pictures.name, networks.listing(batches.pictures)),
-        "batch_sha256": batches.sha256,
-        "weights": Source(f"{NET}, {cell.column}", training.weights_sha256(model)),
     }
-    found = {metric: getattr(criteria, metric) for metric in METRICS}
-    return [cell.record(m, e.value, e.stderr, n=e.n, **facts) for m, e in found.items()]
+    return [cell.estimated(metric, getattr(criteria, metric), **facts) for metric in RATIOS]
 
 
 def _model(config: Any) -> nn.Module:

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paper_tables.engine.cells import by_cell
 from paper_tables.engine.exhibit import (
     ClaimScope,
     Decision,
@@ -21,6 +20,7 @@ from paper_tables.engine.exhibit import (
     Verdict,
 )
 from paper_tables.evidence.intervals import combined, interval
+from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
 from paper_tables.exhibits.table1.planes import TABLE, Block, Place, Pool, blocks, reason, results
 from paper_tables.paper import paper_rows

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from lla.landscape import Plane
 from paper_tables.engine import store
-from paper_tables.engine.cells import least_faithful
 from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import FIDELITIES
 from paper_tables.evidence.entries import STATES
 from paper_tables.exhibits.table1.planes import Place, PlaneResult, results

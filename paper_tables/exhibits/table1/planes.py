@@ -1,18 +1,15 @@
-"""The planes of Table 1 as its records tell them: grouped, the finest grid first, seeds together.
-
-A plane stands in the column `<state>/<mode>/<axes>/<method>`, with `/frozen` behind it where
-BatchNorm's parameters do not move.
-"""
+"""The planes of Table 1 as its records tell them: grouped, the finest grid first, seeds pooled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from paper_tables.engine.cells import by_cell, least_faithful
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.fidelity import least_faithful, rank
+from paper_tables.engine.records import Record
+from paper_tables.evidence.columns import Place, place_of, state_of
+from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.paper.explosion import EXPLODES, RISES, Category, category
 
 __all__ = [
@@ -32,39 +29,6 @@ TABLE = "table1"
 FULL = 41  # points along each axis of the paper's planes
 
 _SEVERITY: dict[Category, int] = {"none": 0, "rises": 1, "explodes": 2}
-
-
-class Place(NamedTuple):
-    """Which plane of a network and a weight state."""
-
-    mode: str  # "train" | "eval"
-    axes: str  # "uniform" | "normal" | "hessian"
-    method: str  # of `explosion.METHODS`
-    frozen: bool = False  # BatchNorm's parameters do not move
-
-    def column(self, state: str) -> str:
-        """The column of its records.
-
-        >>> Place("eval", "uniform", "4").column("random")
-        'random/eval/uniform/4'
-        """
-        parts = [state, self.mode, self.axes, self.method, *(["frozen"] if self.frozen else [])]
-        return "/".join(parts)
-
-    @property
-    def paper_column(self) -> str:
-        """The paper's column that it belongs to."""
-        return f"{self.mode}/{'hessian' if self.axes == 'hessian' else 'random'}"
-
-
-def place_of(column: str) -> tuple[str, Place]:
-    """The state and the place that a record's column names.
-
-    >>> place_of("pretrained/train/hessian/3s")
-    ('pretrained', Place(mode='train', axes='hessian', method='3s', frozen=False))
-    """
-    state, mode, axes, method, *rest = column.split("/")
-    return state, Place(mode, axes, method, bool(rest))
 
 
 @dataclass(frozen=True)
@@ -179,10 +143,7 @@ def blocks(records: Iterable[Record]) -> list[Block]:
     Returns:
         Blocks; of one network and state the most faithful first.
     """
-    groups: dict[tuple[object, ...], list[PlaneResult]] = {}
-    for plane in results(records):
-        groups.setdefault(_input(plane), []).append(plane)
-    found = [_block(planes) for planes in groups.values()]
+    found = map(_block, grouped(results(records), _input).values())
     return sorted(found, key=_rank)
 
 
@@ -190,7 +151,7 @@ def reason(records: Iterable[Record], row: str, state: str) -> str | None:
     """Why a network was not run in a weight state; None where no record says so."""
     for record in records:
         mine = record.table == TABLE and record.row == row
-        if mine and record.reason and place_of(record.column)[0] == state:
+        if mine and record.reason and state_of(record.column) == state:
             return record.reason
     return None
 
@@ -210,7 +171,7 @@ def _result(metrics: dict[str, Record]) -> PlaneResult:
         place=place,
         seed=record.seed or 0,
         points=int(record.config.get("points", 0)),
-        stopped=(metrics["nonfinite"].note or "").startswith(STOPPED),
+        stopped=_stopped(metrics),
         ratio=value("ratio"),
         nonfinite=int(value("nonfinite")),
         center_error=value("center_error"),
@@ -218,7 +179,14 @@ def _result(metrics: dict[str, Record]) -> PlaneResult:
     )
 
 
-STOPPED = "stopped at its corners"  # how the note of an unfinished plane begins
+def _stopped(metrics: dict[str, Record]) -> bool:
+    """Whether the plane was left at its corners, so that fewer points than its grid's count."""
+    ratio, nonfinite = metrics["ratio"], metrics["nonfinite"]
+    if nonfinite.n is not None:
+        return nonfinite.n < ratio.config["points"] ** 2
+    # older records do not count their points: they stopped where a corner was high enough
+    limit = ratio.config.get("stops_at", math.inf)
+    return bool(nonfinite.value and limit < math.inf) or (ratio.value or 0.0) >= limit
 
 
 def _input(plane: PlaneResult) -> tuple[object, ...]:
@@ -236,9 +204,8 @@ def _block(planes: Sequence[PlaneResult]) -> Block:
         other = finest.get(key)
         if other is None or _fineness(plane) > _fineness(other):
             finest[key] = plane
-    pools: dict[Place, list[PlaneResult]] = {}
-    for (place, _), plane in sorted(finest.items(), key=lambda item: item[0]):
-        pools.setdefault(place, []).append(plane)
+    ordered = [plane for _, plane in sorted(finest.items(), key=lambda item: item[0])]
+    pools = grouped(ordered, lambda plane: plane.place)
     return Block(
         planes[0].row, planes[0].state, {place: Pool(tuple(p)) for place, p in pools.items()}
     )
@@ -254,7 +221,7 @@ def _rank(block: Block) -> tuple[object, ...]:
     return (
         block.row,
         block.state != "random",
-        FIDELITIES.index(block.fidelity),
+        rank(block.fidelity),
         -amount,
         -len(block.pools),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lla.report.view import Chip, Entry, Group, Line, Table, Trace
 from paper_tables import paper
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason

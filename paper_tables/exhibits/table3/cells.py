@@ -7,18 +7,17 @@ is padded to 32 x 32 and SVHN converted to grayscale.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lla import data
-from lla.data import Availability, files
+from lla.data import Availability
 from lla.errors import MissingDataError
-from paper_tables.engine.cells import Cell, Settings, least_faithful
+from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record, Source
+from paper_tables.engine.session import session_cached
 from paper_tables.paper import paper_columns, paper_rows, paper_value
 
 __all__ = ["SHAPE", "SIDE", "TABLE", "cells"]
@@ -33,12 +32,12 @@ SIZE = {"cinic10": ("train", "valid", "test")}
 WORDS = {"train": "training", "valid": "validation", "test": "test"}
 SECONDS = {"cinic10": 60.0, "cinic10-i": 60.0}  # a split, of so many files; other sets need one
 
-_Found = Mapping[tuple[str, str], Availability]  # by name and split
+_Available = Mapping[tuple[str, str], Availability]  # by name and split
 
 
 def cells(settings: Settings) -> list[Cell]:
     """All cells of Table 3."""
-    found = _found(settings)
+    found = _available(settings)
     return [
         _cell(settings, found, row, column)
         for row in paper_rows(TABLE)
@@ -46,7 +45,7 @@ def cells(settings: Settings) -> list[Cell]:
     ]
 
 
-def _cell(settings: Settings, found: _Found, row: str, column: str) -> Cell:
+def _cell(settings: Settings, found: _Available, row: str, column: str) -> Cell:
     name, splits = _inputs(row, column)
     enough = _enough(found, row, column)
     runs = enough or settings.download
@@ -77,13 +76,13 @@ def _inputs(row: str, column: str) -> tuple[str, tuple[str, ...]]:
 
 def _compute(cell: Cell, settings: Settings) -> list[Record]:
     name, splits = _inputs(cell.row, cell.column)
-    found = _found(settings)
+    found = _available(settings)
     download = not _enough(found, cell.row, cell.column)
     try:
         counts = [_count(settings, name, split, download) for split in splits]
     except MissingDataError:  # its text names folders of this machine
         reason = f"the download failed; {_reason(settings, found, cell.row)}"
-        return dataclasses.replace(cell, fidelity=None, reason=reason).not_run()
+        return cell.absent(reason, config=cell.config).not_run()
     digests = "\n".join(count.sha256 for count in counts)
     sha256 = counts[0].sha256 if len(counts) == 1 else hashlib.sha256(digests.encode()).hexdigest()
     source = Source(name, sha256)
@@ -98,18 +97,18 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     return [cell.record("images", float(sum(c.images for c in counts)), data=source, note=parts)]
 
 
-def _found(settings: Settings) -> _Found:
+def _available(settings: Settings) -> _Available:
     return {(item.name, item.split): item for item in data.describe(settings.data_root)}
 
 
-def _enough(found: _Found, row: str, column: str) -> bool:
+def _enough(found: _Available, row: str, column: str) -> bool:
     """Whether a cell can be counted from what is there."""
     name, splits = _inputs(row, column)
     items = [found[name, split] for split in splits]
     return all(i.available and (i.fidelity == "paper" or column == "image") for i in items)
 
 
-def _reason(settings: Settings, found: _Found, row: str) -> str:
+def _reason(settings: Settings, found: _Available, row: str) -> str:
     """What there is of a data set, and what to do; the same for all of its cells."""
     parts = []
     for split in _inputs(row, "size")[1]:
@@ -139,13 +138,9 @@ class _Count:
     note: str
 
 
+@session_cached()  # several cells count the same split
 def _count(settings: Settings, name: str, split: str, download: bool = False) -> _Count:
-    return _counted(files.data_root(settings.data_root), name, split, download)
-
-
-@functools.cache  # several cells count the same split
-def _counted(root: Path | None, name: str, split: str, download: bool) -> _Count:
-    found = data.load(name, split, root, download=download)
+    found = data.load(name, split, settings.data_root, download=download)
     first = found.images[:1]
     return _Count(
         images=len(found),

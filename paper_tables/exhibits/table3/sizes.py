@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import FIDELITIES, VERDICTS, Record
 from paper_tables.exhibits.table3.cells import SHAPE, TABLE
 from paper_tables.paper import paper_value

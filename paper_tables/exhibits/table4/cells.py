@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.inputs import networks
-from paper_tables.measure import photographs as curvature
-from paper_tables.measure.photographs import Photographs
+from paper_tables.measure import photographs
+from paper_tables.measure.photographs import Case, Photographs
 from paper_tables.paper import paper_rows
 
 __all__ = ["MODE", "TABLE", "cells"]
@@ -20,17 +20,11 @@ COLUMNS: tuple[Photographs, ...] = ("imagenet", "ni")
 
 def cells(settings: Settings) -> list[Cell]:
     """All cells of Table 4."""
+    nets = [networks.network(settings.profile, row) for row in paper_rows(TABLE)]
     return [
-        curvature.spectrum_cell(
-            settings,
-            TABLE,
-            column,
-            networks.network(settings.profile, row),
-            "pretrained",
-            MODE,
-            column,
-            accuracy=True,
+        photographs.spectrum_cell(
+            settings, TABLE, column, Case(net, "pretrained", MODE, column), accuracy=True
         )
-        for row in paper_rows(TABLE)
+        for net in nets
         for column in COLUMNS
     ]

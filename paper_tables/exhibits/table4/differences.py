@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from paper_tables.engine.cells import least_faithful
+from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width
 from paper_tables.paper import paper_rows, tables

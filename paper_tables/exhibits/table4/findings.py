@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paper_tables.engine.cells import METRICS
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.exhibits.table4.differences import differences
 from paper_tables.paper.names import display
@@ -25,8 +25,8 @@ def findings(records: Records) -> list[Finding]:
     )
     judged = [d for d in found if d.metric != "accuracy" and d.paper_beyond is not None]
     if judged:
-        yes = [f"{display(d.row)} {METRICS[d.metric]}" for d in judged if d.paper_beyond]
-        no = [f"{display(d.row)} {METRICS[d.metric]}" for d in judged if not d.paper_beyond]
+        yes = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if d.paper_beyond]
+        no = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if not d.paper_beyond]
         text += (
             " Against the scatter of single batches measured here, its criteria differ beyond the "
             f"noise for {_listed(yes)}, and not for {_listed(no)}."

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
-from paper_tables.engine.cells import METRICS
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.exhibits.table4.differences import (
@@ -55,7 +54,7 @@ def _differences(records: Sequence[Record]) -> Table:
         id=f"{TABLE}-differences",
         title="Table 4: new images minus ImageNet, against the noise",
         legend=f"{NOISE} {vit}",
-        columns=tuple(METRICS[metric] for metric in metrics),
+        columns=tuple(METRIC_NAMES[metric] for metric in metrics),
         groups=(group,),
         heads=("", "network"),
         files=(f"{TABLE}.md",) if any(record.table == TABLE for record in records) else (),

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from lla.errors import InputError
+from lla.estimate import Estimate
 from paper_tables.engine.cells import Cell, half_unit, verdict
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.paper import claims, paper_columns, paper_rows, paper_value
@@ -135,3 +136,19 @@ def test_options_hold_for_planes_and_criteria():
     every = adjusted(PROFILES["quick"], variants=True)
     assert every.criteria.variants
     assert every.name == "custom"
+
+
+def test_an_absent_cell_is_identified_by_its_place_and_says_why(make_cell):
+    cell = make_cell({"kh1": 0.5, "loss": 0.1})
+    absent = cell.absent("no weights", ("kh1",))
+    (record,) = absent.not_run()
+    assert (record.metric, record.verdict, record.reason) == ("kh1", "not_run", "no weights")
+    assert (record.fidelity, absent.compute) == (None, None)
+    assert record.config == {"row": "lenet", "column": "random/eval"}
+    kept = cell.absent("no weights", config=cell.config)
+    assert (kept.metrics, kept.hash) == (cell.metrics, cell.hash)
+
+
+def test_an_estimate_becomes_a_record(make_cell):
+    record = make_cell().estimated("kh1", Estimate(0.9, 0.1, 4, 12), matvecs=12)
+    assert (record.value, record.stderr, record.n, record.matvecs) == (0.9, 0.1, 4, 12)

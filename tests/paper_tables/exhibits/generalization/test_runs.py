@@ -5,7 +5,7 @@ import pytest
 
 from paper_tables.exhibits.generalization.runs import runs
 
-from .planted_runs import absent, run
+from ...planted_runs import absent, run  # noqa: TID252  tests are no package that has a name
 
 
 def criteria(numbers, metric="kh05", **facts):

@@ -13,7 +13,8 @@ from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
 from paper_tables.exhibits.generalization import cells as generalization
 from paper_tables.exhibits.generalization import shift_planes
-from paper_tables.inputs import pairs
+from paper_tables.inputs import pair_training, pairs
+from paper_tables.inputs import training as inputs_training
 from paper_tables.inputs.pairs import PAIRS, Images
 
 DIGITS, RENDERED = PAIRS[:2]
@@ -35,11 +36,6 @@ def few(monkeypatch):
         return dataclasses.replace(found, images=found.images[:128], labels=found.labels[:128])
 
     monkeypatch.setattr(data, "load", load)
-    pairs._load.cache_clear()
-    generalization._trained.cache_clear()
-    yield
-    pairs._load.cache_clear()
-    generalization._trained.cache_clear()
 
 
 @pytest.fixture
@@ -59,7 +55,7 @@ def cell(settings, name):
 def test_accuracy_and_loss_are_those_of_the_training_itself(settings):
     images = pairs.images(settings, DIGITS)
     x = data.to_input(images.train.images, size=32)
-    model = generalization._untrained(settings, DIGITS)
+    model = pair_training.untrained(settings, DIGITS)
     plain = training.train(model, (x, images.train.labels), epochs=3)
     (found,) = run(settings, cell(settings, "lenet-mnist-svhn-training-epoch0003-accuracy"))
     assert found["accuracy"].value == pytest.approx(100 * plain.accuracy[-1])
@@ -79,7 +75,7 @@ def test_the_other_side_is_the_other_set(settings):
     (found,) = run(settings, cell(settings, "lenet-mnist-svhn-generalization-epoch0001-accuracy"))
     other = pairs.images(settings, DIGITS).other
     assert (other.name, other.split) == ("rendered-digits-gray", "test")
-    model, _ = generalization.at_epoch(settings, DIGITS, 1)
+    model, _ = pair_training.at_epoch(settings, DIGITS, 1)
     expected = training.accuracy(model, data.to_input(other.images, size=32), other.labels)
     assert found["accuracy"].value == pytest.approx(100 * expected)
     assert set(found) == {"accuracy", "loss"}
@@ -89,7 +85,7 @@ def test_the_other_side_is_the_other_set(settings):
 
 def test_criteria_are_those_of_the_library(settings):
     (found,) = run(settings, cell(settings, "lenet-svhn-mnist-generalization-epoch0003"))
-    model, weights = generalization.at_epoch(settings, RENDERED, 3)
+    model, weights = pair_training.at_epoch(settings, RENDERED, 3)
     other = pairs.images(settings, RENDERED).other
     assert other.name == "digits"
     batches = data.batches(other, 16, 2, seed=0, size=32)
@@ -109,9 +105,9 @@ def test_criteria_are_those_of_the_library(settings):
 
 
 def test_measured_epochs_include_both_ends():
-    assert generalization.measured_epochs(1000, 4) == (0, 1, 10, 100, 1000)
-    assert generalization.measured_epochs(1, 5) == (0, 1)
-    assert generalization.measured_epochs(7, 1) == (0, 7)
+    assert pair_training.measured_epochs(1000, 4) == (0, 1, 10, 100, 1000)
+    assert pair_training.measured_epochs(1, 5) == (0, 1)
+    assert pair_training.measured_epochs(7, 1) == (0, 7)
 
 
 def test_what_cannot_be_had_says_why(settings):
@@ -147,22 +143,21 @@ def test_no_split_of_the_other_set_is_no_test_of_it(settings, monkeypatch):
         return real(name, split, root, download=download)
 
     monkeypatch.setattr(data, "load", load)
-    pairs._load.cache_clear()
     found = pairs.images(settings, DIGITS)
     assert (found.other.name, found.other.split) == ("rendered-digits-gray", "train")
 
 
 def test_a_diverging_training_says_when(settings, monkeypatch):
-    monkeypatch.setattr(generalization, "LR", 1e12)
+    monkeypatch.setattr(inputs_training, "LR", 1e12)
     with pytest.raises(NonFiniteError, match=r"the loss of epoch 2 .*: lower the learning rate"):
-        generalization.at_epoch(settings, DIGITS, 3)
-    kept = training.kept_checkpoint(generalization._checkpoint(settings, DIGITS), 1)
+        pair_training.at_epoch(settings, DIGITS, 3)
+    kept = training.kept_checkpoint(pair_training._checkpoint(settings, DIGITS), 1)
     weights = torch.load(kept, weights_only=True)["state_dict"]
     assert all(bool(value.isfinite().all()) for value in weights.values())
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(settings, monkeypatch):
-    _, whole = generalization.at_epoch(settings, DIGITS, 3)
+    _, whole = pair_training.at_epoch(settings, DIGITS, 3)
     other = dataclasses.replace(settings, work=settings.work / "other")
     real = training.train
 
@@ -175,9 +170,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(settings, monkeypatch):
 
     monkeypatch.setattr(training, "train", stops)
     with pytest.raises(KeyboardInterrupt):
-        generalization.at_epoch(other, DIGITS, 3)
+        pair_training.at_epoch(other, DIGITS, 3)
     monkeypatch.setattr(training, "train", real)
-    assert generalization.at_epoch(other, DIGITS, 3)[1] == whole
+    assert pair_training.at_epoch(other, DIGITS, 3)[1] == whole
 
 
 def test_planes_of_both_sides_share_their_axes(settings, monkeypatch):
@@ -185,7 +180,7 @@ def test_planes_of_both_sides_share_their_axes(settings, monkeypatch):
     monkeypatch.setattr(shift_planes, "PLANES", 2)
     planes = {c.column: c for c in shift_planes.cells(settings)}
     (found,) = run(settings, planes["mnist-svhn"])
-    assert tuple(found) == shift_planes.METRICS
+    assert tuple(found) == shift_planes.HEIGHTS
     change = found["median_generalization"].value - found["median_training"].value
     assert found["median_change"].value == pytest.approx(change, rel=1e-9)
     here, there = (

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-import lla
-from lla import data, landscape
+from lla import data
 from lla.landscape import Plane
 from paper_tables.engine import store
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.evidence.columns import Place, place_of
 from paper_tables.exhibits.table1 import cells as table1
 from paper_tables.exhibits.table1 import planes
-from paper_tables.exhibits.table1.planes import Place, place_of
 from paper_tables.inputs import networks
+from paper_tables.measure import planes as measure
 from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import METHODS, PAPER_METHODS
 
@@ -150,36 +150,6 @@ def test_planes_of_several_seeds(settings):
     assert "lenet-random-eval-hessian-4-1-5x5" not in names, "eigenvectors have no seed"
 
 
-@pytest.fixture(scope="module")
-def problem(digits):
-    model = lla.models.build("lenet", seed=0)
-    return lla.Problem(model, data.batches(digits, 16, 1, seed=0, size=32))
-
-
-def test_a_nested_grid_is_part_of_the_papers(problem):
-    rows = landscape.plane_directions(problem, "random", normalization="filter")
-    found, stopped = table1.explore(problem, rows, 5, stop=1e9)
-    assert not stopped
-    full = landscape.loss_plane(problem, rows, normalization=None, route="loop")
-    chosen = [0, 10, 20, 30, 40]
-    assert np.array_equal(found.loss, full.loss[np.ix_(chosen, chosen)])
-    assert np.array_equal(found.a, full.a[chosen])
-    assert np.array_equal(found.b, full.b[chosen])
-    at_once, _ = table1.explore(problem, rows, 5)
-    assert np.array_equal(at_once.loss, found.loss)
-    assert found.evaluated.all()
-
-
-def test_a_plane_that_explodes_is_stopped_at_its_corners(problem):
-    rows = 100 * landscape.plane_directions(problem, "random", normalization=None)
-    found, stopped = table1.explore(problem, rows, 5, stop=100.0)
-    assert stopped
-    assert found.loss.shape == (2, 2)
-    assert found.explosion().verdict == "explodes"
-    full, _ = table1.explore(problem, rows, 5)
-    assert found.explosion().ratio <= full.explosion().ratio, "a lower bound"
-
-
 def run(settings, *cells):
     suite = Suite(settings, say=lambda line: None)
     found = [{r.metric: r for r in suite.run(cell)} for cell in cells]
@@ -188,7 +158,7 @@ def run(settings, *cells):
 
 
 def test_a_plane_from_images_to_table(settings, monkeypatch):
-    monkeypatch.setattr(table1, "KEPT_FROM", 0.0)
+    monkeypatch.setattr(measure, "KEPT_FROM", 0.0)
     before = torch.get_rng_state()
     cells = by_name(
         settings, "lenet-random-eval-normal-4-0-5x5", "lenet-random-train-normal-4-0-5x5"
@@ -241,19 +211,3 @@ def test_a_finished_plane_is_judged_anew(settings, monkeypatch):
     (again,) = run(settings, later)
     assert again["ratio"].value == first["ratio"].value
     assert again["ratio"].verdict in ("reproduced", "differs")
-
-
-def test_frozen_batchnorm_parameters_are_named():
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 2, 3),
-        torch.nn.BatchNorm2d(2),
-        torch.nn.Sequential(torch.nn.Linear(2, 2)),
-    )
-    assert table1._batchnorm_parameters(model) == ["1.weight", "1.bias"]
-
-
-def test_modes_that_are_one_function():
-    linear = torch.nn.Linear(2, 2)
-    assert networks.modes_alike(torch.nn.Sequential(linear, torch.nn.Dropout(0.0)))
-    assert not networks.modes_alike(torch.nn.Sequential(linear, torch.nn.Dropout(0.1)))
-    assert not networks.modes_alike(torch.nn.Sequential(linear, torch.nn.BatchNorm1d(2)))

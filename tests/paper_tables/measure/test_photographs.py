@@ -12,12 +12,12 @@ import lla
 from lla import data, models
 from lla.errors import MissingDataError
 from lla.models.pretrained import WEIGHTS
-from paper_tables.engine.profiles import PROFILES, Pictures, adjusted
+from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
 from paper_tables.exhibits.table2 import cells as table2
 from paper_tables.exhibits.table4 import cells as table4
 from paper_tables.inputs import networks
-from paper_tables.measure import photographs as curvature
+from paper_tables.measure import photographs
 
 TINY = adjusted(PROFILES["quick"], batches=2, images=2, side=32, probes=1, steps=3)
 
@@ -108,7 +108,6 @@ def test_a_cell_computed_again_has_the_same_value_and_with_another_seed_one_with
     def criteria(name, **changes):
         profile = adjusted(TINY, batches=4, steps=10, **changes)
         chosen = dataclasses.replace(settings, profile=profile, work=tmp_path / name)
-        curvature._criteria.cache_clear()
         (found,) = run(chosen, cells_of(chosen, "squeezenet")["squeezenet-random-eval-torch-plain"])
         return found
 
@@ -232,27 +231,37 @@ def test_what_is_missing_is_said_without_a_path(settings):
         networks.new_images(settings)
 
 
-def test_fidelity():
-    paper, quick = PROFILES["paper"].criteria, PROFILES["quick"].criteria
+def test_fidelity(settings, monkeypatch):
+    net = networks.network(PROFILES["paper"], "resnet18")
+    crops = networks.pictures(settings)
+    monkeypatch.setattr(
+        networks, "pictures", lambda settings: dataclasses.replace(crops, fidelity=pictures)
+    )
+    pictures = "paper"
 
-    def fidelity(weights, chosen, pictures="paper", size=64):
-        found = data.load_pictures("sample-crops")
-        found = dataclasses.replace(found, fidelity=pictures)
-        return curvature._fidelity(weights, found, chosen, size)
+    def fidelity(profile=PROFILES["paper"], net=net):
+        chosen = dataclasses.replace(settings, profile=profile)
+        case = photographs.Case(net, "random")
+        return photographs.spectrum_cell(chosen, "table2", "random/eval", case).fidelity
 
-    assert fidelity("paper", paper) == "paper"
-    assert fidelity("paper", paper, size=32) == "reduced"
-    assert fidelity("paper", paper, "reduced") == "reduced"
-    assert fidelity("paper", dataclasses.replace(paper, steps=50)) == "reduced"
-    assert fidelity("paper", quick, size=4) == "reduced"
-    assert fidelity("substitute", paper) == "substitute"
-    assert isinstance(quick, Pictures)
+    def changed(**changes):
+        criteria = dataclasses.replace(PROFILES["paper"].criteria, **changes)
+        return dataclasses.replace(PROFILES["paper"], criteria=criteria)
+
+    assert fidelity() == "paper"
+    assert fidelity(changed(batch_size=32)) == "reduced"
+    assert fidelity(changed(steps=50)) == "reduced"
+    assert fidelity(changed(probes=20)) == "paper", "more probes narrow the error bar"
+    assert fidelity(PROFILES["quick"]) == "reduced"
+    assert fidelity(net=dataclasses.replace(net, stand_in=True)) == "substitute"
+    pictures = "reduced"
+    assert fidelity() == "reduced"
 
 
 def test_the_largest_network_has_a_plan_that_fits():
-    cost = curvature.COSTS["vit_base_patch16_224"]
+    cost = photographs.COSTS["vit_base_patch16_224"]
     paper = PROFILES["paper"]
     net = networks.network(paper, "vit")
-    assert curvature._memory(net, cost, 64, 1.0, paper.criteria.steps) < 24 * 2**30
+    assert photographs._memory(net, cost, 64, 1.0, paper.criteria.steps) < 24 * 2**30
     whole = dataclasses.replace(cost, micro_batch=None, basis_dtype=None)
-    assert curvature._memory(net, whole, 64, 1.0, paper.criteria.steps) > 60 * 2**30
+    assert photographs._memory(net, whole, 64, 1.0, paper.criteria.steps) > 60 * 2**30

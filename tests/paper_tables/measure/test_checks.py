@@ -8,7 +8,6 @@ import lla
 from paper_tables.measure.checks import (
     BrokenConsequenceError,
     check_criteria,
-    check_equal,
     check_trace,
 )
 
@@ -86,10 +85,3 @@ def test_one_probe_has_no_scatter_to_judge_by(criteria):
     fields = ("eigenvalues", "weights", "counts")
     one = dataclasses.replace(first, **{name: getattr(first, name)[:1] for name in fields})
     check_trace([one])
-
-
-def test_equal_records(make_records):
-    (first,), (second,) = make_records({"kh1": 0.5}), make_records({"kh1": 0.5004})
-    check_equal(first, second, 1e-3)
-    with pytest.raises(BrokenConsequenceError, match="one function"):
-        check_equal(first, second, 1e-4)

@@ -1,21 +1,15 @@
+import dataclasses
+
 import pytest
 
 from paper_tables.exhibits.table1 import planes
-from paper_tables.exhibits.table1.planes import Place, place_of
 
-from .planted import absent, plane
+from ...planted import absent, plane  # noqa: TID252  tests are no package that has a name
 
 
 def only(records):
     (block,) = planes.blocks(records)
     return block
-
-
-def test_columns_name_places():
-    for place in (Place("eval", "uniform", "4"), Place("train", "hessian", "3s", True)):
-        assert place_of(place.column("random")) == ("random", place)
-    assert Place("train", "normal", "1").paper_column == "train/random"
-    assert Place("eval", "hessian", "1").paper_column == "eval/hessian"
 
 
 def test_the_finest_grid_of_a_plane_wins_whatever_the_order():
@@ -67,3 +61,19 @@ def test_explodes_is_safe_on_a_coarse_grid_and_nothing_else_is():
 
 def test_what_was_not_run_is_no_plane():
     assert planes.results(absent("vit", "pretrained")) == []
+
+
+def test_a_stopped_plane_is_told_from_its_numbers():
+    whole, stopped = plane(points=5), plane(points=5, stopped=True, seed=1)
+    assert [p.stopped for p in planes.results([*whole, *stopped])] == [False, True]
+
+    def uncounted(ratio, nonfinite=0, **config):
+        """As records were written before they counted their points."""
+        records = plane(points=5, ratio=ratio, nonfinite=nonfinite, **config)
+        (found,) = planes.results([dataclasses.replace(r, n=None) for r in records])
+        return found.stopped
+
+    assert uncounted(1e6, stops_at=1e6)
+    assert uncounted(1.0, nonfinite=1, stops_at=1e6)
+    assert not uncounted(9e5, stops_at=1e6)
+    assert not uncounted(1e9, nonfinite=3), "computed to its end"

@@ -1,0 +1,86 @@
+"""Sets of images as configurations and records name them, and batches drawn from them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lla import data, models
+from lla.data import ImageSet, PictureBatches, PictureSet
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.records import Source
+
+__all__ = ["Batches", "config_of", "draw", "draw_pictures", "of_pictures", "source_of"]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of a network, and what records say of them."""
+
+    pairs: list[tuple[Tensor, Tensor]]  # x [batch_size, C, H, W], y [batch_size]
+    source: Source  # the set
+    sha256: str  # of the very examples drawn
+
+    def facts(self, weights: Source) -> dict[str, Any]:
+        """The fields of a record that name its inputs."""
+        return {"data": self.source, "batch_sha256": self.sha256, "weights": weights}
+
+
+def source_of(found: ImageSet | PictureSet) -> Source:
+    """The name and the digest of a set; of pictures, the digest of which ones it has."""
+    if isinstance(found, ImageSet):
+        return Source(found.name, found.sha256)
+    pairs = zip(found.files, found.labels.tolist(), strict=True)
+    listing = "\n".join(f"{file} {label}" for file, label in pairs)
+    return Source(found.name, hashlib.sha256(listing.encode()).hexdigest())
+
+
+def config_of(found: ImageSet | PictureSet) -> dict[str, Any]:
+    """What the configuration of a cell says of a set."""
+    return {"data": found.name, "split": found.split, "data_sha256": source_of(found).sha256}
+
+
+def draw(
+    settings: Settings, network: str, image_set: ImageSet, batch_size: int, count: int, seed: int
+) -> Batches:
+    """Batches drawn without replacement, on the session's device, as a network takes them.
+
+    Args:
+        settings: of the session.
+        network: in lla.models.
+        image_set: what to draw from.
+        batch_size: images a batch.
+        count: of the batches.
+        seed: of the draw.
+    """
+    chosen = models.preprocessing(network)
+    pairs = data.batches(image_set, batch_size, count, seed, settings.device, **chosen)
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for tensor in pair:
+            digest.update(tensor.cpu().contiguous().numpy().data)
+    return Batches(pairs, source_of(image_set), digest.hexdigest())
+
+
+def draw_pictures(
+    settings: Settings,
+    network: str,
+    pictures: PictureSet,
+    side: int,
+    batch_size: int,
+    count: int,
+    seed: int,
+) -> PictureBatches:
+    """Batches of pictures of so many pixels a side; the rest as for `draw`."""
+    preprocessing = models.picture_preprocessing(network, side)
+    return data.picture_batches(
+        pictures, preprocessing, batch_size, count=count, seed=seed, device=settings.device
+    )
+
+
+def of_pictures(drawn: PictureBatches) -> Batches:
+    """Batches of pictures, whose files are hashed."""
+    return Batches(drawn.pairs, source_of(drawn.pictures), drawn.sha256)
