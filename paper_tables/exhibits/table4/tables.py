@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.exhibits.table4.differences import (
