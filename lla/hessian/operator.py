@@ -14,12 +14,12 @@ from torch import Tensor
 
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
-from lla.hessian.routes import (
+from lla.free_memory import available_memory
+from lla.hessian.products.routes import (
     ROUTES,
     Product,
     RouteName,
     agree,
-    available_memory,
     check_route,
     timed,
 )
@@ -48,10 +48,10 @@ class HessianOperator:
         problem: model, batches, loss and mode.
         parameters: glob, regular expression ("re:..." or compiled) or several that select the
             parameters; the result is that diagonal block of the Hessian. None takes all.
-        route: "linearized", "retained" or "fresh" (see `lla.hessian.routes`). None measures the
-            first two on the first batch and takes the faster that fits into memory, else "fresh".
-            Except for "fresh", a product by double backward checks each batch's route first, on
-            its second and third call.
+        route: "linearized", "retained" or "fresh", see `lla.hessian.products.routes`. None
+            measures the first two on the first batch and takes the faster one that fits into
+            memory, else "fresh". A route other than "fresh" is first compared, batch by batch,
+            with double backward on its second and third call.
         memory: bytes that routes may keep between products; half of what is free by default.
 
     Attributes:
@@ -152,8 +152,8 @@ class HessianOperator:
                 total.add_(product(rows), alpha=size / batches.examples)
             return total
 
-    def leaner(self, micro_batch: int | None) -> HessianOperator:
-        """The same Hessian by the route "fresh", from at most so many examples at a time.
+    def without_kept_graphs(self, micro_batch: int | None) -> HessianOperator:
+        """The same Hessian by the route "fresh", from at most `micro_batch` examples at a time.
 
         Raises:
             InputError: see `lla.Problem.in_micro_batches`.

@@ -89,7 +89,9 @@ def adam_directions(problem: Problem, optimizer: torch.optim.Optimizer | None) -
         InputError: no optimiser, one of another model, or one that has made no step.
     """
     if optimizer is None:
-        raise InputError("axes='adam' needs the optimizer that trained the model: give optimizer=")
+        raise InputError(
+            "axes='adam' needs the optimizer that trained the model: give AdamAxes(optimizer)"
+        )
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     parameters = dict(problem.network.named_parameters())
     moments: list[dict[str, Tensor]] = [{}, {}]

@@ -21,7 +21,7 @@ from torch.func import vmap
 
 from lla.batches import Batches
 from lla.errors import InputError
-from lla.hessian.routes import available_memory
+from lla.free_memory import available_memory
 from lla.landscape.batchnorm import recalibrated
 from lla.landscape.pooling import SlicedMaxPooling
 from lla.landscape.stacking import StackedConvolution

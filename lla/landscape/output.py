@@ -14,7 +14,7 @@ from torch.func import functional_call, jvp
 from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
-from lla.hessian.linearize import load_forward_mode
+from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
 from lla.problem import Problem, model_inputs
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from lla.errors import InputError
+from lla.landscape.plane import Plane
 from lla.parameters import ParameterSpace
+from lla.plotting import COLOURS, plot_path
 from lla.storage import load_result, save_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from lla.landscape.plane import Plane
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,17 @@ class Path:
         return a.copy(), b.copy()
 
     def plot(self, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
-        """Draw the path, see `lla.plotting.plot_path`; with a plane, over its contours."""
-        from lla.plotting import plot_path  # drawing knows results, not the other way round
+        """Draw the path.
 
-        return plot_path(self, plane, ax=ax)
+        Args:
+            plane: the loss on the plane of `directions` around the last weights; drawn below.
+            ax: axes to draw into; a new figure by default.
+        """
+        if plane is None:
+            return plot_path(self.coordinates, self.explained, ax=ax, colour=COLOURS[0])
+        figure = plane.plot("contour", ax=ax)
+        ax = figure.axes[0] if ax is None else ax
+        return plot_path(self.coordinates, self.explained, ax=ax)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to an npz file."""

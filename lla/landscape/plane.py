@@ -12,6 +12,7 @@ import numpy as np
 
 from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
+from lla.plotting import plot_plane
 from lla.storage import load_result, save_result
 
 if TYPE_CHECKING:
@@ -107,11 +108,30 @@ class Plane:
         scalar: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw the plane, see `lla.plotting.plot_plane`."""
-        from lla.plotting import plot_plane  # drawing knows results, not the other way round
+        """Draw the plane, see `lla.plotting.plot_plane`.
 
+        Args:
+            kind: "contour" with the smallest loss marked, "surface", or "line".
+            cap: highest value shown.
+            log: logarithmic colours and heights; by default where they span a factor of 100.
+            scalar: name of a scalar to draw in place of the loss.
+            ax: axes to draw into; a new figure by default.
+        """
         self._check_complete()
-        return plot_plane(self, kind, cap=cap, log=log, scalar=scalar, ax=ax)
+        adameq = self.update == "adameq"
+        units = [f"{axis}, in units of direction {i}" for i, axis in enumerate("ab", 1)]
+        return plot_plane(
+            self.loss if scalar is None else self.scalar(scalar),
+            self.coordinates,
+            ("a, numerator", "b, under the root") if adameq else units,
+            kind=kind,
+            name=scalar or "loss",
+            cap=cap,
+            log=log,
+            weights=(0.0, 1.0 if adameq else 0.0),  # with Adam's equation, all along a = 0
+            minimum=self.minimum if scalar is None else None,
+            ax=ax,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write to an npz file."""

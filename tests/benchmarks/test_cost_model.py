@@ -8,7 +8,7 @@ from benchmarks import cost_model
 from benchmarks.cost_model import PASS, Model, Work
 from benchmarks.isolate import Peak
 from benchmarks.problems import Case
-from lla.hessian.routes import ROUTES
+from lla.hessian.products.routes import ROUTES
 from lla.records import read_records
 
 CASE = Case("lenet", 4, (1, 32, 32))

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import hesd_cost, hesd_cost_table, inputs
 from benchmarks.hesd_cost import BATCHES, PROBES, Case, Linear
-from lla.hessian.spread import Scatter
+from lla.hessian.accuracy.scatter import Scatter
 from lla.records import read_records
 
 from .test_claims_cost import planted, scattered
