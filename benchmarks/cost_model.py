@@ -30,8 +30,8 @@ from benchmarks.isolate import Peak
 from benchmarks.measure import in_turn, seconds
 from benchmarks.problems import Case, one_product
 from lla import records
-from lla.hessian.plans import Plan, bytes_an_example, cost_of, needed
-from lla.hessian.routes import ROUTES, RouteName
+from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, needed
+from lla.hessian.products.routes import ROUTES, RouteName
 from lla.probes import rademacher
 from lla.records import Record
 
@@ -260,7 +260,7 @@ mean that.
 
 *Set-up*: what passes before the first product, check of the route included. *Kept*: between \
 products. *Peak*: what a process of its own takes for one product beyond network and data, against \
-the estimate that `lla.hessian.plans` chooses by, which is meant to be above.
+the estimate that `lla.hessian.memory.plans` chooses by, which is meant to be above.
 """
 
 

@@ -20,8 +20,8 @@ import lla
 from benchmarks.inputs import Input
 from benchmarks.measure import seconds
 from lla import records
-from lla.hessian.criteria import spectrum_criteria
-from lla.hessian.spread import Scatter, apart
+from lla.hessian.accuracy.scatter import Scatter, probe_and_batch_ranges
+from lla.hessian.ratios import spectrum_criteria
 from lla.records import Record
 
 TABLE = "cost"
@@ -244,7 +244,7 @@ def entries(case: Case, given: Input, found: Measured, allocator_tuned: bool) ->
 def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) -> list[Record]:
     """Where the standard errors come from, and how far single runs and batches are apart."""
     probes, batches = known.samples
-    ranges, of_batches = apart(values)
+    ranges, of_batches = probe_and_batch_ranges(values)
     facts = {"probes": probes, "batches": batches}
     return [
         record("scatter", "probes", known.probes, n=batches * (probes - 1), **facts),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 import lla
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from lla.models import build
 from lla.probes import rademacher
 

@@ -9,7 +9,7 @@ import torch
 import lla
 from benchmarks.measure import Ratio, Timed, alternate, repeated, seconds
 from benchmarks.problems import CASES, Case, one_spectrum  # noqa: F401  CASES: see conftest
-from lla.hessian.lanczos import Lanczos
+from lla.hessian.lanczos.process import Lanczos
 from lla.probes import rademacher
 
 STEPS = {"tiny": 5, "quick": 100, "paper": 100}

@@ -11,7 +11,7 @@ import torch
 import lla
 from benchmarks.measure import Ratio, alternate
 from benchmarks.problems import CASES, Case, product_of  # noqa: F401  CASES: see conftest
-from lla.hessian.routes import ROUTES, RouteName
+from lla.hessian.products.routes import ROUTES, RouteName
 from lla.probes import rademacher
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lla.hessian.spread import budget_stderr
+from lla.hessian.accuracy.scatter import budget_stderr
 from lla.records import FIDELITIES, Record
 from paper_tables.claims_criteria import Finding, MissingError
 from paper_tables.intervals import Verdict, combined, quantile

@@ -22,7 +22,7 @@ import lla
 from lla import data, models, training
 from lla.data import PictureBatches, PictureSet
 from lla.errors import MissingDataError
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from lla.records import Record, Source
 from paper_tables import networks, store
 from paper_tables.cells import Cell, Settings, least_faithful
@@ -293,7 +293,9 @@ def _criteria(
         legacy=legacy,
         route=cost.route,
         micro_batch=cost.micro_batch if mode == "eval" else None,
-        basis_dtype=getattr(torch, cost.basis_dtype) if cost.basis_dtype else None,
+        memory=lla.Memory(
+            basis_dtype=getattr(torch, cost.basis_dtype) if cost.basis_dtype else None
+        ),
         progress=settings.progress,
     )
 

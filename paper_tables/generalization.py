@@ -23,7 +23,7 @@ from lla import data, models, training
 from lla.data import ImageSet
 from lla.errors import InputError, MissingDataError
 from lla.estimate import Estimate
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from lla.records import Record, Source, config_hash
 from paper_tables import lenet, pairs, spectra
 from paper_tables.cells import Cell, Settings, SharedStep, least_faithful

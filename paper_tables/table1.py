@@ -434,9 +434,10 @@ def _directions(
     """The normalised directions [2, P] of a plane, and a remark on them."""
     problem = plane_problem(settings, net, state, place.mode)
     chosen = options(place.method)
+    scaling = landscape.Normalization(chosen["normalization"], chosen["order"], chosen["signed"])
     note = None
-    rows: Any = "random"
-    more: dict[str, Any] = {"distribution": place.axes, "seed": seed}
+    rows: Any = landscape.RandomAxes(place.axes)  # type: ignore[arg-type]
+    more: dict[str, Any] = {"seed": seed}
     if place.frozen:
         model = networks.load(settings, net, state).model
         more["freeze"] = _batchnorm_parameters(model)
@@ -447,7 +448,7 @@ def _directions(
         rows, more = _raw(settings, net, state, place.axes, seed), {}
     with warnings.catch_warnings():  # torch's own forward mode compiles a script on its first use
         warnings.simplefilter("ignore", DeprecationWarning)
-        return landscape.plane_directions(problem, rows, **more, **chosen), note
+        return landscape.plane_directions(problem, rows, scaling, **more), note
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from torch import nn
 import lla
 from lla import training
 from lla.data import ImageSet
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from lla.records import Record, Source
 from paper_tables import curvature, lenet, networks, spectra
 from paper_tables.cells import Cell, Settings
