@@ -4,6 +4,9 @@ Each is also the built-in error that a caller would expect, so `except ValueErro
 A message is one sentence: what is wrong, with which value, what to do.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 import torch
 
 
@@ -25,6 +28,18 @@ class ChecksumError(OSError):
 
 class InsufficientMemoryError(MemoryError):
     """A computation that does not fit into memory, by any plan that there is."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not known, with the nearest one or all that there are.
+
+    >>> print(unknown_name("model", "lenett", ["lenet", "mlp"]))
+    there is no model 'lenett': did you mean 'lenet'.
+    """
+    names = list(known)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}" if near else f"choose from {', '.join(names)}"
+    return InputError(f"there is no {kind} {name!r}: {hint}.")
 
 
 # what the allocators of torch for the CPU and for CUDA, and CUDA's own libraries, say

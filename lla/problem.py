@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,13 @@ from torch.utils import _pytree as pytree
 
 from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError, out_of_memory
+from lla.model_views import Mode, model_inputs, private_view, with_tensors
 from lla.parameters import ParameterSpace, Pattern
+from lla.precision import ROUNDING, full_precision, refuse_autocast
 from lla.probes import gaussian
+from lla.seeding import seeded
 
-Mode = Literal["eval", "train"]
 Loss = Callable[[Any, Any], Tensor]
-
-# relative difference that rounding may leave between two ways to compute one quantity
-ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 _NEARBY = 0.3  # length of a step, relative to the parameters, to a network in general position
 
@@ -74,7 +73,7 @@ class Problem:
         self.mode = mode
         self.seed = seed
         self._loss = loss
-        self._model = _private_view(model, mode)
+        self._model = private_view(model, mode)
         self.classes = self._try_first_batch()
 
     @property
@@ -108,7 +107,7 @@ class Problem:
         It has tensors of its own: what happens to the model afterwards does not reach it.
         """
         moved = copy.copy(self)
-        moved._model = _with_tensors(
+        moved._model = with_tensors(
             self._model, {**self.state(), **self.space.unflatten(theta.detach()), **(buffers or {})}
         )
         return moved
@@ -192,17 +191,11 @@ class Problem:
                 "torch.inference_mode() is on, in which nothing can be derived: call outside of it"
             )
         refuse_autocast(self.device)
-        cuda = [self.device] if self.device.type == "cuda" else []
         with (
-            torch.random.fork_rng(devices=cuda),
+            seeded(self.device, self.seed),
             sdpa_kernel(SDPBackend.MATH),
             full_precision(self.device),
         ):
-            # torch.manual_seed would also seed devices whose state is not restored
-            torch.default_generator.manual_seed(self.seed)
-            for device in cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(self.seed)
             yield
 
     def state(self) -> dict[str, Tensor]:
@@ -265,9 +258,7 @@ class Problem:
                 **{name: t.clone() if name in buffers else t for name, t in state.items()},
                 **space.unflatten(theta),
             }
-            # copies: a network may work in place on its input, a loader refill its tensors
-            x = pytree.tree_map_only(Tensor, Tensor.clone, batch.x)
-            output = functional_call(self._model, now, *model_inputs(x))
+            output = functional_call(self._model, now, *model_inputs(batch.x))
             return getattr(output, "logits", output)
 
         return evaluate
@@ -282,17 +273,12 @@ class Problem:
         losses = []
         with torch.no_grad():
             for i, batch in enumerate(self.batches):
-                with self.deterministic():
-                    try:
-                        losses.append(self.batch_loss(batch)(theta))
-                    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                        if out_of_memory(error):
-                            raise
-                        raise InputError(
-                            f"the model or the loss rejects batch {i} (input "
-                            f"{_describe(batch.x)}, targets {_describe(batch.y)}): "
-                            f"{_first_line(error)}"
-                        ) from error
+                said = (
+                    f"the model or the loss rejects batch {i} (input {_describe(batch.x)}, targets "
+                    f"{_describe(batch.y)})"
+                )
+                with self.deterministic(), _rejections(said):
+                    losses.append(self.batch_loss(batch)(theta))
         return torch.stack(losses)
 
     def loss(self, theta: Tensor | None = None) -> Tensor:
@@ -333,30 +319,21 @@ class Problem:
     def _try_first_batch(self) -> int | None:
         """One forward pass, so that what cannot work fails now and says why; the classes."""
         batch = next(iter(self.batches))
-        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        args, kwargs = model_inputs(batch.x)
         buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
         with torch.no_grad(), self.deterministic():
-            try:
+            rejected = f"({_describe(batch.x)}, parameters {self.dtype})"
+            with _rejections(f"the model rejects the input of batch 0 {rejected}"):
                 output = functional_call(self._model, buffers, args, kwargs)
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                if out_of_memory(error):
-                    raise
-                raise InputError(
-                    f"the model rejects the input of batch 0 ({_describe(batch.x)}, parameters "
-                    f"{self.dtype}): {_first_line(error)}"
-                ) from error
             output = getattr(output, "logits", output)
             name = getattr(self._loss, "__name__", type(self._loss).__name__)
-            try:
+            with _rejections(
+                f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
+                f"({_describe(output)})",
+                "; cross_entropy, for example, takes int64 class indices below the number of "
+                "outputs",
+            ):
                 value = self._loss(output, batch.y)
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                if out_of_memory(error):
-                    raise
-                raise InputError(
-                    f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
-                    f"({_describe(output)}): {_first_line(error)}; cross_entropy, say, takes int64 "
-                    "class indices below the number of outputs"
-                ) from error
         if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
             raise InputError(
                 f"the loss {name} gives {_describe(value)}, not one number: average it over the "
@@ -367,65 +344,16 @@ class Problem:
         return output.shape[1] if indices and many else None
 
 
-def refuse_autocast(device: torch.device) -> None:
-    """Raise where torch.autocast would compute in half precision what has to be exact."""
-    if torch.is_autocast_enabled(device.type):
-        raise InputError(
-            "torch.autocast is on, in which second derivatives drown in rounding: call outside "
-            "of it"
-        )
-
-
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Keep float32 what it says: by default CUDA convolutions round their inputs to TF32."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
-    kept = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
-    torch.set_float32_matmul_precision("highest")
+def _rejections(said: str, hint: str = "") -> Iterator[None]:
+    """Turn what a model or a loss raises for its arguments into an `InputError`."""
     try:
-        with cudnn.flags(**kept, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-
-
-def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
-    """A copy of the model's modules, with flags of its own, that shares every tensor with it.
-
-    In train mode BatchNorm normalises with the batch and has no running statistics to update.
-    """
-    view = _with_tensors(model, {}).train(mode == "train")
-    if mode == "train":
-        for module in view.modules():
-            if getattr(module, "track_running_stats", False):
-                vars(module)["track_running_stats"] = False
-    return view
-
-
-def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model's modules with the named tensors, and the model's own for the rest."""
-    kept: dict[int, Any] = {}  # of a tensor -> what stands for it in the copy
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor):  # not registered; deepcopy refuses those with a history
-                kept[id(value)] = value.detach().clone()
-    for name, parameter in model.named_parameters():
-        kept[id(parameter)] = (
-            nn.Parameter(tensors[name], parameter.requires_grad) if name in tensors else parameter
-        )
-    for name, buffer in model.named_buffers():
-        kept[id(buffer)] = tensors.get(name, buffer)
-    return copy.deepcopy(model, kept)
-
-
-def model_inputs(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the model's call."""
-    if isinstance(x, Mapping):
-        return (), dict(x)
-    return (tuple(x) if isinstance(x, (tuple, list)) else (x,)), {}
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{said}: {reason}{hint}") from error
 
 
 def _describe(value: Any) -> str:
@@ -433,7 +361,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

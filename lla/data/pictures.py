@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lla.data import files as _files
 from lla.data.images import Fidelity, Source
+from lla.data.loading import Availability
 from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, wnids
-from lla.data.registry import Availability
 from lla.errors import InputError, MissingDataError
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillow has it

@@ -24,8 +24,9 @@ from lla.hessian.products.routes import (
     timed,
 )
 from lla.parameters import Pattern
+from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
-from lla.problem import Problem, full_precision, refuse_autocast
+from lla.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils import _pytree as pytree
 
 from lla.batches import Batch
 from lla.errors import InputError
-from lla.problem import Problem, model_inputs
+from lla.model_views import model_inputs
+from lla.problem import Problem
 
 
 def statistics(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -54,7 +54,7 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
         seen += batch.size
         for layer in layers.values():
             layer.momentum = batch.size / seen  # the running value becomes the weighted mean
-        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        args, kwargs = model_inputs(batch.x)
         with torch.no_grad(), problem.deterministic():
             try:
                 functional_call(network, found, args, kwargs)  # writes into `found`

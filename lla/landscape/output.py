@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 from lla.errors import InputError
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
-from lla.problem import Problem, model_inputs
+from lla.model_views import model_inputs
+from lla.problem import Problem
 
 
 def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
@@ -57,7 +58,7 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     for path, names in layers.items():
         watched.get_submodule(path).register_forward_hook(watch(path, names), with_kwargs=True)
     for batch in problem.batches:
-        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        args, kwargs = model_inputs(batch.x)
         with torch.no_grad(), problem.deterministic(), _unfused():
             watched(*args, **kwargs)
     return {
@@ -96,7 +97,7 @@ def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
         for path, module in network.named_modules()
     ]
     batch = next(iter(problem.batches))
-    args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+    args, kwargs = model_inputs(batch.x)
     with torch.no_grad(), problem.deterministic(), _unfused():
         network(*args, **kwargs)
     for handle in handles:

@@ -1,16 +1,16 @@
 """The registry of models: name -> constructor, with the random initialisation under a seed."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from lla.errors import InputError
+from lla.errors import InputError, unknown_name
 from lla.models.lenet import MLP, LeNet
 from lla.models.resnet20 import ResNet20
 from lla.models.zoo import ZOO
+from lla.seeding import seeded
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet": LeNet,
@@ -75,14 +75,10 @@ def build(
         61706
     """
     if name not in MODELS:
-        near = get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"choose from {', '.join(MODELS)}"
-        raise InputError(f"there is no model {name!r}: {hint}.")
+        raise unknown_name("model", name, MODELS)
     if init not in ("torch", "uniform"):
         raise InputError(f"there is no initialisation {init!r}: choose torch or uniform.")
-    # The CPU generator alone: torch.manual_seed would also seed every accelerator.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(torch.device("cpu"), seed):
         try:
             model = MODELS[name](num_classes=num_classes, **options)
         except TypeError as error:

@@ -22,7 +22,7 @@ from torch.func import vmap
 from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.products.linearize import LinearMap, linearize_gradient
-from lla.problem import ROUNDING
+from lla.precision import ROUNDING
 
 RouteName = Literal["linearized", "retained", "fresh"]
 Function = Callable[[Tensor], Tensor]  # theta [P] -> loss of a batch
