@@ -40,7 +40,7 @@ DataRoot = Annotated[
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Show the library's own errors as their message, without a traceback."""
+    """Show only the message of the library's own errors, without a traceback."""
     try:
         yield
     except (

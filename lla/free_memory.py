@@ -10,7 +10,7 @@ import torch
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on a device, by this process and its control group."""
+    """Bytes that this process can still take on a device, within its control group."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
@@ -21,7 +21,7 @@ _GROUP = Path("/sys/fs/cgroup")  # of a container, on Linux
 
 
 def _left_in_group(group: Path) -> float:
-    """Bytes that a control group (version 2) may still take; infinite where nothing limits it."""
+    """Bytes that a control group (version 2) may still take; infinite without a limit."""
     try:
         limit, used, parts = (
             (group / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat")
@@ -30,6 +30,6 @@ def _left_in_group(group: Path) -> float:
         return math.inf
     if limit == "max":
         return math.inf
-    # cached files count as used and make way when memory is needed
+    # cached files count as used, but are dropped when memory is needed
     cached = int(parts.partition("inactive_file ")[2].split()[0])
     return max(0, int(limit) - int(used) + cached)

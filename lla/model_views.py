@@ -13,9 +13,9 @@ Mode = Literal["eval", "train"]
 
 
 def private_view(model: nn.Module, mode: Mode) -> nn.Module:
-    """A copy of the model's modules, with flags of its own, that shares every tensor with it.
+    """A copy of the model's modules, with its own training flags and the model's tensors.
 
-    In train mode BatchNorm normalises with the batch and has no running statistics to update.
+    In train mode BatchNorm normalises with the batch and does not update its running statistics.
     """
     view = with_tensors(model, {}).train(mode == "train")
     if mode == "train":
@@ -26,7 +26,7 @@ def private_view(model: nn.Module, mode: Mode) -> nn.Module:
 
 
 def with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model's modules with the named tensors, and the model's own for the rest."""
+    """A copy of the model's modules with the named tensors, and otherwise the model's tensors."""
     kept: dict[int, Any] = {}  # id of a tensor -> the tensor of the copy
     for module in model.modules():
         for value in vars(module).values():

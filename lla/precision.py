@@ -14,17 +14,17 @@ ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
 def refuse_autocast(device: torch.device) -> None:
-    """Raise where torch.autocast would compute in half precision what has to be exact."""
+    """Raise if torch.autocast is on, which would compute in half precision."""
     if torch.is_autocast_enabled(device.type):
         raise InputError(
-            "torch.autocast is on, in which second derivatives drown in rounding: call outside "
-            "of it"
+            "torch.autocast is on, which is too imprecise for second derivatives: call outside of "
+            "it"
         )
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Keep float32 what it says: by default CUDA convolutions round their inputs to TF32."""
+    """Compute float32 as float32: by default CUDA convolutions round their inputs to TF32."""
     if device.type != "cuda":
         yield
         return

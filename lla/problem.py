@@ -25,7 +25,7 @@ from lla.seeding import seeded
 
 Loss = Callable[[Any, Any], Tensor]
 
-_NEARBY = 0.3  # length of a step, relative to the parameters, to a network in general position
+_NEARBY = 0.3  # length, relative to the parameters, of a step to other parameters
 
 
 class Problem:
@@ -33,20 +33,20 @@ class Problem:
 
     Args:
         model: any module; it is never changed. Its weights are read when a quantity is computed,
-            so training it between two calls is seen by the second.
-        batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs on every
-            pass. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
+            so the second of two calls sees training in between.
+        batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs each time
+            it is read. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
         loss: (output, y) -> mean loss over the batch. An output with a `logits` attribute
             (Hugging Face) is replaced by its logits.
         mode: "eval" uses stored BatchNorm statistics and no dropout. "train" uses the batch's
-            statistics, leaves the stored ones alone, and draws one dropout mask from the seed, so
-            that L is one deterministic function.
+            statistics, does not change the stored ones, and draws one dropout mask from the seed,
+            so that L is a deterministic function.
         seed: of the dropout mask, and of any other random number that the forward pass draws.
 
     Attributes:
         space: the trainable parameters as a flat vector of P elements.
         batches: the batches, checked.
-        classes: C, the outputs an example [n, C, ...] where the targets are class indices, or None.
+        classes: C of the outputs [n, C, ...] if the targets are class indices, else None.
 
     Raises:
         InputError: see `lla.ParameterSpace.of` and `lla.batches.Batches`; the model rejects its
@@ -98,13 +98,13 @@ class Problem:
 
     @property
     def network(self) -> nn.Module:
-        """The model in the problem's mode: flags of its own, the model's tensors. Not to change."""
+        """The model in the problem's mode, with the model's own tensors. Do not change it."""
         return self._model
 
     def at(self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None) -> Problem:
         """The same problem with other parameters [P], and other buffers where given.
 
-        It has tensors of its own: what happens to the model afterwards does not reach it.
+        It has tensors of its own, so later changes of the model do not affect it.
         """
         moved = copy.copy(self)
         moved._model = with_tensors(
@@ -126,19 +126,19 @@ class Problem:
     def in_micro_batches(self, size: int, check: bool = True) -> Problem:
         """The same function of the parameters, computed from at most `size` examples at a time.
 
-        Each batch is cut along dimension 0 of its tensors. Its mean loss, and so its gradient and
+        Each batch is split along dimension 0 of its tensors. Its mean loss, and so its gradient and
         its Hessian, is the size-weighted mean over the parts, if the loss is a mean over examples
-        that do not see each other. That is checked: both problems' losses must agree, batch by
-        batch, at the model's parameters and at others near them (where a last layer is zero, say,
-        all networks have one loss).
+        that do not affect each other. This is checked: both problems' losses must agree, batch by
+        batch, at the model's parameters and at others near them (with a last layer of zeros, for
+        example, all networks have the same loss).
 
         Args:
             size: examples a part, at most.
-            check: whether to compare the losses; once is enough for one network.
+            check: whether to compare the losses, which is enough once for a network.
 
         Raises:
-            InputError: train mode, in which it would be another function; no example a part; a
-                tensor without one row an example; the two losses differ.
+            InputError: train mode, in which it would be another function; a size below 1; a
+                tensor that does not have one row an example; the two losses differ.
         """
         if self.mode == "train":
             raise InputError(
@@ -165,14 +165,14 @@ class Problem:
             first = own.stop
             weighted = zip(parts[own], split.batch_sizes[own], strict=True)
             mean = sum(part * n for part, n in weighted) / size
-            # the loss of a trained network is rounded like that of an untrained one, ln C
+            # the loss of a trained network has the rounding of an untrained one, ln C
             scale = max(map(abs, [whole[index], *parts[own], math.log(self.classes or 1)]))
-            # what is not finite is not compared: `loss` names it
+            # a loss that is not finite is not compared: `loss` names it
             if abs(mean - whole[index]) > ROUNDING[self.dtype] * scale:
                 raise InputError(
                     f"the loss of batch {index} is {whole[index]:.6g} whole and {mean:.6g} from "
-                    f"micro-batches of {largest}: the loss is no mean over examples, or the "
-                    "network mixes them, so leave micro_batch out"
+                    f"micro-batches of {largest}: the loss is not a mean over examples, or the "
+                    "network mixes examples, so leave micro_batch out"
                 )
 
     def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
@@ -181,14 +181,14 @@ class Problem:
 
     @contextmanager
     def deterministic(self) -> Iterator[None]:
-        """Random numbers from the problem's seed, and attention that can be derived twice.
+        """Random numbers from the problem's seed, and attention that can be differentiated twice.
 
-        The global random state is the same after it as before. The fused attention kernels have
+        The global random state is the same afterwards. The fused attention kernels have
         no second derivative, so the mathematical form is taken.
         """
         if torch.is_inference_mode_enabled():
             raise InputError(
-                "torch.inference_mode() is on, in which nothing can be derived: call outside of it"
+                "torch.inference_mode() is on, which allows no derivatives: call outside of it"
             )
         refuse_autocast(self.device)
         with (
@@ -214,10 +214,10 @@ class Problem:
         Args:
             batch: one of `problem.batches`.
             space: the parameters that theta holds, the problem's by default.
-            state: what all others and the buffers are, `self.state()` by default.
+            state: the other parameters and the buffers, `self.state()` by default.
         """
         space = self.space if space is None else space
-        # copies, so that training on does not reach a kept graph
+        # copies, so that further training does not change a kept graph
         fixed = self.state() if state is None else state
         output = self.batch_output(batch, space, fixed)
 
@@ -254,7 +254,7 @@ class Problem:
 
         def evaluate(theta: Tensor) -> Any:
             now = {
-                # what the forward pass writes into a buffer goes into a copy
+                # a copy of each buffer, since the forward pass may write into it
                 **{name: t.clone() if name in buffers else t for name, t in state.items()},
                 **space.unflatten(theta),
             }
@@ -297,7 +297,7 @@ class Problem:
         return self.pool(losses)
 
     def pool(self, values: Tensor) -> Tensor:
-        """The mean over examples of what was averaged batch by batch [batches, ...]."""
+        """The mean over all examples, from the means of the batches [batches, ...]."""
         if len(self.batch_sizes) == 1:
             return values[0]
         sizes = torch.tensor(self.batch_sizes, dtype=values.dtype, device=values.device)
@@ -317,7 +317,7 @@ class Problem:
         return total
 
     def _try_first_batch(self) -> int | None:
-        """One forward pass, so that what cannot work fails now and says why; the classes."""
+        """The number of classes, from one forward pass, which also finds wrong inputs early."""
         batch = next(iter(self.batches))
         args, kwargs = model_inputs(batch.x)
         buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}

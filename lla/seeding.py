@@ -24,7 +24,7 @@ def stream_seed(*seeds: int) -> int:
 
 
 def generator(*seeds: int) -> torch.Generator:
-    """A CPU generator of its own for every (seed, index, ...): probe 7 is the same among 10 or 20.
+    """A separate CPU generator for every (seed, index, ...), so probe 7 is the same of 10 or of 20.
 
     >>> bool(torch.equal(torch.rand(2, generator=generator(0, 1)),
     ...                  torch.rand(2, generator=generator(0, 1))))

@@ -26,19 +26,19 @@ from lla.training_state import (
 
 __all__ = ["TrainingResult", "accuracy", "kept_checkpoint", "train", "weights_sha256"]
 
-_CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+_CHECK_EVERY = 50  # steps between two checks of the loss, each of which waits for the device
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to."""
+    """The result of a training."""
 
-    epochs: int  # done in all, those of an earlier, interrupted run included
+    epochs: int  # done in all, including those of an earlier, interrupted run
     loss: tuple[float, ...]  # [epochs] mean loss over the epoch's examples while it trained
     accuracy: tuple[float, ...]  # [epochs] share of right answers after it, in eval mode
     weights_sha256: str
     seconds: float  # of training and evaluation, earlier runs included
-    finished: bool  # False if the target accuracy was not reached
+    finished: bool  # False if a target accuracy was not reached
 
 
 def train(
@@ -57,11 +57,12 @@ def train(
 ) -> TrainingResult:
     """Train a classifier with Adam on its cross-entropy. The given model is trained, in place.
 
-    The order of the examples and the dropout of epoch e depend on (seed, e) alone. So a run that
-    was interrupted and is started again with the same arguments, on a model built with the same
-    initial weights, continues from its checkpoint and ends with bitwise the same weights as one
-    that was not (on the CPU with the same number of threads; on a GPU as far as its kernels are
-    deterministic). The global random state and the training flags end as they were, `.grad` empty.
+    The order of the examples and the dropout of epoch e depend only on (seed, e). An interrupted
+    run that is started again with the same arguments, on a model with the same initial weights,
+    continues from its checkpoint. It ends with bitwise the same weights as a run without
+    interruption (on the CPU with the same number of threads; on a GPU as far as its kernels are
+    deterministic). The global random state and the training flags are the same afterwards, and
+    `.grad` is empty.
 
     Args:
         model: Gives logits [N, C]. Frozen parameters stay as they are.
@@ -70,26 +71,26 @@ def train(
         batch_size: Examples a step; the last step of an epoch may have fewer.
         lr: Learning rate of Adam.
         seed: Of order and dropout.
-        checkpoint: File that holds the run after its last full epoch; None keeps none. Where it
-            exists, the run continues from it. A second run on the same file waits for the first.
+        checkpoint: File with the state after the last full epoch; None writes none. If it exists,
+            the run continues from it. A second run on the same file waits for the first.
         target_accuracy: Stop after the first epoch that ends with at least this training accuracy
             in eval mode, in (0, 1]; None trains all epochs.
         on_epoch: Called after each epoch with its number from 1, its loss and its accuracy,
             before the checkpoint is written: an interrupted epoch is repeated with its call.
         progress: Show a bar with the epoch's loss and accuracy so far.
-        keep_epochs: Epochs (0 is before the first) whose checkpoint is also kept beside the
-            other one, named as `kept_checkpoint` says.
+        keep_epochs: Epochs (0 is before the first) whose checkpoint is also kept in a file of its
+            own, see `kept_checkpoint`.
 
     Returns:
-        The result. With a diverged or failed run there is none, and the model is not to be used.
+        The result. After an error there is none, and the model must not be used.
 
     Raises:
         InputError: The data do not fit the model or each other, an argument is out of range,
-            nothing is trainable, or the checkpoint is of another architecture, configuration or
+            nothing is trainable, or the checkpoint has another architecture, configuration or
             data.
         ChecksumError: The checkpoint is truncated or altered.
-        NonFiniteError: The loss or the weights became NaN or infinite; the checkpoint is still
-            that of the last epoch before.
+        NonFiniteError: The loss or the weights became NaN or infinite; the checkpoint is that of
+            the last epoch before.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
@@ -130,19 +131,19 @@ def train(
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> float:
-    """Measure the share of right answers in eval mode; the model's training flags stay.
+    """Measure the share of right answers in eval mode; the model's training flags do not change.
 
     Args:
         model: Gives logits [N, C].
         x: Inputs [N, ...].
         y: Labels [N] int64.
-        batch_size: Examples at a time; they are moved to the model's device so.
+        batch_size: Examples at a time, which are then moved to the model's device.
 
     Returns:
         A number in [0, 1].
 
     Raises:
-        InputError: There are no examples, or not as many labels.
+        InputError: There are no examples, or the number of labels differs.
     """
     if len(x) == 0 or len(x) != len(y):
         raise InputError(f"accuracy needs as many labels as inputs, not {len(y)} and {len(x)}.")
@@ -169,7 +170,7 @@ def _train_epoch(
     order = torch.randperm(len(x), generator=generator(seed, epoch, 0)).to(x.device)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     right = torch.zeros((), dtype=torch.int64, device=x.device)
-    losses: list[Tensor] = []  # since the last look
+    losses: list[Tensor] = []  # since the last check
     model.train()
     with seeded(x.device, stream_seed(seed, epoch, 1)):
         for step, index in enumerate(order.split(batch_size)):
@@ -257,7 +258,7 @@ def _check_arguments(
 
 
 def _check_data(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Try two examples, so that what does not fit is said before any long work."""
+    """Try two examples, so that wrong data are found before any long work."""
     if len(x) == 0 or y.shape != x.shape[:1] or y.dtype != torch.int64:
         raise InputError(
             "training needs inputs [N, ...] and labels [N] int64 with N > 0, not "

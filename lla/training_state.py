@@ -30,9 +30,9 @@ class Progress:
 
 
 def kept_checkpoint(checkpoint: str | os.PathLike[str], epoch: int) -> Path:
-    """Name the file in which `train` keeps the state after one of `keep_epochs`.
+    """The file in which `train` keeps the state after one of `keep_epochs`.
 
-    `lla.models.load_weights` reads it.
+    `lla.models.load_weights` can read it.
 
     Args:
         checkpoint: As given to `train`.
@@ -51,7 +51,7 @@ def kept_checkpoint(checkpoint: str | os.PathLike[str], epoch: int) -> Path:
 
 @contextmanager
 def locked(path: Path | None) -> Iterator[None]:
-    """Let one run at a time write a checkpoint; the lock ends with the process, however it ends."""
+    """Let one run at a time use a checkpoint; the lock ends with the process, even a killed one."""
     if path is None:
         yield
         return
@@ -63,7 +63,7 @@ def locked(path: Path | None) -> Iterator[None]:
 def configuration(
     model: nn.Module, x: Tensor, y: Tensor, batch_size: int, lr: float, seed: int
 ) -> dict[str, Any]:
-    """Collect what must be equal for a run to continue another one."""
+    """What must be equal for a run to continue another one."""
     frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
     return {
         "optimizer": "adam",
@@ -96,7 +96,7 @@ def save(
         "state_dict": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    # The kept one first: a run that ends between the two repeats the epoch and writes both.
+    # The kept one first: a run that is interrupted between the two repeats the epoch.
     if done.epochs in keep_epochs:
         write_checkpoint(kept_checkpoint(path, done.epochs), content)
     if done.epochs > 0:
@@ -126,7 +126,7 @@ def start_or_resume(
     content = read_checkpoint(path, model)
     done = Progress(content["loss"], content["accuracy"], content["seconds"])
     stored = content["config"]
-    # A model that has been trained to this very checkpoint may go on as well.
+    # A model with the weights of this checkpoint may continue as well.
     if config["initial_weights_sha256"] == tensors_sha256(content["state_dict"].items()):
         config = {**config, "initial_weights_sha256": stored["initial_weights_sha256"]}
     differing = [

@@ -17,7 +17,7 @@ from lla.errors import ChecksumError, InputError, MissingDataError
 
 @dataclass(frozen=True)
 class Availability:
-    """What `describe` says of one split of one data set."""
+    """The answer of `describe` for one split of one data set."""
 
     name: str
     split: str
@@ -25,12 +25,12 @@ class Availability:
     source: Source | None  # "download": not here, and `fetch` can get it
     fidelity: Fidelity | None  # of the form that would be loaded; None if none would
     folder: Path | None  # where it was found; None for a bundled set and for a missing one
-    note: str  # what the images are, or what to do to have them
+    note: str  # what the images are, or how to get them
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What `verify` says of one file."""
+    """The answer of `verify` for one file."""
 
     path: Path
     state: Literal["right", "wrong", "missing"]
@@ -43,11 +43,11 @@ def load(
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
 ) -> ImageSet:
-    """Load one split of a data set, in the most faithful form that can be had.
+    """Load one split of a data set, in the most faithful form that is available.
 
-    Looked for in the data root, then in the user's cache; with `download`, fetched into the cache
-    where the most faithful form is in neither (the data root is only read). Files are checked
-    against their checksums each time.
+    It is searched for in the data root, then in the user's cache. With `download`, it is fetched
+    into the cache if the most faithful form is in neither (the data root is only read). Files are
+    checked against their checksums each time.
 
     Args:
         name: A registered name, see `names`.
@@ -56,11 +56,11 @@ def load(
         download: Whether it may be fetched.
 
     Returns:
-        The images, with what they are and where they came from.
+        The images, with what they are and where they come from.
 
     Raises:
-        InputError: No such data set or split, or the data root is no folder.
-        MissingDataError: Not found, or not downloadable; it says where to put the files.
+        InputError: No such data set or split, or the data root is not a folder.
+        MissingDataError: Not found, or not downloadable; the message says where to put the files.
         ChecksumError: A file is truncated, altered or another one.
     """
     entry = get(name)
@@ -99,9 +99,9 @@ def load(
 
 
 def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
-    """Say of every split of every data set whether it is here, and what to do if not.
+    """Whether each split of each data set is there, and what to do if not.
 
-    Looks whether the files are there; `verify` reads them.
+    This only looks whether the files exist; `verify` reads them.
 
     Args:
         root: The data root; None takes LLA_DATA.
@@ -110,7 +110,7 @@ def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, 
         One entry a split, in the order of registration.
 
     Raises:
-        InputError: The data root is no folder.
+        InputError: The data root is not a folder.
     """
     return tuple(
         _availability(entry, split, root) for entry in SETS.values() for split in entry.splits
@@ -142,21 +142,21 @@ def fetch(
     splits: Sequence[str] = ("train", "test"),
     progress: bool = False,
 ) -> Path:
-    """Download a data set, check it and unpack it; what is there and right is left alone.
+    """Download, check and unpack a data set, except for files that are there and right.
 
     Args:
         name: A registered name.
         root: Folder to put it in, made where needed; None takes the user's cache.
-        splits: Those wanted; the ones that the data set does not have are left out.
+        splits: Which splits; those that the data set does not have are ignored.
         progress: Show a progress bar.
 
     Returns:
-        The folder that now holds it, which is a data root.
+        The folder that has it now, which is a data root.
 
     Raises:
         InputError: No such data set, or a folder with its name is there and incomplete.
-        MissingDataError: There is nothing to download it from, or no address answers.
-        ChecksumError: What came is another file.
+        MissingDataError: There is no address to download it from, or none answers.
+        ChecksumError: The downloaded file is another one.
     """
     entry = get(name)
     folder = _files.cache_folder() if root is None else Path(root).expanduser()
@@ -198,11 +198,11 @@ def verify(name: str, root: str | os.PathLike[str] | None = None) -> tuple[FileC
         root: The data root; None takes LLA_DATA.
 
     Returns:
-        One entry a file of each form of which something is there. Empty for a bundled set, and
-        where nothing is there.
+        One entry for each file of each form of which at least one file is there; none for a
+        bundled set.
 
     Raises:
-        InputError: No such data set, or the data root is no folder.
+        InputError: No such data set, or the data root is not a folder.
     """
     checks = []
     for form in get(name).forms:
@@ -231,7 +231,7 @@ def _check(folder: Path, file: File) -> FileCheck:
 
 
 def _places(form: Form, root: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Source]]:
-    """Give the folders in which a form may lie, in the order in which they are looked at."""
+    """The possible folders of a form, in the order in which they are searched."""
     given = _files.data_root(root)
     for top, source in ((given, "data root"), (_files.cache_folder(), "cache")):
         if top is not None:
@@ -262,7 +262,7 @@ def _check_split(entry: DataSet, split: str) -> None:
 
 
 def _wanted(entry: DataSet, split: str) -> str:
-    """Say which files belong where: `a and b into c/ of the data root`."""
+    """Which files belong where, as text: `a and b into c/ of the data root`."""
     form = entry.forms[0]
     paths = " and ".join(
         file.path if file.images is None else f"the folder {file.path}"
@@ -285,7 +285,7 @@ def _advice(entry: DataSet, split: str, root: str | os.PathLike[str] | None) -> 
 
 
 def _check_arrays(entry: DataSet, folder: Path, images: Tensor, labels: Tensor) -> None:
-    """Refuse what a reader gave if it is no set of labelled images."""
+    """Raise unless the arrays from a reader are a set of labelled images."""
     if (
         images.ndim != 4
         or images.dtype != torch.uint8
@@ -297,6 +297,6 @@ def _check_arrays(entry: DataSet, folder: Path, images: Tensor, labels: Tensor) 
     ):
         raise ChecksumError(
             f"the files of {entry.name!r} in {folder} hold images {images.dtype} "
-            f"{list(images.shape)} with labels {labels.dtype} {list(labels.shape)}, which is no "
-            f"set of labelled images with {entry.classes} classes: get them again."
+            f"{list(images.shape)} with labels {labels.dtype} {list(labels.shape)}, which is not "
+            f"a set of labelled images with {entry.classes} classes: get them again."
         )

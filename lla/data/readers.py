@@ -45,7 +45,7 @@ def svhn(folder: Path, files: Sequence["File"], split: str) -> Arrays:
     """Read one of SVHN's .mat files of cropped digits; the label 10 becomes the digit 0."""
     (file,) = files
     base = import_torchvision().datasets.SVHN
-    # torchvision's reader with the checksum that the registry has, which may be another.
+    # torchvision's reader, with the checksum of the registry, which may be another one.
     reader = type("SVHN", (base,), {"split_list": {split: ["", file.path, _md5(file)]}})
     read = reader(folder, split=split)
     return torch.from_numpy(np.ascontiguousarray(read.data)), torch.from_numpy(read.labels)
@@ -54,8 +54,8 @@ def svhn(folder: Path, files: Sequence["File"], split: str) -> Arrays:
 def cifar10(folder: Path, files: Sequence["File"], split: str) -> Arrays:
     """Read CIFAR-10's Python batches: `files` are the batches, then the class names.
 
-    They are pickles, which can run anything when read. torchvision opens them only after their
-    md5 is right, and here they must have one.
+    They are pickles, which can run any code when they are read. torchvision checks their md5 before
+    it opens them, so here they must have one.
     """
     base = import_torchvision().datasets.CIFAR10
     *data, meta = ([file.path.rpartition("/")[2], _md5(file)] for file in files)
@@ -113,7 +113,7 @@ def cinic10(
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, UnidentifiedImageError) as error:
             raise ChecksumError(
-                f"{paths[index]} is no readable PNG image ({error}): "
+                f"{paths[index]} is not a readable PNG image ({error}): "
                 f"delete {folder} and get it again."
             ) from error
         if pixels.shape != (32, 32, 3):
@@ -134,7 +134,7 @@ def cinic10(
 def npz(
     folder: Path, files: Sequence["File"], split: str, images: str = "x", labels: str = "y"
 ) -> Arrays:
-    """Read two arrays of an npz file; `{split}` in their names stands for the split."""
+    """Read two arrays of an npz file; `{split}` in their names is replaced by the split."""
     (file,) = files
     with np.load(folder / file.path, allow_pickle=False) as arrays:
         return (

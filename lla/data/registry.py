@@ -1,7 +1,7 @@
 """The registry of data sets: name -> where it may be, how it is checked, read and fetched.
 
-A data set has one or more forms, the most faithful first: the official files, then a part of them,
-for instance. Registering another set is one call of `register`.
+A data set has one or more forms, the most faithful first: for example the official files, then a
+part of them. One call of `register` adds another set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ class File:
 
     path: str  # below the form's folder, parts divided by "/"
     hash: str | None = None  # "md5:..." or "sha256:..."; None for a folder
-    images: int | None = None  # PNG images that a folder holds; None for a file
+    images: int | None = None  # number of PNG images in a folder; None for a file
 
 
 Reader = Callable[[Path, Sequence[File], str], tuple[Tensor, Tensor]]  # folder, files, split
@@ -29,22 +29,22 @@ Reader = Callable[[Path, Sequence[File], str], tuple[Tensor, Tensor]]  # folder,
 
 @dataclass(frozen=True)
 class Form:
-    """One form in which a data set can be had."""
+    """One form of a data set."""
 
     fidelity: Fidelity
-    note: str  # one sentence on its images; {split} stands for the split
+    note: str  # one sentence on its images; {split} is replaced by the split
     read: Reader
-    files: Mapping[str, tuple[File, ...]]  # split -> what it is read from; () for a bundled form
-    folders: tuple[str, ...] = ("",)  # where it may lie below the data root, the usual place first
+    files: Mapping[str, tuple[File, ...]]  # split -> its files; () for a bundled form
+    folders: tuple[str, ...] = ("",)  # possible places below the data root, the usual one first
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file on the internet, and what it becomes."""
+    """One file on the internet, and where it is put."""
 
     urls: tuple[str, ...]  # mirrors of the same file
     hash: str  # of the file as downloaded
-    target: str  # file or folder that it becomes, below the data root
+    target: str  # resulting file or folder, below the data root
     unpack: Literal["", "gz", "tar"] = ""
 
 

@@ -1,4 +1,4 @@
-"""The data sets that lla knows. Checksums and addresses, where torchvision has the set, are its."""
+"""The data sets that lla knows, with torchvision's checksums and addresses where it has the set."""
 
 from functools import partial
 from pathlib import Path

@@ -31,7 +31,7 @@ from lla.problem import Problem
 
 @dataclass(frozen=True)
 class RouteTrial:
-    """What was measured of one route on the first batch, or why it was left out."""
+    """The measurement of one route on the first batch, or why it was left out."""
 
     route: RouteName
     seconds: float | None = None  # one product
@@ -42,8 +42,8 @@ class RouteTrial:
 class HessianOperator:
     """H(theta), the matrix [P, P] of second derivatives of the mean loss, through its products.
 
-    The operator belongs to the weights that the model has when it is made; training on does not
-    change it. Products are exact, in the parameters' type, and weighted by batch size.
+    The operator is that of the weights at its construction; further training does not change it.
+    Products are exact, in the parameters' type, and weighted by batch size.
 
     Args:
         problem: model, batches, loss and mode.
@@ -57,12 +57,12 @@ class HessianOperator:
 
     Attributes:
         route: the route taken.
-        trials: what was measured of each.
-        matvecs: products with the whole of the data made so far.
+        trials: the measurement of each route.
+        matvecs: products with all of the data made so far.
 
     Raises:
-        InputError: a pattern matches nothing, an unknown route, or a route asked for by name that
-            does not give the product of double backward.
+        InputError: a pattern matches nothing, an unknown route, or a given route whose product is
+            not that of double backward.
         NonFiniteError: the loss of a batch is not finite.
 
     >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -85,7 +85,7 @@ class HessianOperator:
         self.theta = self.space.read(problem._model)  # [P]
         self._state = problem.state()
         self.matvecs = 0
-        problem.loss()  # names a batch whose loss is not finite
+        problem.loss()  # raises if a batch's loss is not finite
         memory = available_memory(self.device) // 2 if memory is None else memory
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
@@ -123,7 +123,7 @@ class HessianOperator:
         return self.rows(vectors.T.contiguous()).T
 
     def rows(self, rows: Tensor) -> Tensor:
-        """H applied to each row of a matrix [K, P]; the layout in which vectors are contiguous.
+        """H applied to each row of a matrix [K, P], a layout in which vectors are contiguous.
 
         Raises:
             InputError: another length, type or device than the parameters'.
@@ -143,7 +143,7 @@ class HessianOperator:
         batches = self.problem.batches
         if len(rows) == 0:
             return rows.clone()
-        # kept products need no data: a loader may be slow
+        # kept products need no data, which a loader may be slow to give
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
         with full_precision(self.device):
             if len(batches) == 1:
@@ -166,7 +166,7 @@ class HessianOperator:
         return other
 
     def to_scipy(self) -> LinearOperator:
-        """The operator for SciPy's solvers, on NumPy arrays on the CPU."""
+        """The operator for SciPy's solvers, with NumPy arrays."""
 
         def matvec(v: object) -> object:
             return (self @ torch.from_numpy(np.array(v)).reshape(-1).to(self.theta)).cpu().numpy()
@@ -184,7 +184,7 @@ class HessianOperator:
         seconds, kept_bytes, expected = self._measure_retained(batch)
         trials = [_trial("retained", seconds * whole, kept_bytes * whole, memory)]
         product = None
-        # the recorded run holds about two training steps while it lasts
+        # the recorded run holds about the memory of two training steps
         if 3 * kept_bytes > memory:
             trials.append(RouteTrial("linearized", reason="its recorded run would not fit"))
         else:
@@ -204,14 +204,14 @@ class HessianOperator:
         return route
 
     def _measure_retained(self, batch: Batch) -> tuple[float, int, Tensor]:
-        """Seconds a product, bytes kept, and the product that other routes must give."""
+        """Seconds a product, bytes kept, and the product that other routes must reproduce."""
         product, probe = self._make("retained", batch), self._probe()
         product(probe)
         seconds, expected = timed(lambda: product(probe), probe)
         return seconds, product.kept_bytes, expected
 
     def _checked(self, index: int, batch: Batch) -> Product:
-        """The route's product for one batch, after it agreed with double backward."""
+        """The route's product for one batch, compared with double backward."""
         if self.route == "retained":
             return self._make("retained", batch)
         expected = self._make("retained", batch)(self._probe())
@@ -234,9 +234,9 @@ class HessianOperator:
 
 
 def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
-    """Seconds of a product; raises unless the second and third are those of double backward.
+    """Seconds of a product; an error unless the second and third agree with double backward.
 
-    The first call is not enough: a graph that overwrites its own constants is right once.
+    The first call is not enough: a graph that overwrites its own constants is right only once.
     """
     product(probe)
     fastest = math.inf

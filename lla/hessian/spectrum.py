@@ -29,7 +29,7 @@ class Spectrum:
 
     eigenvalues: np.ndarray  # [probes, steps] float64, ascending; 0 after the first counts[i]
     weights: np.ndarray  # [probes, steps], each row sums to 1; 0 after the first counts[i]
-    counts: np.ndarray  # [probes] int, nodes that are real
+    counts: np.ndarray  # [probes] int, number of valid nodes
     size: int  # P
     steps: int  # Lanczos steps made, at most P
     seed: int
@@ -49,11 +49,11 @@ class Spectrum:
 
     @property
     def nodes(self) -> np.ndarray:
-        """All nodes that are real, those of one probe after those of another [sum of counts]."""
+        """All valid nodes, one probe after another [sum of counts]."""
         return self.eigenvalues[np.arange(self.steps) < self.counts[:, None]]
 
     def grid(self, points: int = 2000, margin: float = 0.05) -> np.ndarray:
-        """Equally spaced eigenvalues [points] over all nodes and a margin on either side."""
+        """Equally spaced eigenvalues [points] over all nodes, with a margin on each side."""
         nodes = self.nodes
         low, high = nodes.min(), nodes.max()
         width, size = high - low, max(abs(low), abs(high))
@@ -61,7 +61,7 @@ class Spectrum:
         return np.linspace(low - room, high + room, points)
 
     def density(self, grid: np.ndarray | None = None, sigma: float | None = None) -> np.ndarray:
-        """The density with every node broadened to a Gaussian, mean over the probes.
+        """The density with each node broadened to a Gaussian, as a mean over the probes.
 
         Args:
             grid: eigenvalues [points] at which to evaluate; `self.grid()` by default.
@@ -126,7 +126,7 @@ class Spectrum:
 
 
 def _sigma(grid: np.ndarray) -> float:
-    """The broadening by default."""
+    """The default broadening."""
     return float(grid.max() - grid.min()) / 200
 
 

@@ -1,4 +1,4 @@
-"""Loss landscapes: directions, their normalization, planes and what is read from them."""
+"""Loss landscapes: directions, their normalization, planes, and what planes tell."""
 
 from lla.landscape.axes import (
     AdamAxes,

@@ -185,7 +185,7 @@ def loss_planes(
 
 
 def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
-    """The batches that BatchNorm is estimated from; None where there is nothing to estimate."""
+    """The batches from which BatchNorm is estimated; None if there is nothing to estimate."""
     if recalibrate is None or recalibrate is False:
         return None
     if problem.mode == "train":
@@ -228,7 +228,7 @@ def _coordinates(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be evaluated."""
+    """The points and numbers that have to be evaluated."""
 
     problem: Problem
     directions: Directions
@@ -238,7 +238,7 @@ class _Job:
     scalars: Mapping[str, Scalar]
 
     def fingerprint(self) -> str:
-        """Hash of what determines the values; the first batch stands for the data."""
+        """Hash of what determines the values, with the first batch for all of the data."""
         digest = hashlib.blake2b(digest_size=16)
         batch = next(iter(self.problem.batches))
         leaves = pytree.tree_leaves((self.problem.state(), self.directions.rows, batch.x, batch.y))

@@ -1,4 +1,4 @@
-"""The loss on a grid of points around the weights, as a result that draws and judges itself."""
+"""The result of a loss plane: the values, with their picture and their judgement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Plane:
     loss: np.ndarray  # [n0, n1] or [n0], in the problem's type; infinite and NaN as they came
     a: np.ndarray  # [n0] float64, coefficients of the first direction
     b: np.ndarray  # [n1], of the second; [0] for a line
-    evaluated: np.ndarray  # bool, as loss; False where another part has the value
+    evaluated: np.ndarray  # bool, shaped as loss; False where another part has the value
     scalars: np.ndarray  # [S, n0, n1] or [S, n0] float64
     names: tuple[str, ...]  # [S]
     center: float  # L(theta)
@@ -47,7 +47,7 @@ class Plane:
     key: str | None = None  # of a part: hash of what determines the values
 
     def __post_init__(self) -> None:
-        for name in ("names", "frozen", "norms"):  # JSON knows lists only
+        for name in ("names", "frozen", "norms"):  # a file has lists in place of tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -74,11 +74,11 @@ class Plane:
         return self.scalars[self.names.index(name)]
 
     def explosion(self, explodes: float = 100.0, rises: float = 10.0) -> Explosion:
-        """How far the loss rises, see `lla.landscape.explosion`; of a part, a lower bound."""
+        """How far the loss rises, see `lla.landscape.explosion`; a lower bound for a part."""
         return explosion(self.loss[self.evaluated], self.center, self.classes, explodes, rises)
 
     def asymmetry(self, level: float) -> Asymmetry:
-        """The skew of the set where the loss is at most the level: `lla.landscape.asymmetry`."""
+        """The asymmetry of the set with a loss of at most the level: `lla.landscape.asymmetry`."""
         self._check_complete()
         return asymmetry(self.loss, self.coordinates, level)
 
@@ -160,14 +160,16 @@ def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
     array([-0.5 , -0.25,  0.  ,  0.25,  0.5 ])
     """
     if steps < 2 or steps % 2:
-        raise InputError(f"steps is {steps}: give an even number from 2 on, the centre is a point")
+        raise InputError(
+            f"steps is {steps}: give an even number from 2 on, so that the centre is a point"
+        )
     if not (distance > 0 and np.isfinite(distance)):
         raise InputError(f"distance is {distance}: give a positive number")
     return distance * ((np.arange(steps + 1) - steps // 2) / steps)
 
 
 def nested(points: int, steps: int = 40) -> list[int]:
-    """Indices of a coarse grid within the grid of so many steps, with its ends and its centre.
+    """Indices of a coarse grid within a finer one, with its ends and its centre.
 
     Raises:
         InputError: no such grid: points - 1 must divide steps and be even.

@@ -52,15 +52,15 @@ def build(
     Args:
         name: A registered name, see `names`.
         num_classes: Outputs of the last layer.
-        seed: Of the initialisation; the global random state is left alone.
+        seed: Of the initialisation; the global random state does not change.
         init: `torch` is what the model's constructor does: torch's default for every layer of
-            LeNet, the perceptron, ResNet20 and AlexNet, laws of their own for the others (normal
-            for ResNet18 and 50, MobileNetV2, ViT). `uniform` draws the weight and the bias of
-            every layer with one afresh from U(-b, b), b = 1 / sqrt(fan_in); only normalisation
-            layers, which have no weights of two or more dimensions, keep their ones and zeros.
-            That is torch's own law for linear and convolution layers, so both differ in law only
-            for models that initialise themselves otherwise. A class token or position embedding,
-            which no layer multiplies, counts its width as fan_in.
+            LeNet, the perceptron, ResNet20 and AlexNet, and other distributions for the others
+            (normal for ResNet18 and 50, MobileNetV2, ViT). `uniform` draws weights and biases from
+            U(-b, b), b = 1 / sqrt(fan_in), except in normalisation layers, which have no weights of
+            two or more dimensions and keep their ones and zeros. This is torch's own distribution
+            for linear and convolution layers, so the two differ only for models that initialise
+            themselves in another way. For a class token or a position embedding, which no layer
+            multiplies, fan_in is its width.
         **options: Of the constructor, such as `padding` of `lenet`.
 
     Returns:
@@ -102,6 +102,6 @@ def _draw_uniform(model: nn.Module) -> None:
 
 
 def _fan_in(name: str, parameter: nn.Parameter) -> int:
-    """Numbers that one output sums over; the width of a token for what is added to tokens."""
+    """The number of terms of one output; for what is added to tokens, the width of a token."""
     added_to_tokens = name != "weight" and parameter.shape[0] == 1
     return parameter.shape[-1] if added_to_tokens else parameter[0].numel()

@@ -1,4 +1,4 @@
-"""How much a criterion differs between probes and batches, and what a budget of either buys."""
+"""How much a criterion differs between probes and batches, and the error of a budget of both."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Scatter:
     mean: float
     probes: float  # standard deviation over the probes of one batch
     batches: float  # standard deviation over batches, of means over infinitely many probes
-    samples: tuple[int, int]  # probes a batch and batches that it is known from
+    samples: tuple[int, int]  # probes a batch, and batches, from which it is known
 
     @classmethod
     def of(cls, values: np.ndarray) -> Scatter:
         """The scatter of a criterion, from its values [batches, probes].
 
-        Probes are nested in batches: each batch has probes of its own. The two variances are the
-        unbiased ones of that design; a variance over batches that comes out negative is zero.
+        Each batch has probes of its own. The two variances are the unbiased estimates of this
+        nested design; a negative variance over batches is replaced by zero.
         """
         batches, probes = values.shape
         within = values.var(axis=1, ddof=1).mean() if probes > 1 else math.nan
@@ -37,15 +37,15 @@ class Scatter:
         )
 
     def stderr(self, probes: int, batches: int) -> float:
-        """Standard error of the criterion with so many probes on each of so many batches."""
+        """Standard error of the criterion, from `probes` probes on each of `batches` batches."""
         return budget_stderr(self.probes, self.batches, probes, batches)
 
 
 def budget_stderr(within: float, between: float, probes: int, batches: int) -> float:
     """Standard error of a mean over batches of means over probes.
 
-    It is what resampling batches, and then probes of each, comes to in the limit of many draws,
-    without its bias of (k - 1) / k for the k there are to draw from.
+    It is the limit of resampling batches, and then probes of each, with many draws, but without the
+    bias (k - 1) / k of drawing from k values.
 
     Args:
         within: standard deviation over the probes of one batch.
@@ -60,7 +60,7 @@ def budget_stderr(within: float, between: float, probes: int, batches: int) -> f
 
 
 def probe_and_batch_ranges(values: np.ndarray) -> tuple[Estimate, float]:
-    """How far the probes of one batch lie apart, mean over batches, and how far the batches do.
+    """The range over the probes of a batch, as a mean over batches, and the range over batches.
 
     Args:
         values: of a criterion [batches, probes].

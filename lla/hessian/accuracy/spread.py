@@ -1,4 +1,4 @@
-"""Values from probes on batches: the error of their mean, and how much comes from either."""
+"""The mean of values from probes on batches, its error, and the probes' part of the error."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Over = Literal["batches", "probes"]
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over batches of means over probes, and what is known of its error."""
+    """A mean over batches of means over probes, and its standard error."""
 
     value: float
-    stderr: float | None  # standard error; None where there are too few samples to tell
-    dof: float  # degrees of freedom behind it; inf where it is no estimate
+    stderr: float | None  # standard error; None for too few samples
+    dof: float  # degrees of freedom of the standard error; inf if it is not an estimate
     within: float | None  # the probes' part of it; None for one probe a batch
     within_dof: float
 
     @property
     def between(self) -> float | None:
-        """The part that stays with exact values on every batch."""
+        """The part of the error that is left with exact values on every batch."""
         if self.stderr is None or self.within is None:
             return None
         return math.sqrt(max(0.0, self.stderr**2 - self.within**2))
@@ -42,12 +42,12 @@ class Spread:
 
     @property
     def safe_stderr(self) -> float | None:
-        """The standard error, larger where few samples may have made it too small."""
+        """The standard error, enlarged for few samples, which may make it too small."""
         return None if self.stderr is None else self.factor * self.stderr
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % by Student's t; infinite where the standard error is not known."""
+        """The 95 % interval by Student's t; infinite if the standard error is not known."""
         if self.safe_stderr is None:
             return -math.inf, math.inf
         half = _NORMAL * self.safe_stderr
@@ -60,15 +60,16 @@ _NORMAL = normal(0.975)
 def spread(samples: Sequence[np.ndarray], over: Over, within: float | None = None) -> Spread:
     """The mean of the batches' means and its error.
 
-    Where the probes' part of it is not known otherwise, the scatter of probes within batches is
-    pooled: with s_w^2 their variance and p_b probes on each of B batches it is
+    If the probes' part of the error is not given, it comes from the pooled scatter of probes within
+    batches: with the variance s_w^2 and p_b probes on each of B batches it is
     s_w sqrt(sum 1 / p_b) / B.
 
     Args:
         samples: the values of each batch [p_b].
-        over: "batches" takes these for a sample of many, so that the standard error is that of
-            independent means, from both sources; "probes" takes them for all there are.
-        within: the probes' part, where it is known.
+        over: with "batches", these are a sample of many, and the standard error is that of
+            independent means, with the scatter of batches and probes; with "probes", they are all
+            that there are.
+        within: the probes' part of the error, if it is known.
 
     >>> two = spread([np.array([1.0, 3.0]), np.array([4.0, 4.0])], "batches")
     >>> two.value, two.stderr, two.within

@@ -31,7 +31,7 @@ def legacy_tridiagonal(
         operator: the Hessian.
         start: the probe [P].
         steps: Lanczos steps.
-        seed: of the vectors that replace one of norm zero.
+        seed: of the vectors that replace a vector of norm zero.
         on_step: called after every step.
     """
     vector = _normalised(start)

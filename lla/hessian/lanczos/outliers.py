@@ -1,10 +1,10 @@
 """Averages over the projections of random probes on outlying eigenvectors, without products.
 
-The ratio K_H1 of one probe swings with its projections (u'v)^2 on a few eigenvectors of outlying
-eigenvalues, which make up most of the trace. One Lanczos run resolves these eigenvectors. What a
-further probe would have along them is then known without a product, so that the ratio can be
-averaged over it: the expectation given the rest of the probe, which has the same mean and less
-scatter (Blackwell 1947).
+The ratio K_H1 of one probe depends strongly on its projections (u'v)^2 on a few eigenvectors of
+outlying eigenvalues, which make up most of the trace. One Lanczos run resolves these eigenvectors.
+The projections of further probes on them are then known without a product, so the ratio can be
+averaged over them. This is the expectation given the rest of the probe, which has the same mean and
+less scatter (Blackwell 1947).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLES = 16384  # random probes that are averaged over
 
 @dataclass(frozen=True)
 class Averages:
-    """What one probe tells once its projections on the outliers are averaged over."""
+    """The ratios of one probe, averaged over its projections on the outliers."""
 
     kh1: float
     kh1_variance: float  # from probe to probe
@@ -34,13 +34,13 @@ class Averages:
 
 @dataclass(frozen=True)
 class Outliers:
-    """The outlying eigenvalues of one Hessian, and what random probes v have along them.
+    """The outlying eigenvalues of one Hessian, and projections of random probes v on them.
 
-    Both sums are of lambda (u'v)^2 / P over the outliers of one side, in magnitude.
+    `positive` and `negative` are sums of |lambda| (u'v)^2 / P over the outliers of one side.
     """
 
-    above: float  # eigenvalues above it are outliers; inf where there are none
-    below: float  # so are those below it; -inf where there are none
+    above: float  # eigenvalues above this are outliers; inf if there are none
+    below: float  # eigenvalues below this are outliers; -inf if there are none
     positive: np.ndarray  # [samples]
     negative: np.ndarray  # [samples]
     second: tuple[np.ndarray, np.ndarray]  # of the second probe: eigenvalues [k], (u'v)^2 / P [k]
@@ -50,14 +50,14 @@ class Outliers:
     ) -> Averages:
         """K_H1 and the negative share of one probe, averaged over its projections on outliers.
 
-        What is left to chance is the rest of the probe. For a matrix A, v' A v has the variance
-        2 ||A||_F^2 / P^2 at most (Hutchinson 1989), and ||A||_F^2 / P is what the weights say the
-        mean of lambda^2 is; so one probe tells how far others would be from it.
+        The rest of the probe is still random. For a matrix A, v' A v has at most the variance
+        2 ||A||_F^2 / P^2 (Hutchinson 1989), and ||A||_F^2 / P is the mean of lambda^2 by the
+        weights. So one probe is enough to estimate the variance.
 
         Args:
             values: nodes of the probe [n].
             weights: of the nodes [n].
-            positive_part: v' H+ v, with all there is beside the nodes.
+            positive_part: v' H+ v, corrected for what the nodes lack.
             form: v' H v.
             size: P.
         """
@@ -79,12 +79,12 @@ class Outliers:
         )
 
     def agree(self, values: np.ndarray, weights: np.ndarray) -> tuple[bool, bool]:
-        """Whether the second probe's nodes have the weights that its projections let expect.
+        """Whether the second probe's nodes have the weights that its projections predict.
 
-        An eigenvalue that is there twice has a plane of eigenvectors. A run sees a single direction
-        in it (until rounding shows another), and what another probe has along that is not all that
-        it has in the plane. What is missing is the square of a normal number, over P: it is below
-        what is let pass here for one plane in six or so.
+        A double eigenvalue has a plane of eigenvectors. A run sees one direction of it (until
+        rounding errors show another), and the projection of another probe on this direction is only
+        a part of its projection on the plane. The missing part is the square of a normal number,
+        over P. It is small enough to go unnoticed here for about one plane in six.
 
         Args:
             values: nodes of the second probe [n].
@@ -103,7 +103,7 @@ class Outliers:
         )
 
     def only(self, upper: bool, lower: bool) -> Outliers:
-        """The positive ones, the negative ones, both or none."""
+        """The outliers of the chosen sides only."""
         none = np.zeros(1)
         return Outliers(
             above=self.above if upper else np.inf,
@@ -114,21 +114,21 @@ class Outliers:
         )
 
 
-# where nothing is averaged over
+# nothing is averaged over these
 NO_OUTLIERS = Outliers(np.inf, -np.inf, np.zeros(1), np.zeros(1), (np.zeros(0), np.zeros(0)))
 
 
 def outliers(lanczos: Lanczos, count: int, second: Tensor, *seeds: int) -> Outliers:
     """The outliers that a Lanczos run has resolved.
 
-    From either end of the spectrum, as many as have residuals below a hundredth of the gap that
-    follows them; by so much their space is off, at most.
+    From each end of the spectrum, as many as have residuals below a hundredth of the gap to the
+    next one. The sine of the angle between resolved and true eigenvectors is then at most that.
 
     Args:
         lanczos: a process of one run.
-        count: its first steps that are used: so many as every other run will have, of those that
-            are real, see `lla.hessian.lanczos.process.Tridiagonal`.
-        second: another probe [P], by which to check them.
+        count: number of its first steps that are used: at most the valid ones, and as many as all
+            other runs will have.
+        second: another probe [P], to check the outliers with.
         seeds: of the random probes.
     """
     tridiagonal = lanczos.tridiagonal()
@@ -171,7 +171,7 @@ def _equal(
     """
     if not len(known):
         return True
-    # of outliers that nearly coincide, a node may stand for several
+    # one node may represent several outliers that nearly coincide
     first = np.r_[True, -np.diff(known) > _TOGETHER * known[0]]
     group = np.cumsum(first) - 1
     starts = np.flatnonzero(first)[1:]
@@ -180,13 +180,13 @@ def _equal(
     count = len(ends)
     seen = np.bincount(place, weights, count + 1)[:count]
     expected = np.bincount(group, along, count)
-    # what is missed counts by its eigenvalue; those next to the bulk are the least resolved
+    # a missing weight counts by its eigenvalue: outliers next to the bulk are resolved worst
     size = np.bincount(group, known, count) / np.bincount(group)
     return bool((size * (np.abs(seen - expected) - _SINE * expected) <= most).all())
 
 
 def _resolved(values: np.ndarray, residuals: np.ndarray) -> int:
-    """How many of the lowest values [n], those below zero, are resolved."""
+    """How many of the lowest values [n] that are negative are resolved."""
     most = min(MAX_OUTLIERS, int((values < 0).sum()))
     gaps = np.diff(np.append(values, np.inf))[:most]
     worst = np.maximum.accumulate(residuals[:most])
@@ -195,7 +195,7 @@ def _resolved(values: np.ndarray, residuals: np.ndarray) -> int:
 
 
 def _between(values: np.ndarray, index: int) -> float:
-    """Halfway from one value to the next; beyond the ends of the list, beyond all values."""
+    """Halfway from one value to the next; beyond the ends of the list, infinite."""
     if 0 <= index < len(values) - 1:
         return float(values[index : index + 2].mean())
     return -np.inf if index < 0 else np.inf
@@ -204,8 +204,8 @@ def _between(values: np.ndarray, index: int) -> float:
 def _squares(vectors: Tensor, rng: np.random.Generator) -> np.ndarray:
     """Squares [samples, k] of inner products of random probes v / ||v|| with orthonormal vectors.
 
-    What is spread over very many elements is a normal number in the limit. So only elements of
-    some weight are added up one by one; the others together are drawn as what they tend to.
+    A sum over very many small elements tends to a normal number. So only large elements are summed
+    one by one; the sum of the others is drawn from that normal distribution.
 
     Args:
         vectors: [k, P].
@@ -214,7 +214,7 @@ def _squares(vectors: Tensor, rng: np.random.Generator) -> np.ndarray:
     k, size = vectors.shape
     heavy = torch.linalg.vector_norm(vectors, dim=0) > _HEAVY**0.5
     rows = vectors[:, heavy].double().cpu().numpy().T  # [heavy, k]
-    # all elements together have the identity for it, since the vectors are orthonormal
+    # over all elements it is the identity, since the vectors are orthonormal
     covariance = np.eye(k) - rows.T @ rows
     products = rng.multivariate_normal(
         np.zeros(k), covariance, SAMPLES, check_valid="ignore", method="eigh"
@@ -227,8 +227,8 @@ def _squares(vectors: Tensor, rng: np.random.Generator) -> np.ndarray:
     return products**2 / size
 
 
-_MISSED = 0.01  # of what all outliers usually add up to, by which one may differ from expectation
-_TOGETHER = 1e-3  # of the largest, below which two outliers are not told apart
+_MISSED = 0.01  # allowed error of one outlier, as a share of the mean sum of all outliers
+_TOGETHER = 1e-3  # relative to the largest: outliers that differ by less count as one
 _SINE = 0.01  # of the angle between resolved and true eigenvectors, at most
-_HEAVY = 3e-3  # elements whose squares over all vectors add up to more are drawn singly
+_HEAVY = 3e-3  # an element is large if its squares over all vectors add up to more than this
 _AT_ONCE = 256  # samples

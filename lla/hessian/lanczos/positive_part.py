@@ -11,7 +11,7 @@ def gauss_positive(alphas: np.ndarray, betas: np.ndarray) -> float:
 
     Args:
         alphas: diagonal of T [n].
-        betas: what is beside it [n - 1].
+        betas: off-diagonal of T [n - 1].
     """
     values, vectors = eigh_tridiagonal(alphas, betas)
     positive = values > 0
@@ -21,17 +21,17 @@ def gauss_positive(alphas: np.ndarray, betas: np.ndarray) -> float:
 def lower_positive(alphas: np.ndarray, betas: np.ndarray) -> float:
     """The positive part by the Gauss-Radau rule with a node at zero: never above the true one.
 
-    The rule (Golub 1973) has n nodes and is exact for polynomials of degree 2n - 2. The polynomial
-    of that degree that touches |x| at the n - 1 other nodes and meets it at zero, where |x| has its
-    kink, lies nowhere above |x|: divided by x it interpolates the sign, and counting the zeros of
-    its derivative leaves maxima alone where it is 1 and minima alone where it is -1. So the rule's
-    v' |H| v is a lower bound, for the spectrum and for every Gauss rule of more steps, and what is
-    missing falls steadily with n, while the error of the Gauss rule itself swings with where its
-    nodes lie about zero. v' H+ v is half the sum of v' |H| v and v' H v, which is exact.
+    The rule (Golub 1973) has n nodes and is exact for polynomials of degree 2n - 2. Take the
+    polynomial of that degree that touches |x| at the n - 1 other nodes and meets it at zero, where
+    |x| has its kink. It is nowhere above |x|: divided by x it interpolates the sign, and by the
+    number of zeros of its derivative it has only maxima where it is 1 and only minima where it is
+    -1. So the rule gives a lower bound of v' |H| v, for the spectrum and for every Gauss rule of
+    more steps. Its error decreases steadily with n, while the error of the Gauss rule depends on
+    where its nodes are around zero. v' H+ v is half the sum of v' |H| v and v' H v, which is exact.
 
     Args:
-        alphas: diagonal of T [n]; of the last the rule makes no use.
-        betas: what is beside it [n - 1].
+        alphas: diagonal of T [n]; the last entry is not used.
+        betas: off-diagonal of T [n - 1].
 
     >>> three = np.array([1.0, 0.0, 0.0]), np.array([2.0, 1.0])
     >>> lower_positive(*three) <= gauss_positive(*three)
@@ -51,4 +51,4 @@ def lower_positive(alphas: np.ndarray, betas: np.ndarray) -> float:
     return gauss_positive(np.append(head, last), betas[: n - 1])
 
 
-_FAR = 1e8  # a last node so many times beyond all others has no weight but in rounding
+_FAR = 1e8  # times all other nodes: a last node further out has no weight except rounding

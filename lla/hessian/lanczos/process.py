@@ -13,7 +13,7 @@ from lla.errors import InputError, NonFiniteError
 
 
 class RowOperator(Protocol):
-    """What Lanczos needs of an operator: symmetric, and applied to the rows of a matrix."""
+    """A symmetric operator that can be applied to the rows of a matrix."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -27,28 +27,29 @@ class RowOperator(Protocol):
 class Tridiagonal:
     """The matrices T = V H V' of K Lanczos runs.
 
-    What stands after a run's count (an invariant subspace was found) means nothing.
+    A run that finds an invariant subspace has fewer steps; entries after its count mean nothing.
     """
 
     alphas: np.ndarray  # [K, steps] float64, diagonals
     betas: (
         np.ndarray
     )  # [K, steps], betas[:, j] couples j and j + 1; the last is the residual's norm
-    counts: np.ndarray  # [K] int, steps that are real
-    exhausted: np.ndarray  # [K] bool, whether the count is that of the whole Krylov space
+    counts: np.ndarray  # [K] int, number of valid steps
+    exhausted: np.ndarray  # [K] bool, whether the count is the dimension of the whole Krylov space
 
 
 class Basis:
-    """The Lanczos vectors [K, steps, P], flat, preallocated, and what is done with all of them.
+    """The Lanczos vectors [K, steps, P] in one preallocated tensor, and products with them.
 
     Args:
         runs: K.
         steps: vectors a run.
         like: a start vector; gives P, and the type and device of the arithmetic.
         dtype: type of the storage. float16 and bfloat16 halve it; vectors are scaled by sqrt(P)
-            so that their elements are near 1. What is left of orthogonality keeps ghosts away
-            (Simon 1984); the outermost Ritz values move by some 1e-5, relative, in bfloat16.
-        device: of the storage; vectors travel in slabs when it is not the arithmetic's.
+            so that their elements are near 1. The orthogonality that is left is enough to prevent
+            ghost copies (Simon 1984); in bfloat16 the outermost Ritz values change by about 1e-5,
+            relative.
+        device: of the storage; if it is another device, vectors are copied in slabs.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Basis:
         self._rows = torch.empty(
             (runs, steps, size), dtype=stored, device=like.device if device is None else device
         )
-        # what is not usable as stored is converted in slabs of at most 64 MiB
+        # vectors of another type or device are converted in slabs of at most 64 MiB
         self._slab = max(1, 2**26 // max(1, runs * size * like.element_size()))
         self._direct = stored == like.dtype and self._rows.device == like.device
 
@@ -75,23 +76,23 @@ class Basis:
         self._rows[:, index].copy_(vectors * self._scale if self._scale != 1 else vectors)
 
     def vectors(self, start: int, stop: int) -> Tensor:
-        """The vectors of the steps start..stop [K, stop - start, P], fit for arithmetic."""
+        """The vectors of the steps start..stop [K, stop - start, P], ready for arithmetic."""
         rows = self._rows[:, start:stop]
         if self._direct:
             return rows
         return rows.to(device=self._like.device, dtype=self._like.dtype) / self._scale
 
     def slabs(self, count: int) -> list[tuple[int, int]]:
-        """Ranges of steps below `count` that are handled at once."""
+        """Ranges of steps below `count` that are converted at once."""
         if self._direct:
             return [(0, count)]
         return [(s, min(s + self._slab, count)) for s in range(0, count, self._slab)]
 
     def remove(self, vectors: Tensor, count: int) -> Tensor:
-        """Subtract from vectors [K, P], in place, their parts along the first `count` steps.
+        """Subtract from vectors [K, P], in place, their components along the first `count` steps.
 
         Returns:
-            The norm of what was subtracted [K].
+            The norms of the components [K].
         """
         removed = torch.zeros(len(vectors), dtype=vectors.dtype, device=vectors.device)
         lines = vectors.unsqueeze(1)
@@ -116,20 +117,19 @@ class Lanczos:
     """A Lanczos process for K start vectors that can be continued.
 
     Each step is one product, the three-term recurrence, and one pass of Gram-Schmidt against all
-    earlier vectors as two matrix products. The pass is repeated only where the first removed a
-    visible part: then rounding, in proportion to what was removed, may have left a part of the
-    earlier vectors. Nothing is read back to the host in between, except for that decision on the
-    CPU, where it is free; on a GPU the second pass is always made.
+    earlier vectors as two matrix products. A second pass is made only if the first removed a
+    visible component, because the rounding error that is left is proportional to it. On a GPU the
+    second pass is always made, so that nothing is read back to the host.
 
     Args:
         operator: symmetric, [P, P].
-        start: [K, P], need not be normalised.
-        steps: room for so many steps.
+        start: [K, P], normalised or not.
+        steps: maximal number of steps.
         basis_dtype: type in which the basis is stored, see `Basis`.
-        basis_device: device on which it is stored.
+        basis_device: device on which the basis is stored.
 
     Raises:
-        InputError: a zero start vector, fewer steps than one.
+        InputError: a zero start vector, or fewer steps than one.
     """
 
     def __init__(
@@ -157,13 +157,8 @@ class Lanczos:
         self._size = torch.zeros_like(self._beta)  # of T, as its largest row sum so far
         self._tolerance = _ROUNDING[start.dtype] * torch.finfo(start.dtype).eps
 
-    @property
-    def capacity(self) -> int:
-        """Steps that there is room for."""
-        return self._alphas.shape[1]
-
     def advance(self, steps: int) -> None:
-        """Make so many further steps."""
+        """Make further steps."""
         for j in range(self.done, self.done + steps):
             vector = self._next
             self.basis.store(j, vector)
@@ -173,13 +168,13 @@ class Lanczos:
             residual.addcmul_(self._beta, self._previous, value=-1)
             size = torch.linalg.vector_norm(residual, dim=-1)
             removed = self.basis.remove(residual, j + 1)
-            # rounding leaves about eps |removed| behind, relative to what is left of the residual
+            # rounding leaves a component of about eps |removed| in the residual
             if residual.is_cuda or bool((removed > _VISIBLE * size).any()):
                 self.basis.remove(residual, j + 1)
             beta = norms(residual)
             self._size = torch.maximum(self._size, alpha.abs() + beta + self._beta)
-            # a breakdown: to go on with rounding would feed it back, in the end to infinity. Only
-            # zeros follow, and `tridiagonal` leaves them out. What overflowed is not taken for one
+            # after a breakdown only zeros follow, which `tridiagonal` leaves out: to continue with
+            # rounding errors would amplify them to infinity. An overflow is not a breakdown
             ended = (beta <= self._tolerance * self._size) & beta.isfinite()
             beta = beta.masked_fill(ended, 0.0)
             self._alphas[:, j : j + 1] = alpha
@@ -189,9 +184,9 @@ class Lanczos:
         self.done += steps
 
     def restart(self, step: int, vector: Tensor) -> None:
-        """Go back to `step` steps of a single run, and on from a vector [1, P] of its own.
+        """Go back to `step` steps of a single run, and continue from a new vector [1, P].
 
-        The vector is normalised and made orthogonal to the steps that stay; T has a zero there.
+        The vector is made orthogonal to the remaining steps and normalised; T has a zero there.
         """
         self.done = step
         for _ in range(2):
@@ -228,8 +223,8 @@ class Lanczos:
 def norms(rows: Tensor) -> Tensor:
     """Norms [K, 1] of the rows [K, P].
 
-    `vector_norm` adds one by one, which in float32 is off by 4e-5 already for 60,000 equal terms,
-    and a Rademacher vector has nothing else; `sum` adds in pairs.
+    `sum` adds in pairs. `vector_norm` adds one by one, whose float32 error for the 60,000 equal
+    terms of a Rademacher vector is 4e-5.
     """
     return rows.square().sum(-1, keepdim=True).sqrt_()
 
@@ -240,10 +235,9 @@ _CHUNK = 8192
 def coefficients(block: Tensor, lines: Tensor) -> Tensor:
     """Inner products [K, 1, n] of vectors [K, 1, P] with the rows of a block [K, n, P].
 
-    A long product loses digits on the CPU, in float32 up to 3e-5 for 60,000 parameters; short
-    sums, added up, cost little and leave a tenth of that. With the vectors on the left, as lines:
-    for several columns [K, P, 1] PyTorch is three times slower, and with two threads the loss is
-    back.
+    A long product is inaccurate on the CPU, in float32 up to 3e-5 for 60,000 parameters. Sums over
+    short chunks cost little and have a tenth of that error. The vectors are rows: as columns
+    [K, P, 1] PyTorch is three times slower for several of them, and with two threads as inaccurate.
     """
     size = lines.shape[2] if lines.is_cuda else _CHUNK
     parts = block.new_zeros(len(block), 1, block.shape[1])
@@ -252,10 +246,11 @@ def coefficients(block: Tensor, lines: Tensor) -> Tensor:
     return parts
 
 
-# below this share of the residual, what the first pass removed was rounding to begin with
+# if the first pass removes less than this share of the residual, a second pass is not needed
 _VISIBLE = 0.1
 
 
-# betas below so many eps, relative to the norm of T, are rounding. Products in float64 leave up to
-# 400 eps for 3000 parameters; in float32 a real beta below an outlier must not be taken for one
+# betas below so many eps, relative to the norm of T, are rounding errors. In float64 these reach
+# 400 eps for 3000 parameters; in float32 the bound has to be low, since beside a large outlier a
+# valid beta may be small
 _ROUNDING = {torch.float64: 4096.0, torch.float32: 32.0}

@@ -15,11 +15,9 @@ from lla.hessian.lanczos.process import RowOperator, coefficients, norms
 
 @dataclass(frozen=True)
 class RitzPairs:
-    """What a restarted process ended with."""
+    """The result of a restarted process."""
 
-    values: np.ndarray  # [k] float64
     vectors: Tensor  # [k, P]
-    residuals: np.ndarray  # [k], by the recurrence
     scale: float  # largest |Ritz value|
     steps: int  # products made
     converged: bool
@@ -38,21 +36,21 @@ def thick_restart(
 ) -> RitzPairs:
     """The k most wanted Ritz pairs from at most `size` basis vectors at a time.
 
-    When the basis is full, the better half of its Ritz vectors stays and the process goes on from
-    the last residual. Every vector is made orthogonal to all others, twice, and the coefficients
-    of the first pass are the columns of the projected matrix. When the Krylov space is exhausted
-    the process goes on from a vector of its own, for further copies of multiple eigenvalues, until
-    one more such vector changes nothing.
+    When the basis is full, the better half of its Ritz vectors stays and the process continues from
+    the last residual. Every vector is made orthogonal to all others, twice; the coefficients of the
+    first pass are the columns of the projected matrix. When the Krylov space is exhausted, the
+    process continues from a new vector, to find further copies of multiple eigenvalues, until one
+    more such vector changes nothing.
 
     Args:
         operator: symmetric, [P, P].
         start: [P].
         k: how many.
         order: Ritz values [n] -> indices, the most wanted first.
-        size: basis vectors held, at least k + 2; while it restarts, half as many more.
+        size: number of basis vectors, at least k + 2; during a restart, half as many more.
         tol: stop when the residuals are below tol times the largest |Ritz value|.
         max_steps: most products.
-        fresh: number of products made -> a vector [P] to go on from.
+        fresh: number of products made -> a vector [P] to continue from.
         advanced: called with the number of products made since the last call.
 
     Raises:
@@ -97,10 +95,8 @@ def thick_restart(
             converged = exact is None and filled >= k and bool((residuals <= tol * scale).all())
         if converged or steps >= max_steps:
             kept = ranked[:k]
-            return RitzPairs(
-                wanted, _combine(basis[:filled], vectors[:, kept]), residuals, scale, steps,
-                converged,
-            )  # fmt: skip
+            combined = _combine(basis[:filled], vectors[:, kept])
+            return RitzPairs(combined, scale, steps, converged)
         if filled == size:
             kept = ranked[: max(k + 1, size // 2)]
             basis[: len(kept)] = _combine(basis[:filled], vectors[:, kept])
@@ -116,7 +112,7 @@ def thick_restart(
 
 
 def _remove(basis: Tensor, vector: Tensor) -> np.ndarray:
-    """Subtract from a vector, in place, its parts along the rows of a basis, and return them."""
+    """Subtract from a vector, in place, its components along the rows of a basis; return them."""
     parts = coefficients(basis[None], vector[None, None])[0, 0]  # [n]
     vector.sub_(parts @ basis)
     return parts.double().cpu().numpy()

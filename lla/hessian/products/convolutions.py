@@ -1,10 +1,10 @@
 """Convolutions over one constant channel as products of matrices.
 
 For one input channel oneDNN takes four times as long for the weight gradient as for the
-convolution itself: more than a quarter of LeNet's product. In a linearised product that input is a
-constant, so its patches are too: cut out once, they leave a product of matrices. Where a
-max-pooling follows, which picks the same positions for every vector, the patches at these are all
-that counts.
+convolution itself: more than a quarter of LeNet's product. In a linearised product the input is a
+constant, and so are its patches. Once they are extracted, a product of matrices is left. If a
+max-pooling follows, it selects the same positions for every vector, and only the patches at these
+positions are needed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def selected_patches(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """The patches that the channels of the output are asked for.
+    """The patches at the selected positions of each output channel.
 
     Args:
         x: a batch of one channel [N, 1, H, W].
@@ -60,9 +60,9 @@ def selected_patches(
         dilation: of its kernel.
 
     Returns:
-        [C, kernel elements, N, Q]: both products with it read its memory in order.
+        [C, kernel elements, N, Q], a layout that both products read in order.
     """
-    # from the pictures themselves: all patches beside the chosen ones would be the peak of memory
+    # directly from the pictures: all patches together would be the peak of memory
     padded = F.pad(x[:, 0], (padding[1], padding[1], padding[0], padding[0]))
     width, reach = padded.shape[2], dilation[1] * (kernel[1] - 1)
     across = (width - reach - 1) // stride[1] + 1  # positions in a row of the output

@@ -1,14 +1,14 @@
 """Partial evaluation of a Hessian-vector product: what does not depend on the vector runs once.
 
 `H v` is the forward-mode derivative of the gradient. It is run once while every ATen operation is
-watched. Those that the vector reaches are recorded as a graph, which is linear in `v`; the tensors
-that they read from the others (the activations, the weights, the backward signal) are kept as
-constants. Every later product runs the graph alone. This is the idea of `jax.linearize` (Bradbury
-et al. 2018) and of `torch.func.linearize`, with three differences. The function is made
-functional first, so that networks that work in place (`out += x`, `ReLU(inplace=True)`) stay right
-on every call. Random operations run once, so a dropout mask is the one that the seed gives. And
-the graph is simplified while it is recorded: equal operations are merged, and others give way to
-simpler ones (`lla.hessian.products.rewrites`).
+observed. The operations that depend on the vector are recorded as a graph, which is linear in `v`.
+The tensors that they read from other operations (activations, weights, the backward signal) are
+kept as constants. Every later product runs only the graph. This is the idea of `jax.linearize`
+(Bradbury et al. 2018) and of `torch.func.linearize`, with three differences. The function is made
+functional first, so that networks that work in place (`out += x`, `ReLU(inplace=True)`) are right
+on every call. Random operations run once, so the dropout mask is the one of the seed. And the graph
+is simplified while it is recorded: equal operations are merged, and some are replaced by simpler
+ones (`lla.hessian.products.rewrites`).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ aten = torch.ops.aten
 
 
 class LinearizationError(RuntimeError):
-    """The function cannot be linearised exactly: another route has to be taken."""
+    """The function cannot be linearised exactly, so another route is needed."""
 
 
 class LinearMap(nn.Module):
-    """The part of a product that depends on the vector, with the constants that it needs.
+    """The part of a product that depends on the vector, with its constants.
 
     Attributes:
         graph_module: the linear map v [P] -> H v [P].
-        constant_bytes: what the kept constants occupy, shared storage counted once.
+        constant_bytes: memory of the constants, shared storage counted once.
     """
 
     def __init__(self, graph_module: fx.GraphModule) -> None:
@@ -68,19 +68,19 @@ def linearize_gradient(
         context: entered around the recorded run; fixes the random numbers that it draws.
 
     Returns:
-        The map v [P] -> H v [P] at `theta`. It is right for every v as long as the function's
-        control flow does not depend on v, which it cannot see.
+        The map v [P] -> H v [P] at `theta`. It is right for every v, since the function's control
+        flow cannot depend on v.
 
     Raises:
-        LinearizationError: an operation that the vector reaches has side effects or is random.
-            Whatever PyTorch raises for an operation without forward mode passes through.
+        LinearizationError: an operation that depends on the vector has side effects or is random.
+            What PyTorch raises for an operation without forward mode is raised as it is.
     """
 
     def product(v: Tensor) -> Tensor:
         return jvp(grad(function), (theta,), (v,))[1]
 
     load_forward_mode()
-    # any vector will do, but zeros would look like constants that are zero
+    # any vector is possible except zeros, which would look like constants that are zero
     vector = torch.ones_like(theta)
     recorder = _Recorder(vector)
     with context(), torch.no_grad(), recorder:
@@ -90,17 +90,17 @@ def linearize_gradient(
 
 @functools.cache
 def load_forward_mode() -> None:
-    """Let PyTorch load its forward-mode rules, for which it calls what it deprecates itself."""
+    """Let PyTorch load its forward-mode rules, in which it uses its own deprecated functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
 
 
 class _Recorder(TorchDispatchMode):
-    """Watches a run and records the operations that a given tensor reaches.
+    """Observes a run and records the operations that depend on a given tensor.
 
-    Tensors are told apart by value numbers (Alpern, Wegman and Zadeck 1988): equal operations on
-    equal numbers give equal numbers, so what is computed twice is recorded or kept once.
+    Tensors have value numbers (Alpern, Wegman and Zadeck 1988): equal operations on equal numbers
+    give equal numbers, so a value that is computed twice is recorded once.
     """
 
     def __init__(self, vector: Tensor) -> None:
@@ -108,7 +108,7 @@ class _Recorder(TorchDispatchMode):
         self._fresh = count()
         self._number = WeakTensorKeyDictionary()
         self._known: dict[Hashable, list[int]] = {}
-        self._nodes: dict[int, fx.Node] = {}  # value number -> node, for what the vector reaches
+        self._nodes: dict[int, fx.Node] = {}  # value number -> node, for what depends on the vector
         self._root = nn.Module()
         self._graph = fx.Graph()
         node = self._graph.placeholder("v")
@@ -118,21 +118,21 @@ class _Recorder(TorchDispatchMode):
         self._versions: list[tuple[Tensor, int]] = []  # of the constants
         self._later: dict[str, Callable[[], Tensor]] = {}  # constants that are made at the end
         self._rewritten = Rewriter(self._call, self._constant, self._constant_later)
-        self._vector = vector  # held, so that its number stays its own
+        self._vector = vector  # held, so that no other tensor gets its number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is aten._efficientzerotensor.default:
-            func = aten.zeros.default  # below this mode nothing knows tensors without memory
+            func = aten.zeros.default  # a tensor without memory is unknown below this mode
         leaves, structure = pytree.tree_flatten((args, kwargs))
         numbers = [self._number_of(x) if isinstance(x, Tensor) else None for x in leaves]
         reached = any(number in self._nodes for number in numbers)
         random = torch.Tag.nondeterministic_seeded in func.tags
         if reached and (func._schema.is_mutable or _UNRECORDABLE.intersection(func.tags)):
             raise LinearizationError(
-                f"{func} on the path of the vector is random, works in place or reads values"
+                f"{func} depends on the vector and is random, works in place or reads values"
             )
-        # strides may be others than a view was written for: copies are left out, rows batched
+        # the strides of a view may differ later: copies are left out, and rows are batched
         func = aten.reshape.default if func in _VIEWS else func
         out = func(*args, **kwargs)
         outputs = [x for x in pytree.tree_leaves(out) if isinstance(x, Tensor)]
@@ -154,7 +154,7 @@ class _Recorder(TorchDispatchMode):
         number = self._number_of(result)
         if number in self._nodes:
             self._graph.output(self._nodes[number])
-        else:  # a linear loss: the product is zero whatever the vector
+        else:  # a linear loss: the product is zero for every vector
             vector = next(iter(self._graph.nodes))
             self._graph.output(self._graph.call_function(aten.zeros_like.default, (vector,)))
         self._graph.eliminate_dead_code()
@@ -165,7 +165,7 @@ class _Recorder(TorchDispatchMode):
         return LinearMap(fx.GraphModule(self._root, self._graph))
 
     def _forget(self, used: set[Any]) -> None:
-        """Let go of all tensors but the used constants, and of what those that are late read."""
+        """Free all tensors except the used constants and what later constants are made from."""
         for name in set(self._root._buffers) - used:
             del self._root._buffers[name]
         for node in self._graph.nodes:
@@ -177,7 +177,7 @@ class _Recorder(TorchDispatchMode):
 
     def _number_of(self, tensor: Tensor) -> int:
         number, version = self._number.get(tensor, (None, None))
-        if number is None or version != tensor._version:  # or written since, maybe through a view
+        if number is None or version != tensor._version:  # written since, perhaps through a view
             number = next(self._fresh)
             self._number[tensor] = number, tensor._version
         return number
@@ -185,7 +185,7 @@ class _Recorder(TorchDispatchMode):
     def _key(
         self, func: Any, leaves: list[Any], numbers: list[int | None], structure: Any
     ) -> Hashable:
-        # the type stands beside the value because 1 == 1.0 == True
+        # with the type, because 1 == 1.0 == True
         parts = (
             (type(x), repr(x)) if number is None else number
             for x, number in zip(leaves, numbers, strict=True)
@@ -260,7 +260,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _getitem(sequence: Any, position: int) -> Any:
-    """Take one output of an operation that has several."""
+    """Take one output of an operation with several outputs."""
     return sequence[position]
 
 

@@ -1,10 +1,10 @@
 """Simplifications of the linear map that `lla.hessian.products.linearize` records.
 
-Each looks at an operation that is about to be recorded and may give another node of the same
-value. What carries no work is left out: copies, zeros, a second constant factor. What picks few
-values goes before what works on many: a max-pooling picks the same positions for every vector, so
-the mask of a ReLU in front of it, and a first convolution over one channel, are needed at these
-positions alone.
+Each rule looks at an operation that is about to be recorded and may give another node of the same
+value. Operations without effect are left out: copies, zeros, a second constant factor. Selections
+of a few values are moved before operations on many: a max-pooling selects the same positions for
+every vector, so the mask of a ReLU before it, and a first convolution over one channel, are needed
+at these positions only.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Rewriter:
             func: an ATen operation.
             args: its arguments, nodes where they are tensors.
             kwargs: the same by name.
-            out: what it returned in the recorded run: a tensor, or several. A node stands for the
-                only one of several that is not None.
+            out: what it returned in the recorded run: a tensor, or several. If several, the node
+                has the value of the only one that is not None.
         """
         if isinstance(out, Tensor):
             node = _same_value(func, args, kwargs, out)
@@ -82,7 +82,7 @@ class Rewriter:
         return None
 
     def _select_first(self, args: Any, out: Tensor) -> fx.Node | None:
-        """What a max-pooling picks of a masked result, or of a convolution's."""
+        """The values that a max-pooling selects from a masked result or from a convolution."""
         flat, dim, index = args[:3]
         chosen = _value(index)
         if chosen is None or dim != -1 or not _is_call(flat, aten.reshape.default):
@@ -112,7 +112,7 @@ class Rewriter:
         )
 
     def _mask_before_unpooling(self, args: Any, out: Tensor) -> fx.Node | None:
-        """A mask on values that a max-pooling's gradient put at their positions."""
+        """A mask on the gradient of a max-pooling, applied before the values are put in place."""
         inner, mask, level = args
         values, pooled = _value(mask), _unpooled(inner)
         if values is None or pooled is None:
@@ -125,8 +125,8 @@ class Rewriter:
         return self._call(inner.target, (masked, *inner.args[1:]), out.shape, out.dtype)
 
     def _unpool(self, args: Any, out: Tensor) -> fx.Node | None:
-        """The gradient of a max-pooling reads the shape of what was pooled, and no value of it."""
-        # in channels_last what was pooled also says how the gradient is laid out
+        """The gradient of a max-pooling without the values of its input, of which it needs none."""
+        # in channels_last the input also determines the memory layout of the gradient
         if not out.is_contiguous():
             return None
         key = out.shape, out.dtype, out.device
@@ -136,7 +136,7 @@ class Rewriter:
         return self._call(func, arguments, out.shape, out.dtype)
 
     def _sum_before_unpooling(self, args: Any, out: Tensor) -> fx.Node | None:
-        """A sum over all the positions that a max-pooling's gradient may put values at."""
+        """A sum over the gradient of a max-pooling, taken before its values are put in place."""
         inner, dims = args[:2]
         pooled = _unpooled(inner)
         if pooled is None:
@@ -179,7 +179,7 @@ class Rewriter:
         return self._call(selected_convolution, (weight, bias, selected), out.shape, out.dtype)
 
     def _selected(self, x: Tensor, place: Any, chosen: Tensor, full: torch.Size) -> fx.Node | None:
-        """Patches of a batch at chosen positions; None where they would be many more than all."""
+        """Patches of a batch at chosen positions; None if that takes much more memory than all."""
         if chosen.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
             return None
         key = _identity(x), x.shape, _identity(chosen), str(place)
@@ -187,7 +187,7 @@ class Rewriter:
         return self._once(key, lambda: self._constant_later(make))
 
     def _picked(self, values: Tensor, chosen: Tensor, shape: Sequence[int]) -> fx.Node:
-        """Values at the positions that a max-pooling picks."""
+        """Values at the positions that a max-pooling selects."""
 
         def make() -> fx.Node:
             flat = values.flatten(-2)
@@ -214,14 +214,14 @@ _RULES: dict[Any, Callable[[Rewriter, Any, Any], fx.Node | None]] = {
 
 
 def _identity(constant: Tensor) -> Any:
-    """The same for two constants of equal memory, read in the same order."""
-    # addresses are not used again: the graph holds all its constants until it is finished
+    """A key that is the same for two constants with the same memory, read in the same order."""
+    # addresses are not reused: the graph holds all its constants until it is finished
     if constant.is_contiguous():
         return constant.data_ptr(), constant.numel()
     return constant.data_ptr(), constant.shape, constant.stride()
 
 
-_MOST_SELECTED = 2  # times the memory of all patches, so few channels: many are oneDNN's case
+_MOST_SELECTED = 2  # times the memory of all patches; with more channels oneDNN is faster
 
 
 def _of_one_channel(x: Tensor, geometry: Sequence[Any]) -> bool:
@@ -250,7 +250,7 @@ def _value(argument: Any) -> Tensor | None:
 
 
 def _same_value(func: Any, args: Any, kwargs: Any, out: Tensor) -> fx.Node | None:
-    """An argument that the result equals whatever the vector, or None.
+    """An argument that the result equals for every vector, or None.
 
     The graph is functional, so a copy may be replaced by its original.
     """
@@ -268,14 +268,14 @@ def _same_value(func: Any, args: Any, kwargs: Any, out: Tensor) -> fx.Node | Non
         return args[1]
     if func in (aten.add.Tensor, aten.sub.Tensor) and vanishes(args[1]) and fits(args[0]):
         return args[0]
-    # not with a factor for the second, which is a keyword
+    # not with a keyword, which is a factor of the second argument
     if func is aten.add.Tensor and not kwargs and vanishes(args[0]) and fits(args[1]):
         return args[1]
     return None
 
 
 def is_zero(func: Any, args: Any) -> bool:
-    """Whether a result is zero whatever the vector."""
+    """Whether a result is zero for every vector."""
     if func is aten.zeros_like.default:
         return True
     factors = args[:2] if func in _PRODUCTS else args[:1] if func in _KEEP_ZERO else ()

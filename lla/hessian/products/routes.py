@@ -1,9 +1,9 @@
 """Three ways to multiply vectors with the Hessian of one batch's loss, all exact.
 
-`fresh` builds the gradient's graph for every call: nothing is kept in between.
-`retained` builds it once and keeps it: about the memory of a training step, for each batch.
+`fresh` builds the graph of the gradient for every call, so nothing is kept in between.
+`retained` builds it once and keeps it, in about the memory of a training step for each batch.
 `linearized` runs the product once and keeps what does not depend on the vector
-(`lla.hessian.products.linearize`): the fastest where it works.
+(`lla.hessian.products.linearize`). It is the fastest, but does not work for every network.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Retained:
         def note(tensor: Tensor) -> tuple[Tensor, int]:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
-            # kept with its history, a tensor would hold the node that saves it: a leak
+            # with its history, a tensor would hold the node that saves it, a reference cycle
             return tensor.detach(), tensor._version
 
         with context(), torch.enable_grad(), saved_tensors_hooks(note, _unchanged):
@@ -79,7 +79,7 @@ class Retained:
 
 
 def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
-    """A saved tensor; autograd leaves the check that nothing overwrote it to such hooks."""
+    """A saved tensor, after the check that nothing overwrote it, which is up to such hooks."""
     tensor, version = saved
     if tensor._version != version:
         raise RuntimeError(
@@ -104,8 +104,8 @@ class Fresh:
 class Linearized:
     """Forward over reverse mode, evaluated once up to where the vector enters.
 
-    Several rows go through the graph one by one, or together under vmap where that was measured
-    to be faster and seen to be right, at the first call that has several.
+    Several rows go through the graph one by one, or together under vmap if the first call with
+    several rows shows that this is faster and right.
     """
 
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
@@ -125,18 +125,18 @@ class Linearized:
         return vmap(self._map, chunk_size=self._together)(rows)
 
 
-_TOGETHER = 8  # rows a vectorised pass: more gained nothing on CPU and multiplies the memory
+_TOGETHER = 8  # rows in a vectorised pass: more are no faster on CPU and need more memory
 
 
 def _measure_together(linear_map: LinearMap, rows: Tensor) -> int:
-    """How many rows to send through at once: the number given, or one."""
-    # a vectorised pass holds activations for every row beside the kept ones
+    """How many rows to multiply at once: all of the given ones, or one."""
+    # a vectorised pass holds the activations of every row, in addition to the kept ones
     if len(rows) * linear_map.constant_bytes > available_memory(rows.device) // 4:
         return 1
     one_by_one, expected = timed(lambda: torch.stack([linear_map(row) for row in rows]), rows)
     try:
         with warnings.catch_warnings():
-            # an operation without a batching rule warns, and is slow
+            # an operation without a batching rule gives a warning and is slow
             warnings.simplefilter("error")
             vmap(linear_map)(rows)
             together, found = timed(lambda: vmap(linear_map)(rows), rows)
@@ -158,9 +158,9 @@ def timed(function: Callable[[], Tensor], like: Tensor) -> tuple[float, Tensor]:
 
 
 def agree(found: Tensor, expected: Tensor) -> bool:
-    """Whether two products are the same but for rounding in their type."""
+    """Whether two products are the same except for rounding in their type."""
     scale = torch.linalg.vector_norm(expected)
-    # written so that NaN disagrees
+    # NaN compares as false, so it disagrees
     return bool(torch.linalg.vector_norm(found - expected) <= ROUNDING[expected.dtype] * scale)
 
 

@@ -105,7 +105,7 @@ def test_criteria_refuse_micro_batches_of_another_function_before_any_product(
 
     for options, message in (
         ({"mode": "train"}, "micro_batch is 2 in train mode"),
-        ({"loss": total}, "the loss of batch 0 is .* no mean over examples"),
+        ({"loss": total}, "the loss of batch 0 is .* not a mean over examples"),
         ({"micro_batch": 0}, "micro_batch is 0"),
     ):
         with pytest.raises(lla.InputError, match=message):
