@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from lla._torchvision import import_torchvision
 from lla.errors import InputError
 
 CLASSES = 1000
@@ -51,8 +52,6 @@ def wnids() -> tuple[str, ...]:
         path = Path(place) / "data" / "_info" / "imagenet_synsets.txt"
         if path.is_file():
             return tuple(sorted(path.read_text(encoding="utf-8").split()))
-    from lla._torchvision import import_torchvision
-
     import_torchvision()
     from timm.data import ImageNetInfo
 

@@ -6,17 +6,14 @@ Checksums are checked by the registry before a reader sees a file.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lla._torchvision import import_torchvision
+from lla.data.registry import File
 from lla.errors import ChecksumError, InputError
-
-if TYPE_CHECKING:
-    from lla.data.registry import File
 
 Arrays = tuple[Tensor, Tensor]
 
@@ -34,14 +31,14 @@ CINIC10_CLASSES = (
 )
 
 
-def mnist(folder: Path, files: Sequence["File"], split: str) -> Arrays:
+def mnist(folder: Path, files: Sequence[File], split: str) -> Arrays:
     """Read MNIST's idx files: `files` are the images, then the labels."""
     reader = import_torchvision().datasets.mnist
     images, labels = (folder / file.path for file in files)
     return reader.read_image_file(str(images)).unsqueeze(1), reader.read_label_file(str(labels))
 
 
-def svhn(folder: Path, files: Sequence["File"], split: str) -> Arrays:
+def svhn(folder: Path, files: Sequence[File], split: str) -> Arrays:
     """Read one of SVHN's .mat files of cropped digits; the label 10 becomes the digit 0."""
     (file,) = files
     base = import_torchvision().datasets.SVHN
@@ -51,7 +48,7 @@ def svhn(folder: Path, files: Sequence["File"], split: str) -> Arrays:
     return torch.from_numpy(np.ascontiguousarray(read.data)), torch.from_numpy(read.labels)
 
 
-def cifar10(folder: Path, files: Sequence["File"], split: str) -> Arrays:
+def cifar10(folder: Path, files: Sequence[File], split: str) -> Arrays:
     """Read CIFAR-10's Python batches: `files` are the batches, then the class names.
 
     They are pickles, which can run any code when they are read. torchvision checks their md5 before
@@ -74,16 +71,14 @@ def cifar10(folder: Path, files: Sequence["File"], split: str) -> Arrays:
     return torch.from_numpy(images), torch.tensor(read.targets, dtype=torch.int64)
 
 
-def _md5(file: "File") -> str:
+def _md5(file: File) -> str:
     algorithm, _, digest = (file.hash or "").partition(":")
     if algorithm != "md5":
         raise InputError(f"the registry must give {file.path} an md5, not {file.hash}.")
     return digest
 
 
-def cinic10(
-    folder: Path, files: Sequence["File"], split: str, imagenet_only: bool = False
-) -> Arrays:
+def cinic10(folder: Path, files: Sequence[File], split: str, imagenet_only: bool = False) -> Arrays:
     """Read one split of CINIC-10's folders, in the order of class and file name.
 
     Args:
@@ -132,7 +127,7 @@ def cinic10(
 
 
 def npz(
-    folder: Path, files: Sequence["File"], split: str, images: str = "x", labels: str = "y"
+    folder: Path, files: Sequence[File], split: str, images: str = "x", labels: str = "y"
 ) -> Arrays:
     """Read two arrays of an npz file; `{split}` in their names is replaced by the split."""
     (file,) = files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from lla.hessian.memory.settings import Memory, memory_settings
 from lla.hessian.operator import HessianOperator
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
-from lla.storage import load_result, save_result
+from lla.saved import Saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,7 @@ Which = Literal["LA", "SA", "LM"]
 
 
 @dataclass(frozen=True)
-class Eigenpairs:
+class Eigenpairs(Saved):
     """Eigenpairs of a Hessian, the most extreme first."""
 
     values: np.ndarray  # [k] float64, Rayleigh quotients
@@ -44,15 +43,6 @@ class Eigenpairs:
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the values with their residuals as error bars."""
         return plot_eigenvalues(self.values, self.residuals, self.which, ax=ax)
-
-    def save(self, path: str | Path) -> None:
-        """Write to an npz file."""
-        save_result(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Eigenpairs:
-        """Read from an npz file."""
-        return load_result(cls, path)
 
 
 def top_eigenpairs(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lla.errors import InputError
 from lla.plotting import plot_spectrum
-from lla.storage import load_result, save_result
+from lla.saved import Saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Saved):
     """Nodes and weights of stochastic Lanczos quadrature, one row a probe.
 
     For a probe v of norm 1, `sum_i w_i f(lambda_i)` approximates v' f(H) v, exactly so for
@@ -114,15 +113,6 @@ class Spectrum:
         grid = self.grid()
         floor = self.floor(grid, sigma) if floor is None else floor
         return plot_spectrum(grid, self.density(grid, sigma), self.nodes, floor, ax=ax, **style)
-
-    def save(self, path: str | Path) -> None:
-        """Write to an npz file."""
-        save_result(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Spectrum:
-        """Read from an npz file."""
-        return load_result(cls, path)
 
 
 def _sigma(grid: np.ndarray) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
 from lla.plotting import plot_plane
-from lla.storage import load_result, save_result
+from lla.saved import Saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plane:
+class Plane(Saved):
     """The loss on a grid theta + a_i d_0 + b_j d_1; with one axis, on a line theta + a_i d_0."""
 
     loss: np.ndarray  # [n0, n1] or [n0], in the problem's type; infinite and NaN as they came
@@ -132,15 +131,6 @@ class Plane:
             minimum=self.minimum if scalar is None else None,
             ax=ax,
         )
-
-    def save(self, path: str | Path) -> None:
-        """Write to an npz file."""
-        save_result(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Plane:
-        """Read from an npz file."""
-        return load_result(cls, path)
 
     def _check_complete(self) -> None:
         if not self.evaluated.all():

@@ -78,7 +78,7 @@ class Criteria:
             )
         names = ("scope", "batches", "route", "plan", "loss")
         facts = {name: getattr(self, name) for name in names}
-        return _average(self.spectra, reading=reading, **facts)
+        return _average(self.spectra, {"reading": reading, **facts})
 
 
 def criteria(
@@ -172,20 +172,23 @@ def criteria(
     vectors = 0 if legacy else steps
     hessians = BatchHessians(whole, asked, vectors, parameters, limits.bytes, pooled=pooled)
 
+    def facts() -> dict[str, Any]:
+        """What the result says of the measurement, once it is made."""
+        return {
+            "reading": reading,
+            "scope": scope,
+            "batches": len(whole.batches),
+            "route": hessians.route,
+            "plan": hessians.plan,
+            "loss": mean_loss,
+        }
+
     if target is not None:
         count = 1 if pooled else len(whole.batches)
         most = probes * steps * count if target.max_matvecs is None else target.max_matvecs
-        goal = Goal(
-            targets=targets,
-            over="probes" if count == 1 else target.over,
-            probes=probes,
-            steps=steps,
-            max_matvecs=most,
-            seed=seed,
-            reading=reading,
-        )
-        measured = measure(hessians, count, goal, progress)
-        return _with_target(measured, goal, hessians, scope, len(whole.batches), mean_loss)
+        over = "probes" if count == 1 else target.over
+        goal = Goal(targets, over, probes, steps, most, seed, reading)
+        return _with_target(measure(hessians, count, goal, progress), goal, facts())
 
     def one(operator: HessianOperator, plan: Plan, stream: int) -> Spectrum:
         return quadrature(
@@ -204,56 +207,39 @@ def criteria(
     for stream, problem in enumerate(hessians.problems()):
         spectrum, described = hessians.run(problem, partial(one, stream=stream))
         spectra.append(replace(spectrum, plan=described))
-    return _average(
-        tuple(spectra),
-        reading=reading,
-        scope=scope,
-        batches=len(whole.batches),
-        route=hessians.route,
-        plan=hessians.plan,
-        loss=mean_loss,
-    )
+    return _average(tuple(spectra), facts())
 
 
-def _with_target(
-    measured: Measured, goal: Goal, hessians: BatchHessians, scope: Scope, batches: int, loss: float
-) -> Criteria:
+def _with_target(measured: Measured, goal: Goal, facts: dict[str, Any]) -> Criteria:
     """The criteria that were measured with a target, with a warning if it was not reached."""
     if not measured.adaptive.converged:
         warnings.warn(measured.adaptive.shortcoming(measured.matvecs), stacklevel=3)
     missing = Estimate(math.nan, None, 0, measured.matvecs)
-    estimates = {name: measured.estimates.get(name, missing) for name in _NAMES}
+    if facts["scope"] == "batches":
+        facts["batches"] = len(measured.spectra)
+    estimates: dict[str, Any] = {n: measured.estimates.get(n, missing) for n in _NAMES}
     return Criteria(
         **estimates,
+        **facts,
         spectra=measured.spectra,
-        scope=scope,
         stderr_kind=goal.over,
-        reading=goal.reading,
         legacy=False,
         probes=max(measured.adaptive.probes),
         steps=goal.steps,
-        batches=batches if scope == "pooled" else len(measured.spectra),
         dtype=measured.spectra[0].dtype,
-        route=hessians.route,
-        plan=hessians.plan,
-        loss=loss,
         matvecs=measured.matvecs,
         adaptive=measured.adaptive,
     )
 
 
-def _average(
-    spectra: tuple[Spectrum, ...],
-    *,
-    reading: Reading,
-    scope: Scope,
-    batches: int,
-    route: str,
-    plan: str,
-    loss: float,
-) -> Criteria:
-    """Average over probes, then over spectra."""
-    parts = [spectrum_criteria(spectrum, reading) for spectrum in spectra]
+def _average(spectra: tuple[Spectrum, ...], facts: dict[str, Any]) -> Criteria:
+    """Average over probes, then over spectra.
+
+    Args:
+        spectra: one for each batch, or one of all batches.
+        facts: the fields of the result that do not come from the spectra, with the reading.
+    """
+    parts = [spectrum_criteria(spectrum, facts["reading"]) for spectrum in spectra]
     matvecs = sum(spectrum.matvecs for spectrum in spectra)
 
     def estimate(name: str) -> Estimate:
@@ -265,22 +251,15 @@ def _average(
         return result
 
     first = spectra[0]
+    estimates: dict[str, Any] = {name: estimate(name) for name in _NAMES}
     return Criteria(
-        re=estimate("re"),
-        kh1=estimate("kh1"),
-        kh05=estimate("kh05"),
-        negative_share=estimate("negative_share"),
+        **estimates,
+        **facts,
         spectra=spectra,
-        scope=scope,
         stderr_kind="probes" if len(parts) == 1 else "batches",
-        reading=reading,
         legacy=first.legacy,
         probes=first.probes,
         steps=first.steps,
-        batches=batches,
         dtype=first.dtype,
-        route=route,
-        plan=plan,
-        loss=loss,
         matvecs=matvecs,
     )
