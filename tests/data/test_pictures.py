@@ -412,7 +412,7 @@ BAD_LABELS = [
     (("0.png,1", "./0.png,1"), "listed twice"),
     (("../secret.png,1",), "leads out of the folder"),
     ((",1",), "names no file"),
-    ((f"n99999999/{TENCH}.png,1",), "none of ImageNet's 1000 classes"),
+    ((f"n99999999/{TENCH}.png,1",), "not one of ImageNet's 1000 classes"),
 ]
 
 
