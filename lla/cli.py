@@ -182,9 +182,7 @@ def plane(
     batches: BatchCount = 1,
     batch_size: BatchSize = 512,
     size: Size = None,
-    axes: Annotated[
-        Literal["random", "hessian"], typer.Option(help="Where the plane lies.")
-    ] = "random",
+    axes: AxesName = "random",
     distribution: Annotated[Distribution, typer.Option(help="Of random axes.")] = "normal",
     normalization: Annotated[
         str, typer.Option(help="auto, output, filter, layer, model, weight or none.")

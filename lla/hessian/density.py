@@ -41,7 +41,7 @@ def spectral_density(
         operator: the Hessian.
         probes: number of random start vectors (the paper's n_hes).
         steps: Lanczos steps a probe (m); more than P are reduced to P, with a warning.
-        seed: of the probes; probe i is the same vector whatever their number.
+        seed: of the probes; probe i is the same vector for every number of probes.
         legacy: imitate the authors' public code instead, see `lla.hessian.lanczos.legacy`.
         stream: a second index of the probes' seed, so that batches get probes of their own.
         together: probes that advance at the same time; each needs a Lanczos basis.

@@ -42,7 +42,7 @@ def quadrature(
     basis_device: torch.device | str | None,
     progress: bool,
 ) -> Spectrum:
-    """The spectrum as asked for, whatever memory it takes.
+    """The spectrum as asked for, without a check of the memory that it takes.
 
     The arguments are those of `spectral_density`, and `first` is the index of the first probe.
 

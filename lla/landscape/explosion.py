@@ -84,7 +84,7 @@ def asymmetry(loss: np.ndarray, coordinates: tuple[np.ndarray, ...], level: floa
     level.
 
     Args:
-        loss: one axis a coordinate; what is not finite lies above every level.
+        loss: one axis a coordinate; a value that is not finite is above every level.
         coordinates: of each axis, from -d to d in equal steps.
         level: loss up to which a point belongs to the set.
 

@@ -21,5 +21,5 @@ class Memory:
 
 
 def memory_settings(memory: Memory | int | None) -> Memory:
-    """The settings that a `memory` argument stands for; a number is one of bytes."""
+    """The settings of a `memory` argument; a number means bytes."""
     return memory if isinstance(memory, Memory) else Memory(memory)
