@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lla
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from lla.models import build
 from lla.probes import rademacher
 

@@ -10,7 +10,7 @@ import torch
 import lla
 from benchmarks.problems import CASES, NetworkCase, one_spectrum  # noqa: F401  see conftest
 from benchmarks.timing import Ratio, TimedOperator, in_turn, repeated, timed
-from lla.hessian.lanczos import Lanczos
+from lla.hessian.lanczos.process import Lanczos
 from lla.probes import rademacher
 
 STEPS = {"tiny": 5, "quick": 100, "paper": 100}

@@ -11,7 +11,7 @@ import torch
 import lla
 from benchmarks.problems import CASES, NetworkCase, product_of  # noqa: F401  see conftest
 from benchmarks.timing import Ratio, in_turn
-from lla.hessian.routes import ROUTES, RouteName
+from lla.hessian.products.routes import ROUTES, RouteName
 from lla.probes import rademacher
 
 

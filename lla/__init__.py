@@ -10,10 +10,14 @@ from lla.errors import (
     NonFiniteError,
 )
 from lla.estimate import Estimate
-from lla.hessian.criteria import Criteria, criteria, spectrum_criteria
+from lla.hessian.accuracy.targets import Target
+from lla.hessian.criteria.criteria import Criteria, criteria
+from lla.hessian.density import spectral_density
 from lla.hessian.eigenpairs import Eigenpairs, top_eigenpairs
+from lla.hessian.memory.settings import Memory
 from lla.hessian.operator import HessianOperator
-from lla.hessian.spectrum import Spectrum, spectral_density
+from lla.hessian.ratios import spectrum_criteria
+from lla.hessian.spectrum import Spectrum
 from lla.hessian.trace import trace
 from lla.landscape.loss_plane import loss_plane
 from lla.landscape.plane import Plane
@@ -28,12 +32,14 @@ __all__ = [
     "HessianOperator",
     "InputError",
     "InsufficientMemoryError",
+    "Memory",
     "MissingDataError",
     "NonFiniteError",
     "ParameterSpace",
     "Plane",
     "Problem",
     "Spectrum",
+    "Target",
     "__version__",
     "criteria",
     "loss_plane",

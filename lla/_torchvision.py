@@ -1,4 +1,4 @@
-"""The one door through which lla imports torchvision.
+"""The only place where lla imports torchvision.
 
 The torchvision wheel of the package index is linked to CUDA. Beside a CPU build of torch its
 operators cannot load, and `import torchvision` then stops where it registers a fake kernel for
@@ -18,14 +18,14 @@ _SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 _lock = threading.Lock()
-_library: torch.library.Library | None = None  # kept: its end would take the schemas away
+_library: torch.library.Library | None = None  # kept alive: the schemas vanish with it
 
 
 def import_torchvision() -> ModuleType:
     """Import torchvision, declaring its two operators first where the plain import needs that.
 
-    Call it before any import of torchvision or of timm, which imports torchvision. Later calls
-    return the same module and do nothing else.
+    Call it before any import of torchvision, or of timm, which imports torchvision. Later calls
+    only return the same module.
 
     Returns:
         The module `torchvision`; its submodules (`datasets`, `models`, `transforms`) are loaded.
@@ -47,8 +47,8 @@ def import_torchvision() -> ModuleType:
 
 def _import() -> ModuleType:
     if "torchvision" not in sys.modules:
-        # A failed import takes the package out of sys.modules but leaves the submodules that were
-        # already loaded, and a second import stumbles over them.
+        # A failed import removes the package from sys.modules but not the submodules that were
+        # loaded already, and a second import fails because of them.
         for name in [name for name in sys.modules if name.startswith("torchvision.")]:
             del sys.modules[name]
     return importlib.import_module("torchvision")

@@ -1,4 +1,4 @@
-"""glibc's allocator, tuned to keep large buffers instead of giving them back every time."""
+"""glibc's allocator, set to keep freed memory instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _M_MMAP_THRESHOLD = -3
 def tune_allocator() -> bool:
     """Make this process keep freed memory for its next large tensor.
 
-    By default glibc maps every large buffer anew and zeroes its pages each time, which costs the
-    CPU routes about half of their time on small networks. The change holds for the whole process
-    and cannot be taken back, so nothing calls this on import: the command line and the suites do.
+    By default glibc maps every large buffer anew, and the system zeroes its pages each time. For
+    small networks on a CPU this takes about half of the time. The change holds for the whole
+    process and cannot be undone, so no import calls this function: the command line and the suites
+    do.
 
     Returns:
-        Whether the allocator took both settings; False where it is not glibc's.
+        Whether the allocator accepted both settings; False if it is not glibc's.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""The batches that a loss is averaged over: one form for all, checked once."""
+"""The batches that a loss is averaged over: one type for all forms of input, checked once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lla.errors import InputError
 
 
 class Batch(NamedTuple):
-    """One batch: what the model takes, what the loss compares its output with, and how many."""
+    """One batch: the model's input, the loss's targets, and the number of examples."""
 
     x: Any  # tensor [n, ...], or a tuple (positional) or mapping (keyword) of the model's inputs
     y: Any  # targets, [n, ...]
@@ -24,17 +24,17 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """A sequence of batches that can be passed over any number of times.
+    """A sequence of batches that can be read any number of times.
 
     Args:
         source: one pair (x, y), a sequence of pairs, or a re-iterable loader of pairs.
-        device: where the model is, and so where every tensor must be.
+        device: of the model; every tensor must be there.
 
-    A loader is passed over twice here, and has to give the same bytes both times: a shuffled or
-    augmenting one defines no function of the parameters.
+    A loader is read twice here and has to give the same bytes both times. With shuffling or random
+    augmentation the loss would not be a function of the parameters.
 
     Raises:
-        InputError: no batch, an empty batch, a one-shot iterator, an element that is no pair, a
+        InputError: no batch, an empty batch, a one-shot iterator, an element that is not a pair, a
             tensor on another device, or different data on the second pass.
     """
 
@@ -42,7 +42,7 @@ class Batches:
         self._source: Iterable[Any] = _as_pairs(source)
         self.device = device
         fixed = self.in_memory
-        # one fork for both passes: each with the same state would hide a shuffling loader
+        # one fork for both passes: with the same state in each, shuffling would not be noticed
         with torch.random.fork_rng(devices=[]):
             first, again = (
                 [self._inspect(i, pair, digest=not fixed) for i, pair in enumerate(self._source)]
@@ -58,13 +58,13 @@ class Batches:
             )
             raise InputError(
                 f"the loader gives different data on each pass (first at batch {where}), so "
-                "the loss is no function of the parameters: use shuffle=False and no random "
+                "the loss is not a function of the parameters: use shuffle=False and no random "
                 "augmentation, or pass list(loader)"
             )
 
     @property
     def in_memory(self) -> bool:
-        """Whether a pass costs nothing: pairs, not a loader."""
+        """Whether all pairs are in memory, so that reading them costs nothing."""
         return isinstance(self._source, tuple)
 
     @property
@@ -80,7 +80,7 @@ class Batches:
             yield Batch(x, y, size)
 
     def split(self, size: int) -> Batches:
-        """The same examples in batches of at most `size`, none of them over two of these.
+        """The same examples in batches of at most `size`; each batch is split on its own.
 
         Raises:
             InputError: see `micro_batches`.
@@ -89,7 +89,7 @@ class Batches:
             raise InputError(f"micro_batch is {size}: a micro-batch holds at least one example")
         parts = copy.copy(self)
         source = _Split(self, size)
-        # in memory the parts are views; a loader is asked again on every pass
+        # parts of tensors in memory are views; a loader is read again on every pass
         parts._source = tuple(source) if self.in_memory else source
         parts.sizes = tuple(min(size, n - start) for n in self.sizes for start in range(0, n, size))
         return parts
@@ -124,7 +124,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class _Split:
-    """The pairs of batches cut into micro-batches, on every pass anew."""
+    """The pairs of batches split into micro-batches, again on every pass."""
 
     batches: Batches
     size: int
@@ -135,10 +135,10 @@ class _Split:
 
 
 def micro_batches(batch: Batch, size: int | None) -> list[tuple[Any, Any]]:
-    """The pairs (x, y) of a batch in parts of at most `size` examples, whole for None.
+    """The pairs (x, y) of a batch in parts of at most `size` examples; None gives the whole batch.
 
-    Every tensor is cut along dimension 0, those in tuples and mappings included, without a copy;
-    what is no tensor goes with every part.
+    Every tensor is split along dimension 0 without a copy, also in tuples and mappings. Anything
+    else goes with every part.
 
     Raises:
         InputError: a tensor does not have one row an example.
@@ -148,8 +148,8 @@ def micro_batches(batch: Batch, size: int | None) -> list[tuple[Any, Any]]:
     for tensor in [*_tensors(batch.x), *_tensors(batch.y)]:
         if tensor.ndim == 0 or len(tensor) != batch.size:
             raise InputError(
-                f"a tensor {tuple(tensor.shape)} of a batch of {batch.size} examples has not one "
-                "row an example and cannot be cut into micro-batches: leave micro_batch out"
+                f"a tensor {tuple(tensor.shape)} of a batch of {batch.size} examples does not have "
+                "one row an example, so it cannot be split: leave micro_batch out"
             )
     return [
         (_rows(batch.x, start, start + size), _rows(batch.y, start, start + size))
@@ -158,7 +158,7 @@ def micro_batches(batch: Batch, size: int | None) -> list[tuple[Any, Any]]:
 
 
 def _rows(value: Any, start: int, stop: int) -> Any:
-    """The same nested tuples, lists and mappings with rows start..stop of every tensor."""
+    """The same nested value with the rows start..stop of every tensor."""
     return pytree.tree_map_only(Tensor, lambda tensor: tensor[start:stop], value)
 
 
@@ -174,8 +174,8 @@ def _as_pairs(source: Any) -> Iterable[Any]:
         return tuple(source)
     if isinstance(source, Iterator):
         raise InputError(
-            f"batches is a one-shot {type(source).__name__}, and every product passes over the "
-            "data again: give list(batches) or a loader"
+            f"batches is a one-shot {type(source).__name__}, and every product reads the data "
+            "again: give list(batches) or a loader"
         )
     if not isinstance(source, Iterable):
         raise InputError(
@@ -185,7 +185,7 @@ def _as_pairs(source: Any) -> Iterable[Any]:
 
 
 def _undisturbed(source: Iterable[Any]) -> Iterator[Any]:
-    """The elements of a source; a `DataLoader` draws a random number a pass, here of its own."""
+    """The elements of a source, without the change of the global random state by a `DataLoader`."""
     with torch.random.fork_rng(devices=[]):
         iterator = iter(source)
     while True:

@@ -6,9 +6,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import torch
 import typer
@@ -17,8 +16,12 @@ from tabulate import tabulate
 import lla
 from lla import data as datasets
 from lla import landscape
+from lla.hessian.accuracy.spread import Over
+from lla.hessian.ratios import Reading
 from lla.inputs import load_inputs
+from lla.landscape.directions import Distribution
 from lla.plotting import check_cap
+from lla.problem import Mode
 
 app = typer.Typer(
     help="Loss landscapes and Hessian spectra of PyTorch models.",
@@ -30,48 +33,6 @@ data_app = typer.Typer(help="Data sets: what is here, fetch, verify.", no_args_i
 app.add_typer(data_app, name="data")
 
 
-class Mode(str, Enum):
-    """How BatchNorm and dropout behave."""
-
-    EVAL = "eval"
-    TRAIN = "train"
-
-
-class Reading(str, Enum):
-    """What the power of K_H05 covers."""
-
-    PRODUCT = "product"
-    DENSITY = "density"
-
-
-class Precision(str, Enum):
-    """Type of the products."""
-
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
-
-
-class AxesName(str, Enum):
-    """Axes that need nothing but the network."""
-
-    RANDOM = "random"
-    HESSIAN = "hessian"
-
-
-class Over(str, Enum):
-    """What a target for the standard error is over."""
-
-    BATCHES = "batches"
-    PROBES = "probes"
-
-
-class Law(str, Enum):
-    """Distribution of random axes."""
-
-    NORMAL = "normal"
-    UNIFORM = "uniform"
-
-
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder with the data sets; LLA_DATA by default.")
 ]
@@ -79,7 +40,7 @@ DataRoot = Annotated[
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Show the library's own errors as their message, without a traceback."""
+    """Show only the message of the library's own errors, without a traceback."""
     try:
         yield
     except (
@@ -111,7 +72,8 @@ BatchCount = Annotated[int, typer.Option(min=1, help="Batches, drawn at random."
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of pictures; the network's own.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Of the products.")]
+Precision = Annotated[Literal["float32", "float64"], typer.Option(help="Of the products.")]
+AxesName = Annotated[Literal["random", "hessian"], typer.Option(help="Where the plane lies.")]
 DownloadOption = Annotated[bool, typer.Option(help="Fetch data and weights that are missing.")]
 
 
@@ -121,14 +83,14 @@ def criteria(
     data: Data = "mnist",
     split: Split = "train",
     weights: Weights = None,
-    mode: ModeOption = Mode.EVAL,
+    mode: ModeOption = "eval",
     batches: BatchCount = 2,
     batch_size: BatchSize = 512,
     size: Size = None,
     probes: Annotated[int, typer.Option(min=1, help="Random vectors a batch (n_hes).")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 100,
     seed: Annotated[int, typer.Option(help="Of weights, batches and probes.")] = 0,
-    reading: Annotated[Reading, typer.Option(help="What the power covers.")] = Reading.PRODUCT,
+    reading: Annotated[Reading, typer.Option(help="What the power covers.")] = "product",
     legacy: Annotated[bool, typer.Option(help="Imitate the authors' public code.")] = False,
     pooled: Annotated[bool, typer.Option(help="One Hessian of all batches together.")] = False,
     parameters: Annotated[
@@ -143,8 +105,8 @@ def criteria(
             help="Of K_H1 and r_e, relative; probes, steps and batches are then the most."
         ),
     ] = None,
-    over: Annotated[Over, typer.Option(help="What the target is over.")] = Over.BATCHES,
-    precision: PrecisionOption = Precision.FLOAT32,
+    over: Annotated[Over, typer.Option(help="What the target is over.")] = "batches",
+    precision: Precision = "float32",
     device: Device = "cpu",
     data_root: DataRoot = None,
     download: DownloadOption = False,
@@ -157,23 +119,22 @@ def criteria(
     with _one_sentence():
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
-            size=size, seed=seed, device=device, dtype=getattr(torch, precision.value),
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision),
             data_root=data_root, download=download,
         )  # fmt: skip
         result = lla.criteria(
             inputs.model,
             inputs.pairs,
-            mode=mode.value,
+            mode=mode,
             probes=probes,
             steps=steps,
             seed=seed,
-            reading=reading.value,
+            reading=reading,
             legacy=legacy,
             scope="pooled" if pooled else "batches",
             parameters=parameters or None,
             micro_batch=micro_batch,
-            target_stderr=target_stderr,
-            over=over.value,
+            target_stderr=None if target_stderr is None else lla.Target(target_stderr, over),
             progress=sys.stderr.isatty(),
         )
     rows = [
@@ -188,7 +149,7 @@ def criteria(
     ]
     typer.echo(tabulate(rows, headers=("criterion", "value", "stderr"), floatfmt=".4g"))
     typer.echo(
-        f"\n{model} on {inputs.text}, {mode.value} mode, loss {result.loss:.4g}\n"
+        f"\n{model} on {inputs.text}, {mode} mode, loss {result.loss:.4g}\n"
         f"{result.batches} x {batch_size} images, {result.probes} probes, {result.steps} steps, "
         f"{result.dtype}, "
         f"{result.reading} reading{', legacy' if legacy else ''}; standard error over "
@@ -217,12 +178,12 @@ def plane(
     data: Data = "mnist",
     split: Split = "train",
     weights: Weights = None,
-    mode: ModeOption = Mode.EVAL,
+    mode: ModeOption = "eval",
     batches: BatchCount = 1,
     batch_size: BatchSize = 512,
     size: Size = None,
-    axes: Annotated[AxesName, typer.Option(help="Where the plane lies.")] = AxesName.RANDOM,
-    distribution: Annotated[Law, typer.Option(help="Of random axes.")] = Law.NORMAL,
+    axes: AxesName = "random",
+    distribution: Annotated[Distribution, typer.Option(help="Of random axes.")] = "normal",
     normalization: Annotated[
         str, typer.Option(help="auto, output, filter, layer, model, weight or none.")
     ] = "auto",
@@ -235,7 +196,7 @@ def plane(
     ] = None,
     cap: Annotated[float | None, typer.Option(help="Highest loss that pictures show.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batches and axes.")] = 0,
-    precision: PrecisionOption = Precision.FLOAT32,
+    precision: Precision = "float32",
     device: Device = "cpu",
     data_root: DataRoot = None,
     download: DownloadOption = False,
@@ -247,15 +208,14 @@ def plane(
         check_cap(cap)  # before the work, not after it
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
-            size=size, seed=seed, device=device, dtype=getattr(torch, precision.value),
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision),
             data_root=data_root, download=download,
         )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
         unfinished = out / "unfinished.npz"
         result = lla.loss_plane(
-            lla.Problem(inputs.model, inputs.pairs, mode=mode.value),
-            axes.value,
-            distribution=distribution.value,
+            lla.Problem(inputs.model, inputs.pairs, mode=mode),
+            landscape.RandomAxes(distribution) if axes == "random" else axes,
             normalization=None if normalization == "none" else normalization,  # type: ignore[arg-type]
             steps=steps,
             distance=distance,
@@ -275,7 +235,7 @@ def plane(
     found = result.explosion()
     lowest = ", ".join(f"{value:g}" for value in result.minimum)
     typer.echo(
-        f"{model} on {inputs.text}, {mode.value} mode, {result.axes} axes, normalization "
+        f"{model} on {inputs.text}, {mode} mode, {result.axes} axes, normalization "
         f"{result.normalization}\nloss {result.center:.4g} at the weights; largest on the plane "
         f"{found.ratio:.4g} times max(loss, ln C)"
         f"{f', {found.nonfinite} points not finite' if found.nonfinite else ''}: {found.verdict}; "

@@ -1,22 +1,25 @@
-"""The errors that the library raises at its door.
+"""The library's own errors.
 
-Each is also the built-in error that a caller would expect, so `except ValueError` keeps working.
-A message is one sentence: what is wrong, with which value, what to do.
+Each is also the built-in error that a caller would expect, so `except ValueError` works too. A
+message is one sentence: what is wrong, with which value, and what to do.
 """
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 import torch
 
 
 class InputError(ValueError):
-    """An argument, a model or a batch that cannot be used as given."""
+    """An argument, a model or a batch cannot be used as given."""
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss, a gradient or a product that is NaN or infinite: no number is made from it."""
+    """A loss, a gradient or a product is NaN or infinite, so nothing is computed from it."""
 
 
 class MissingDataError(FileNotFoundError):
-    """A data set or a weight file that is neither found nor downloadable.
+    """A data set or a weight file is not found and cannot be downloaded.
 
     Args:
         reason: What is missing and what to do, without the folders that were searched: records,
@@ -34,20 +37,32 @@ class MissingDataError(FileNotFoundError):
 
 
 class ChecksumError(OSError):
-    """A file whose content is not the one expected: truncated, altered, or another file."""
+    """A file does not have the expected content: it is truncated, altered, or another file."""
 
 
 class InsufficientMemoryError(MemoryError):
-    """A computation that does not fit into memory, by any plan that there is."""
+    """A computation does not fit into memory, by any plan."""
 
 
-# what the allocators of torch for the CPU and for CUDA, and CUDA's own libraries, say
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not known, with the nearest one or all that there are.
+
+    >>> print(unknown_name("model", "lenett", ["lenet", "mlp"]))
+    there is no model 'lenett': did you mean 'lenet'.
+    """
+    names = list(known)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}" if near else f"choose from {', '.join(names)}"
+    return InputError(f"there is no {kind} {name!r}: {hint}.")
+
+
+# parts of the messages of torch's allocators for CPU and CUDA, and of CUDA's libraries
 _REFUSALS = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory",
              "STATUS_ALLOC_FAILED")  # fmt: skip
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an allocator could not allocate."""
+    """Whether an error means that memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _REFUSALS)

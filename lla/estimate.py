@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, how sure it is, and what it cost.
+    """A mean, its standard error, and what it cost.
 
     >>> e = Estimate.of([1.0, 2.0, 3.0], matvecs=30)
     >>> e.value, round(e.stderr, 3), e.n
@@ -19,7 +19,7 @@ class Estimate:
     """
 
     value: float
-    stderr: float | None  # standard error of the mean; None for one sample, which has none to show
+    stderr: float | None  # standard error of the mean; None for one sample
     n: int  # independent samples behind the standard error
     matvecs: int  # Hessian-vector products that it cost
 

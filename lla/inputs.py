@@ -1,4 +1,4 @@
-"""What the command line computes on: a network and batches, from their names."""
+"""The inputs of the command line: a network and batches, from their names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load_inputs(
         weights: a file; "pretrained" for the published ones; None for random weights.
         batches: how many, drawn at random without replacement.
         batch_size: images a batch.
-        size: side in pixels that pictures are brought to; None takes the network's own.
+        size: side in pixels to which pictures are scaled; None takes the network's own.
         seed: of random weights and of the draw.
         device: of both.
         dtype: of both.
@@ -58,8 +58,8 @@ def load_inputs(
         download: fetch what is missing.
 
     Raises:
-        InputError: a name is unknown, or network, weights and data do not fit.
-        MissingDataError: data or weights are not here.
+        InputError: a name is unknown, or network, weights and data do not fit together.
+        MissingDataError: data or weights are not found.
     """
     pictures = data in datasets.picture_names()
     side: dict[str, Any] = {"img_size": size} if size and model.startswith("vit") else {}
@@ -100,9 +100,9 @@ def load_inputs(
 
 
 def _made_by(name: str) -> nn.Module:
-    """The network that the caller's function makes."""
+    """The network that the caller's own function makes."""
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, "")  # as `python -m` has it: the caller's own modules
+    sys.path.insert(0, "")  # the working directory, as with `python -m`
     try:
         make: Callable[[], nn.Module] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Names, shapes and places of a model's parameters in one flat vector."""
+"""Names, shapes and positions of a model's parameters in one flat vector."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Pattern = str | re.Pattern[str]
 class ParameterSpace:
     """The trainable parameters of a model, in `named_parameters` order, as one flat vector.
 
-    A tied parameter stands once, under its first name. Frozen parameters
-    (`requires_grad == False`) are not part of it.
+    A tied parameter is there once, under its first name. Frozen parameters
+    (`requires_grad == False`) are left out.
 
     >>> space = ParameterSpace.of(torch.nn.Linear(3, 2))
     >>> space.names, space.size
@@ -42,8 +42,8 @@ class ParameterSpace:
         """The space of a model's trainable parameters.
 
         Raises:
-            InputError: nothing is trainable, or the parameters differ in type or device, or are
-                of a type in which a Hessian product means nothing (half precision, complex).
+            InputError: nothing is trainable, or the parameters differ in type or device, or have
+                a type that is too imprecise for Hessian products, or complex.
         """
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not named:
@@ -61,7 +61,7 @@ class ParameterSpace:
         dtype, device = next(iter(kinds))
         if dtype not in (torch.float32, torch.float64):
             raise InputError(
-                f"the parameters are {dtype}, in which second derivatives drown in rounding: "
+                f"the parameters are {dtype}, too imprecise for second derivatives: "
                 "convert the model with model.float() or model.double()"
             )
         return cls(
@@ -78,7 +78,7 @@ class ParameterSpace:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Where each parameter begins in the flat vector."""
+        """Index in the flat vector at which each parameter begins."""
         return tuple(accumulate(self.sizes, initial=0))[:-1]
 
     @property
@@ -91,7 +91,7 @@ class ParameterSpace:
 
         Args:
             patterns: a glob ("conv*.weight"), a compiled regular expression, a string "re:..."
-                that is one, or several of these; None selects all.
+                that is a regular expression, or several of these; None selects all.
 
         Raises:
             InputError: a pattern matches no trainable parameter.
@@ -173,11 +173,11 @@ def _matches(pattern: Pattern, name: str) -> bool:
         return re.search(expression, name) is not None
     except re.error as error:
         raise InputError(
-            f"the parameter pattern {pattern!r} is no regular expression ({error}): correct it"
+            f"the parameter pattern {pattern!r} is not a regular expression ({error}): correct it"
         ) from error
 
 
 def _listing(names: Sequence[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names) - most} more)"

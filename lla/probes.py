@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lla.errors import InputError
-
-
-def generator(*seeds: int) -> torch.Generator:
-    """A CPU generator of its own for every (seed, index, ...): probe 7 is the same among 10 or 20.
-
-    >>> bool(torch.equal(torch.rand(2, generator=generator(0, 1)),
-    ...                  torch.rand(2, generator=generator(0, 1))))
-    True
-    """
-    if min(seeds) < 0:
-        raise InputError(f"the seed {min(seeds)} is negative: choose 0 or more")
-    state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+from lla.seeding import generator
 
 
 def rademacher(size: int, like: Tensor, *seeds: int) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +17,15 @@ from torch.utils import _pytree as pytree
 
 from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError, out_of_memory
+from lla.model_views import Mode, model_inputs, private_view, with_tensors
 from lla.parameters import ParameterSpace, Pattern
+from lla.precision import ROUNDING, full_precision, refuse_autocast
 from lla.probes import gaussian
+from lla.seeding import seeded
 
-Mode = Literal["eval", "train"]
 Loss = Callable[[Any, Any], Tensor]
 
-# relative difference that rounding may leave between two ways to compute one quantity
-ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
-
-_NEARBY = 0.3  # length of a step, relative to the parameters, to a network in general position
+_NEARBY = 0.3  # length, relative to the parameters, of a step to other parameters
 
 
 class Problem:
@@ -34,20 +33,20 @@ class Problem:
 
     Args:
         model: any module; it is never changed. Its weights are read when a quantity is computed,
-            so training it between two calls is seen by the second.
-        batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs on every
-            pass. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
+            so the second of two calls sees training in between.
+        batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs each time
+            it is read. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
         loss: (output, y) -> mean loss over the batch. An output with a `logits` attribute
             (Hugging Face) is replaced by its logits.
         mode: "eval" uses stored BatchNorm statistics and no dropout. "train" uses the batch's
-            statistics, leaves the stored ones alone, and draws one dropout mask from the seed, so
-            that L is one deterministic function.
+            statistics, does not change the stored ones, and draws one dropout mask from the seed,
+            so that L is a deterministic function.
         seed: of the dropout mask, and of any other random number that the forward pass draws.
 
     Attributes:
         space: the trainable parameters as a flat vector of P elements.
         batches: the batches, checked.
-        classes: C, the outputs an example [n, C, ...] where the targets are class indices, or None.
+        classes: C of the outputs [n, C, ...] if the targets are class indices, else None.
 
     Raises:
         InputError: see `lla.ParameterSpace.of` and `lla.batches.Batches`; the model rejects its
@@ -74,7 +73,7 @@ class Problem:
         self.mode = mode
         self.seed = seed
         self._loss = loss
-        self._model = _private_view(model, mode)
+        self._model = private_view(model, mode)
         self.classes = self._try_first_batch()
 
     @property
@@ -99,16 +98,16 @@ class Problem:
 
     @property
     def network(self) -> nn.Module:
-        """The model in the problem's mode: flags of its own, the model's tensors. Not to change."""
+        """The model in the problem's mode, with the model's own tensors. Do not change it."""
         return self._model
 
     def at(self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None) -> Problem:
         """The same problem with other parameters [P], and other buffers where given.
 
-        It has tensors of its own: what happens to the model afterwards does not reach it.
+        It has tensors of its own, so later changes of the model do not affect it.
         """
         moved = copy.copy(self)
-        moved._model = _with_tensors(
+        moved._model = with_tensors(
             self._model, {**self.state(), **self.space.unflatten(theta.detach()), **(buffers or {})}
         )
         return moved
@@ -127,19 +126,19 @@ class Problem:
     def in_micro_batches(self, size: int, check: bool = True) -> Problem:
         """The same function of the parameters, computed from at most `size` examples at a time.
 
-        Each batch is cut along dimension 0 of its tensors. Its mean loss, and so its gradient and
+        Each batch is split along dimension 0 of its tensors. Its mean loss, and so its gradient and
         its Hessian, is the size-weighted mean over the parts, if the loss is a mean over examples
-        that do not see each other. That is checked: both problems' losses must agree, batch by
-        batch, at the model's parameters and at others near them (where a last layer is zero, say,
-        all networks have one loss).
+        that do not affect each other. This is checked: both problems' losses must agree, batch by
+        batch, at the model's parameters and at others near them (with a last layer of zeros, for
+        example, all networks have the same loss).
 
         Args:
             size: examples a part, at most.
-            check: whether to compare the losses; once is enough for one network.
+            check: whether to compare the losses, which is enough once for a network.
 
         Raises:
-            InputError: train mode, in which it would be another function; no example a part; a
-                tensor without one row an example; the two losses differ.
+            InputError: train mode, in which it would be another function; a size below 1; a
+                tensor that does not have one row an example; the two losses differ.
         """
         if self.mode == "train":
             raise InputError(
@@ -166,14 +165,14 @@ class Problem:
             first = own.stop
             weighted = zip(parts[own], split.batch_sizes[own], strict=True)
             mean = sum(part * n for part, n in weighted) / size
-            # the loss of a trained network is rounded like that of an untrained one, ln C
+            # the loss of a trained network has the rounding of an untrained one, ln C
             scale = max(map(abs, [whole[index], *parts[own], math.log(self.classes or 1)]))
-            # what is not finite is not compared: `loss` names it
+            # a loss that is not finite is not compared: `loss` names it
             if abs(mean - whole[index]) > ROUNDING[self.dtype] * scale:
                 raise InputError(
                     f"the loss of batch {index} is {whole[index]:.6g} whole and {mean:.6g} from "
-                    f"micro-batches of {largest}: the loss is no mean over examples, or the "
-                    "network mixes them, so leave micro_batch out"
+                    f"micro-batches of {largest}: the loss is not a mean over examples, or the "
+                    "network mixes examples, so leave micro_batch out"
                 )
 
     def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
@@ -182,27 +181,21 @@ class Problem:
 
     @contextmanager
     def deterministic(self) -> Iterator[None]:
-        """Random numbers from the problem's seed, and attention that can be derived twice.
+        """Random numbers from the problem's seed, and attention that can be differentiated twice.
 
-        The global random state is the same after it as before. The fused attention kernels have
+        The global random state is the same afterwards. The fused attention kernels have
         no second derivative, so the mathematical form is taken.
         """
         if torch.is_inference_mode_enabled():
             raise InputError(
-                "torch.inference_mode() is on, in which nothing can be derived: call outside of it"
+                "torch.inference_mode() is on, which allows no derivatives: call outside of it"
             )
         refuse_autocast(self.device)
-        cuda = [self.device] if self.device.type == "cuda" else []
         with (
-            torch.random.fork_rng(devices=cuda),
+            seeded(self.device, self.seed),
             sdpa_kernel(SDPBackend.MATH),
             full_precision(self.device),
         ):
-            # torch.manual_seed would also seed devices whose state is not restored
-            torch.default_generator.manual_seed(self.seed)
-            for device in cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(self.seed)
             yield
 
     def state(self) -> dict[str, Tensor]:
@@ -221,10 +214,10 @@ class Problem:
         Args:
             batch: one of `problem.batches`.
             space: the parameters that theta holds, the problem's by default.
-            state: what all others and the buffers are, `self.state()` by default.
+            state: the other parameters and the buffers, `self.state()` by default.
         """
         space = self.space if space is None else space
-        # copies, so that training on does not reach a kept graph
+        # copies, so that further training does not change a kept graph
         fixed = self.state() if state is None else state
         output = self.batch_output(batch, space, fixed)
 
@@ -261,13 +254,11 @@ class Problem:
 
         def evaluate(theta: Tensor) -> Any:
             now = {
-                # what the forward pass writes into a buffer goes into a copy
+                # a copy of each buffer, since the forward pass may write into it
                 **{name: t.clone() if name in buffers else t for name, t in state.items()},
                 **space.unflatten(theta),
             }
-            # copies: a network may work in place on its input, a loader refill its tensors
-            x = pytree.tree_map_only(Tensor, Tensor.clone, batch.x)
-            output = functional_call(self._model, now, *model_inputs(x))
+            output = functional_call(self._model, now, *model_inputs(batch.x))
             return getattr(output, "logits", output)
 
         return evaluate
@@ -282,17 +273,12 @@ class Problem:
         losses = []
         with torch.no_grad():
             for i, batch in enumerate(self.batches):
-                with self.deterministic():
-                    try:
-                        losses.append(self.batch_loss(batch)(theta))
-                    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                        if out_of_memory(error):
-                            raise
-                        raise InputError(
-                            f"the model or the loss rejects batch {i} (input "
-                            f"{_describe(batch.x)}, targets {_describe(batch.y)}): "
-                            f"{_first_line(error)}"
-                        ) from error
+                said = (
+                    f"the model or the loss rejects batch {i} (input {_describe(batch.x)}, targets "
+                    f"{_describe(batch.y)})"
+                )
+                with self.deterministic(), _rejections(said):
+                    losses.append(self.batch_loss(batch)(theta))
         return torch.stack(losses)
 
     def loss(self, theta: Tensor | None = None) -> Tensor:
@@ -311,7 +297,7 @@ class Problem:
         return self.pool(losses)
 
     def pool(self, values: Tensor) -> Tensor:
-        """The mean over examples of what was averaged batch by batch [batches, ...]."""
+        """The mean over all examples, from the means of the batches [batches, ...]."""
         if len(self.batch_sizes) == 1:
             return values[0]
         sizes = torch.tensor(self.batch_sizes, dtype=values.dtype, device=values.device)
@@ -331,32 +317,23 @@ class Problem:
         return total
 
     def _try_first_batch(self) -> int | None:
-        """One forward pass, so that what cannot work fails now and says why; the classes."""
+        """The number of classes, from one forward pass, which also finds wrong inputs early."""
         batch = next(iter(self.batches))
-        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        args, kwargs = model_inputs(batch.x)
         buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
         with torch.no_grad(), self.deterministic():
-            try:
+            rejected = f"({_describe(batch.x)}, parameters {self.dtype})"
+            with _rejections(f"the model rejects the input of batch 0 {rejected}"):
                 output = functional_call(self._model, buffers, args, kwargs)
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                if out_of_memory(error):
-                    raise
-                raise InputError(
-                    f"the model rejects the input of batch 0 ({_describe(batch.x)}, parameters "
-                    f"{self.dtype}): {_first_line(error)}"
-                ) from error
             output = getattr(output, "logits", output)
             name = getattr(self._loss, "__name__", type(self._loss).__name__)
-            try:
+            with _rejections(
+                f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
+                f"({_describe(output)})",
+                "; cross_entropy, for example, takes int64 class indices below the number of "
+                "outputs",
+            ):
                 value = self._loss(output, batch.y)
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                if out_of_memory(error):
-                    raise
-                raise InputError(
-                    f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
-                    f"({_describe(output)}): {_first_line(error)}; cross_entropy, say, takes int64 "
-                    "class indices below the number of outputs"
-                ) from error
         if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
             raise InputError(
                 f"the loss {name} gives {_describe(value)}, not one number: average it over the "
@@ -367,65 +344,16 @@ class Problem:
         return output.shape[1] if indices and many else None
 
 
-def refuse_autocast(device: torch.device) -> None:
-    """Raise where torch.autocast would compute in half precision what has to be exact."""
-    if torch.is_autocast_enabled(device.type):
-        raise InputError(
-            "torch.autocast is on, in which second derivatives drown in rounding: call outside "
-            "of it"
-        )
-
-
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Keep float32 what it says: by default CUDA convolutions round their inputs to TF32."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
-    kept = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
-    torch.set_float32_matmul_precision("highest")
+def _rejections(said: str, hint: str = "") -> Iterator[None]:
+    """Turn what a model or a loss raises for its arguments into an `InputError`."""
     try:
-        with cudnn.flags(**kept, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-
-
-def _private_view(model: nn.Module, mode: Mode) -> nn.Module:
-    """A copy of the model's modules, with flags of its own, that shares every tensor with it.
-
-    In train mode BatchNorm normalises with the batch and has no running statistics to update.
-    """
-    view = _with_tensors(model, {}).train(mode == "train")
-    if mode == "train":
-        for module in view.modules():
-            if getattr(module, "track_running_stats", False):
-                vars(module)["track_running_stats"] = False
-    return view
-
-
-def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model's modules with the named tensors, and the model's own for the rest."""
-    kept: dict[int, Any] = {}  # of a tensor -> what stands for it in the copy
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor):  # not registered; deepcopy refuses those with a history
-                kept[id(value)] = value.detach().clone()
-    for name, parameter in model.named_parameters():
-        kept[id(parameter)] = (
-            nn.Parameter(tensors[name], parameter.requires_grad) if name in tensors else parameter
-        )
-    for name, buffer in model.named_buffers():
-        kept[id(buffer)] = tensors.get(name, buffer)
-    return copy.deepcopy(model, kept)
-
-
-def model_inputs(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the model's call."""
-    if isinstance(x, Mapping):
-        return (), dict(x)
-    return (tuple(x) if isinstance(x, (tuple, list)) else (x,)), {}
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{said}: {reason}{hint}") from error
 
 
 def _describe(value: Any) -> str:
@@ -433,7 +361,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

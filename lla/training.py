@@ -4,48 +4,41 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lla.checkpoints import read_checkpoint, tensors_sha256, weights_sha256, write_checkpoint
+from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
+from lla.seeding import generator, seeded, stream_seed
+from lla.training_state import (
+    Progress,
+    configuration,
+    kept_checkpoint,
+    locked,
+    save,
+    start_or_resume,
+)
 
 __all__ = ["TrainingResult", "accuracy", "kept_checkpoint", "train", "weights_sha256"]
 
-_CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+_CHECK_EVERY = 50  # steps between two checks of the loss, each of which waits for the device
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to."""
+    """The result of a training."""
 
-    epochs: int  # done in all, those of an earlier, interrupted run included
+    epochs: int  # done in all, including those of an earlier, interrupted run
     loss: tuple[float, ...]  # [epochs] mean loss over the epoch's examples while it trained
     accuracy: tuple[float, ...]  # [epochs] share of right answers after it, in eval mode
     weights_sha256: str
     seconds: float  # of training and evaluation, earlier runs included
-    finished: bool  # False if the target accuracy was not reached
-
-
-@dataclass
-class _Progress:
-    """What a run has done so far, and what its checkpoints hold beside weights and moments."""
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def epochs(self) -> int:
-        return len(self.loss)
+    finished: bool  # False if a target accuracy was not reached
 
 
 def train(
@@ -64,11 +57,12 @@ def train(
 ) -> TrainingResult:
     """Train a classifier with Adam on its cross-entropy. The given model is trained, in place.
 
-    The order of the examples and the dropout of epoch e depend on (seed, e) alone. So a run that
-    was interrupted and is started again with the same arguments, on a model built with the same
-    initial weights, continues from its checkpoint and ends with bitwise the same weights as one
-    that was not (on the CPU with the same number of threads; on a GPU as far as its kernels are
-    deterministic). The global random state and the training flags end as they were, `.grad` empty.
+    The order of the examples and the dropout of epoch e depend only on (seed, e). An interrupted
+    run that is started again with the same arguments, on a model with the same initial weights,
+    continues from its checkpoint. It ends with bitwise the same weights as a run without
+    interruption (on the CPU with the same number of threads; on a GPU as far as its kernels are
+    deterministic). The global random state and the training flags are the same afterwards, and
+    `.grad` is empty.
 
     Args:
         model: Gives logits [N, C]. Frozen parameters stay as they are.
@@ -77,26 +71,26 @@ def train(
         batch_size: Examples a step; the last step of an epoch may have fewer.
         lr: Learning rate of Adam.
         seed: Of order and dropout.
-        checkpoint: File that holds the run after its last full epoch; None keeps none. Where it
-            exists, the run continues from it. A second run on the same file waits for the first.
+        checkpoint: File with the state after the last full epoch; None writes none. If it exists,
+            the run continues from it. A second run on the same file waits for the first.
         target_accuracy: Stop after the first epoch that ends with at least this training accuracy
             in eval mode, in (0, 1]; None trains all epochs.
         on_epoch: Called after each epoch with its number from 1, its loss and its accuracy,
             before the checkpoint is written: an interrupted epoch is repeated with its call.
         progress: Show a bar with the epoch's loss and accuracy so far.
-        keep_epochs: Epochs (0 is before the first) whose checkpoint is also kept beside the
-            other one, named as `kept_checkpoint` says.
+        keep_epochs: Epochs (0 is before the first) whose checkpoint is also kept in a file of its
+            own, see `kept_checkpoint`.
 
     Returns:
-        The result. With a diverged or failed run there is none, and the model is not to be used.
+        The result. After an error there is none, and the model must not be used.
 
     Raises:
         InputError: The data do not fit the model or each other, an argument is out of range,
-            nothing is trainable, or the checkpoint is of another architecture, configuration or
+            nothing is trainable, or the checkpoint has another architecture, configuration or
             data.
         ChecksumError: The checkpoint is truncated or altered.
-        NonFiniteError: The loss or the weights became NaN or infinite; the checkpoint is still
-            that of the last epoch before.
+        NonFiniteError: The loss or the weights became NaN or infinite; the checkpoint is that of
+            the last epoch before.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
@@ -107,11 +101,11 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=lr)
     path = None if checkpoint is None else Path(checkpoint)
     steps = -(-len(x) // batch_size)
-    with _locked(path), _training_flags_kept(model), _deterministic_cudnn():
-        done, config = _Progress(), {}
+    with locked(path), _training_flags_kept(model), _deterministic_cudnn():
+        done, config = Progress(), {}
         if path is not None:
-            config = _configuration(model, x, y, batch_size, lr, seed)
-            done, config = _start_or_resume(path, model, optimizer, config, epochs, keep_epochs)
+            config = configuration(model, x, y, batch_size, lr, seed)
+            done, config = start_or_resume(path, model, optimizer, config, epochs, keep_epochs)
         with tqdm(
             total=epochs * steps, initial=done.epochs * steps, unit="step", disable=not progress
         ) as bar:
@@ -125,7 +119,7 @@ def train(
                 if on_epoch is not None:
                     on_epoch(epoch, done.loss[-1], done.accuracy[-1])
                 if path is not None:
-                    _save(path, model, optimizer, config, done, keep_epochs)
+                    save(path, model, optimizer, config, done, keep_epochs)
     return TrainingResult(
         epochs=done.epochs,
         loss=tuple(done.loss),
@@ -137,19 +131,19 @@ def train(
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> float:
-    """Measure the share of right answers in eval mode; the model's training flags stay.
+    """Measure the share of right answers in eval mode; the model's training flags do not change.
 
     Args:
         model: Gives logits [N, C].
         x: Inputs [N, ...].
         y: Labels [N] int64.
-        batch_size: Examples at a time; they are moved to the model's device so.
+        batch_size: Examples at a time, which are then moved to the model's device.
 
     Returns:
         A number in [0, 1].
 
     Raises:
-        InputError: There are no examples, or not as many labels.
+        InputError: There are no examples, or the number of labels differs.
     """
     if len(x) == 0 or len(x) != len(y):
         raise InputError(f"accuracy needs as many labels as inputs, not {len(y)} and {len(x)}.")
@@ -160,26 +154,6 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> f
         for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             right += (model(inputs.to(device)).argmax(1) == labels.to(device)).sum()
     return right.item() / len(x)
-
-
-def kept_checkpoint(checkpoint: str | os.PathLike[str], epoch: int) -> Path:
-    """Name the file in which `train` keeps the state after one of `keep_epochs`.
-
-    `lla.models.load_weights` reads it.
-
-    Args:
-        checkpoint: As given to `train`.
-        epoch: 0 is before the first.
-
-    Returns:
-        A path in the same folder.
-
-    Example:
-        >>> kept_checkpoint("runs/lenet.pt", 5).as_posix()
-        'runs/lenet-epoch0005.pt'
-    """
-    path = Path(checkpoint)
-    return path.with_name(f"{path.stem}-epoch{epoch:04d}{path.suffix}")
 
 
 def _train_epoch(
@@ -193,13 +167,12 @@ def _train_epoch(
     bar: tqdm,
 ) -> float:
     """Train one epoch and give its mean loss."""
-    generator = torch.Generator().manual_seed(_stream(seed, epoch, 0))
-    order = torch.randperm(len(x), generator=generator).to(x.device)
+    order = torch.randperm(len(x), generator=generator(seed, epoch, 0)).to(x.device)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     right = torch.zeros((), dtype=torch.int64, device=x.device)
-    losses: list[Tensor] = []  # since the last look
+    losses: list[Tensor] = []  # since the last check
     model.train()
-    with _seeded(x.device, _stream(seed, epoch, 1)):
+    with seeded(x.device, stream_seed(seed, epoch, 1)):
         for step, index in enumerate(order.split(batch_size)):
             labels = y[index]
             logits = model(x[index])
@@ -237,23 +210,6 @@ def _train_epoch(
     return total.item() / len(x)
 
 
-def _stream(seed: int, epoch: int, use: int) -> int:
-    """Give the seed of one use (0 order, 1 dropout) of randomness in one epoch."""
-    return int(np.random.SeedSequence([seed, epoch, use]).generate_state(1, np.uint64)[0] >> 1)
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generators of the CPU and of one device, and put them back."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
 @contextmanager
 def _training_flags_kept(model: nn.Module) -> Iterator[None]:
     flags = [(module, module.training) for module in model.modules()]
@@ -275,104 +231,8 @@ def _deterministic_cudnn() -> Iterator[None]:
         cudnn.benchmark, cudnn.deterministic = before
 
 
-@contextmanager
-def _locked(path: Path | None) -> Iterator[None]:
-    """Let one run at a time write a checkpoint; the lock ends with the process, however it ends."""
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        yield
-
-
-def _reached(done: _Progress, target: float | None) -> bool:
+def _reached(done: Progress, target: float | None) -> bool:
     return target is not None and bool(done.accuracy) and done.accuracy[-1] >= target
-
-
-def _configuration(
-    model: nn.Module, x: Tensor, y: Tensor, batch_size: int, lr: float, seed: int
-) -> dict[str, Any]:
-    """Collect what must be equal for a run to continue another one."""
-    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
-    return {
-        "optimizer": "adam",
-        "batch_size": batch_size,
-        "lr": lr,
-        "seed": seed,
-        "device": x.device.type,
-        "dtypes": sorted({str(value.dtype) for value in model.parameters()}),
-        "frozen": frozen,
-        "data_sha256": tensors_sha256([("x", x), ("y", y)]),
-        "initial_weights_sha256": weights_sha256(model),
-    }
-
-
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: dict[str, Any],
-    done: _Progress,
-    keep_epochs: Collection[int],
-) -> None:
-    content = {
-        "epoch": done.epochs,
-        "loss": done.loss,
-        "accuracy": done.accuracy,
-        "seconds": done.seconds,
-        "config": config,
-        "state_dict": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    # The kept one first: a run that ends between the two repeats the epoch and writes both.
-    if done.epochs in keep_epochs:
-        write_checkpoint(kept_checkpoint(path, done.epochs), content)
-    if done.epochs > 0:
-        write_checkpoint(path, content)
-
-
-def _start_or_resume(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: dict[str, Any],
-    epochs: int,
-    keep_epochs: Collection[int],
-) -> tuple[_Progress, dict[str, Any]]:
-    if not path.exists():
-        done = _Progress()
-        _save(path, model, optimizer, config, done, keep_epochs)
-        return done, config
-    content = read_checkpoint(path, model)
-    done = _Progress(content["loss"], content["accuracy"], content["seconds"])
-    stored = content["config"]
-    # A model that has been trained to this very checkpoint may go on as well.
-    if config["initial_weights_sha256"] == tensors_sha256(content["state_dict"].items()):
-        config = {**config, "initial_weights_sha256": stored["initial_weights_sha256"]}
-    differing = [
-        f"{key} is {stored.get(key)} there and {value} here"
-        for key, value in config.items()
-        if stored.get(key) != value
-    ]
-    if differing:
-        raise InputError(
-            f"{path} is the checkpoint of another run ({'; '.join(differing)}): give the same "
-            "arguments, another path, or delete it."
-        )
-    if done.epochs > epochs:
-        raise InputError(
-            f"{path} has {done.epochs} epochs already: ask for at least as many as that, not "
-            f"{epochs}, or give another path."
-        )
-    for epoch in keep_epochs:
-        if epoch <= done.epochs and not kept_checkpoint(path, epoch).exists():
-            raise InputError(
-                f"{path} is past epoch {epoch}, which was not kept: delete it to train again."
-            )
-    model.load_state_dict(content["state_dict"])
-    optimizer.load_state_dict(content["optimizer"])
-    return done, config
 
 
 def _check_arguments(
@@ -398,7 +258,7 @@ def _check_arguments(
 
 
 def _check_data(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Try two examples, so that what does not fit is said before any long work."""
+    """Try two examples, so that wrong data are found before any long work."""
     if len(x) == 0 or y.shape != x.shape[:1] or y.dtype != torch.int64:
         raise InputError(
             "training needs inputs [N, ...] and labels [N] int64 with N > 0, not "

@@ -1,10 +1,13 @@
+import subprocess
+import sys
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 
 import lla
-from lla.plotting import _short, _ticks
+from lla.plotting import plot_plane
 
 
 def quadratic_plane(cases, shift=(0.25, 0.125), scale=1.0, **options):
@@ -66,16 +69,20 @@ def test_bad_pictures(cases):
     [(0.0, 4.9, False), (-3.0, 1e-3, False), (0.074, 4.6, True), (6.8, 3e24, True),
      (1e-8, 1.0, True), (2.1, 2.2, True), (5.0, 700.0, True)],
 )  # fmt: skip
-def test_ticks_are_few_and_inside(low, high, log):
-    ticks = _ticks(low, high, log)
-    assert 1 <= len(ticks) <= 8
-    assert all(low <= tick <= high for tick in ticks)
-    assert ticks == sorted(ticks)
+def test_ticks_of_the_colours_are_few_inside_and_short(low, high, log):
+    share = np.linspace(0, 1, 25).reshape(5, 5)
+    values = low * (high / low) ** share if log else low + (high - low) * share
+    along = np.linspace(-1, 1, 5)
+    figure = plot_plane(values, (along, along), ("a", "b"), log=log)
+    figure.draw_without_rendering()
+    bar = figure.axes[1]
+    ticks = [tick for tick in bar.get_yticks() if low <= tick <= high]
+    assert 1 <= len(ticks) <= 10
     assert not log or high < 10 * low or len(ticks) >= 2
+    assert all(len(label.get_text()) <= 30 for label in bar.get_yticklabels())  # with markup
 
 
-def test_short_numbers():
-    values = [float(_short(x)) for x in (0.25, 1000.0, -3.5)]
-    np.testing.assert_array_equal(values, [0.25, 1000.0, -3.5])
-    assert _short(2e7) == r"$2 \cdot 10^{7}$"
-    assert _short(-1e-5) == r"$-1 \cdot 10^{-5}$"
+def test_drawing_loads_matplotlib_and_importing_does_not():
+    code = "import sys, lla; print([m for m in sys.modules if m.partition('.')[0] == 'matplotlib'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

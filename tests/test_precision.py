@@ -1,6 +1,6 @@
 import torch
 
-from lla.problem import full_precision
+from lla.precision import full_precision
 
 
 def test_tf32_is_off_inside_and_as_before_after():

@@ -100,7 +100,7 @@ def repeat(case: HonestyCase) -> Repetitions:
     rows = []
     for seed in tqdm(range(case.repetitions), desc=str(case), disable=None):
         found = lla.criteria(
-            model, pairs, probes=200, seed=seed, target_stderr=TARGET, over="probes",
+            model, pairs, probes=200, seed=seed, target_stderr=lla.Target(TARGET, over="probes"),
             route="retained",
         )  # fmt: skip
         assert found.adaptive is not None
@@ -199,20 +199,22 @@ def compare(case: SavingCase, given: Input, many: Pairs) -> BudgetCosts:
     one, two = (run(given.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
     fixed = batches * (one + (probes - 1) * (two - one)) * steps / case.steps
     spent["fixed"] = BudgetCost(fixed, probes * steps * batches, {}, batches, None)
-    options: dict[str, Any] = {"probes": 100, "target_stderr": TARGET}
+    over_probes, over_batches = (
+        {"probes": 100, "target_stderr": lla.Target(TARGET, over)} for over in ("probes", "batches")
+    )
     accuracy(given.model, given.pairs[:1])
     with warnings.catch_warnings():  # a target that is missed is part of the result
         warnings.simplefilter("ignore", UserWarning)
         turns = in_turn(
             [
-                lambda: run(given.pairs, over="probes", **options),
+                lambda: run(given.pairs, **over_probes),
                 lambda: accuracy(given.model, given.resident()),
             ],
             case.rounds,
             warmup=0,
         )
         spent["probes"] = _spent(float(np.median(turns[:, 0])), found[-1])
-        spent["batches"] = _spent(run(many, over="batches", **options), found[-1])
+        spent["batches"] = _spent(run(many, **over_batches), found[-1])
     return BudgetCosts(spent, turns)
 
 

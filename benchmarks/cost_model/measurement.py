@@ -26,8 +26,8 @@ import lla
 from benchmarks.isolate import Peak
 from benchmarks.problems import NetworkCase, configuration, device, one_product
 from benchmarks.timing import in_turn, timed
-from lla.hessian.plans import Plan, bytes_an_example, cost_of, needed
-from lla.hessian.routes import ROUTES, RouteName
+from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, needed
+from lla.hessian.products.routes import ROUTES, RouteName
 from lla.probes import rademacher
 from paper_tables.engine import machine
 from paper_tables.engine.records import Record

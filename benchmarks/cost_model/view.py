@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from benchmarks import view
 from benchmarks.cost_model.measurement import FLOOR, PASS
 from benchmarks.view import number
-from lla.hessian.routes import ROUTES
+from lla.hessian.products.routes import ROUTES
 from lla.report.view import Group, Line, Table
 from paper_tables.engine.exhibit import Exhibit, Records
 from paper_tables.engine.records import Record

@@ -19,8 +19,8 @@ import pandas as pd
 import lla
 from benchmarks.inputs import Input, accuracy
 from benchmarks.timing import timed
-from lla.hessian.criteria import spectrum_criteria
-from lla.hessian.spread import Scatter, apart
+from lla.hessian.accuracy.scatter import Scatter, probe_and_batch_ranges
+from lla.hessian.ratios import spectrum_criteria
 from paper_tables.engine import machine
 from paper_tables.engine.records import Record
 
@@ -212,7 +212,7 @@ def _record(
 def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) -> Iterator[Record]:
     """Where the standard errors come from, and how far single runs and batches are apart."""
     probes, batches = known.samples
-    ranges, of_batches = apart(values)
+    ranges, of_batches = probe_and_batch_ranges(values)
     scatter = partial(record, column="scatter", probes=probes, batches=batches)
     yield scatter(metric="probes", value=known.probes, n=batches * (probes - 1))
     yield scatter(metric="batches", value=known.batches, n=batches - 1)

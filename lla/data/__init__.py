@@ -10,6 +10,7 @@ from lla.data.images import (
     to_grayscale,
     to_input,
 )
+from lla.data.loading import Availability, FileCheck, describe, fetch, load, verify
 from lla.data.picture_batches import (
     PictureBatches,
     PicturePreprocessing,
@@ -25,20 +26,7 @@ from lla.data.pictures import (
     picture_names,
     read_pictures,
 )
-from lla.data.registry import (
-    Availability,
-    DataSet,
-    Download,
-    File,
-    FileCheck,
-    Form,
-    describe,
-    fetch,
-    load,
-    names,
-    register,
-    verify,
-)
+from lla.data.registry import DataSet, Download, File, Form, names, register
 
 __all__ = [
     "IMAGENET_MEAN",

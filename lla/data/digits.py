@@ -42,7 +42,7 @@ def handwritten(split: str) -> tuple[Tensor, Tensor]:
     values, labels = load_digits(return_X_y=True)
     small = values.astype(np.int64).reshape(-1, 8, 8)
     weights = _bilinear_tenths(8, 20)
-    # Two passes in tenths: a factor 100, beside 16 -> 255. Half is rounded up.
+    # Two passes in tenths give a factor of 100, and 16 becomes 255. Halves are rounded up.
     large = (255 * (weights @ small @ weights.T) + 800) // 1600
     images = np.pad(large, ((0, 0), (4, 4), (4, 4))).astype(np.uint8)[:, None]
     chosen = (np.arange(len(images)) % 5 == 4) == (split == "test")
@@ -64,10 +64,10 @@ def _bilinear_tenths(small: int, large: int) -> np.ndarray:
 def rendered(split: str) -> tuple[Tensor, Tensor]:
     """Draw digits with the DejaVu fonts that matplotlib ships, over clutter, as SVHN has them.
 
-    A shaded background with lines and discs, the digit of the label in the middle, other digits
-    cut off at its sides, blur and noise. Each image has its own random stream, so the set is one
-    fixed set, byte for byte, for equal versions of Pillow (which draws), matplotlib (whose fonts
-    it uses) and NumPy (whose random streams it uses). Labels run 0, 1, ..., 9, 0, 1, ...
+    There is a shaded background with lines and discs, the digit of the label in the middle, other
+    digits cut off at its sides, blur and noise. Each image has its own random stream, so the set is
+    the same, byte for byte, for equal versions of Pillow (which draws), matplotlib (for the fonts)
+    and NumPy (for the random streams). Labels are 0, 1, ..., 9, 0, 1, ...
 
     Args:
         split: `train` (10000 images) or `test` (2000).
@@ -75,7 +75,7 @@ def rendered(split: str) -> tuple[Tensor, Tensor]:
     Returns:
         Images [N, 3, 32, 32] uint8 and labels [N] int64.
     """
-    # Drawing takes seconds, so it is done once a process; the caller gets tensors of its own.
+    # Drawing takes seconds, so each process does it once; the caller gets copies.
     images, labels = _render(*_RENDERED[split])
     return images.clone(), labels.clone()
 
@@ -96,7 +96,7 @@ def _font(name: str, size: int) -> Any:
     from PIL import ImageFont
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
-    # The basic layout: the other one depends on a library that not every build of Pillow has.
+    # The basic layout: the other one needs a library that some builds of Pillow lack.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -113,7 +113,7 @@ def _draw(digit: int, rng: np.random.Generator) -> np.ndarray:
     while abs(_luma(ink) - _luma(back)) < 70:
         ink = rng.integers(0, 256, 3)
 
-    # A background that shades off along a random direction.
+    # The background has a gradient along a random direction.
     angle = rng.uniform(0, 2 * math.pi)
     rows, columns = np.mgrid[:_SIDE, :_SIDE] / (_SIDE - 1) - 0.5
     slope = (math.cos(angle) * columns + math.sin(angle) * rows)[..., None]

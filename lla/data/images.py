@@ -1,4 +1,4 @@
-"""What a loader returns, and how it becomes the batches of a problem."""
+"""Sets of images, and how batches for a problem are made from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ImageSet:
     split: str
     source: Source
     fidelity: Fidelity
-    sha256: str  # of the bytes of images, then of labels: equal for equal content in any file form
+    sha256: str  # of the bytes of images, then of labels: the same for every file format
     note: str  # one sentence on what these images are
     classes: int
 
@@ -70,7 +70,7 @@ def to_grayscale(images: Tensor) -> Tensor:
             f"grayscale needs uint8 images [N, 3, H, W], not {images.dtype} {list(images.shape)}."
         )
     gray = torch.empty_like(images[:, :1])
-    # In slices: a large set must not be held in int32 as a whole.
+    # In slices, so that a large set is never in int32 as a whole.
     for rgb, out in zip(images.split(4096), gray.split(4096), strict=True):
         r, g, b = rgb.to(torch.int32).unbind(1)
         out[:, 0] = (19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16
@@ -87,14 +87,14 @@ def to_input(
 ) -> Tensor:
     """Turn stored images into network input: pad with zeros, scale to [0, 1], then normalise.
 
-    The padding comes before the normalisation, so that a border pixel becomes what a black pixel
-    becomes, (0 - mean) / std.
+    The padding comes before the normalisation, so a border pixel has the value of a black pixel,
+    (0 - mean) / std.
 
     Args:
         images: [N, C, H, W] uint8.
         size: Side to pad to, centred (an odd remainder goes right and below); None pads nothing.
-        mean: Subtracted after the scaling: one number, or one a channel; None subtracts nothing.
-        std: Divided by after that: one number, or one a channel; None divides by nothing.
+        mean: Subtracted after the scaling: one number, or one a channel; None for no subtraction.
+        std: The divisor after that: one number, or one a channel; None for no division.
         dtype: Floating type of the result.
         device: Device of the result; None keeps that of the images.
 
@@ -102,7 +102,7 @@ def to_input(
         [N, C, size, size], or [N, C, H, W] without `size`.
 
     Raises:
-        InputError: The images are no uint8 [N, C, H, W], are larger than `size`, or have another
+        InputError: The images are not uint8 [N, C, H, W], are larger than `size`, or have another
             number of channels than `mean` or `std`; or `std` is not positive.
 
     Example:
@@ -148,14 +148,14 @@ def _per_channel(name: str, value: float | Sequence[float], x: Tensor) -> Tensor
 def draw(
     size: int, batch_size: int, count: int | None, seed: int | None, what: str
 ) -> tuple[Tensor, int]:
-    """The order [size] in which examples are taken, and how many of them are wanted.
+    """The order [size] in which examples are taken, and how many are wanted.
 
     Args:
-        size: Examples there are.
+        size: Number of examples.
         batch_size: Examples a batch.
         count: Batches; None takes all examples.
         seed: Of a random order; None keeps the stored one.
-        what: Says what there is, for the error.
+        what: What there is, in words, for the error.
 
     Raises:
         InputError: A size or count below 1, or fewer examples than wanted.
@@ -184,12 +184,12 @@ def batches(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Cut batches from a set of images, as a problem, the criteria and the training take them.
+    """Make batches from a set of images, for a problem, the criteria or a training.
 
     Args:
-        image_set: What to cut from.
+        image_set: The images.
         batch_size: Images a batch.
-        count: Full batches wanted; None cuts the whole set, and the last batch may be short.
+        count: Number of full batches; None takes the whole set, and the last batch may be short.
         seed: Chooses images at random without replacement, the same ones on every machine; None
             takes them in stored order.
         device: Device of the batches; None keeps that of the images.

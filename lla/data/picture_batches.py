@@ -16,13 +16,13 @@ from lla.data.pictures import PictureSet
 from lla.errors import InputError
 from lla.files import sha256_of_bytes, sha256_of_parts
 
-if TYPE_CHECKING:  # loaded when the first picture is
+if TYPE_CHECKING:  # Pillow is loaded with the first picture
     from PIL.Image import Image
 
 
 @dataclass(frozen=True)
 class PicturePreprocessing:
-    """What a picture goes through before a network sees it, as torchvision and timm evaluate.
+    """The preprocessing of a picture for a network, as torchvision and timm do it for evaluation.
 
     The shorter side is resized to `resize` (antialiased, by Pillow), the square of side `crop` in
     the centre is cut out, values are scaled to [0, 1], then normalised. Called on an RGB picture,
@@ -50,13 +50,13 @@ class PicturePreprocessing:
             raise InputError(f"std must be positive, not {self.std}.")
 
     def scaled(self, crop: int) -> "PicturePreprocessing":
-        """The same view of a picture in another number of pixels: both sides in proportion.
+        """The same view of a picture in another number of pixels, with both sides in proportion.
 
         Args:
             crop: Side of the result in pixels.
 
         Returns:
-            Preprocessing whose `resize` is the rounded proportion.
+            Preprocessing with `resize` in proportion, rounded.
 
         Example:
             >>> PicturePreprocessing().scaled(128).resize
@@ -82,11 +82,11 @@ class PicturePreprocessing:
 
 @dataclass(frozen=True, eq=False)
 class PictureBatches:
-    """Batches of pictures, and which pictures they are."""
+    """Batches of pictures, with the names and hashes of the pictures."""
 
     pairs: list[tuple[Tensor, Tensor]]  # x [batch_size, 3, crop, crop] floating, y int64
     files: tuple[str, ...]  # n names below the set's folder, in the order of the batches
-    files_sha256: tuple[str, ...]  # n; of a part of a file: of the file's digits and the part
+    files_sha256: tuple[str, ...]  # n; for a part of a file: hash of the file's hash and the part
     sha256: str  # of the bytes of all x and y as float32 and int64, batch after batch
     pictures: PictureSet
     preprocessing: PicturePreprocessing
@@ -96,8 +96,8 @@ class PictureBatches:
 def read_rgb(path: Path) -> tuple["Image", str]:
     """Decode a picture file as 8-bit RGB.
 
-    Grey, palette and CMYK pictures are converted and transparency is dropped, as torchvision's
-    loader does; an orientation in the EXIF data is not applied, as it does not either.
+    As in torchvision's loader, grey, palette and CMYK pictures are converted, transparency is
+    dropped, and an orientation in the EXIF data is not applied.
 
     Args:
         path: The file.
@@ -106,8 +106,8 @@ def read_rgb(path: Path) -> tuple["Image", str]:
         The picture and the sha256 of the file.
 
     Raises:
-        InputError: There is no such file, it is no picture, it is corrupt or truncated, or it has
-            more than 8 bits a channel.
+        InputError: The file does not exist, is not a picture, is corrupt or truncated, or has more
+            than 8 bits a channel.
     """
     from PIL import Image
 
@@ -124,7 +124,7 @@ def read_rgb(path: Path) -> tuple["Image", str]:
         rgb = picture if many_bits else picture.convert("RGB")
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise many kinds
+    except Exception as error:  # Pillow's decoders raise errors of many types
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(
             f"picture {path} cannot be decoded ({type(error).__name__}: {reason}): it is corrupt, "
@@ -148,22 +148,22 @@ def picture_batches(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> PictureBatches:
-    """Cut batches from a set of pictures, as a problem and the criteria take them.
+    """Make batches from a set of pictures, for a problem or the criteria.
 
     Args:
-        pictures: What to cut from.
-        preprocessing: What each goes through; `lla.models.picture_preprocessing` has a model's.
+        pictures: The pictures.
+        preprocessing: Of each picture; see `lla.models.picture_preprocessing` for a model's.
         batch_size: Pictures a batch.
-        count: Full batches wanted; None cuts the whole set, and the last batch may be short.
+        count: Number of full batches; None takes the whole set, and the last batch may be short.
         seed: Chooses pictures at random without replacement, the same ones on every machine that
             has the same files; None takes them in stored order.
-        skip_corrupt: Take the next picture for one that cannot be decoded, with a warning that
+        skip_corrupt: Replace a picture that cannot be decoded by the next one, with a warning that
             names it.
         device: Device of the batches; None takes the CPU.
         dtype: Floating type of the inputs.
 
     Returns:
-        The pairs, with the names and hashes of what is in them.
+        The pairs, with the names and hashes of their pictures.
 
     Raises:
         InputError: A size or count below 1, fewer pictures than asked for, one that cannot be
@@ -222,7 +222,7 @@ def picture_batches(
 
 
 def _read(pictures: PictureSet, index: int) -> tuple["Image", str]:
-    """Decode one picture of a set; its hash tells the parts of one file apart."""
+    """Decode one picture of a set; the parts of one file have different hashes."""
     picture, sha256 = read_rgb(pictures.folder / pictures.files[index])
     if pictures.boxes is None:
         return picture, sha256

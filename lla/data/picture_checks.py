@@ -1,4 +1,4 @@
-"""Whether a folder of pictures can be used: readable, labelled, none twice, none odd."""
+"""Checks of a folder of pictures: unreadable files, wrong labels, duplicates, odd pictures."""
 
 import os
 from collections.abc import Iterator
@@ -12,37 +12,36 @@ from lla.errors import InputError
 from lla.files import sha256_of_parts
 
 _SHORT = 224  # pixels: a shorter side is enlarged by every network of the paper
-_LONG = 3.0  # times the shorter side: the central square leaves out two thirds
+_LONG = 3.0  # times the shorter side: the central square is then a third of the picture
 _ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """What `check_pictures` says of one picture or one line of its labels."""
+    """The answer of `check_pictures` for one picture or one line of its labels."""
 
     file: str  # path below the folder, or the line of the label file
-    state: Literal["right", "odd", "wrong"]  # odd: usable, but worth a look
+    state: Literal["right", "odd", "wrong"]  # odd: usable, but perhaps not intended
     message: str  # empty if right
 
 
 def check_pictures(folder: str | os.PathLike[str]) -> tuple[PictureCheck, ...]:
     """Check every picture of a folder and every line of its labels.
 
-    Wrong are: a file that cannot be decoded or has more than 8 bits a channel, a class outside 0
-    to 999 or against the wnid of its folder, a line without a file, a file or a content (the
-    decoded pixels) that is there twice. Odd are: colours other than RGB, which are converted; a
-    shorter side below 224 pixels; a side more than 3 times the other; an EXIF orientation, which
-    is not applied; a picture without a label.
+    Wrong are: a file that cannot be decoded or has more than 8 bits a channel; a class that is not
+    in 0 to 999 or contradicts the wnid of its folder; a line without a file; a file or a picture
+    (the decoded pixels) that occurs twice. Odd are: colours other than RGB, which are converted; a
+    shorter side below 224 pixels; a side more than 3 times the other; an EXIF orientation, which is
+    not applied; a picture without a label.
 
     Args:
         folder: With `labels.csv` (`file,class_index`), or with subfolders named by wnid.
 
     Returns:
-        One entry a picture, or more where several things are to be said of it.
+        One entry a picture, or more if it has several problems.
 
     Raises:
-        InputError: No such folder, nothing in it that could be checked, or a label file that is
-            no table.
+        InputError: No such folder, no picture in it, or a label file that is not a table.
     """
     place = Path(folder).expanduser()
     if not place.is_dir():

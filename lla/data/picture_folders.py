@@ -1,4 +1,4 @@
-"""Folders of pictures with ImageNet's 1000 classes: which pictures, and what each is labelled."""
+"""Folders of pictures with ImageNet's 1000 classes: the pictures and their labels."""
 
 import csv
 import importlib.util
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from lla._torchvision import import_torchvision
 from lla.errors import InputError
 
 CLASSES = 1000
@@ -22,16 +23,16 @@ class Problem:
     """A file or a line of labels that cannot be used."""
 
     where: str  # file below the folder, or line of the label file
-    file: str  # that it is about, as written there
+    file: str  # the file, as it is written there
     message: str  # one sentence
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds, by its labels; nothing is decoded."""
+    """The labelled pictures of a folder; none is decoded."""
 
     entries: tuple[tuple[str, int], ...]  # (path below the folder with "/", class index), sorted
-    problems: tuple[Problem, ...]  # what cannot be used
+    problems: tuple[Problem, ...]  # files and lines that cannot be used
 
 
 @cache
@@ -45,14 +46,12 @@ def wnids() -> tuple[str, ...]:
         >>> wnids()[0], wnids()[999]
         ('n01440764', 'n15075141')
     """
-    # The file itself where it is found: importing timm takes seconds.
+    # Read the file directly if it is found: importing timm takes seconds.
     spec = importlib.util.find_spec("timm")
     for place in (spec and spec.submodule_search_locations) or ():
         path = Path(place) / "data" / "_info" / "imagenet_synsets.txt"
         if path.is_file():
             return tuple(sorted(path.read_text(encoding="utf-8").split()))
-    from lla._torchvision import import_torchvision
-
     import_torchvision()
     from timm.data import ImageNetInfo
 
@@ -68,9 +67,9 @@ def class_indices() -> dict[str, int]:
 def list_folder(folder: Path) -> Listing:
     """List a folder's pictures with their classes.
 
-    With a file `labels.csv` (columns `file` and `class_index`, others allowed), what that names;
-    else every picture in a subfolder that is named by a WordNet id. A file in such a subfolder
-    must have that id's class in `labels.csv` too.
+    With a file `labels.csv` (columns `file` and `class_index`, others are allowed) these are the
+    pictures that it names; else all pictures in subfolders named by a WordNet id. A file in such a
+    subfolder must have the class of this id in `labels.csv` too.
 
     Args:
         folder: An existing folder.
@@ -79,7 +78,7 @@ def list_folder(folder: Path) -> Listing:
         Its listing, with every problem of the labels.
 
     Raises:
-        InputError: `labels.csv` cannot be read as such a table.
+        InputError: `labels.csv` is not such a table.
     """
     rows = _labelled(folder) if (folder / LABELS).is_file() else _by_wnid(folder)
     entries: dict[str, int] = {}
@@ -133,11 +132,11 @@ def _labelled(folder: Path) -> Iterator[tuple[str, str, str]]:
                 file, label = (row["file"] or "").strip(), (row["class_index"] or "").strip()
                 yield f"{LABELS} line {table.line_num}", file, label
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table of comma-separated text ({error}).") from error
+        raise InputError(f"{path} is not a table of comma-separated text ({error}).") from error
 
 
 def _by_wnid(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Give each picture in a subfolder that is a class as (where, file, class index)."""
+    """Give each picture in the subfolder of a class as (where, file, class index)."""
     for inner in sorted(folder.iterdir()):
         if not (_WNID.fullmatch(inner.name) and inner.is_dir()):
             continue
@@ -149,7 +148,7 @@ def _by_wnid(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _problem(folder: Path, file: str, label: str, entries: dict[str, int]) -> str:
-    """Say why a labelled file cannot be used; nothing if it can."""
+    """The reason why a labelled file cannot be used; empty if it can."""
     if not file:
         return "it names no file."
     plain = PurePosixPath(_plain(file))
@@ -160,7 +159,7 @@ def _problem(folder: Path, file: str, label: str, entries: dict[str, int]) -> st
     parent = plain.parent.name
     rank = class_indices().get(parent)
     if _WNID.fullmatch(parent) and rank is None:
-        return f"{file} is in a folder that is none of ImageNet's 1000 classes: take it out."
+        return f"{file} is in a folder that is not one of ImageNet's 1000 classes: take it out."
     # int() would also take signs, blanks, underscores and other scripts' digits
     if not re.fullmatch(r"[0-9]{1,9}", label) or int(label) >= CLASSES:
         return f"{file} has the class {label!r}: give an index from 0 to {CLASSES - 1}."

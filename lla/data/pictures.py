@@ -1,4 +1,4 @@
-"""Sets of photographs with ImageNet's 1000 classes: which there are and where they lie."""
+"""Sets of photographs with ImageNet's 1000 classes: which sets there are, and in which folders."""
 
 import importlib.util
 import os
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lla.data import files as _files
 from lla.data.images import Fidelity, Source
+from lla.data.loading import Availability
 from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, wnids
-from lla.data.registry import Availability
 from lla.errors import InputError, MissingDataError
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillow has it
@@ -19,17 +19,17 @@ Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillo
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
-    """The pictures of a set, not yet read, with where they came from."""
+    """The pictures of a set, not yet read, and where they come from."""
 
     name: str
     split: str  # val, train, or all where the set has no splits or they are not known
-    folder: Path  # what `files` are below
+    folder: Path  # that has the `files`
     files: tuple[str, ...]  # N paths below the folder with "/"
     labels: Tensor  # [N] int64, 0 <= label < classes
     source: Source
     fidelity: Fidelity
     note: str  # one sentence on what these pictures are
-    boxes: tuple[Box, ...] | None = None  # N, where each picture is only a part of its file
+    boxes: tuple[Box, ...] | None = None  # N, if each picture is only a part of its file
     classes: int = CLASSES
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class PictureSet:
 
 @dataclass(frozen=True)
 class _Known:
-    """A set that is looked for in the data root."""
+    """A set that is searched for in the data root."""
 
     folders: tuple[str, ...]
     advice: str
@@ -75,13 +75,13 @@ def picture_names() -> tuple[str, ...]:
 
 
 def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> PictureSet:
-    """Find a set of pictures; none is decoded yet.
+    """Find a set of pictures, without decoding any.
 
-    `imagenet` is looked for in `imagenet/`, `ILSVRC2012/`, `ImageNet/` and `imagenet-1k/` of the
+    `imagenet` is searched for in `imagenet/`, `ILSVRC2012/`, `ImageNet/` and `imagenet-1k/` of the
     data root, `ni` in `ni/` and `NI/`. Of the layouts `val/<wnid>/*` and `train/<wnid>/*`
-    (torchvision's), `labels.csv` and `<wnid>/*`, the first that is there is taken. The index of a
-    class is the rank of its wnid among ImageNet's 1000, however few are present. `sample-crops`
-    is bundled: 64 squares cut from scikit-learn's two sample photographs, labelled at random, so
+    (torchvision's), `labels.csv` and `<wnid>/*`, the first one that is found is taken. The index
+    of a class is the rank of its wnid among all 1000, however few are present. `sample-crops` is
+    bundled: 64 squares cut from scikit-learn's two sample photographs, labelled at random, so
     that everything runs without data.
 
     Args:
@@ -93,8 +93,8 @@ def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> Pict
         `reduced`; `ni` is always a `substitute`, as the paper's 64 pictures are not public.
 
     Raises:
-        InputError: No such set, the data root is no folder, or labels are wrong.
-        MissingDataError: Not found; it says where to put what.
+        InputError: No such set, the data root is not a folder, or labels are wrong.
+        MissingDataError: Not found; the message says where to put what.
 
     Example:
         >>> len(load_pictures("sample-crops"))
@@ -121,16 +121,16 @@ def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> Pict
 
 
 def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:
-    """Find the pictures of a folder of one's own: `labels.csv`, or subfolders named by wnid.
+    """Find the pictures of any folder with `labels.csv`, or with subfolders named by wnid.
 
     Args:
         folder: The folder.
 
     Returns:
-        The set, named by the folder; a `substitute`, as it is nothing that a paper used.
+        The set, named by the folder; a `substitute`, since no paper used it.
 
     Raises:
-        InputError: No such folder, nothing labelled in it, or labels that are wrong.
+        InputError: No such folder, no labelled picture in it, or wrong labels.
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
@@ -139,7 +139,7 @@ def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:
 
 
 def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
-    """Say of every set of pictures whether it is here, and what to do if not.
+    """Whether each set of pictures is there, and what to do if not.
 
     Args:
         root: The data root; None takes LLA_DATA.
@@ -148,7 +148,7 @@ def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Avail
         One entry a set.
 
     Raises:
-        InputError: The data root is no folder.
+        InputError: The data root is not a folder.
     """
     _files.data_root(root)
     return tuple(_availability(name, root) for name in picture_names())
@@ -157,7 +157,7 @@ def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Avail
 def _availability(name: str, root: str | os.PathLike[str] | None) -> Availability:
     try:
         found = load_pictures(name, root)
-    except (InputError, MissingDataError) as error:  # said in the table instead
+    except (InputError, MissingDataError) as error:  # the table shows its message
         return Availability(name, "all", False, None, None, None, str(error))
     place = None if found.source == "bundled" else found.folder
     return Availability(name, found.split, True, found.source, found.fidelity, place, found.note)
@@ -191,7 +191,7 @@ def _read(folder: Path, name: str, split: str) -> PictureSet:
 
 
 def _what(name: str, split: str, count: int) -> tuple[Fidelity, str]:
-    """How faithful such a set is, and one sentence on it."""
+    """The fidelity of a set, and one sentence on it."""
     if name == "ni":
         return "substitute", (
             f"{count} photographs from outside ImageNet with its labels, in place of the paper's "
@@ -216,7 +216,7 @@ _CROP_SEED = 0
 
 def _sample_crops() -> PictureSet:
     """Choose the squares: sides 160 to 427, the height of both photographs, at any position."""
-    spec = importlib.util.find_spec("sklearn")  # found, not imported: that takes a second
+    spec = importlib.util.find_spec("sklearn")  # not imported, which takes a second
     places = (spec and spec.submodule_search_locations) or ()
     folder = next((Path(place) / "datasets" / "images" for place in places), None)
     if folder is None or not (folder / "china.jpg").is_file():

@@ -6,17 +6,14 @@ Checksums are checked by the registry before a reader sees a file.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lla._torchvision import import_torchvision
+from lla.data.registry import File
 from lla.errors import ChecksumError, InputError
-
-if TYPE_CHECKING:
-    from lla.data.registry import File
 
 Arrays = tuple[Tensor, Tensor]
 
@@ -34,28 +31,28 @@ CINIC10_CLASSES = (
 )
 
 
-def mnist(folder: Path, files: Sequence["File"], split: str) -> Arrays:
+def mnist(folder: Path, files: Sequence[File], split: str) -> Arrays:
     """Read MNIST's idx files: `files` are the images, then the labels."""
     reader = import_torchvision().datasets.mnist
     images, labels = (folder / file.path for file in files)
     return reader.read_image_file(str(images)).unsqueeze(1), reader.read_label_file(str(labels))
 
 
-def svhn(folder: Path, files: Sequence["File"], split: str) -> Arrays:
+def svhn(folder: Path, files: Sequence[File], split: str) -> Arrays:
     """Read one of SVHN's .mat files of cropped digits; the label 10 becomes the digit 0."""
     (file,) = files
     base = import_torchvision().datasets.SVHN
-    # torchvision's reader with the checksum that the registry has, which may be another.
+    # torchvision's reader, with the checksum of the registry, which may be another one.
     reader = type("SVHN", (base,), {"split_list": {split: ["", file.path, _md5(file)]}})
     read = reader(folder, split=split)
     return torch.from_numpy(np.ascontiguousarray(read.data)), torch.from_numpy(read.labels)
 
 
-def cifar10(folder: Path, files: Sequence["File"], split: str) -> Arrays:
+def cifar10(folder: Path, files: Sequence[File], split: str) -> Arrays:
     """Read CIFAR-10's Python batches: `files` are the batches, then the class names.
 
-    They are pickles, which can run anything when read. torchvision opens them only after their
-    md5 is right, and here they must have one.
+    They are pickles, which can run any code when they are read. torchvision checks their md5 before
+    it opens them, so here they must have one.
     """
     base = import_torchvision().datasets.CIFAR10
     *data, meta = ([file.path.rpartition("/")[2], _md5(file)] for file in files)
@@ -74,16 +71,14 @@ def cifar10(folder: Path, files: Sequence["File"], split: str) -> Arrays:
     return torch.from_numpy(images), torch.tensor(read.targets, dtype=torch.int64)
 
 
-def _md5(file: "File") -> str:
+def _md5(file: File) -> str:
     algorithm, _, digest = (file.hash or "").partition(":")
     if algorithm != "md5":
         raise InputError(f"the registry must give {file.path} an md5, not {file.hash}.")
     return digest
 
 
-def cinic10(
-    folder: Path, files: Sequence["File"], split: str, imagenet_only: bool = False
-) -> Arrays:
+def cinic10(folder: Path, files: Sequence[File], split: str, imagenet_only: bool = False) -> Arrays:
     """Read one split of CINIC-10's folders, in the order of class and file name.
 
     Args:
@@ -113,7 +108,7 @@ def cinic10(
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, UnidentifiedImageError) as error:
             raise ChecksumError(
-                f"{paths[index]} is no readable PNG image ({error}): "
+                f"{paths[index]} is not a readable PNG image ({error}): "
                 f"delete {folder} and get it again."
             ) from error
         if pixels.shape != (32, 32, 3):
@@ -132,9 +127,9 @@ def cinic10(
 
 
 def npz(
-    folder: Path, files: Sequence["File"], split: str, images: str = "x", labels: str = "y"
+    folder: Path, files: Sequence[File], split: str, images: str = "x", labels: str = "y"
 ) -> Arrays:
-    """Read two arrays of an npz file; `{split}` in their names stands for the split."""
+    """Read two arrays of an npz file; `{split}` in their names is replaced by the split."""
     (file,) = files
     with np.load(folder / file.path, allow_pickle=False) as arrays:
         return (

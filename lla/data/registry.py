@@ -1,22 +1,18 @@
-"""The registry of data sets: name -> where it may lie, how it is checked, read and fetched.
+"""The registry of data sets: name -> where it may be, how it is checked, read and fetched.
 
-A data set has one or more forms, the most faithful first: the official files, then a part of them,
-for instance. Registering another set is one call of `register`.
+A data set has one or more forms, the most faithful first: for example the official files, then a
+part of them. One call of `register` adds another set.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from lla.data import files as _files
-from lla.data.images import Fidelity, ImageSet, Source, content_sha256, to_grayscale
-from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.data.images import Fidelity, to_grayscale
+from lla.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class File:
 
     path: str  # below the form's folder, parts divided by "/"
     hash: str | None = None  # "md5:..." or "sha256:..."; None for a folder
-    images: int | None = None  # PNG images that a folder holds; None for a file
+    images: int | None = None  # number of PNG images in a folder; None for a file
 
 
 Reader = Callable[[Path, Sequence[File], str], tuple[Tensor, Tensor]]  # folder, files, split
@@ -33,22 +29,22 @@ Reader = Callable[[Path, Sequence[File], str], tuple[Tensor, Tensor]]  # folder,
 
 @dataclass(frozen=True)
 class Form:
-    """One form in which a data set can be had."""
+    """One form of a data set."""
 
     fidelity: Fidelity
-    note: str  # one sentence on its images; {split} stands for the split
+    note: str  # one sentence on its images; {split} is replaced by the split
     read: Reader
-    files: Mapping[str, tuple[File, ...]]  # split -> what it is read from; () for a bundled form
-    folders: tuple[str, ...] = ("",)  # where it may lie below the data root, the usual place first
+    files: Mapping[str, tuple[File, ...]]  # split -> its files; () for a bundled form
+    folders: tuple[str, ...] = ("",)  # possible places below the data root, the usual one first
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file on the internet, and what it becomes."""
+    """One file on the internet, and where it is put."""
 
     urls: tuple[str, ...]  # mirrors of the same file
     hash: str  # of the file as downloaded
-    target: str  # file or folder that it becomes, below the data root
+    target: str  # resulting file or folder, below the data root
     unpack: Literal["", "gz", "tar"] = ""
 
 
@@ -65,28 +61,6 @@ class DataSet:
     def splits(self) -> tuple[str, ...]:
         """The splits that at least one form has."""
         return tuple(dict.fromkeys(split for form in self.forms for split in form.files))
-
-
-@dataclass(frozen=True)
-class Availability:
-    """What `describe` says of one split of one data set."""
-
-    name: str
-    split: str
-    available: bool
-    source: Source | None  # "download": not here, and `fetch` can get it
-    fidelity: Fidelity | None  # of the form that would be loaded; None if none would
-    folder: Path | None  # where it was found; None for a bundled set and for a missing one
-    note: str  # what the images are, or what to do to have them
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """What `verify` says of one file."""
-
-    path: Path
-    state: Literal["right", "wrong", "missing"]
-    message: str  # empty if right
 
 
 SETS: dict[str, DataSet] = {}
@@ -148,278 +122,5 @@ def get(name: str) -> DataSet:
         InputError: No data set has that name.
     """
     if name not in SETS:
-        near = get_close_matches(name, SETS, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"choose from {', '.join(SETS)}"
-        raise InputError(f"there is no data set {name!r}: {hint}.")
+        raise unknown_name("data set", name, SETS)
     return SETS[name]
-
-
-def load(
-    name: str,
-    split: str = "train",
-    root: str | os.PathLike[str] | None = None,
-    download: bool = False,
-) -> ImageSet:
-    """Load one split of a data set, in the most faithful form that can be had.
-
-    Looked for in the data root, then in the user's cache; with `download`, fetched into the cache
-    where the most faithful form is in neither (the data root is only read). Files are checked
-    against their checksums each time.
-
-    Args:
-        name: A registered name, see `names`.
-        split: Such as `train` or `test`.
-        root: The data root; None takes LLA_DATA.
-        download: Whether it may be fetched.
-
-    Returns:
-        The images, with what they are and where they came from.
-
-    Raises:
-        InputError: No such data set or split, or the data root is no folder.
-        MissingDataError: Not found, or not downloadable; it says where to put the files.
-        ChecksumError: A file is truncated, altered or another one.
-    """
-    entry = get(name)
-    _check_split(entry, split)
-    found = _find(entry, split, root)
-    best = entry.forms[0]
-    if (
-        download
-        and entry.downloads.get(split)
-        and (found is None or (found[0] is not best and split in best.files))
-    ):
-        cache = _files.cache_folder()
-        fetch(name, cache, splits=(split,))
-        found = best, cache / best.folders[0], "download"
-    if found is None:
-        raise MissingDataError(
-            f"data set {name!r}, split {split!r}, is not found: {_advice(entry, split)}",
-            _looked_in(root),
-        )
-    form, folder, source = found
-    for file in form.files[split]:
-        if file.hash is not None:
-            _files.check_file(folder / file.path, file.hash)
-    images, labels = form.read(folder, form.files[split], split)
-    _check_arrays(entry, folder, images, labels)
-    return ImageSet(
-        images=images,
-        labels=labels,
-        name=name,
-        split=split,
-        source=source,
-        fidelity=form.fidelity,
-        sha256=content_sha256(images, labels),
-        note=form.note.format(split=split),
-        classes=entry.classes,
-    )
-
-
-def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
-    """Say of every split of every data set whether it is here, and what to do if not.
-
-    Looks whether the files are there; `verify` reads them.
-
-    Args:
-        root: The data root; None takes LLA_DATA.
-
-    Returns:
-        One entry a split, in the order of registration.
-
-    Raises:
-        InputError: The data root is no folder.
-    """
-    return tuple(
-        _availability(entry, split, root) for entry in SETS.values() for split in entry.splits
-    )
-
-
-def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | None) -> Availability:
-    found = _find(entry, split, root)
-    if found is not None:
-        form, folder, source = found
-        note = form.note.format(split=split)
-        place = folder if form.files[split] else None
-        return Availability(entry.name, split, True, source, form.fidelity, place, note)
-    downloadable = bool(entry.downloads.get(split))
-    return Availability(
-        name=entry.name,
-        split=split,
-        available=False,
-        source="download" if downloadable else None,
-        fidelity=entry.forms[0].fidelity if downloadable else None,
-        folder=None,
-        note=f"{_advice(entry, split)}; looked in {_looked_in(root)}",
-    )
-
-
-def fetch(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    splits: Sequence[str] = ("train", "test"),
-    progress: bool = False,
-) -> Path:
-    """Download a data set, check it and unpack it; what is there and right is left alone.
-
-    Args:
-        name: A registered name.
-        root: Folder to put it in, made where needed; None takes the user's cache.
-        splits: Those wanted; the ones that the data set does not have are left out.
-        progress: Show a progress bar.
-
-    Returns:
-        The folder that now holds it, which is a data root.
-
-    Raises:
-        InputError: No such data set, or a folder with its name is there and incomplete.
-        MissingDataError: There is nothing to download it from, or no address answers.
-        ChecksumError: What came is another file.
-    """
-    entry = get(name)
-    folder = _files.cache_folder() if root is None else Path(root).expanduser()
-    form = entry.forms[0]
-    if not any(form.files.values()):
-        return folder  # bundled
-    if not entry.downloads:
-        raise MissingDataError(
-            f"data set {name!r} cannot be downloaded: {_advice(entry, splits[0])}", _looked_in(None)
-        )
-    for split in splits:
-        wanted = form.files.get(split, ())
-        if any(
-            all(_check(folder / below, file).state == "right" for file in wanted)
-            for below in form.folders
-        ):
-            continue
-        for item in entry.downloads.get(split, ()):
-            target = folder / item.target
-            try:
-                _files.download(item.urls, item.hash, target, item.unpack, progress)
-            except MissingDataError as error:
-                raise MissingDataError(
-                    f"data set {name!r}: {str(error).rstrip('.')}, so put "
-                    f"{_wanted(entry, split)} yourself."
-                ) from error
-        for file in wanted:
-            check = _check(folder / form.folders[0], file)
-            if check.state != "right":
-                raise ChecksumError(check.message)
-    return folder
-
-
-def verify(name: str, root: str | os.PathLike[str] | None = None) -> tuple[FileCheck, ...]:
-    """Check every file of a data set that is in the data root or in the user's cache.
-
-    Args:
-        name: A registered name.
-        root: The data root; None takes LLA_DATA.
-
-    Returns:
-        One entry a file of each form of which something is there. Empty for a bundled set, and
-        where nothing is there.
-
-    Raises:
-        InputError: No such data set, or the data root is no folder.
-    """
-    checks = []
-    for form in get(name).forms:
-        wanted = dict.fromkeys(file for files in form.files.values() for file in files)
-        for folder, _ in _places(form, root):
-            if any((folder / file.path).exists() for file in wanted):
-                checks += [_check(folder, file) for file in wanted]
-    return tuple(checks)
-
-
-def _check(folder: Path, file: File) -> FileCheck:
-    path = folder / file.path
-    if not path.exists():
-        return FileCheck(path, "missing", f"{path} is missing: get it again.")
-    if file.hash is not None:
-        try:
-            _files.check_file(path, file.hash)
-        except ChecksumError as error:
-            return FileCheck(path, "wrong", str(error))
-    if file.images is not None:
-        count = sum(1 for _ in path.glob("*/*.png"))
-        if count != file.images:
-            message = f"{path} holds {count} PNG images where {file.images} are expected."
-            return FileCheck(path, "wrong", message)
-    return FileCheck(path, "right", "")
-
-
-def _places(form: Form, root: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Source]]:
-    """Give the folders in which a form may lie, in the order in which they are looked at."""
-    given = _files.data_root(root)
-    for top, source in ((given, "data root"), (_files.cache_folder(), "cache")):
-        if top is not None:
-            for folder in form.folders:
-                yield top / folder, "data root" if source == "data root" else "cache"
-
-
-def _find(
-    entry: DataSet, split: str, root: str | os.PathLike[str] | None
-) -> tuple[Form, Path, Source] | None:
-    for form in entry.forms:
-        if split not in form.files:
-            continue
-        if not form.files[split]:
-            return form, Path(), "bundled"
-        for folder, source in _places(form, root):
-            if all((folder / file.path).exists() for file in form.files[split]):
-                return form, folder, source
-    return None
-
-
-def _check_split(entry: DataSet, split: str) -> None:
-    if split not in entry.splits:
-        raise InputError(
-            f"data set {entry.name!r} has no split {split!r}: choose from "
-            f"{', '.join(entry.splits)}."
-        )
-
-
-def _wanted(entry: DataSet, split: str) -> str:
-    """Say which files belong where: `a and b into c/ of the data root`."""
-    form = entry.forms[0]
-    paths = " and ".join(
-        file.path if file.images is None else f"the folder {file.path}"
-        for file in form.files.get(split, ())
-    )
-    place = f"{form.folders[0]}/ of" if form.folders[0] else "the top of"
-    return f"{paths} into {place} a data root (--data-root or LLA_DATA)"
-
-
-def _looked_in(root: str | os.PathLike[str] | None) -> str:
-    """The folders that data sets are looked for in."""
-    given = _files.data_root(root)
-    return " and ".join(str(top) for top in (given, _files.cache_folder()) if top is not None)
-
-
-def _advice(entry: DataSet, split: str) -> str:
-    """Say where to put the files of a split, and how else to have them."""
-    text = f"put {_wanted(entry, split)}"
-    if downloads := entry.downloads.get(split):
-        if downloads in (entry.downloads.get("train"), entry.downloads.get("test")):
-            text += f", or run `lla data fetch {entry.name}`"
-        else:
-            text += f", or call `lla.data.fetch({entry.name!r}, splits=[{split!r}])`"
-    return text
-
-
-def _check_arrays(entry: DataSet, folder: Path, images: Tensor, labels: Tensor) -> None:
-    """Refuse what a reader gave if it is no set of labelled images."""
-    if (
-        images.ndim != 4
-        or images.dtype != torch.uint8
-        or labels.dtype != torch.int64
-        or labels.shape != images.shape[:1]
-        or len(labels) == 0
-        or int(labels.min()) < 0
-        or int(labels.max()) >= entry.classes
-    ):
-        raise ChecksumError(
-            f"the files of {entry.name!r} in {folder} hold images {images.dtype} "
-            f"{list(images.shape)} with labels {labels.dtype} {list(labels.shape)}, which is no "
-            f"set of labelled images with {entry.classes} classes: get them again."
-        )

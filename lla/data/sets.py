@@ -1,20 +1,17 @@
-"""The data sets that lla knows. Checksums and addresses, where torchvision has the set, are its."""
+"""The data sets that lla knows, with torchvision's checksums and addresses where it has the set."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from lla.data import digits, readers, shifted
 from lla.data.registry import DataSet, Download, File, Form, grayscale, register
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
-    from torch import Tensor
-
-
-def _bundled(make: "Callable[[str], tuple[Tensor, Tensor]]", note: str) -> Form:
-    def read(folder: Path, files: "Sequence[File]", split: str) -> "tuple[Tensor, Tensor]":
+def _bundled(make: Callable[[str], tuple[Tensor, Tensor]], note: str) -> Form:
+    def read(folder: Path, files: Sequence[File], split: str) -> tuple[Tensor, Tensor]:
         return make(split)
 
     return Form("substitute", note, read, files={"train": (), "test": ()})

@@ -1,8 +1,8 @@
 """CIFAR-10 as if another camera had taken it: a stand-in for CINIC-10-i.
 
-Its labels and positions are those of CIFAR-10, its pictures are seen at fewer pixels, with mixed
-colours, another contrast and noise. All arithmetic is exact or rounded as IEEE 754 prescribes (no
-powers, no sums whose order is left to a library), so the bytes are the same on every machine.
+Labels and order are those of CIFAR-10; the pictures have fewer pixels, mixed colours, another
+contrast and noise. All arithmetic is exact or rounded as in IEEE 754 (no powers, and no sums in an
+order that a library chooses), so the bytes are the same on every machine.
 """
 
 import math
@@ -20,9 +20,9 @@ from lla.errors import InputError
 
 SEEDS = {"train": 0, "test": 1}
 
-# Between which bounds each image's changes are drawn. They are set so that a ResNet20 trained on
-# CIFAR-10, right on 92 % of its test images, is right on about 54 % of these.
-SIDES = (20, 24, 28, 32)  # pixels that a picture is seen at, rows and columns by themselves
+# Bounds between which each image's changes are drawn, such that a ResNet20 trained on CIFAR-10,
+# with an accuracy of 92 % on its test images, has about 54 % on these.
+SIDES = (20, 24, 28, 32)  # number of pixels, drawn separately for rows and columns
 MIX = 0.8  # share of each colour channel that is taken from a random mean of all three
 CONTRAST = (0.4, 1.0)
 CURVE = (-0.7, 0.7)  # brightness: x becomes x + c x (1 - x), darker below 0 and brighter above
@@ -59,7 +59,7 @@ def derive(entry: DataSet) -> DataSet:
 
 
 def _positions(folder: Path, files: Sequence[File], split: str) -> Tensor | None:
-    """The places of a part's images in the whole set, where its file says them."""
+    """The positions of a part's images in the whole set, if its file has them."""
     path = folder / files[0].path
     if path.suffix != ".npz":
         return None
@@ -71,19 +71,19 @@ def _positions(folder: Path, files: Sequence[File], split: str) -> Tensor | None
 def shift(images: Tensor, seed: int, positions: Tensor | None = None) -> Tensor:
     """Show images at fewer pixels, with mixed colours, another contrast and noise.
 
-    Each image has its own random stream, of its position and the seed alone: part of a set gives
-    the same pictures as the whole.
+    Each image has its own random stream, which depends on its position and the seed only, so a part
+    of a set gives the same pictures as the whole set.
 
     Args:
         images: [N, 3, 32, 32] uint8.
-        seed: Of what is drawn; it makes another set.
-        positions: [N] int64, each image's place in the whole set; None counts from 0.
+        seed: Of the random changes.
+        positions: [N] int64, positions of the images in the whole set; None counts from 0.
 
     Returns:
         [N, 3, 32, 32] uint8.
 
     Raises:
-        InputError: The images are no such bytes, or there are not as many positions.
+        InputError: The images have another shape or type, or the number of positions differs.
     """
     if images.shape[1:] != (3, _SIDE, _SIDE) or images.dtype != torch.uint8:
         raise InputError(
@@ -135,7 +135,7 @@ def _resampled(pixels: np.ndarray, shares: np.ndarray) -> np.ndarray:
         for number, side in enumerate(SIDES):
             mine = chosen[:, axis] == number
             images[mine] = images[mine] @ _weights(side).T
-    # Sums of at most 255 * 256 * 256 < 2^24 are exact in float32, in whatever order.
+    # Sums of at most 255 * 256 * 256 < 2^24 are exact in float32, in any order.
     return images / 2**16
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,12 +12,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lla.errors import InputError
-from lla.hessian.lanczos import Lanczos
+from lla.free_memory import available_memory
+from lla.hessian.lanczos.process import Lanczos
+from lla.hessian.lanczos.thick_restart import thick_restart
+from lla.hessian.memory.settings import Memory, memory_settings
 from lla.hessian.operator import HessianOperator
-from lla.hessian.routes import available_memory
-from lla.hessian.thick_restart import thick_restart
+from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
-from lla.storage import load_result, save_result
+from lla.saved import Saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ Which = Literal["LA", "SA", "LM"]
 
 
 @dataclass(frozen=True)
-class Eigenpairs:
+class Eigenpairs(Saved):
     """Eigenpairs of a Hessian, the most extreme first."""
 
     values: np.ndarray  # [k] float64, Rayleigh quotients
@@ -41,18 +42,7 @@ class Eigenpairs:
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the values with their residuals as error bars."""
-        from lla.plotting import plot_eigenpairs  # drawing knows results, not the other way round
-
-        return plot_eigenpairs(self, ax=ax)
-
-    def save(self, path: str | Path) -> None:
-        """Write to an npz file."""
-        save_result(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Eigenpairs:
-        """Read from an npz file."""
-        return load_result(cls, path)
+        return plot_eigenvalues(self.values, self.residuals, self.which, ax=ax)
 
 
 def top_eigenpairs(
@@ -63,20 +53,19 @@ def top_eigenpairs(
     *,
     tol: float = 1e-4,
     max_steps: int = 300,
-    basis_dtype: torch.dtype | None = None,
-    basis_device: torch.device | str | None = None,
     basis_size: int | None = None,
+    memory: Memory | int | None = None,
     progress: bool = False,
 ) -> Eigenpairs:
     """The k most extreme eigenpairs of a Hessian.
 
     Lanczos with full reorthogonalisation goes on until the residual of every wanted Ritz pair,
-    |beta_m s_mi|, is below tol times the largest |Ritz value|. An eigenvalue's error is then at
-    most its residual, and of the order of its square where the next eigenvalue is far. The space
-    grows with the steps, one vector [P] each. Should a Krylov space be exhausted first, it is
-    continued with a random vector orthogonal to it, until that changes nothing: this finds further
-    copies of a repeated eigenvalue, of which one Krylov space has only one. Copies of an outlying
-    eigenvalue that converges before its space is exhausted may be missed.
+    |beta_m s_mi|, is below tol times the largest |Ritz value|. The error of an eigenvalue is then
+    at most its residual, and of the order of the residual's square if the next one is far away.
+    The space grows with the steps, by one vector [P] each. If a Krylov space is exhausted first, it
+    is continued with a random vector orthogonal to it, until that changes nothing. This finds
+    further copies of a repeated eigenvalue, of which one Krylov space has only one. Copies of an
+    outlying eigenvalue that converges before its space is exhausted may be missed.
 
     Args:
         operator: the Hessian.
@@ -85,17 +74,16 @@ def top_eigenpairs(
         seed: of the start vector.
         tol: bound on the residuals, relative to the largest |Ritz value|.
         max_steps: steps after which the best pairs so far are returned, with a warning.
-        basis_dtype: type in which the Lanczos vectors are stored; the operator's by default.
-        basis_device: device on which they are stored; the operator's by default.
-        basis_size: most Lanczos vectors held at once; when there are as many, the better half of
-            their Ritz vectors stays and the others make room (thick restart). None holds
-            max_steps vectors, or 40 where those would take more than a quarter of the memory
-            that is free.
+        basis_size: largest number of Lanczos vectors held at once. When there are as many, the
+            better half of their Ritz vectors stays and the others make room (thick restart). None
+            holds max_steps vectors, or 40 if those would take more than a quarter of the memory.
+        memory: bytes of memory that there are on the operator's device (what is available by
+            default), or a `lla.Memory`, which also says how the Lanczos vectors are stored.
         progress: show a progress bar.
 
     Raises:
         InputError: k below 1 or above P, an unknown `which`, tol not positive, a basis of less
-            than k + 2 vectors, or one that restarts and is to be stored elsewhere.
+            than k + 2 vectors, or one that restarts and has another type or device.
         NonFiniteError: a product is not finite.
     """
     size = operator.shape[0]
@@ -110,12 +98,15 @@ def top_eigenpairs(
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     start = gaussian(size, operator.theta, seed)[None]
-    if basis_size is None and basis_dtype is None and basis_device is None:
+    limits = memory_settings(memory)
+    as_computed = limits.basis_dtype is None and limits.basis_device is None
+    if basis_size is None and as_computed:
         needed = room * size * start.element_size()
-        if needed > available_memory(operator.device) // 4:
+        free = available_memory(operator.device) if limits.bytes is None else limits.bytes
+        if needed > free // 4:
             basis_size = max(_BOUNDED, 3 * k)
     if basis_size is not None and basis_size < room:
-        if basis_size < k + 2 or basis_dtype is not None or basis_device is not None:
+        if basis_size < k + 2 or not as_computed:
             raise InputError(
                 f"basis_size is {basis_size} for k={k}: give at least k + 2, without basis_dtype "
                 "and basis_device"
@@ -128,11 +119,11 @@ def top_eigenpairs(
         return _finished(
             operator, ritz.vectors, which, ritz.converged, tol, ritz.scale, ritz.steps, before
         )
-    lanczos = Lanczos(operator, start, room, basis_dtype, basis_device)
+    lanczos = Lanczos(operator, start, room, limits.basis_dtype, limits.basis_device)
     with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
         converged, weights, exact, scale = False, np.zeros((k, 1)), None, 0.0
         while not converged and lanczos.done < room:
-            # T is looked at after every tenth more: its diagonalisation stays a small part
+            # T is diagonalised after every tenth more steps only, which thus stays a small part
             amount = min(max(k, 5, lanczos.done // 10), room - lanczos.done)
             lanczos.advance(amount)
             bar.update(amount)
@@ -168,7 +159,7 @@ def _finished(
     steps: int,
     before: int,
 ) -> Eigenpairs:
-    """The result from Ritz vectors [k, P], with a warning where they are not good enough."""
+    """The result from Ritz vectors [k, P], with a warning if they are not accurate enough."""
     values, vectors, residuals = _refine(operator, vectors)
     order = _order(values, which)
     # a basis in half precision gives vectors of its precision only

@@ -14,23 +14,24 @@ from torch import Tensor
 
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
-from lla.hessian.routes import (
+from lla.free_memory import available_memory
+from lla.hessian.products.routes import (
     ROUTES,
     Product,
     RouteName,
     agree,
-    available_memory,
     check_route,
     timed,
 )
 from lla.parameters import Pattern
+from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
-from lla.problem import Problem, full_precision, refuse_autocast
+from lla.problem import Problem
 
 
 @dataclass(frozen=True)
 class RouteTrial:
-    """What was measured of one route on the first batch, or why it was left out."""
+    """The measurement of one route on the first batch, or why it was left out."""
 
     route: RouteName
     seconds: float | None = None  # one product
@@ -41,27 +42,27 @@ class RouteTrial:
 class HessianOperator:
     """H(theta), the matrix [P, P] of second derivatives of the mean loss, through its products.
 
-    The operator belongs to the weights that the model has when it is made; training on does not
-    change it. Products are exact, in the parameters' type, and weighted by batch size.
+    The operator is that of the weights at its construction; further training does not change it.
+    Products are exact, in the parameters' type, and weighted by batch size.
 
     Args:
         problem: model, batches, loss and mode.
         parameters: glob, regular expression ("re:..." or compiled) or several that select the
             parameters; the result is that diagonal block of the Hessian. None takes all.
-        route: "linearized", "retained" or "fresh" (see `lla.hessian.routes`). None measures the
-            first two on the first batch and takes the faster that fits into memory, else "fresh".
-            Except for "fresh", a product by double backward checks each batch's route first, on
-            its second and third call.
+        route: "linearized", "retained" or "fresh", see `lla.hessian.products.routes`. None
+            measures the first two on the first batch and takes the faster one that fits into
+            memory, else "fresh". A route other than "fresh" is first compared, batch by batch,
+            with double backward on its second and third call.
         memory: bytes that routes may keep between products; half of what is free by default.
 
     Attributes:
         route: the route taken.
-        trials: what was measured of each.
-        matvecs: products with the whole of the data made so far.
+        trials: the measurement of each route.
+        matvecs: products with all of the data made so far.
 
     Raises:
-        InputError: a pattern matches nothing, an unknown route, or a route asked for by name that
-            does not give the product of double backward.
+        InputError: a pattern matches nothing, an unknown route, or a given route whose product is
+            not that of double backward.
         NonFiniteError: the loss of a batch is not finite.
 
     >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -84,7 +85,7 @@ class HessianOperator:
         self.theta = self.space.read(problem._model)  # [P]
         self._state = problem.state()
         self.matvecs = 0
-        problem.loss()  # names a batch whose loss is not finite
+        problem.loss()  # raises if a batch's loss is not finite
         memory = available_memory(self.device) // 2 if memory is None else memory
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
@@ -122,7 +123,7 @@ class HessianOperator:
         return self.rows(vectors.T.contiguous()).T
 
     def rows(self, rows: Tensor) -> Tensor:
-        """H applied to each row of a matrix [K, P]; the layout in which vectors are contiguous.
+        """H applied to each row of a matrix [K, P], a layout in which vectors are contiguous.
 
         Raises:
             InputError: another length, type or device than the parameters'.
@@ -142,7 +143,7 @@ class HessianOperator:
         batches = self.problem.batches
         if len(rows) == 0:
             return rows.clone()
-        # kept products need no data: a loader may be slow
+        # kept products need no data, which a loader may be slow to give
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
         with full_precision(self.device):
             if len(batches) == 1:
@@ -152,8 +153,8 @@ class HessianOperator:
                 total.add_(product(rows), alpha=size / batches.examples)
             return total
 
-    def leaner(self, micro_batch: int | None) -> HessianOperator:
-        """The same Hessian by the route "fresh", from at most so many examples at a time.
+    def without_kept_graphs(self, micro_batch: int | None) -> HessianOperator:
+        """The same Hessian by the route "fresh", from at most `micro_batch` examples at a time.
 
         Raises:
             InputError: see `lla.Problem.in_micro_batches`.
@@ -165,7 +166,7 @@ class HessianOperator:
         return other
 
     def to_scipy(self) -> LinearOperator:
-        """The operator for SciPy's solvers, on NumPy arrays on the CPU."""
+        """The operator for SciPy's solvers, with NumPy arrays."""
 
         def matvec(v: object) -> object:
             return (self @ torch.from_numpy(np.array(v)).reshape(-1).to(self.theta)).cpu().numpy()
@@ -183,7 +184,7 @@ class HessianOperator:
         seconds, kept_bytes, expected = self._measure_retained(batch)
         trials = [_trial("retained", seconds * whole, kept_bytes * whole, memory)]
         product = None
-        # the recorded run holds about two training steps while it lasts
+        # the recorded run holds about the memory of two training steps
         if 3 * kept_bytes > memory:
             trials.append(RouteTrial("linearized", reason="its recorded run would not fit"))
         else:
@@ -203,14 +204,14 @@ class HessianOperator:
         return route
 
     def _measure_retained(self, batch: Batch) -> tuple[float, int, Tensor]:
-        """Seconds a product, bytes kept, and the product that other routes must give."""
+        """Seconds a product, bytes kept, and the product that other routes must reproduce."""
         product, probe = self._make("retained", batch), self._probe()
         product(probe)
         seconds, expected = timed(lambda: product(probe), probe)
         return seconds, product.kept_bytes, expected
 
     def _checked(self, index: int, batch: Batch) -> Product:
-        """The route's product for one batch, after it agreed with double backward."""
+        """The route's product for one batch, compared with double backward."""
         if self.route == "retained":
             return self._make("retained", batch)
         expected = self._make("retained", batch)(self._probe())
@@ -233,9 +234,9 @@ class HessianOperator:
 
 
 def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
-    """Seconds of a product; raises unless the second and third are those of double backward.
+    """Seconds of a product; an error unless the second and third agree with double backward.
 
-    The first call is not enough: a graph that overwrites its own constants is right once.
+    The first call is not enough: a graph that overwrites its own constants is right only once.
     """
     product(probe)
     fastest = math.inf

@@ -1,4 +1,4 @@
-"""The criteria of one spectrum: ratios of its negative to its positive side, probe by probe."""
+"""The criteria of one spectrum: ratios of its negative to its positive part, for each probe."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ProbeCriteria:
 def spectrum_criteria(spectrum: Spectrum, reading: Reading = "product") -> ProbeCriteria:
     """The criteria of every probe of a spectrum.
 
-    Nodes within rounding of zero (|lambda| <= eps max |lambda|) belong to neither side, except in
-    a legacy spectrum, where every sign counts.
+    Nodes that are zero within rounding (|lambda| <= eps max |lambda|) count as neither positive nor
+    negative, except in a legacy spectrum.
 
     Args:
         spectrum: nodes and weights.
@@ -61,7 +61,7 @@ def probe_ratios(
     Args:
         values: nodes [count].
         weights: of the nodes [count], their sum 1.
-        eps: nodes of at most eps times the largest magnitude count for neither side.
+        eps: nodes of at most eps times the largest magnitude count as zero.
         reading: see `spectrum_criteria`.
     """
     largest = np.abs(values).max()

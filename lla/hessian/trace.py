@@ -36,8 +36,8 @@ def trace(
     "hutchinson" averages v' H v over Rademacher probes (Hutchinson 1989). "hutch++" takes the
     trace on a sketched dominant subspace exactly and samples the rest (Meyer, Musco, Musco and
     Woodruff 2021), which needs fewer products where a few eigenvalues dominate. Both stop when the
-    standard error is at most rtol |value|, looked at after 16 samples and then after every quarter
-    more, or when the products are used up, with a warning.
+    standard error is at most rtol |value|, which is tested after 16 samples and then after every
+    quarter more, or when the products are used up, with a warning.
 
     Args:
         operator: the Hessian.
@@ -50,7 +50,7 @@ def trace(
         progress: show a progress bar.
 
     Returns:
-        The estimate; its `matvecs` are what was used.
+        The estimate; its `matvecs` are the products that were made.
 
     Raises:
         InputError: an unknown method, rtol not positive, or too few products for two samples.

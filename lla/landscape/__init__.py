@@ -1,6 +1,12 @@
-"""Loss landscapes: directions, their normalization, planes and what is read from them."""
+"""Loss landscapes: directions, their normalization, planes, and what planes tell."""
 
-from lla.landscape.axes import plane_directions
+from lla.landscape.axes import (
+    AdamAxes,
+    HessianAxes,
+    Normalization,
+    RandomAxes,
+    plane_directions,
+)
 from lla.landscape.directions import (
     adam_directions,
     hessian_directions,
@@ -16,10 +22,14 @@ from lla.landscape.plane import Plane, grid, join, nested
 from lla.landscape.scalars import accuracy, negative_ratio, top_eigenvalue
 
 __all__ = [
+    "AdamAxes",
     "Asymmetry",
     "Explosion",
+    "HessianAxes",
+    "Normalization",
     "Path",
     "Plane",
+    "RandomAxes",
     "accuracy",
     "adam_directions",
     "asymmetry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,78 +16,135 @@ from lla.landscape.normalization import METHODS, Method, normalize
 from lla.landscape.output import normalize_output
 from lla.problem import Problem
 
-Normalization = Method | Literal["output"] | None
-Axes = Literal["random", "hessian", "adam"] | Sequence[Tensor | nn.Module] | Tensor
 
-RECOMMENDED: Normalization = "output"  # see results/normalization.md
+@dataclass(frozen=True)
+class RandomAxes:
+    """Random axes; with a count of 1 a line."""
+
+    distribution: dirs.Distribution = "normal"  # the paper's is "uniform" in [0, 1)
+    count: int = 2
+
+
+@dataclass(frozen=True)
+class HessianAxes:
+    """Eigenvectors of extreme eigenvalues of the Hessian; with a count of 1 a line."""
+
+    which: Which = "LA"  # largest; "SA" smallest; "LM" largest in magnitude
+    count: int = 2
+
+
+@dataclass(frozen=True)
+class AdamAxes:
+    """The moments m and v that a trained Adam optimiser holds.
+
+    The update "add" takes them as directions. With "adameq" the points are
+    theta + a / sqrt(b) m / (sqrt(v) + eps), a in [-1, 1] and b in (0, 2], so that the unmodified
+    weights are at every point with a = 0.
+    """
+
+    optimizer: torch.optim.Optimizer | None = None
+    update: Literal["add", "adameq"] = "add"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How directions are scaled, see `lla.landscape.normalize` and `normalize_output`."""
+
+    method: Method | Literal["output"] | None
+    order: int = 2  # of the norm
+    signed: bool = False  # sums in place of L1 norms, as in the authors' public code
+
+
+NamedAxes = Literal["random", "hessian", "adam"]
+GivenAxes = RandomAxes | HessianAxes | AdamAxes | Sequence[Tensor | nn.Module] | Tensor
+Axes = NamedAxes | GivenAxes
+AnyNormalization = Normalization | Method | Literal["output", "auto"] | None
+
+RECOMMENDED: Literal["output"] = "output"  # see results/normalization.md
+_NAMED: dict[str, GivenAxes] = {
+    "random": RandomAxes(),
+    "hessian": HessianAxes(),
+    "adam": AdamAxes(),
+}
+
+
+def chosen_axes(axes: Axes) -> GivenAxes:
+    """What a name stands for; other axes as they are.
+
+    Raises:
+        InputError: an unknown name, update or count.
+    """
+    if isinstance(axes, str):
+        if axes not in _NAMED:
+            raise InputError(
+                f"axes is {axes!r}: choose 'random', 'hessian', 'adam', or give two vectors or "
+                "models"
+            )
+        return _NAMED[axes]
+    if isinstance(axes, AdamAxes) and axes.update not in ("add", "adameq"):
+        raise InputError(f"update is {axes.update!r}: choose 'add' or 'adameq'")
+    if isinstance(axes, (RandomAxes, HessianAxes)) and axes.count not in (1, 2):
+        raise InputError(f"count is {axes.count}: 2 directions span a plane, 1 a line")
+    return axes
 
 
 def plane_directions(
     problem: Problem,
     axes: Axes = "random",
+    normalization: AnyNormalization = "auto",
     *,
-    count: int = 2,
-    distribution: dirs.Distribution = "normal",
-    normalization: Normalization | Literal["auto"] = "auto",
-    order: int = 2,
-    signed: bool = False,
     seed: int = 0,
-    update: Literal["add", "adameq"] = "add",
-    which: Which = "LA",
-    optimizer: torch.optim.Optimizer | None = None,
     freeze: dirs.Freeze = None,
 ) -> Tensor:
     """The directions [K, P] of a plane, normalised, with zeros for what is frozen.
 
-    Arguments as of `loss_plane`; `count` is the number of random or Hessian directions.
+    Arguments as of `loss_plane`.
 
     Raises:
         InputError: see `loss_plane`.
     """
-    method = chosen_normalization(axes, normalization)
-    if isinstance(axes, str):
-        if axes == "random":
-            rows = dirs.random_directions(problem.theta(), count, distribution, seed)
-        elif axes == "hessian":
-            rows = dirs.hessian_directions(problem, count, which, seed)
-        elif axes == "adam":
-            rows = dirs.adam_directions(problem, optimizer)
-            rows = dirs.adameq_direction(rows) if update == "adameq" else rows
-        else:
-            raise InputError(
-                f"axes is {axes!r}: choose 'random', 'hessian', 'adam', or give two vectors or "
-                "models"
-            )
+    axes = chosen_axes(axes)
+    scaling = chosen_normalization(axes, normalization)
+    if isinstance(axes, RandomAxes):
+        rows = dirs.random_directions(problem.theta(), axes.count, axes.distribution, seed)
+    elif isinstance(axes, HessianAxes):
+        rows = dirs.hessian_directions(problem, axes.count, axes.which, seed)
+    elif isinstance(axes, AdamAxes):
+        rows = dirs.adam_directions(problem, axes.optimizer)
+        rows = dirs.adameq_direction(rows) if axes.update == "adameq" else rows
     else:
         rows = dirs.given_directions(problem, axes)
     names = dirs.frozen(problem.space, freeze)
     theta = problem.theta()
     if names:
         theta, rows = (dirs.without(vector, problem.space, names) for vector in (theta, rows))
-        if axes == "random":
+        if isinstance(axes, RandomAxes):
             rows = dirs.orthogonalized(rows)
-    if method == "output":
-        rows = torch.stack([normalize_output(problem, row) for row in rows])
+    if scaling.method == "output":
+        scaled = [normalize_output(problem, row) for row in rows]
     else:
-        rows = torch.stack(
-            [normalize(row, theta, problem.space, method, order, signed) for row in rows]
-        )
+        scaled = [
+            normalize(row, theta, problem.space, scaling.method, scaling.order, scaling.signed)
+            for row in rows
+        ]
+    rows = torch.stack(scaled)
     dirs.check_axes(rows)
     return rows
 
 
-def chosen_normalization(axes: Axes, normalization: str | None) -> Normalization:
-    """What "auto" stands for, others as they are.
+def chosen_normalization(axes: GivenAxes, normalization: AnyNormalization) -> Normalization:
+    """What "auto" or the name of a method stands for; "auto" depends on the axes.
 
     Raises:
-        InputError: an unknown normalization.
+        InputError: an unknown method.
     """
     if normalization == "auto":
-        return RECOMMENDED if isinstance(axes, str) and axes in ("random", "hessian") else None
-    known = (None, "output", *METHODS)
-    if normalization not in known:
+        return Normalization(RECOMMENDED if isinstance(axes, (RandomAxes, HessianAxes)) else None)
+    if not isinstance(normalization, Normalization):
+        normalization = Normalization(normalization)
+    if normalization.method not in (None, "output", *METHODS):
         raise InputError(
-            f"normalization is {normalization!r}: choose 'auto', None, 'output' or one of "
+            f"normalization is {normalization.method!r}: choose 'auto', None, 'output' or one of "
             f"{', '.join(METHODS)}"
         )
-    return normalization  # type: ignore[return-value]
+    return normalization

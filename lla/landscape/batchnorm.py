@@ -1,4 +1,4 @@
-"""BatchNorm statistics that belong to moved weights."""
+"""BatchNorm statistics for other weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils import _pytree as pytree
 
 from lla.batches import Batch
 from lla.errors import InputError
-from lla.problem import Problem, model_inputs
+from lla.model_views import model_inputs
+from lla.problem import Problem
 
 
 def statistics(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -27,20 +27,20 @@ def statistics(network: nn.Module) -> dict[str, _BatchNorm]:
 def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
     """BatchNorm's running mean and variance at other weights, estimated from batches.
 
-    Each layer sees what the layers before it give when they normalise with their own batch; the
-    statistics of the batches are averaged with their sizes as weights. (Izmailov et al., 2018,
-    section 3.2, re-estimate them so after averaging weights.)
+    The layers normalise with the statistics of each batch while the statistics are estimated;
+    those of several batches are averaged, weighted by size. (Izmailov et al., 2018, section 3.2,
+    estimate them in this way after averaging weights.)
 
     Args:
-        problem: in eval mode; its dropout stays off.
+        problem: in eval mode; dropout stays off.
         theta: the weights [P].
-        batches: of inputs; the targets are not used.
+        batches: their targets are not used.
 
     Returns:
         New buffers by name; empty without BatchNorm.
 
     Raises:
-        InputError: the model rejects a batch, as BatchNorm does one of a single value a channel.
+        InputError: the model rejects a batch, such as one with a single value for each channel.
     """
     network = problem.at(theta).network
     layers = statistics(network)
@@ -53,8 +53,8 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
     for i, batch in enumerate(batches):
         seen += batch.size
         for layer in layers.values():
-            layer.momentum = batch.size / seen  # the running value becomes the weighted mean
-        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+            layer.momentum = batch.size / seen  # so the running value is the weighted mean
+        args, kwargs = model_inputs(batch.x)
         with torch.no_grad(), problem.deterministic():
             try:
                 functional_call(network, found, args, kwargs)  # writes into `found`

@@ -1,4 +1,4 @@
-"""Directions in the space of the parameters: where the axes of a plane point."""
+"""Directions in the space of the parameters, for the axes of a plane."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Freeze = Pattern | Sequence[Pattern] | range | None
 def random_directions(
     like: Tensor, count: int = 2, distribution: Distribution = "normal", seed: int = 0
 ) -> Tensor:
-    """Random directions [count, P]; each but the first is made orthogonal to those before it.
+    """Random directions [count, P], each made orthogonal to those before it.
 
     Args:
         like: a vector [P]; gives type and device.
@@ -44,7 +44,7 @@ def random_directions(
 
 
 def orthogonalized(directions: Tensor) -> Tensor:
-    """The directions [K, P], each without its part along those before it (Gram-Schmidt)."""
+    """The directions [K, P], each without its component along those before it (Gram-Schmidt)."""
     found: list[Tensor] = []
     for direction in directions:
         rest = direction.clone()
@@ -74,7 +74,7 @@ def hessian_directions(
         tol: of the residuals, see `lla.top_eigenpairs`.
         basis_size: most vectors held at once, see `lla.top_eigenpairs`.
     """
-    # one route, not the fastest: an interrupted plane, or another part of it, needs the same bits
+    # always the same route: an interrupted plane, or another part of it, needs the same bits
     operator = HessianOperator(problem, route="fresh")
     pairs = top_eigenpairs(operator, count, which, seed, tol=tol, basis_size=basis_size)
     return torch.from_numpy(pairs.vectors).to(problem.device)
@@ -89,7 +89,9 @@ def adam_directions(problem: Problem, optimizer: torch.optim.Optimizer | None) -
         InputError: no optimiser, one of another model, or one that has made no step.
     """
     if optimizer is None:
-        raise InputError("axes='adam' needs the optimizer that trained the model: give optimizer=")
+        raise InputError(
+            "axes='adam' needs the optimizer that trained the model: give AdamAxes(optimizer)"
+        )
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     parameters = dict(problem.network.named_parameters())
     moments: list[dict[str, Tensor]] = [{}, {}]
@@ -115,7 +117,7 @@ def adameq_direction(moments: Tensor, eps: float = 1e-8) -> Tensor:
 
 
 def given_directions(problem: Problem, axes: Sequence[Tensor | nn.Module] | Tensor) -> Tensor:
-    """Directions [K, P]: flat vectors as they are, or the way from here to other models' weights.
+    """Directions [K, P]: flat vectors as they are, or from these weights to those of other models.
 
     Raises:
         InputError: a vector or a model of another shape; more than two.
@@ -152,7 +154,7 @@ def given_directions(problem: Problem, axes: Sequence[Tensor | nn.Module] | Tens
 
 
 def frozen(space: ParameterSpace, freeze: Freeze) -> tuple[str, ...]:
-    """The names of the parameters that a direction leaves where they are.
+    """The names of the parameters that do not move.
 
     Args:
         space: the parameters.
@@ -160,8 +162,8 @@ def frozen(space: ParameterSpace, freeze: Freeze) -> tuple[str, ...]:
             `space.names`; None freezes nothing.
 
     Raises:
-        InputError: a pattern matches nothing or is none, a position is out of range, or nothing
-            is left.
+        InputError: a pattern matches nothing or is not a pattern, a position is out of range, or
+            no parameter is left.
     """
     if freeze is None:
         return ()
@@ -192,7 +194,7 @@ def without(vector: Tensor, space: ParameterSpace, names: Sequence[str]) -> Tens
 
 
 def check_axes(directions: Tensor) -> None:
-    """Raise unless the directions [K, P] span as many dimensions as there are.
+    """Raise unless the directions [K, P] are linearly independent.
 
     Raises:
         InputError: a zero direction, or two parallel ones.
@@ -213,7 +215,7 @@ def check_axes(directions: Tensor) -> None:
 
 
 def inner(a: Tensor, b: Tensor) -> float:
-    """The inner product of two vectors in float64, in slabs that fit into a cache."""
+    """The inner product of two vectors in float64, computed in slabs that fit into a cache."""
     parts = [
         torch.dot(x.double(), y.double())
         for x, y in zip(a.split(_SLAB), b.split(_SLAB), strict=True)

@@ -1,10 +1,10 @@
 """The loss at many points theta + sum_k c_k d_k, by the fastest of several exact routes.
 
-`loop` calls the model once a point. `slices` does so with max pooling by slices, which is bitwise
-the same and on CPU much faster (only attention layers leave their fused path there, and round
-otherwise). `stacked:k` makes in addition the first convolution of k points at once. `vmap:k` stacks
-the weights of k points and calls the model once: worth it where a call is bound by its launches, as
-on a GPU.
+`loop` calls the model once for each point. `slices` does so with max pooling by slices, which is
+bitwise the same and on CPU much faster (attention layers leave their fused kernels, so they round
+differently). `stacked:k` also computes the first convolution of k points at once. `vmap:k` stacks
+the weights of k points and calls the model once, which is faster if the launches of kernels take
+most of the time, as on a GPU.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torch.func import vmap
 
 from lla.batches import Batches
 from lla.errors import InputError
-from lla.hessian.routes import available_memory
+from lla.free_memory import available_memory
 from lla.landscape.batchnorm import recalibrated
 from lla.landscape.pooling import SlicedMaxPooling
 from lla.landscape.stacking import StackedConvolution
 from lla.problem import Problem
 
 _TRIAL = 8  # points a route is measured on
-_WORTH = 150  # with fewer points to do, measuring costs more than it brings
-_CLOSE = 1.5  # a route so much slower than the best one is not measured again
-_CLEARLY = 0.95  # of the best time that another route has to stay below: less is chance
-_PASS = 16  # points between two looks at the clock, and for one pass over a loader
+_WORTH = 150  # with fewer points, measuring the routes costs more than it saves
+_CLOSE = 1.5  # a route that is slower than the best one by this factor is not measured again
+_CLEARLY = 0.95  # a route is faster only below this share of the best time
+_PASS = 16  # points evaluated at a time, in one pass over a loader
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Where points lie: at `theta + coefficients @ rows`."""
+    """The points `theta + coefficients @ rows`."""
 
     theta: Tensor  # [P]
     rows: Tensor  # [K, P]
@@ -73,15 +73,15 @@ def losses(
         directions: theta and the axes.
         coefficients: [n, K] float64.
         route: "loop", "slices", "stacked:k" or "vmap:k"; None measures them on some points and
-            takes the fastest that gives the loop's values.
+            takes the fastest one that gives the values of "loop".
         calibration: batches from which BatchNorm's statistics are estimated at every point.
 
     Yields:
         Which points, their losses (in the problem's type, finite or not), and the route.
 
     Raises:
-        InputError: an unknown route, one that cannot go with calibration, or one under which the
-            model gives other losses: random numbers under vmap may depend on the memory layout.
+        InputError: an unknown route, one that is not possible with calibration, or one under which
+            the model has other losses: random numbers under vmap may depend on the memory layout.
     """
     if calibration is not None:
         if route not in (None, "loop", "slices"):
@@ -129,7 +129,7 @@ def _one_by_one(
         len(problem.batches), len(coefficients), dtype=problem.dtype, device=problem.device
     )
     with SlicedMaxPooling() if sliced else contextlib.nullcontext():
-        if calibration is not None or problem.batches.in_memory:  # weights are made once a point
+        if calibration is not None or problem.batches.in_memory:  # weights computed once a point
             for i, row in enumerate(coefficients):
                 theta, here = directions.point(row), state
                 if calibration is not None:
@@ -137,7 +137,7 @@ def _one_by_one(
                 for b, batch in enumerate(problem.batches):
                     with problem.deterministic():
                         found[b, i] = problem.batch_loss(batch, state=here)(theta)
-        else:  # a batch is loaded once for all these points
+        else:  # each batch is loaded once for all these points
             for b, batch in enumerate(problem.batches):
                 function = problem.batch_loss(batch, state=state)
                 for i, row in enumerate(coefficients):
@@ -148,7 +148,7 @@ def _one_by_one(
 
 @torch.no_grad()
 def _together(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
-    """The losses [n], a call of the model for `size` points and each batch."""
+    """The losses [n], one call of the model for `size` points and each batch."""
     state = problem.state()
     found = []
     for batch in problem.batches:
@@ -163,7 +163,7 @@ def _together(problem: Problem, directions: Directions, coefficients: Tensor, si
 
 @torch.no_grad()
 def _stacked(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
-    """The losses [n], a call of the model for each point and batch but for the first layer."""
+    """The losses [n], the first convolution for `size` points at once."""
     state = problem.state()
     found = torch.empty(
         len(problem.batches), len(coefficients), dtype=problem.dtype, device=problem.device
@@ -184,13 +184,13 @@ _GROUPED = {"vmap": _together, "stacked": _stacked}
 
 
 def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> str:
-    """The name of the fastest right route, by the centre and points from all over the plane."""
+    """The name of the fastest route with right values, measured on points all over the plane."""
     spread = torch.linspace(0, len(coefficients) - 1, _TRIAL - 1).long()
     one = torch.zeros_like(coefficients[:1])
     coefficients = torch.cat([one, coefficients[spread]])
     loop = make_route("loop", problem, directions)
     with SlicedMaxPooling() as pooling:
-        loop(one)  # the first call sets up kernels
+        loop(one)  # the first call also sets up kernels
     best, expected = _timed(loop, coefficients)
     best = min(best, _timed(loop, coefficients)[0])
     route = "loop"
@@ -201,9 +201,9 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
                 warnings.simplefilter("error")  # an operation without a batching rule: slow
                 function(one)
                 seconds, found = _timed(function, coefficients)
-                if seconds < _CLOSE * best:  # a single time may have been disturbed
+                if seconds < _CLOSE * best:  # a single measurement may be disturbed
                     seconds = min(seconds, _timed(function, coefficients)[0])
-        except Exception:  # the model has just worked: whatever this is, it is the route's
+        except Exception:  # the model has just worked, so the route cannot evaluate it
             continue
         if seconds < _CLEARLY * best and same(found, expected):
             best, route = seconds, name
@@ -224,7 +224,7 @@ def _candidates(problem: Problem, pools: bool) -> Sequence[str]:
 
 
 def _check_at_center(name: str, function: Route, loop: Route, center: Tensor) -> None:
-    """Raise unless a route gives the loop's loss at the weights themselves."""
+    """Raise unless a route gives the loss of "loop" at the weights themselves."""
     found, expected = function(center), loop(center)
     if not same(found, expected):
         raise InputError(
@@ -241,6 +241,6 @@ def _timed(function: Route, coefficients: Tensor) -> tuple[float, Tensor]:
 
 
 def same(found: Tensor, expected: Tensor) -> bool:
-    """Whether losses are equal but for rounding, infinite and NaN ones included."""
+    """Whether losses are equal except for rounding; infinite and NaN ones may be equal too."""
     tolerance = {torch.float32: 1e-4, torch.float64: 1e-10}[expected.dtype]
     return torch.allclose(found, expected, rtol=tolerance, atol=0.0, equal_nan=True)

@@ -12,7 +12,7 @@ from lla.errors import InputError, NonFiniteError
 
 @dataclass(frozen=True)
 class Explosion:
-    """How far the loss rises on a plane, against what guessing costs."""
+    """How far the loss rises on a plane, relative to the loss of guessing."""
 
     verdict: str  # "explodes" | "rises" | "none"
     ratio: float  # largest finite loss / max(loss at the centre, ln C)
@@ -26,7 +26,7 @@ class Asymmetry:
 
     share: float  # of its points whose mirror image is not in it; 0 for a symmetric set
     offset: tuple[float, ...]  # [axes] its centroid, in units of the directions
-    points: int  # in the set, the centre not counted: with none nothing is said
+    points: int  # in the set, without the centre; with 0 the other fields mean nothing
     level: float
 
 
@@ -39,17 +39,17 @@ def explosion(
 ) -> Explosion:
     """Judge the values of a plane.
 
-    The unit is the larger of L(theta) and ln C, the loss of a network that knows nothing.
+    The unit is the larger of L(theta) and ln C, the loss of guessing.
 
     Args:
-        loss: of any shape; infinite and NaN values are counted, not hidden.
+        loss: of any shape; infinite and NaN values are counted.
         center: L(theta).
         classes: C; None takes L(theta) alone.
-        explodes: ratio from which on it is called an explosion, as any value that is not finite.
-        rises: ratio from which on it is called a rise.
+        explodes: from this ratio on, or with a value that is not finite, it is an explosion.
+        rises: from this ratio on it is a rise.
 
     Raises:
-        InputError: no value, thresholds not in order, or nothing above 0 to compare with.
+        InputError: no value, thresholds not in order, or no positive unit.
         NonFiniteError: the loss at the centre is not finite.
 
     >>> explosion(np.array([1.0, 500.0]), 0.1, 10).verdict
@@ -84,7 +84,7 @@ def asymmetry(loss: np.ndarray, coordinates: tuple[np.ndarray, ...], level: floa
     level.
 
     Args:
-        loss: one axis a coordinate; what is not finite lies above every level.
+        loss: one axis a coordinate; a value that is not finite is above every level.
         coordinates: of each axis, from -d to d in equal steps.
         level: loss up to which a point belongs to the set.
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +17,21 @@ from tqdm.auto import tqdm
 
 from lla.batches import Batches
 from lla.errors import InputError, NonFiniteError
-from lla.hessian.eigenpairs import Which
 from lla.landscape import directions as dirs
-from lla.landscape.axes import Axes, Normalization, chosen_normalization, plane_directions
+from lla.landscape.axes import (
+    AdamAxes,
+    AnyNormalization,
+    Axes,
+    HessianAxes,
+    RandomAxes,
+    chosen_axes,
+    chosen_normalization,
+    plane_directions,
+)
 from lla.landscape.batchnorm import kind, recalibrated, statistics
 from lla.landscape.evaluate import Directions, losses
-from lla.landscape.keeping import Kept
 from lla.landscape.plane import Plane, grid
+from lla.landscape.plane_values import PlaneValues
 from lla.problem import Problem
 
 Scalar = Callable[[Problem], float]
@@ -33,17 +41,11 @@ def loss_plane(
     problem: Problem,
     axes: Axes = "random",
     *,
-    distribution: dirs.Distribution = "normal",
-    normalization: Normalization | Literal["auto"] = "auto",
-    order: int = 2,
-    signed: bool = False,
+    normalization: AnyNormalization = "auto",
     steps: int = 40,
     distance: float = 1.0,
     coordinates: tuple[Sequence[float], ...] | None = None,
     seed: int = 0,
-    update: Literal["add", "adameq"] = "add",
-    which: Which = "LA",
-    optimizer: torch.optim.Optimizer | None = None,
     freeze: dirs.Freeze = None,
     recalibrate: Any = None,
     scalars: Mapping[str, Scalar] | None = None,
@@ -51,44 +53,38 @@ def loss_plane(
     checkpoint: str | os.PathLike[str] | None = None,
     part: tuple[int, int] | None = None,
     progress: bool = False,
-    count: int = 2,
 ) -> Plane:
     """The loss around the weights, on the plane of two directions or the line of one.
 
     The points are theta + a d_0 + b d_1 with coefficients (i - steps / 2) / steps * distance,
-    computed from i, never accumulated. At the centre stands `problem.loss()`, bit for bit.
+    computed from i, never accumulated. The value at the centre is `problem.loss()`, bit for bit.
 
     Args:
         problem: whose loss, in its mode.
-        axes: "random"; "hessian", eigenvectors of the largest eigenvalues; "adam", the moments of
-            `optimizer`; or one or two flat vectors [P], or other models, towards which the axes
-            point (the other model then stands at coefficient 1: give distance=2).
-        distribution: of random axes; the paper's is "uniform" in [0, 1).
-        normalization: see `normalize` for "weight", "filter", "layer", "model" and None, and
-            `lla.landscape.normalize_output` for "output". "auto" is "output", the one that no plane
-            explodes under (results/normalization.md), for random and Hessian axes, and None for
-            given ones and for Adam's.
-        order: of the norm.
-        signed: legacy, see `normalize`.
+        axes: "random", or `RandomAxes` of another distribution or number; "hessian", eigenvectors
+            of the largest eigenvalues, or `HessianAxes` of others; `AdamAxes`, the moments of an
+            optimiser (all three of `lla.landscape`); or one or two flat vectors [P], or other
+            models, towards which the axes point (the other model is then at coefficient 1: give
+            distance=2).
+        normalization: "weight", "filter", "layer", "model" or None, see `lla.landscape.normalize`,
+            or "output", see `lla.landscape.normalize_output`; or a `lla.landscape.Normalization`,
+            which also says the order of the norm. "auto" is "output" for random and Hessian axes,
+            because no plane explodes under it (results/normalization.md), and None for others.
         steps: even; the grid has steps + 1 points along an axis.
         distance: from the first coefficient to the last.
         coordinates: the coefficients along each axis, in place of steps and distance.
         seed: of the random axes, or of the Lanczos start vector.
-        update: "add", or, for Adam's axes, "adameq": theta + a / sqrt(b) m / (sqrt(v) + eps) with
-            a in [-1, 1] and b in (0, 2], so that the weights stand at every point with a = 0.
-        which: eigenvalues of Hessian axes: "LA", "SA" or "LM".
-        optimizer: for Adam's axes.
-        freeze: patterns of parameter names, or a range of positions among them, that do not move.
+        freeze: patterns of names of parameters that do not move, or a range of their positions.
         recalibrate: True, or batches, from which BatchNorm's statistics are estimated anew at
             every point (the centre too). For eval mode.
         scalars: name -> function of the problem at a point, for other numbers than the loss:
-            `accuracy`, `top_eigenvalue` and `negative_ratio` (r_e) of `lla.landscape`, or one of
-            yours. NaN stands where it raises a NonFiniteError.
-        route: how points are evaluated, see `lla.landscape.evaluate`; None measures.
-        checkpoint: file in which values are kept while they come; an interrupted plane goes on.
+            `accuracy`, `top_eigenvalue` and `negative_ratio` (r_e) of `lla.landscape`, or your own.
+            The value is NaN where the function raises a NonFiniteError.
+        route: how points are evaluated, see `lla.landscape.evaluate`; None measures the routes.
+        checkpoint: file in which values are kept as they come; an interrupted plane goes on from
+            it.
         part: (k, n) evaluates every n-th point from the k-th on, for n processes; `join` them.
         progress: show a progress bar.
-        count: 1 gives a line along the first random or Hessian direction.
 
     Raises:
         InputError: an argument out of range; directions that are zero, parallel or of another
@@ -105,18 +101,13 @@ def loss_plane(
     >>> plane.loss.shape, bool(plane.loss[2, 2] == problem.loss())
     ((5, 5), True)
     """
-    if update not in ("add", "adameq") or (update == "adameq" and axes != "adam"):
-        raise InputError(f"update is {update!r}: 'adameq' goes with axes='adam', else take 'add'")
-    if count not in (1, 2):
-        raise InputError(f"count is {count}: 2 directions span a plane, 1 a line")
     if coordinates is None:
-        grid(steps, distance)  # fails before the directions are computed
+        grid(steps, distance)  # an error before the directions are computed
+    axes = chosen_axes(axes)
+    scaling = chosen_normalization(axes, normalization)
+    update = axes.update if isinstance(axes, AdamAxes) else "add"
     calibration = _calibration(problem, recalibrate)
-    rows = plane_directions(
-        problem, axes, count=count, distribution=distribution, normalization=normalization,
-        order=order, signed=signed, seed=seed, update=update, which=which, optimizer=optimizer,
-        freeze=freeze,
-    )  # fmt: skip
+    rows = plane_directions(problem, axes, scaling, seed=seed, freeze=freeze)
     dimensions = 2 if update == "adameq" else len(rows)
     along = _coordinates(coordinates, dimensions, steps, distance, update)
     theta = problem.theta()
@@ -132,44 +123,48 @@ def loss_plane(
     path = None if checkpoint is None else Path(checkpoint)
     dtype = np.float32 if problem.dtype == torch.float32 else np.float64
     key = job.fingerprint() if path or part else ""
-    kept = Kept(len(mesh), len(job.scalars), dtype, path, part, key)
-    job.run(kept, route, progress)
-    method = chosen_normalization(axes, normalization)
-    norm = method in ("filter", "layer", "model")
+    values = PlaneValues(len(mesh), len(job.scalars), dtype, path, part, key)
+    job.run(values, route, progress)
     shape = tuple(len(c) for c in along)
     return Plane(
-        loss=kept.loss.reshape(shape),
+        loss=values.loss.reshape(shape),
         a=along[0],
         b=along[1] if dimensions == 2 else np.zeros(0),
-        evaluated=kept.done.reshape(shape),
-        scalars=kept.scalars.reshape(-1, *shape),
+        evaluated=values.done.reshape(shape),
+        scalars=values.scalars.reshape(-1, *shape),
         names=tuple(scalars or ()),
         center=center,
         classes=problem.classes,
-        axes=axes if isinstance(axes, str) else "given",
-        distribution=distribution if axes == "random" else None,
-        normalization=method,
-        order=order if norm else None,
-        signed=signed,
+        axes=_NAMES.get(type(axes), "given"),
+        distribution=axes.distribution if isinstance(axes, RandomAxes) else None,
+        normalization=scaling.method,
+        order=scaling.order if scaling.method in ("filter", "layer", "model") else None,
+        signed=scaling.signed,
         update=update,
         mode=problem.mode,
         batchnorm="recalibrated" if calibration is not None else kind(problem.network),
         frozen=dirs.frozen(problem.space, freeze),
         seed=seed,
         norms=tuple(dirs.inner(row, row) ** 0.5 for row in rows),
-        route=kept.route,
+        route=values.route,
         key=key if part else None,
     )
 
 
-def loss_planes(problem: Problem, count: int, *, seed: int = 0, **options: Any) -> list[Plane]:
+_NAMES: dict[type, str] = {RandomAxes: "random", HessianAxes: "hessian", AdamAxes: "adam"}
+
+
+def loss_planes(
+    problem: Problem, count: int, *, axes: Axes = "random", seed: int = 0, **options: Any
+) -> list[Plane]:
     """Several random planes, drawn from the seeds seed, ..., seed + count - 1.
 
-    What a plane shows depends on the directions drawn: several say how much.
+    What a plane shows depends on the directions drawn. Several planes tell how much.
 
     Args:
         problem: whose loss.
         count: how many planes.
+        axes: random ones, see `loss_plane`.
         seed: of the first.
         **options: of `loss_plane`; a checkpoint gets the plane's seed before its suffix.
 
@@ -185,12 +180,12 @@ def loss_planes(problem: Problem, count: int, *, seed: int = 0, **options: Any) 
             options.setdefault("route", planes[0].route)  # measured once
         file = None if checkpoint is None else Path(checkpoint)
         file = file and file.with_name(f"{file.stem}-{i}{file.suffix}")
-        planes.append(loss_plane(problem, "random", seed=i, checkpoint=file, **options))
+        planes.append(loss_plane(problem, axes, seed=i, checkpoint=file, **options))
     return planes
 
 
 def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
-    """The batches that BatchNorm is estimated from; None where there is nothing to estimate."""
+    """The batches from which BatchNorm is estimated; None if there is nothing to estimate."""
     if recalibrate is None or recalibrate is False:
         return None
     if problem.mode == "train":
@@ -233,7 +228,7 @@ def _coordinates(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be evaluated."""
+    """The points and numbers that have to be evaluated."""
 
     problem: Problem
     directions: Directions
@@ -243,7 +238,7 @@ class _Job:
     scalars: Mapping[str, Scalar]
 
     def fingerprint(self) -> str:
-        """Hash of what determines the values; the first batch stands for the data."""
+        """Hash of what determines the values, with the first batch for all of the data."""
         digest = hashlib.blake2b(digest_size=16)
         batch = next(iter(self.problem.batches))
         leaves = pytree.tree_leaves((self.problem.state(), self.directions.rows, batch.x, batch.y))
@@ -258,41 +253,41 @@ class _Job:
         digest.update(repr(facts).encode())
         return digest.hexdigest()
 
-    def run(self, kept: Kept, route: str | None, progress: bool) -> None:
-        """Evaluate all points of the part that are not kept."""
+    def run(self, values: PlaneValues, route: str | None, progress: bool) -> None:
+        """Evaluate all points of the part that have no value yet."""
         try:
-            self._run(kept, route, progress)
+            self._run(values, route, progress)
         finally:
-            kept.write()  # an interrupted plane too
+            values.write()  # also those of an interrupted plane
 
-    def _run(self, kept: Kept, route: str | None, progress: bool) -> None:
-        at_center = kept.mine & (np.abs(self.coefficients).max(1) == 0)
-        todo = np.flatnonzero(kept.mine & ~kept.done & ~at_center)
+    def _run(self, values: PlaneValues, route: str | None, progress: bool) -> None:
+        at_center = values.mine & (np.abs(self.coefficients).max(1) == 0)
+        todo = np.flatnonzero(values.mine & ~values.done & ~at_center)
         with tqdm(
-            total=int(kept.mine.sum()),
-            initial=int(kept.done.sum()),
+            total=int(values.mine.sum()),
+            initial=int(values.done.sum()),
             desc="plane",
             unit="point",
             disable=not progress,
         ) as bar:
-            for i in np.flatnonzero(at_center & ~kept.done):
-                kept.put([int(i)], [self.center], self._scalars([int(i)]), route or "loop")
+            for i in np.flatnonzero(at_center & ~values.done):
+                values.put([int(i)], [self.center], self._scalars([int(i)]), route or "loop")
                 bar.update(1)
             coefficients = torch.from_numpy(self.coefficients[todo])
-            for places, values, used in losses(
+            for places, found_here, used in losses(
                 self.problem,
                 self.directions,
                 coefficients,
                 route=route,
                 calibration=self.calibration,
             ):
-                found = values.cpu().numpy()
-                # scalars may take long: each point is kept as soon as it is done
+                found = found_here.cpu().numpy()
+                # scalars may take long, so the values of each point are kept at once
                 size = 1 if self.scalars else len(found)
                 for begin in range(0, len(found), size):
                     some = slice(begin, begin + size)
                     indices = todo[places][some]
-                    kept.put(indices, found[some], self._scalars(indices), used)
+                    values.put(indices, found[some], self._scalars(indices), used)
                     bar.update(len(indices))
 
     def _scalars(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -309,6 +304,6 @@ class _Job:
             for row, function in enumerate(self.scalars.values()):
                 try:
                     found[row, column] = function(there)
-                except NonFiniteError:  # as on a plane that explodes; other points have a value
+                except NonFiniteError:  # as where a plane explodes; other points have a value
                     found[row, column] = np.nan
         return found

@@ -26,12 +26,12 @@ def normalize(
     order: int = 2,
     signed: bool = False,
 ) -> Tensor:
-    """A direction scaled against the weights; a part whose norm is zero, there or here, is zero.
+    """A direction scaled relative to the weights; a part is zero if either of the norms is zero.
 
     Args:
         direction: [P].
         theta: the weights [P].
-        space: what the elements of both are.
+        space: names and shapes of the elements of both.
         method: None leaves the direction as it is. "weight" multiplies it with the weights
             elementwise. "filter" gives each slice along the first dimension of a tensor of two or
             more dimensions, and each 1-D tensor as a whole, the norm of the weights there.
@@ -43,8 +43,8 @@ def normalize(
         A new vector [P].
 
     Raises:
-        InputError: an unknown method or order, signed with order 2, a vector of another length,
-            or one that is not finite.
+        InputError: an unknown method or order, signed with order 2, or a vector of another length
+            or with elements that are not finite.
 
     >>> space = ParameterSpace.of(torch.nn.Linear(2, 2, bias=False))
     >>> theta, direction = torch.tensor([3.0, 4.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 1.0, 1.0])
@@ -74,7 +74,7 @@ def normalize(
 
 
 def check_direction(direction: Tensor, space: ParameterSpace) -> None:
-    """Raise where a vector is no direction in the space of the parameters."""
+    """Raise unless a vector is a direction in the space of the parameters."""
     if direction.ndim != 1 or len(direction) != space.size:
         raise InputError(
             f"a direction has shape {tuple(direction.shape)}, the model {space.size} parameters: "
@@ -86,7 +86,7 @@ def check_direction(direction: Tensor, space: ParameterSpace) -> None:
 
 def _ratio(weights: Tensor, part: Tensor, order: int, signed: bool) -> Tensor:
     """Norm of the weights over that of the direction, 0 where one is 0, [rows, 1] float64."""
-    # float64: squares of a tiny row must not vanish
+    # in float64 the squares of a tiny row do not underflow
     above, below = (
         rows.sum(1, dtype=torch.float64)
         if signed

@@ -1,4 +1,4 @@
-"""Scaling a direction by what it does to the outputs of the layers and of the network."""
+"""Scaling a direction by how much it changes the outputs of the layers and of the network."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from torch.func import functional_call, jvp
 from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
-from lla.hessian.linearize import load_forward_mode
+from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
-from lla.problem import Problem, model_inputs
+from lla.model_views import model_inputs
+from lla.problem import Problem
 
 
 def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
-    """How much each parameter's part of a direction changes its layer's output, to first order.
+    """How much the part of a direction for each parameter changes its layer's output.
 
     The layer of a parameter is the innermost module around it that the model calls. Its relative
-    change is ||J d|| / ||f||, J being the derivative of its output f with respect to this
-    parameter alone at the input that it has at theta, the norms over all examples and calls.
+    change, to first order, is ||J d|| / ||f||. J is the derivative of its output f with respect to
+    this parameter alone, at the input that it has at theta; the norms are over all examples and
+    calls.
 
     Args:
         problem: whose batches and mode.
         direction: [P].
 
     Returns:
-        Relative change by parameter name; infinite where the output is zero and would change.
+        Relative change by parameter name; infinite if the output is zero and would change.
     """
     check_direction(direction, problem.space)
     parts = problem.space.unflatten(direction)
     theta = problem.theta()
-    # two copies: hooks on the one, calls from within them of the other
+    # two copies: one has the hooks, which call layers of the other
     watched, quiet = problem.at(theta).network, problem.at(theta).network
     layers = _layers(problem, watched)
     squares: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
@@ -57,7 +59,7 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     for path, names in layers.items():
         watched.get_submodule(path).register_forward_hook(watch(path, names), with_kwargs=True)
     for batch in problem.batches:
-        args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+        args, kwargs = model_inputs(batch.x)
         with torch.no_grad(), problem.deterministic(), _unfused():
             watched(*args, **kwargs)
     return {
@@ -73,7 +75,7 @@ def _change(
     weights = layer.get_parameter(name).detach()
 
     def output(parameter: Tensor) -> Any:
-        # as they came in: a layer may work in place
+        # copies: a layer may work in place
         inputs, named = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))
         return _floating(functional_call(layer, {name: parameter}, inputs, named))
 
@@ -89,14 +91,14 @@ def _square(output: Any) -> Tensor:
 
 
 def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
-    """Path of a called module -> the parameters whose innermost called module it is."""
+    """Path of a called module -> the parameters of which it is the layer."""
     called: set[str] = set()
     handles = [
         module.register_forward_hook(lambda *_, path=path: called.add(path))
         for path, module in network.named_modules()
     ]
     batch = next(iter(problem.batches))
-    args, kwargs = model_inputs(pytree.tree_map_only(Tensor, Tensor.clone, batch.x))
+    args, kwargs = model_inputs(batch.x)
     with torch.no_grad(), problem.deterministic(), _unfused():
         network(*args, **kwargs)
     for handle in handles:
@@ -111,15 +113,15 @@ def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
 
 
 def output_change(problem: Problem, direction: Tensor) -> float:
-    """How much a direction changes the network's output, to first order and relative to it.
+    """How much a direction changes the network's output, relative to it and to first order.
 
     Args:
         problem: whose batches and mode.
         direction: [P].
 
     Returns:
-        ||J d|| / ||f||, J being the derivative of the output f with respect to all parameters, the
-        norms over all examples.
+        ||J d|| / ||f||, where J is the derivative of the output f with respect to all parameters,
+        and the norms are over all examples.
 
     Raises:
         InputError: the output is zero for every example, or an operation of the network has no
@@ -135,39 +137,39 @@ def output_change(problem: Problem, direction: Tensor) -> float:
         change, size = change + _square(derivative).item(), size + _square(output).item()
     if size == 0:
         raise InputError(
-            "the network gives zero for every example, and no change is relative to that: take "
+            "the network gives zero for every example, so there is no relative change: take "
             "normalization='filter'"
         )
     return math.sqrt(change / size)
 
 
 def normalize_output(problem: Problem, direction: Tensor) -> Tensor:
-    """A filter-normalised direction, its length set by what it does to outputs: "output".
+    """A filter-normalised direction, scaled by how much it changes outputs: "output".
 
-    Filter normalization (Li et al., 2018) says how long a direction is against the weights. It
-    does not say how far the network goes along it: a direction that is coherent with what the
-    filters see, such as a uniform one or an eigenvector, changes outputs many times more than
-    one that is not, and the changes of the layers multiply with the depth. So the whole direction
-    f, of which only the length is changed, is divided by the larger of two numbers:
+    Filter normalization (Li et al., 2018) sets the length of a direction relative to the weights.
+    It does not set how much the network changes along it: a direction that is coherent with the
+    inputs of the filters, such as a uniform one or an eigenvector, changes outputs many times more
+    than another one, and the changes of the layers multiply with the depth. So the whole
+    filter-normalised direction is divided by the larger of two numbers:
 
-    - the root of the sum of squares of what it changes the layers' outputs by, each parameter on
-      its own (`layer_changes`): the layers together change by 100 percent, whatever the depth;
-    - half of what it changes the network's output by (`output_change`): at the edge of a plane of
-      distance 1 that output changes by its own norm, or less, to first order.
+    - the root of the sum of the squared changes of the layers' outputs, each parameter on its own
+      (`layer_changes`): all layers together then change by 100 percent, for every depth;
+    - half of the change of the network's output (`output_change`): at the edge of a plane of
+      distance 1 the output then changes by at most its own norm, to first order.
 
-    The second is the larger one for coherent directions only: along random ones what a small
-    change of the layers does to the output is what tells a sharp minimum from a flat one, and
-    stays. In a ReLU network the result moves with the weights when one layer takes a factor from
-    another, so the plane is the same. Unlike the norms of `lla.landscape.normalize` it depends on
-    the data and on the mode.
+    The second number is the larger one for coherent directions only. Along random directions, the
+    effect of small changes of the layers on the output is what distinguishes a sharp minimum from a
+    flat one, so it is not normalised away. In a ReLU network a factor can be moved from one layer
+    to another. The scaled direction moves with it, so the plane stays the same. Unlike the norms of
+    `lla.landscape.normalize`, this scaling depends on the data and on the mode.
 
     Args:
         problem: whose batches and mode.
         direction: [P].
 
     Returns:
-        A new vector [P]; zero where a layer gives zero for every example, and as a whole where it
-        changes no layer's output.
+        A new vector [P]. It is zero for a layer whose output is zero for every example, and zero as
+        a whole if it changes no layer's output.
 
     Raises:
         InputError: as `output_change`; the direction is of another model or not finite.
@@ -207,7 +209,7 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Attention layer by layer: the kernels fused for inference have no forward mode."""
+    """Attention without the kernels fused for inference, which have no forward mode."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""The way that training took, on the two axes along which it moved most."""
+"""The path that training took, on the two axes along which it moved most."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from lla.errors import InputError
+from lla.landscape.plane import Plane
 from lla.parameters import ParameterSpace
+from lla.plotting import COLOURS, plot_path
 from lla.storage import load_result, save_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from lla.landscape.plane import Plane
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Path:
         """Coefficients [points] along each axis that enclose the path.
 
         With the model at the last weights, `lla.loss_plane(problem, axes=path.directions,
-        coordinates=path.grid(), normalization=None)` is the landscape that the path ran through.
+        coordinates=path.grid(), normalization=None)` is the landscape around the path.
 
         Args:
             points: along an axis.
-            margin: beyond the path at each end, as a share of its extent.
+            margin: added to the path at each end, as a share of its extent.
 
         Raises:
             InputError: fewer points than 2, or a margin that is negative or not finite.
@@ -53,10 +53,17 @@ class Path:
         return a.copy(), b.copy()
 
     def plot(self, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
-        """Draw the path, see `lla.plotting.plot_path`; with a plane, over its contours."""
-        from lla.plotting import plot_path  # drawing knows results, not the other way round
+        """Draw the path.
 
-        return plot_path(self, plane, ax=ax)
+        Args:
+            plane: the loss on the plane of `directions` around the last weights; drawn below.
+            ax: axes to draw into; a new figure by default.
+        """
+        if plane is None:
+            return plot_path(self.coordinates, self.explained, ax=ax, colour=COLOURS[0])
+        figure = plane.plot("contour", ax=ax)
+        ax = figure.axes[0] if ax is None else ax
+        return plot_path(self.coordinates, self.explained, ax=ax)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to an npz file."""
@@ -72,7 +79,7 @@ class Path:
 
 @dataclass(frozen=True)
 class _Arrays:
-    """What the file of a path holds."""
+    """The content of a path's file; files have the name of this class in them."""
 
     directions: np.ndarray
     coordinates: np.ndarray
@@ -85,9 +92,9 @@ def pca_path(
 ) -> Path:
     """Project the weights of a training run on their principal axes.
 
-    Li et al. (2018), section 7.2: the principal axes of theta_t - theta_T, t = 1, ..., T, here
-    with the last one among them. They come from the T x T matrix of inner products, in float64, so
-    that neither [P, P] nor a copy of all weights is held.
+    Li et al. (2018), section 7.2: the principal axes of theta_t - theta_T, here for
+    t = 1, ..., T with the last one included. They come from the T x T matrix of inner products in
+    float64, which needs neither a matrix [P, P] nor a copy of all weights.
 
     Args:
         thetas: [T, P], or T flat vectors, or T state dicts, in the order of training.
@@ -180,13 +187,13 @@ def _moved(vectors: Sequence[Tensor], place: slice) -> Tensor:
 
 
 def _noise(vectors: Sequence[Tensor]) -> float:
-    """What rounding the weights to their type can add to an eigenvalue."""
+    """The error of an eigenvalue that rounding of the weights can cause."""
     norm = torch.linalg.vector_norm(vectors[-1], dtype=torch.float64).item()
     return len(vectors) * (torch.finfo(vectors[-1].dtype).eps * norm) ** 2
 
 
 def _slabs(vectors: Sequence[Tensor]) -> list[slice]:
-    """Slices of the weights of which all T fit into little memory."""
+    """Slices of the weights that are small enough to hold those of all T at once."""
     width = max(1, _ELEMENTS // len(vectors))
     return [slice(begin, begin + width) for begin in range(0, len(vectors[0]), width)]
 

@@ -1,18 +1,18 @@
-"""The loss on a grid of points around the weights, as a result that draws and judges itself."""
+"""The result of a loss plane: the values, with their picture and their judgement."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
-from lla.storage import load_result, save_result
+from lla.plotting import plot_plane
+from lla.saved import Saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plane:
+class Plane(Saved):
     """The loss on a grid theta + a_i d_0 + b_j d_1; with one axis, on a line theta + a_i d_0."""
 
     loss: np.ndarray  # [n0, n1] or [n0], in the problem's type; infinite and NaN as they came
     a: np.ndarray  # [n0] float64, coefficients of the first direction
     b: np.ndarray  # [n1], of the second; [0] for a line
-    evaluated: np.ndarray  # bool, as loss; False where another part has the value
+    evaluated: np.ndarray  # bool, shaped as loss; False where another part has the value
     scalars: np.ndarray  # [S, n0, n1] or [S, n0] float64
     names: tuple[str, ...]  # [S]
     center: float  # L(theta)
@@ -46,7 +46,7 @@ class Plane:
     key: str | None = None  # of a part: hash of what determines the values
 
     def __post_init__(self) -> None:
-        for name in ("names", "frozen", "norms"):  # JSON knows lists only
+        for name in ("names", "frozen", "norms"):  # a file has lists in place of tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -73,11 +73,11 @@ class Plane:
         return self.scalars[self.names.index(name)]
 
     def explosion(self, explodes: float = 100.0, rises: float = 10.0) -> Explosion:
-        """How far the loss rises, see `lla.landscape.explosion`; of a part, a lower bound."""
+        """How far the loss rises, see `lla.landscape.explosion`; a lower bound for a part."""
         return explosion(self.loss[self.evaluated], self.center, self.classes, explodes, rises)
 
     def asymmetry(self, level: float) -> Asymmetry:
-        """The skew of the set where the loss is at most the level: `lla.landscape.asymmetry`."""
+        """The asymmetry of the set with a loss of at most the level: `lla.landscape.asymmetry`."""
         self._check_complete()
         return asymmetry(self.loss, self.coordinates, level)
 
@@ -107,20 +107,30 @@ class Plane:
         scalar: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw the plane, see `lla.plotting.plot_plane`."""
-        from lla.plotting import plot_plane  # drawing knows results, not the other way round
+        """Draw the plane, see `lla.plotting.plot_plane`.
 
+        Args:
+            kind: "contour" with the smallest loss marked, "surface", or "line".
+            cap: highest value shown.
+            log: logarithmic colours and heights; by default where they span a factor of 100.
+            scalar: name of a scalar to draw in place of the loss.
+            ax: axes to draw into; a new figure by default.
+        """
         self._check_complete()
-        return plot_plane(self, kind, cap=cap, log=log, scalar=scalar, ax=ax)
-
-    def save(self, path: str | Path) -> None:
-        """Write to an npz file."""
-        save_result(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Plane:
-        """Read from an npz file."""
-        return load_result(cls, path)
+        adameq = self.update == "adameq"
+        units = [f"{axis}, in units of direction {i}" for i, axis in enumerate("ab", 1)]
+        return plot_plane(
+            self.loss if scalar is None else self.scalar(scalar),
+            self.coordinates,
+            ("a, numerator", "b, under the root") if adameq else units,
+            kind=kind,
+            name=scalar or "loss",
+            cap=cap,
+            log=log,
+            weights=(0.0, 1.0 if adameq else 0.0),  # with Adam's equation, all along a = 0
+            minimum=self.minimum if scalar is None else None,
+            ax=ax,
+        )
 
     def _check_complete(self) -> None:
         if not self.evaluated.all():
@@ -140,14 +150,16 @@ def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
     array([-0.5 , -0.25,  0.  ,  0.25,  0.5 ])
     """
     if steps < 2 or steps % 2:
-        raise InputError(f"steps is {steps}: give an even number from 2 on, the centre is a point")
+        raise InputError(
+            f"steps is {steps}: give an even number from 2 on, so that the centre is a point"
+        )
     if not (distance > 0 and np.isfinite(distance)):
         raise InputError(f"distance is {distance}: give a positive number")
     return distance * ((np.arange(steps + 1) - steps // 2) / steps)
 
 
 def nested(points: int, steps: int = 40) -> list[int]:
-    """Indices of a coarse grid within the grid of so many steps, with its ends and its centre.
+    """Indices of a coarse grid within a finer one, with its ends and its centre.
 
     Raises:
         InputError: no such grid: points - 1 must divide steps and be even.

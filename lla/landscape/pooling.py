@@ -1,7 +1,7 @@
 """Max pooling by maxima of shifted slices: on CPU several times faster than torch's own kernel.
 
-A maximum rounds nothing, so the values are bitwise those of torch. Only where no gradient is
-recorded, because the index of the maximum is not kept.
+A maximum has no rounding, so the values are bitwise those of torch. It is used only without
+gradients, because the index of the maximum is not kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class SlicedMaxPooling(TorchFunctionMode):
     """Replaces 2-D max pooling by `max_pool2d` for all calls in its context.
 
     Attributes:
-        calls: how often it did.
+        calls: number of replaced calls.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ def _pool_axis(
     size = x.shape[axis]
     free = size + 2 * pad - gap * (kernel - 1) - 1
     count = (-(-free // step) if ceil_mode else free // step) + 1
-    if ceil_mode and (count - 1) * step >= size + pad:  # a window has to begin inside
+    if ceil_mode and (count - 1) * step >= size + pad:  # every window has to begin inside
         count -= 1
     after = max(0, (count - 1) * step + gap * (kernel - 1) + 1 - size - pad)
     if pad or after:

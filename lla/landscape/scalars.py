@@ -1,4 +1,4 @@
-"""Numbers other than the loss that can be put on a plane: functions of a problem at a point."""
+"""Numbers other than the loss that a plane can have: functions of a problem at a point."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lla.problem import Problem
 
 
 def accuracy(problem: Problem) -> float:
-    """The share of right answers over all batches, in the problem's mode; NaN is no answer.
+    """The share of right answers over all batches, in the problem's mode; NaN counts as wrong.
 
     Raises:
-        InputError: the targets are no class indices.
+        InputError: the targets are not class indices.
     """
     if problem.classes is None:
         raise InputError("accuracy needs class indices as targets: give another scalar")
@@ -34,11 +34,11 @@ def top_eigenvalue(problem: Problem) -> float:
 def negative_ratio(problem: Problem) -> float:
     """The criterion r_e = max(0, -lambda_min) / lambda_max of the pooled Hessian.
 
-    From the extreme eigenvalues themselves, to which those of spectral densities converge, each
-    as exact as `top_eigenvalue`.
+    It is computed from the extreme eigenvalues, to which those of spectral densities converge. Each
+    is as exact as `top_eigenvalue`.
 
     Raises:
-        NonFiniteError: no eigenvalue is positive, so that there is no ratio; NaN on a plane.
+        NonFiniteError: no eigenvalue is positive, so there is no ratio; a plane then has NaN.
     """
     operator = HessianOperator(problem, route="fresh")
     top, bottom = _extreme(operator, "LA"), _extreme(operator, "SA")
@@ -48,7 +48,7 @@ def negative_ratio(problem: Problem) -> float:
 
 
 def _extreme(operator: HessianOperator, which: Which) -> float:
-    """One extreme eigenvalue, by a tolerance that is small against the value itself."""
+    """One extreme eigenvalue, with a tolerance that is small relative to it."""
     for tol in (1e-2, 1e-3, 1e-4):
         pairs = top_eigenpairs(operator, 1, which, tol=tol)
         if pairs.residuals[0] <= 1e-2 * abs(pairs.values[0]):

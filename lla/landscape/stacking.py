@@ -1,8 +1,8 @@
-"""The first convolution of several points at once: its input is the batch, the same for all.
+"""The first convolution for several points at once, since its input is the batch for all points.
 
-With few channels a convolution spends most of its time on its input, not on its outputs. So the
-weights of several points are stacked along the outputs, and each point takes its own part. Another
-order of sums rounds otherwise, so the values are not bitwise those of torch.
+With few channels a convolution spends most of its time on reading its input. So the weights of
+several points are stacked along the output channels, and each point takes its own channels. The
+order of the sums is another one, so the values are not bitwise those of torch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class StackedConvolution(TorchFunctionMode):
-    """In its context a convolution of the batch itself is made for all points at the first one.
+    """In its context, a convolution of the batch is computed for all points at the first point.
 
-    Whether the input is the batch is checked at every call, element by element, so that a network
-    that does anything else with its input is evaluated as ever.
+    Every call checks, element by element, whether its input is the batch. Other convolutions are
+    computed as usual.
 
     Attributes:
-        calls: how often a result was taken from those made before.
+        calls: how often a result was taken from those computed before.
     """
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class StackedConvolution(TorchFunctionMode):
         self.calls = 0
 
     def begin(self, thetas: Tensor, x: Any) -> None:
-        """Set the weights [n, P] of the points that come, and the inputs of the batch."""
+        """Set the weights [n, P] of the next points, and the inputs of the batch."""
         self._thetas, self._x = thetas, x
         self._made: dict[tuple[Any, ...], Tensor] = {}
         self._taken: set[tuple[Any, ...]] = set()
         self._index = 0
 
     def at(self, index: int) -> Tensor:
-        """Go to one of the points: its weights [P], of which the network is to take views."""
+        """Go to one of the points; the network has to use views of the returned weights [P]."""
         self._index = index
         return self._thetas[index]
 
@@ -66,7 +66,7 @@ class StackedConvolution(TorchFunctionMode):
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor | None:
-        """The result at this point; None where it cannot be taken from all points' at once."""
+        """The result at this point; None if it cannot be computed for all points at once."""
         weights, biases = self._everywhere(weight), self._everywhere(bias)
         if weights is None or (bias is not None and biases is None) or groups != 1:
             return None
@@ -76,7 +76,7 @@ class StackedConvolution(TorchFunctionMode):
         offsets = (weight.data_ptr() - origin, bias is not None and bias.data_ptr() - origin)
         key = (*offsets, str((stride, padding, dilation)))
         if (key, self._index) in self._taken:
-            return None  # taken before, and perhaps overwritten since
+            return None  # taken before, and perhaps overwritten since then
         self._taken.add((key, self._index))
         outputs = len(weight)
         if key not in self._made:
@@ -86,7 +86,7 @@ class StackedConvolution(TorchFunctionMode):
         return self._made[key][:, self._index * outputs : (self._index + 1) * outputs]
 
     def _everywhere(self, part: Tensor | None) -> Tensor | None:
-        """A parameter at all points, stacked along its first dimension; None if it is none."""
+        """A parameter at all points, stacked along its first dimension; None for another tensor."""
         if part is None or not part.is_contiguous():
             return None
         here = self._thetas[self._index]

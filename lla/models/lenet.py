@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class LeNet(nn.Module):
     """Two convolutions with ReLU and max pooling, then three linear layers.
 
-    61706 parameters for one channel and ten classes. With `padding=0` it takes 32 x 32 images, as
-    in the paper, with `padding=2` images of 28 x 28; on zero-padded 28 x 28 images both are the
-    same function.
+    It has 61706 parameters for one channel and ten classes. With `padding=0` it takes 32 x 32
+    images, as in the paper, and with `padding=2` images of 28 x 28; on zero-padded 28 x 28 images
+    both are the same function.
 
     Args:
         num_classes: Classes.

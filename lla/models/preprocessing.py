@@ -1,8 +1,8 @@
-"""What images and pictures go through before a registered model sees them.
+"""The preprocessing of images and pictures for registered models.
 
-Two kinds of data come to a model by two ways: the small images of a data set, held as bytes, by
-`lla.data.batches` with the options that `preprocessing` gives; photographs in files by
-`lla.data.picture_batches` with the `PicturePreprocessing` that `picture_preprocessing` gives.
+There are two kinds of data. The small images of a data set, held as bytes, go through
+`lla.data.batches` with the options from `preprocessing`. Photographs in files go through
+`lla.data.picture_batches` with the `PicturePreprocessing` from `picture_preprocessing`.
 """
 
 from typing import Any
@@ -22,17 +22,17 @@ _PICTURES: dict[str, PicturePreprocessing] = {
     "mobilenet_v2": _TORCHVISION,
     "vit_base_patch16_224": _AUGREG,
     "vit_tiny_patch16_224": _AUGREG,
-    # as the only weights known for it expect, not those that timm offers
+    # for the only weights that are known for it, which are not timm's
     "mobilenetv2_100": PicturePreprocessing(256, 224, "bilinear", _HALF, _HALF),
 }
 
 
 def preprocessing(name: str, **options: Any) -> dict[str, Any]:
-    """The options of `lla.data.batches` that fit a registered model; none if it needs none.
+    """The options of `lla.data.batches` for a registered model.
 
     Args:
         name: A registered name.
-        **options: Those that the model is built with.
+        **options: With which the model is built.
 
     Returns:
         Keyword arguments: a side to pad to, mean and standard deviation.
@@ -53,7 +53,7 @@ def preprocessing(name: str, **options: Any) -> dict[str, Any]:
 
 
 def picture_preprocessing(name: str, size: int | None = None) -> PicturePreprocessing:
-    """The preprocessing of photographs that fits a registered model.
+    """The preprocessing of photographs for a registered model.
 
     Args:
         name: A registered name.
@@ -61,10 +61,10 @@ def picture_preprocessing(name: str, size: int | None = None) -> PicturePreproce
             shows the same part of the picture in more or fewer pixels.
 
     Returns:
-        What `lla.data.picture_batches` takes.
+        The preprocessing for `lla.data.picture_batches`.
 
     Raises:
-        InputError: The model is none for photographs.
+        InputError: The model does not take photographs.
 
     Example:
         >>> picture_preprocessing("vit_base_patch16_224").resize

@@ -1,4 +1,4 @@
-"""Trained networks by name: which weight file, where it lies, how faithful it is."""
+"""Trained networks by name: which weight file, where it is, how faithful it is."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from lla.models.registry import build
 from lla.models.weights import load_weights
 
 FOLDER = "weights"  # of a data root
-_SIZE = 224  # pixels: of the photographs that the weights of all models but two were trained on
+_SIZE = 224  # pixels: side of the photographs on which the weights were trained
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class WeightFile:
     file: str  # its name, in weights/ of a data root or in torch.hub's folder of checkpoints
     fidelity: Fidelity  # of the weights alone: `paper` is the published file, unaltered
     note: str  # one sentence on them
-    sha256: str | None = None  # all hexadecimal digits or the first 8; None: not known
+    sha256: str | None = None  # all hexadecimal digits or the first 8; None if not known
     publisher: Literal["torchvision", "hub"] | None = None  # who offers it for download
     repository: str = ""  # on the Hugging Face hub
-    architecture: str | None = None  # registered name of what it is for, if another model
-    options: Mapping[str, Any] = field(default_factory=dict)  # that the model is built with
+    architecture: str | None = None  # registered name of the model it is for, if another one
+    options: Mapping[str, Any] = field(default_factory=dict)  # with which the model is built
     classes: int = 1000
 
     @property
@@ -45,11 +45,11 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class PretrainedSource:
-    """What `find_pretrained` says of a model's weights."""
+    """The answer of `find_pretrained` for a model."""
 
     name: str
     available: bool  # whether a file is here
-    file: str | None  # its name; None where there is none
+    file: str | None  # its name; None without a file
     path: Path | None
     source: Source | None
     fidelity: Fidelity | None
@@ -59,11 +59,11 @@ class PretrainedSource:
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A trained network, and which weights it has."""
+    """A trained network, with a description of its weights."""
 
     model: nn.Module  # on the CPU, float32, in eval mode
     name: str  # as asked for
-    architecture: str  # registered name of what was built: another one for some stand-ins
+    architecture: str  # registered name of the model that was built, another for some stand-ins
     file: str  # name of the weight file
     sha256: str  # of the file, 64 hexadecimal digits
     source: Source
@@ -85,7 +85,7 @@ def _torchvision(file: str) -> WeightFile:
 
 
 def _timm(name: str, tag: str, fidelity: Fidelity, note: str) -> WeightFile:
-    # The hub names a file by its sha256, which is compared; we know no published one to pin.
+    # The hub names a file by its sha256, which is compared; there is no published one to pin.
     return WeightFile(
         f"{name}.{tag}.safetensors",
         fidelity,
@@ -164,17 +164,17 @@ def pretrained_names() -> tuple[str, ...]:
 
 
 def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> PretrainedSource:
-    """Say which weights `pretrained` would take without a download, or why none; loads nothing.
+    """Which weights `pretrained` would take without a download, or why none; nothing is loaded.
 
     Args:
         name: One of `pretrained_names`.
         root: The data root; None takes LLA_DATA.
 
     Returns:
-        The most faithful file that is here. It is not opened: `pretrained` checks it.
+        The most faithful file that is found. It is not opened; `pretrained` checks it.
 
     Raises:
-        InputError: No weights are known for that name, or the data root is no folder.
+        InputError: No weights are known for that name, or the data root is not a folder.
     """
     found = _find(name, root)
     if found is None:
@@ -193,29 +193,29 @@ def pretrained(
     num_classes: int | None = None,
     **options: Any,
 ) -> Pretrained:
-    """Build a trained network from the most faithful weights that can be had.
+    """Build a trained network from the most faithful weights that are available.
 
-    A known file is looked for in `weights/` of the data root, then in the folders that torchvision
-    (torch.hub) and timm (the Hugging Face hub) keep. With `download`, the most faithful file is
-    fetched into those folders where it is in none of them. Else a stand-in is taken: look at
-    `fidelity`.
+    A known file is searched for in `weights/` of the data root, then in the folders of torchvision
+    (torch.hub) and timm (the Hugging Face hub). With `download`, the most faithful file is fetched
+    into those folders if it is in none of them. Otherwise a stand-in is taken: see `fidelity` of
+    the result.
 
     Args:
         name: One of `pretrained_names`.
         root: The data root; None takes LLA_DATA.
         download: Whether the file may be fetched.
-        num_classes: If given, checked against what the weights are for.
+        num_classes: If given, compared with the number of classes of the weights.
         **options: Of the model's constructor, such as `img_size` of the vision transformers:
             their position embeddings are then interpolated, and the result is `reduced`.
 
     Returns:
-        The network with what its weights are and what its input goes through.
+        The network, with a description of its weights and the preprocessing of its input.
 
     Raises:
         InputError: No weights are known for that name, they are for another number of classes or
             another architecture, or an option does not fit.
-        MissingDataError: No file is here, or it cannot be downloaded; it says where to put it.
-        ChecksumError: A file is another one than it should be, or truncated.
+        MissingDataError: No file is found or can be downloaded; the message says where to put it.
+        ChecksumError: A file is not the expected one, or is truncated.
         NonFiniteError: A file has NaN or infinite weights.
 
     Example:
@@ -235,7 +235,7 @@ def pretrained(
     if not (size is None or (isinstance(size, int) and size > 0)):
         raise InputError(f"img_size must be one side in pixels, not {size!r}.")
     model = build(architecture, num_classes=weights.classes, **options)
-    sha256 = load_weights(model, path, sha256=weights.sha256 or _said_sha256(path))
+    sha256 = load_weights(model, path, sha256=weights.sha256 or _expected_sha256(path))
     fidelity, note = weights.fidelity, weights.note
     if size not in (None, _SIZE):
         model = _resized(model, build(architecture, weights.classes, **options, img_size=size))
@@ -295,7 +295,7 @@ def _find(name: str, root: str | os.PathLike[str] | None) -> tuple[WeightFile, P
 
 
 def _spellings(weights: WeightFile) -> tuple[str, ...]:
-    """File names under which weights may lie; those of the hub have no official one."""
+    """Possible file names of weights; those of the hub have no official one."""
     if weights.publisher != "hub":
         return (weights.file,)
     stem = weights.file.removesuffix(".safetensors")
@@ -344,13 +344,13 @@ def _download_from_hub(repository: str) -> Path:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except MemoryError:
         raise
-    except Exception as error:  # of the hub's HTTP client, another one by version
+    except Exception as error:  # of the hub's HTTP client, which depends on the version
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise MissingDataError(f"{repository} could not be downloaded ({reason}).") from error
 
 
-def _said_sha256(path: Path) -> str | None:
-    """The sha256 that is said of a file: in a file beside it, or by its name in the hub's cache."""
+def _expected_sha256(path: Path) -> str | None:
+    """The expected sha256 of a file: from a file beside it, or from its name in the hub's cache."""
     beside = path.with_name(path.name + ".sha256")
     if beside.is_file():
         said = beside.read_text(encoding="utf-8").split()

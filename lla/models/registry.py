@@ -1,16 +1,16 @@
 """The registry of models: name -> constructor, with the random initialisation under a seed."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from lla.errors import InputError
+from lla.errors import InputError, unknown_name
 from lla.models.lenet import MLP, LeNet
 from lla.models.resnet20 import ResNet20
 from lla.models.zoo import ZOO
+from lla.seeding import seeded
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet": LeNet,
@@ -52,15 +52,15 @@ def build(
     Args:
         name: A registered name, see `names`.
         num_classes: Outputs of the last layer.
-        seed: Of the initialisation; the global random state is left alone.
+        seed: Of the initialisation; the global random state does not change.
         init: `torch` is what the model's constructor does: torch's default for every layer of
-            LeNet, the perceptron, ResNet20 and AlexNet, laws of their own for the others (normal
-            for ResNet18 and 50, MobileNetV2, ViT). `uniform` draws the weight and the bias of
-            every layer with one afresh from U(-b, b), b = 1 / sqrt(fan_in); only normalisation
-            layers, which have no weights of two or more dimensions, keep their ones and zeros.
-            That is torch's own law for linear and convolution layers, so both differ in law only
-            for models that initialise themselves otherwise. A class token or position embedding,
-            which no layer multiplies, counts its width as fan_in.
+            LeNet, the perceptron, ResNet20 and AlexNet, and other distributions for the others
+            (normal for ResNet18 and 50, MobileNetV2, ViT). `uniform` draws weights and biases from
+            U(-b, b), b = 1 / sqrt(fan_in), except in normalisation layers, which have no weights of
+            two or more dimensions and keep their ones and zeros. This is torch's own distribution
+            for linear and convolution layers, so the two differ only for models that initialise
+            themselves in another way. For a class token or a position embedding, which no layer
+            multiplies, fan_in is its width.
         **options: Of the constructor, such as `padding` of `lenet`.
 
     Returns:
@@ -75,14 +75,10 @@ def build(
         61706
     """
     if name not in MODELS:
-        near = get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"choose from {', '.join(MODELS)}"
-        raise InputError(f"there is no model {name!r}: {hint}.")
+        raise unknown_name("model", name, MODELS)
     if init not in ("torch", "uniform"):
         raise InputError(f"there is no initialisation {init!r}: choose torch or uniform.")
-    # The CPU generator alone: torch.manual_seed would also seed every accelerator.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(torch.device("cpu"), seed):
         try:
             model = MODELS[name](num_classes=num_classes, **options)
         except TypeError as error:
@@ -106,6 +102,6 @@ def _draw_uniform(model: nn.Module) -> None:
 
 
 def _fan_in(name: str, parameter: nn.Parameter) -> int:
-    """Numbers that one output sums over; the width of a token for what is added to tokens."""
+    """The number of terms of one output; for what is added to tokens, the width of a token."""
     added_to_tokens = name != "weight" and parameter.shape[0] == 1
     return parameter.shape[-1] if added_to_tokens else parameter[0].numel()

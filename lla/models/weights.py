@@ -21,17 +21,17 @@ def load_weights(
 ) -> str:
     """Load the weights of a file into a model, in place.
 
-    The file is a state dict as `torch.save` writes it, or a dict that has one under `state_dict`
-    or `model`, or a `.safetensors` file; the prefix `module.`, which data-parallel training
-    leaves, is dropped. Nothing but tensors and plain containers is unpickled. Half-precision
-    tensors become the model's type. On an error the model is as it was.
+    The file is a state dict from `torch.save`, or a dict with a state dict under `state_dict` or
+    `model`, or a `.safetensors` file. The prefix `module.` of data-parallel training is dropped.
+    Only tensors and plain containers are unpickled. Half-precision tensors are converted to the
+    model's type. On an error the model does not change.
 
     Args:
-        model: What to load into.
+        model: The model.
         path: The file.
         sha256: Its hexadecimal digits, all 64 or the first 8 and more; None checks nothing.
-        key_map: Names in the model for names in the file (after the prefix is dropped), where
-            they differ: a function, or a mapping that may leave names out.
+        key_map: From names in the file (without the prefix) to names in the model: a function, or
+            a mapping of the names that differ.
 
     Returns:
         The sha256 of the file.
@@ -58,13 +58,13 @@ def load_weights(
         state = {key_map(name): tensor for name, tensor in state.items()}
     check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
     _check_values(model, state, path)
-    # Not strict because of the counters alone: all other names are checked above.
+    # Not strict, but only because of the counters: all other names are checked above.
     model.load_state_dict(state, strict=False)
     return sha256_of_file(path)
 
 
 def read(path: Path) -> Any:
-    """Read what `torch.save` or safetensors wrote, onto the CPU; tensors, plain containers only.
+    """Read a file of `torch.save` or safetensors onto the CPU; tensors and plain containers only.
 
     Args:
         path: An existing file.
@@ -73,7 +73,7 @@ def read(path: Path) -> Any:
         Its content.
 
     Raises:
-        ChecksumError: The file cannot be read so: truncated, or it holds other objects.
+        ChecksumError: The file is truncated or holds other objects.
     """
     try:
         if path.suffix == ".safetensors":
@@ -83,7 +83,7 @@ def read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # zip, pickle, end of file, ...: torch documents none of them
+    except Exception as error:  # of zip, pickle, ...: torch does not document which
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ChecksumError(
             f"{path} cannot be read as tensors ({type(error).__name__}: {reason}): it is "
@@ -92,17 +92,17 @@ def read(path: Path) -> Any:
 
 
 def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) -> None:
-    """Check that a state dict is of the model's architecture: the same names and shapes.
+    """Check that a state dict has the names and shapes of the model.
 
     BatchNorm's counters (`num_batches_tracked`), which old files lack, may be missing.
 
     Args:
         model: The model.
         shapes: Name -> shape of the state dict.
-        where: What holds the state dict, for the message.
+        where: Where the state dict is from, for the message.
 
     Raises:
-        InputError: It is not, with the first few differences.
+        InputError: Names or shapes differ; the message has the first few.
     """
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     missing = [
@@ -131,7 +131,7 @@ def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) 
 
 
 def _remedy(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Any], names: list[str]) -> str:
-    """Say what to do about another architecture; if all that differs is the classes, which."""
+    """What to do about another architecture, or about another number of classes, as text."""
     pairs = {
         (tuple(shapes[name])[:1], shape[:1])
         for name, shape in own.items()
@@ -148,7 +148,7 @@ def _remedy(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Any], names
 
 
 def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse values that a copy into the model's tensors would turn into something else."""
+    """Raise for values that the model's tensors cannot have."""
     for name, tensor in model.state_dict().items():
         if name not in state or not tensor.is_floating_point():
             continue

@@ -61,7 +61,7 @@ def _refuse_weights(options: dict[str, Any]) -> None:
     for name in ("weights", "pretrained", "weights_backbone", "checkpoint_path"):
         if name in options:
             raise InputError(
-                f"{name!r} is no option of a randomly initialised model: "
+                f"{name!r} is not an option of a randomly initialised model: "
                 "lla.models.pretrained gives models with weights."
             )
 

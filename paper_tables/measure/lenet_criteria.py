@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lla
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.session import session_cached
 from paper_tables.inputs import image_sets, lenet, training

@@ -18,7 +18,7 @@ from torch import nn
 import lla
 from lla.data import PictureBatches, PictureSet
 from lla.errors import MissingDataError
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity

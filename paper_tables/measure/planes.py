@@ -192,19 +192,20 @@ def _directions(
     """The normalised directions [2, P] of a plane, and a remark on them."""
     problem = plane_problem(settings, net, state, place.mode)
     note = None
-    rows: Any = "random"
+    rows: Any = landscape.RandomAxes(place.axes)  # type: ignore[arg-type]
     more: dict[str, Any] = {}
+    chosen = options(place.method)
+    scaling = landscape.Normalization(chosen["normalization"], chosen["order"], chosen["signed"])
     if place.frozen:
         model = networks.load(settings, net, state).model
-        frozen = _batchnorm_parameters(model)
-        more = {"distribution": place.axes, "seed": seed, "freeze": frozen}
+        more = {"seed": seed, "freeze": _batchnorm_parameters(model)}
     elif place.axes == "hessian":
         rows, note = eigenvectors(settings, net, state, place.mode, settings.profile)
     else:
         rows = _raw(settings, net, state, place.axes, seed)
     with warnings.catch_warnings():  # torch's own forward mode compiles a script on its first use
         warnings.simplefilter("ignore", DeprecationWarning)
-        return landscape.plane_directions(problem, rows, **more, **options(place.method)), note
+        return landscape.plane_directions(problem, rows, scaling, **more), note
 
 
 @session_cached(size=1)

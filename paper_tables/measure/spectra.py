@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lla
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
@@ -80,7 +80,7 @@ def measured(
         "legacy": config["legacy"],
         "route": config["route"],
         "micro_batch": config.get("micro_batch"),
-        "basis_dtype": getattr(torch, basis) if basis else None,
+        "memory": lla.Memory(basis_dtype=getattr(torch, basis) if basis else None),
         "progress": settings.progress,
     }
     return lla.criteria(model, pairs, **{**options, **changes})

@@ -10,7 +10,7 @@ from benchmarks.cost_model.view import EXHIBIT, split
 from benchmarks.isolate import Peak
 from benchmarks.problems import NetworkCase
 from benchmarks.publish import publish
-from lla.hessian.routes import ROUTES
+from lla.hessian.products.routes import ROUTES
 from paper_tables.engine.records import read_records
 
 CASE = NetworkCase("lenet", 4, (1, 32, 32))

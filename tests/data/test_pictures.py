@@ -412,7 +412,7 @@ BAD_LABELS = [
     (("0.png,1", "./0.png,1"), "listed twice"),
     (("../secret.png,1",), "leads out of the folder"),
     ((",1",), "names no file"),
-    ((f"n99999999/{TENCH}.png,1",), "none of ImageNet's 1000 classes"),
+    ((f"n99999999/{TENCH}.png,1",), "not one of ImageNet's 1000 classes"),
 ]
 
 
@@ -429,7 +429,7 @@ def test_a_table_without_the_columns_or_without_text(labelled):
     with pytest.raises(InputError, match="its first line must name `file`"):
         data.read_pictures(folder)
     (folder / "labels.csv").write_bytes(b"file,class_index\n\xff\xfe\x00,1\n")
-    with pytest.raises(InputError, match=r"labels\.csv is no table"):
+    with pytest.raises(InputError, match=r"labels\.csv is not a table"):
         data.read_pictures(folder)
     (folder / "labels.csv").write_bytes(b"")
     with pytest.raises(InputError, match="its first line must name"):
@@ -438,7 +438,7 @@ def test_a_table_without_the_columns_or_without_text(labelled):
 
 def test_an_unknown_wnid(tmp_path):
     write(tmp_path / "imagenet" / "n00000001" / "a.jpg")
-    with pytest.raises(InputError, match=r"n00000001/a\.jpg is in a folder that is none of"):
+    with pytest.raises(InputError, match=r"n00000001/a\.jpg is in a folder that is not one of"):
         data.load_pictures("imagenet", tmp_path)
 
 

@@ -195,7 +195,7 @@ def test_cinic10_with_a_harmed_file(cinic10, harm):
         message = "29 PNG images where 30"
     elif harm == "truncated":
         path.write_bytes(path.read_bytes()[:200])
-        message = "dog.n02691156_7.png is no readable PNG"
+        message = "dog.n02691156_7.png is not a readable PNG"
     else:
         Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(path)
         message = r"dog.n02691156_7.png has the shape \(16, 16, 3\)"

@@ -151,5 +151,5 @@ def test_register(made, monkeypatch):
 def test_a_reader_that_gives_no_labelled_images(tmp_path, made, monkeypatch):
     (tmp_path / "paper.txt").write_text("")
     monkeypatch.setitem(registry.SETS, "made", replace(made, classes=1))
-    with pytest.raises(ChecksumError, match="no set of labelled images with 1 classes"):
+    with pytest.raises(ChecksumError, match="not a set of labelled images with 1 classes"):
         data.load("made", root=tmp_path)

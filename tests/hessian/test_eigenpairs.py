@@ -161,7 +161,7 @@ def test_steps_are_not_exceeded_where_the_space_is_exhausted(cases):
 @pytest.mark.parametrize("basis_dtype", [None, torch.float32, torch.float16, torch.bfloat16])
 def test_residuals_that_are_said_to_have_converged_are_below_tol(cases, basis_dtype):
     H = cases.spectrum_of(INDEFINITE)
-    pairs = lla.top_eigenpairs(H, 2, "LM", tol=1e-4, basis_dtype=basis_dtype)
+    pairs = lla.top_eigenpairs(H, 2, "LM", tol=1e-4, memory=lla.Memory(basis_dtype=basis_dtype))
     assert pairs.converged == bool((pairs.residuals <= 2e-4 * 30).all())
 
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lla
 from lla.hessian import operator as operator_module
-from lla.hessian import routes
-from lla.hessian.routes import Linearized
+from lla.hessian.products import routes
+from lla.hessian.products.routes import Linearized
 
 ROUTES = ("linearized", "retained", "fresh")
 # dropout of a tensor that is not contiguous, and constants written through views

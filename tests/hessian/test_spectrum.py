@@ -138,7 +138,7 @@ def test_storage_of_the_basis_does_not_change_the_criteria(cases, options):
     rng = np.random.default_rng(0)
     H = cases.spectrum_of(np.concatenate([[200.0, 90.0], rng.normal(size=198) + 0.5]))
     exact = lla.spectrum_criteria(lla.spectral_density(H, 2, 60))
-    found = lla.spectrum_criteria(lla.spectral_density(H, 2, 60, **options))
+    found = lla.spectrum_criteria(lla.spectral_density(H, 2, 60, memory=lla.Memory(**options)))
     exact_device = "basis_device" in options
     for field in dataclasses.fields(exact):
         a, b = getattr(exact, field.name), getattr(found, field.name)

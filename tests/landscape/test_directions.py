@@ -11,6 +11,7 @@ from torch import nn
 
 import lla
 from lla.landscape import (
+    RandomAxes,
     adam_directions,
     hessian_directions,
     orthogonalized,
@@ -297,11 +298,9 @@ def test_what_is_frozen_does_not_move(axes, normalization, freeze):
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 def test_random_axes_stay_orthogonal_after_freezing(distribution):
     problem = problem_of(mlp())
-    rows = plane_directions(
-        problem, distribution=distribution, normalization=None, freeze="0.*"
-    ).double()
+    rows = plane_directions(problem, RandomAxes(distribution), None, freeze="0.*").double()
     assert abs(float(rows[0] @ rows[1])) < 1e-6 * float(rows.norm(dim=1).prod())
-    free = plane_directions(problem, distribution=distribution, normalization=None)
+    free = plane_directions(problem, RandomAxes(distribution), None)
     assert torch.equal(rows[0, 16:].float(), free[0, 16:])
 
 

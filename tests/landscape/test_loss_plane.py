@@ -10,7 +10,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lla
-from lla.landscape import accuracy, loss_planes, plane_directions, top_eigenvalue
+from lla.landscape import (
+    AdamAxes,
+    HessianAxes,
+    Normalization,
+    RandomAxes,
+    accuracy,
+    loss_planes,
+    plane_directions,
+    top_eigenvalue,
+)
 
 X, Y = torch.linspace(-1, 1, 24).view(8, 3).sin(), torch.arange(8) % 3
 ROUTES = ("loop", "slices", "vmap:8")
@@ -105,11 +114,11 @@ def test_random_and_normalised_planes_of_a_quadratic(cases, normalization):
 def test_a_line_is_the_middle_of_a_plane():
     problem = problem_of(mlp(dtype=torch.float64))
     options = {"normalization": "filter", "steps": 6, "route": "loop"}
-    plane, line = (lla.loss_plane(problem, count=count, **options) for count in (2, 1))
+    plane, line = (lla.loss_plane(problem, RandomAxes(count=n), **options) for n in (2, 1))
     assert line.loss.shape == (7,)
     assert line.b.shape == (0,)
     np.testing.assert_allclose(line.loss, plane.loss[:, 3], rtol=1e-14)
-    row = plane_directions(problem, normalization="filter", count=1)
+    row = plane_directions(problem, RandomAxes(count=1), "filter")
     given = lla.loss_plane(problem, row, steps=6, route="loop")
     assert np.array_equal(given.loss, line.loss)
     assert line.loss[3] == problem.loss()
@@ -230,7 +239,7 @@ def test_adam_axes_are_its_moments():
     model = mlp(dtype=torch.float64)
     optimizer = trained(model)
     problem = problem_of(model)
-    plane = lla.loss_plane(problem, "adam", optimizer=optimizer, steps=4)
+    plane = lla.loss_plane(problem, AdamAxes(optimizer), steps=4)
     m, v = (torch.cat([optimizer.state[p][key].flatten() for p in model.parameters()])
             for key in ("exp_avg", "exp_avg_sq"))  # fmt: skip
     expected = problem.loss(problem.theta() + plane.a[3] * m + plane.b[0] * v).item()
@@ -243,7 +252,7 @@ def test_adameq_is_its_closed_form():
     model = mlp(dtype=torch.float64)
     optimizer = trained(model)
     problem = problem_of(model)
-    plane = lla.loss_plane(problem, "adam", optimizer=optimizer, update="adameq", steps=10)
+    plane = lla.loss_plane(problem, AdamAxes(optimizer, "adameq"), steps=10)
     m, v = (torch.cat([optimizer.state[p][key].flatten() for p in model.parameters()])
             for key in ("exp_avg", "exp_avg_sq"))  # fmt: skip
     assert plane.loss.shape == (11, 11)
@@ -280,7 +289,7 @@ def test_the_same_twice_and_whatever_the_callers_random_numbers_are():
                 found.append(
                     lla.loss_plane(
                         problem,
-                        distribution=distribution,
+                        RandomAxes(distribution),
                         normalization="filter",
                         steps=8,
                         route="loop",
@@ -294,8 +303,8 @@ def test_the_same_twice_and_whatever_the_callers_random_numbers_are():
 def test_settings_are_told():
     problem = problem_of(mlp())
     plane = lla.loss_plane(
-        problem, distribution="uniform", normalization="filter", order=1, signed=True, steps=2,
-        seed=9, freeze="0.*", route="slices",
+        problem, RandomAxes("uniform"), normalization=Normalization("filter", 1, signed=True),
+        steps=2, seed=9, freeze="0.*", route="slices",
     )  # fmt: skip
     assert (plane.axes, plane.distribution, plane.normalization) == ("random", "uniform", "filter")
     assert (plane.order, plane.signed, plane.seed, plane.route) == (1, True, 9, "slices")
@@ -340,7 +349,7 @@ def test_progress_counts_the_points(capsys):
         ({"axes": [vector(31), nn.Linear(3, 3)]}, "has other parameters than this one"),
         ({"axes": [torch.full((31,), torch.nan)]}, "a direction holds NaN or infinite elements"),
         ({"axes": "adam"}, "axes='adam' needs the optimizer that trained the model"),
-        ({"axes": "adam", "optimizer": torch.optim.Adam(mlp().parameters())},
+        ({"axes": AdamAxes(torch.optim.Adam(mlp().parameters()))},
          r"the optimizer does not hold the parameter 0\.weight"),
         ({"axes": "gradient"}, "axes is 'gradient': choose 'random', 'hessian', 'adam', or give"),
         ({"steps": 1}, "steps is 1: give an even number from 2 on"),
@@ -348,14 +357,12 @@ def test_progress_counts_the_points(capsys):
         ({"steps": 5}, "steps is 5: give an even number"),
         ({"distance": -1.0}, "distance is -1.0: give a positive number"),
         ({"normalization": "Filter"}, "normalization is 'Filter': choose 'auto', None, 'output'"),
-        ({"order": 0}, "the order of the norm is 0: choose 1 or 2"),
-        ({"signed": True}, "signed sums stand for L1 norms only"),
-        ({"distribution": "cauchy"}, "distribution is 'cauchy': choose 'normal' or 'uniform'"),
-        ({"axes": "hessian", "which": "BE"}, "which is 'BE': choose 'LA', 'SA' or 'LM'"),
+        ({"normalization": Normalization("filter", 0)}, "the order of the norm is 0: choose 1"),
+        ({"normalization": Normalization("filter", 2, True)}, "signed sums stand for L1 norms"),
+        ({"axes": RandomAxes("cauchy")}, "distribution is 'cauchy': choose 'normal' or 'uniform'"),
+        ({"axes": HessianAxes("BE")}, "which is 'BE': choose 'LA', 'SA' or 'LM'"),
         ({"seed": -3}, "the seed -3 is negative: choose 0 or more"),
-        ({"update": "adameq"}, "update is 'adameq': 'adameq' goes with axes='adam'"),
-        ({"update": "step"}, "update is 'step'"),
-        ({"axes": torch.ones(2, 31), "update": "adameq"}, "'adameq' goes with axes='adam'"),
+        ({"axes": AdamAxes(update="step")}, "update is 'step': choose 'add' or 'adameq'"),
         ({"freeze": "conv*"}, "matches none of the 4"),
         ({"freeze": "*"}, "freeze leaves no parameter to move"),
         ({"coordinates": ([0.0, 1.0],)}, "coordinates for 1 axes are given, the plane has 2"),
@@ -363,8 +370,8 @@ def test_progress_counts_the_points(capsys):
         ({"coordinates": ([0.0, np.nan], [0.0, 1.0])}, "coordinates are empty or not finite"),
         ({"coordinates": ([[0.0, 1.0]], [0.0, 1.0])}, "coordinates are empty or not finite"),
         ({"route": "fastest"}, "route is 'fastest': choose 'loop', 'slices', 'stacked:4', 'vmap"),
-        ({"count": 3}, "count is 3: 2 directions span a plane, 1 a line"),
-        ({"count": 0}, "count is 0"),
+        ({"axes": RandomAxes(count=3)}, "count is 3: 2 directions span a plane, 1 a line"),
+        ({"axes": HessianAxes(count=0)}, "count is 0"),
         ({"part": (2, 2)}, r"part is \(2, 2\): give \(k, n\) with 0 <= k < n"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
@@ -378,11 +385,10 @@ def test_bad_adam_axes():
     model = mlp()
     for optimizer in (torch.optim.SGD(model.parameters()), torch.optim.Adam(model.parameters())):
         with pytest.raises(lla.InputError, match="it must be Adam, and have made a step"):
-            lla.loss_plane(problem_of(model), "adam", optimizer=optimizer, steps=2)
-    optimizer = trained(model)
-    options = {"optimizer": optimizer, "update": "adameq", "coordinates": ([0, 1], [0.0, 1.0])}
+            lla.loss_plane(problem_of(model), AdamAxes(optimizer), steps=2)
+    axes = AdamAxes(trained(model), "adameq")
     with pytest.raises(lla.InputError, match="the second coordinate of adameq is under a root"):
-        lla.loss_plane(problem_of(model), "adam", **options)
+        lla.loss_plane(problem_of(model), axes, coordinates=([0, 1], [0.0, 1.0]))
 
 
 def test_wrong_steps_are_found_before_the_eigenvectors_are_computed(monkeypatch):

@@ -15,8 +15,8 @@ import numpy as np
 
 from lla import Spectrum
 from lla.estimate import Estimate
-from lla.hessian.criteria import spectrum_criteria
-from lla.hessian.spread import Scatter, apart
+from lla.hessian.accuracy.scatter import Scatter, probe_and_batch_ranges
+from lla.hessian.ratios import spectrum_criteria
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
@@ -113,7 +113,7 @@ def scatter(values: np.ndarray) -> dict[str, Estimate]:
     (1.4142135623730951, 4.0)
     """
     batches, probes = values.shape
-    known, (ranges, of_batches) = Scatter.of(values), apart(values)
+    known, (ranges, of_batches) = Scatter.of(values), probe_and_batch_ranges(values)
     return {
         "kh05": Estimate.of(values.mean(axis=1), 0),
         "kh05_probes": Estimate(known.probes, None, batches * (probes - 1), 0),

@@ -18,7 +18,7 @@ from lla import data, models
 from lla.data import ImageSet
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.routes import RouteName
+from lla.hessian.products.routes import RouteName
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.profiles import PAPER_EPOCHS, PROFILES

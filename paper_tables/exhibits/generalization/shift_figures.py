@@ -8,7 +8,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lla import plotting
 from lla.landscape import Plane
 from paper_tables.engine import store
 from paper_tables.engine.exhibit import Drawing, Records
@@ -53,7 +52,7 @@ def draw(found: Sequence[Record], folder: Path) -> Figure:
     for i, (side, record) in enumerate(zip(SIDES, found, strict=True)):
         plane = Plane.load(store.artifact(record, folder))
         ax = figure.add_subplot(1, len(found), i + 1)
-        plotting.plot_plane(plane, "contour", ax=ax)
+        plane.plot("contour", ax=ax)
         data = display(record.data.name) if record.data else ""
         ax.set_title(f"{side} data: {data}", fontsize=10, pad=18)  # above the legend
     config = found[0].config

@@ -115,9 +115,8 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
         planes[side] = lla.landscape.loss_planes(
             lla.Problem(model, batches[side].pairs, mode=config["mode"]),
             config["planes"],
-            distribution=config["axes"],
-            normalization=config["normalization"],
-            order=config["order"],
+            axes=lla.landscape.RandomAxes(config["axes"]),
+            normalization=lla.landscape.Normalization(config["normalization"], config["order"]),
             coordinates=(np.linspace(-0.5, 0.5, config["points"]).tolist(),) * 2,
             progress=settings.progress,
         )

@@ -1,0 +1,308 @@
+"""Data sets of the registry: load, describe, fetch and verify them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lla.data import files as _files
+from lla.data.images import Fidelity, ImageSet, Source, content_sha256
+from lla.data.registry import SETS, DataSet, File, Form, get
+from lla.errors import ChecksumError, InputError, MissingDataError
+
+
+@dataclass(frozen=True)
+class Availability:
+    """The answer of `describe` for one split of one data set."""
+
+    name: str
+    split: str
+    available: bool
+    source: Source | None  # "download": not here, and `fetch` can get it
+    fidelity: Fidelity | None  # of the form that would be loaded; None if none would
+    folder: Path | None  # where it was found; None for a bundled set and for a missing one
+    note: str  # what the images are, or how to get them
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """The answer of `verify` for one file."""
+
+    path: Path
+    state: Literal["right", "wrong", "missing"]
+    message: str  # empty if right
+
+
+def load(
+    name: str,
+    split: str = "train",
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> ImageSet:
+    """Load one split of a data set, in the most faithful form that is available.
+
+    It is searched for in the data root, then in the user's cache. With `download`, it is fetched
+    into the cache if the most faithful form is in neither (the data root is only read). Files are
+    checked against their checksums each time.
+
+    Args:
+        name: A registered name, see `names`.
+        split: Such as `train` or `test`.
+        root: The data root; None takes LLA_DATA.
+        download: Whether it may be fetched.
+
+    Returns:
+        The images, with what they are and where they come from.
+
+    Raises:
+        InputError: No such data set or split, or the data root is not a folder.
+        MissingDataError: Not found, or not downloadable; the message says where to put the files.
+        ChecksumError: A file is truncated, altered or another one.
+    """
+    entry = get(name)
+    _check_split(entry, split)
+    found = _find(entry, split, root)
+    best = entry.forms[0]
+    if (
+        download
+        and entry.downloads.get(split)
+        and (found is None or (found[0] is not best and split in best.files))
+    ):
+        cache = _files.cache_folder()
+        fetch(name, cache, splits=(split,))
+        found = best, cache / best.folders[0], "download"
+    if found is None:
+        raise MissingDataError(
+            f"data set {name!r}, split {split!r}, is not found: {_advice(entry, split)}",
+            _looked_in(root),
+        )
+    form, folder, source = found
+    for file in form.files[split]:
+        if file.hash is not None:
+            _files.check_file(folder / file.path, file.hash)
+    images, labels = form.read(folder, form.files[split], split)
+    _check_arrays(entry, folder, images, labels)
+    return ImageSet(
+        images=images,
+        labels=labels,
+        name=name,
+        split=split,
+        source=source,
+        fidelity=form.fidelity,
+        sha256=content_sha256(images, labels),
+        note=form.note.format(split=split),
+        classes=entry.classes,
+    )
+
+
+def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
+    """Whether each split of each data set is there, and what to do if not.
+
+    This only looks whether the files exist; `verify` reads them.
+
+    Args:
+        root: The data root; None takes LLA_DATA.
+
+    Returns:
+        One entry a split, in the order of registration.
+
+    Raises:
+        InputError: The data root is not a folder.
+    """
+    return tuple(
+        _availability(entry, split, root) for entry in SETS.values() for split in entry.splits
+    )
+
+
+def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | None) -> Availability:
+    found = _find(entry, split, root)
+    if found is not None:
+        form, folder, source = found
+        note = form.note.format(split=split)
+        place = folder if form.files[split] else None
+        return Availability(entry.name, split, True, source, form.fidelity, place, note)
+    downloadable = bool(entry.downloads.get(split))
+    return Availability(
+        name=entry.name,
+        split=split,
+        available=False,
+        source="download" if downloadable else None,
+        fidelity=entry.forms[0].fidelity if downloadable else None,
+        folder=None,
+        note=f"{_advice(entry, split)}; looked in {_looked_in(root)}",
+    )
+
+
+def fetch(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    splits: Sequence[str] = ("train", "test"),
+    progress: bool = False,
+) -> Path:
+    """Download, check and unpack a data set, except for files that are there and right.
+
+    Args:
+        name: A registered name.
+        root: Folder to put it in, made where needed; None takes the user's cache.
+        splits: Which splits; those that the data set does not have are ignored.
+        progress: Show a progress bar.
+
+    Returns:
+        The folder that has it now, which is a data root.
+
+    Raises:
+        InputError: No such data set, or a folder with its name is there and incomplete.
+        MissingDataError: There is no address to download it from, or none answers.
+        ChecksumError: The downloaded file is another one.
+    """
+    entry = get(name)
+    folder = _files.cache_folder() if root is None else Path(root).expanduser()
+    form = entry.forms[0]
+    if not any(form.files.values()):
+        return folder  # bundled
+    if not entry.downloads:
+        raise MissingDataError(
+            f"data set {name!r} cannot be downloaded: {_advice(entry, splits[0])}", _looked_in(None)
+        )
+    for split in splits:
+        wanted = form.files.get(split, ())
+        if any(
+            all(_check(folder / below, file).state == "right" for file in wanted)
+            for below in form.folders
+        ):
+            continue
+        for item in entry.downloads.get(split, ()):
+            target = folder / item.target
+            try:
+                _files.download(item.urls, item.hash, target, item.unpack, progress)
+            except MissingDataError as error:
+                raise MissingDataError(
+                    f"data set {name!r}: {str(error).rstrip('.')}, so put "
+                    f"{_wanted(entry, split)} yourself."
+                ) from error
+        for file in wanted:
+            check = _check(folder / form.folders[0], file)
+            if check.state != "right":
+                raise ChecksumError(check.message)
+    return folder
+
+
+def verify(name: str, root: str | os.PathLike[str] | None = None) -> tuple[FileCheck, ...]:
+    """Check every file of a data set that is in the data root or in the user's cache.
+
+    Args:
+        name: A registered name.
+        root: The data root; None takes LLA_DATA.
+
+    Returns:
+        One entry for each file of each form of which at least one file is there; none for a
+        bundled set.
+
+    Raises:
+        InputError: No such data set, or the data root is not a folder.
+    """
+    checks = []
+    for form in get(name).forms:
+        wanted = dict.fromkeys(file for files in form.files.values() for file in files)
+        for folder, _ in _places(form, root):
+            if any((folder / file.path).exists() for file in wanted):
+                checks += [_check(folder, file) for file in wanted]
+    return tuple(checks)
+
+
+def _check(folder: Path, file: File) -> FileCheck:
+    path = folder / file.path
+    if not path.exists():
+        return FileCheck(path, "missing", f"{path} is missing: get it again.")
+    if file.hash is not None:
+        try:
+            _files.check_file(path, file.hash)
+        except ChecksumError as error:
+            return FileCheck(path, "wrong", str(error))
+    if file.images is not None:
+        count = sum(1 for _ in path.glob("*/*.png"))
+        if count != file.images:
+            message = f"{path} holds {count} PNG images where {file.images} are expected."
+            return FileCheck(path, "wrong", message)
+    return FileCheck(path, "right", "")
+
+
+def _places(form: Form, root: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Source]]:
+    """The possible folders of a form, in the order in which they are searched."""
+    given = _files.data_root(root)
+    for top, source in ((given, "data root"), (_files.cache_folder(), "cache")):
+        if top is not None:
+            for folder in form.folders:
+                yield top / folder, "data root" if source == "data root" else "cache"
+
+
+def _find(
+    entry: DataSet, split: str, root: str | os.PathLike[str] | None
+) -> tuple[Form, Path, Source] | None:
+    for form in entry.forms:
+        if split not in form.files:
+            continue
+        if not form.files[split]:
+            return form, Path(), "bundled"
+        for folder, source in _places(form, root):
+            if all((folder / file.path).exists() for file in form.files[split]):
+                return form, folder, source
+    return None
+
+
+def _check_split(entry: DataSet, split: str) -> None:
+    if split not in entry.splits:
+        raise InputError(
+            f"data set {entry.name!r} has no split {split!r}: choose from "
+            f"{', '.join(entry.splits)}."
+        )
+
+
+def _wanted(entry: DataSet, split: str) -> str:
+    """Which files belong where, as text: `a and b into c/ of the data root`."""
+    form = entry.forms[0]
+    paths = " and ".join(
+        file.path if file.images is None else f"the folder {file.path}"
+        for file in form.files.get(split, ())
+    )
+    place = f"{form.folders[0]}/ of" if form.folders[0] else "the top of"
+    return f"{paths} into {place} a data root (--data-root or LLA_DATA)"
+
+
+def _looked_in(root: str | os.PathLike[str] | None) -> str:
+    """List the folders that data sets are looked for in."""
+    given = _files.data_root(root)
+    return " and ".join(str(top) for top in (given, _files.cache_folder()) if top is not None)
+
+
+def _advice(entry: DataSet, split: str) -> str:
+    """Say where to put the files of a split, and how else to have them."""
+    text = f"put {_wanted(entry, split)}"
+    if downloads := entry.downloads.get(split):
+        if downloads in (entry.downloads.get("train"), entry.downloads.get("test")):
+            text += f", or run `lla data fetch {entry.name}`"
+        else:
+            text += f", or call `lla.data.fetch({entry.name!r}, splits=[{split!r}])`"
+    return text
+
+
+def _check_arrays(entry: DataSet, folder: Path, images: Tensor, labels: Tensor) -> None:
+    """Raise unless the arrays from a reader are a set of labelled images."""
+    if (
+        images.ndim != 4
+        or images.dtype != torch.uint8
+        or labels.dtype != torch.int64
+        or labels.shape != images.shape[:1]
+        or len(labels) == 0
+        or int(labels.min()) < 0
+        or int(labels.max()) >= entry.classes
+    ):
+        raise ChecksumError(
+            f"the files of {entry.name!r} in {folder} hold images {images.dtype} "
+            f"{list(images.shape)} with labels {labels.dtype} {list(labels.shape)}, which is not "
+            f"a set of labelled images with {entry.classes} classes: get them again."
+        )

@@ -1,0 +1,1 @@
+"""Standard errors over probes and batches, and targets for them."""

@@ -1,0 +1,265 @@
+"""The criteria r_e, K_H1 and K_H05 of a Hessian spectrum (arXiv:2412.10146, Section 3)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import nn
+
+from lla.errors import InputError
+from lla.estimate import Estimate
+from lla.hessian.accuracy.targets import StandardErrors, Target, targets_of
+from lla.hessian.criteria.adaptive import measure
+from lla.hessian.criteria.goal import Adaptive, Goal, Measured
+from lla.hessian.memory.batch_hessians import BatchHessians
+from lla.hessian.memory.plans import Plan
+from lla.hessian.memory.settings import Memory, memory_settings
+from lla.hessian.operator import HessianOperator
+from lla.hessian.products.routes import RouteName, check_route
+from lla.hessian.quadrature import clamped, quadrature
+from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
+from lla.hessian.spectrum import Spectrum
+from lla.parameters import Pattern
+from lla.problem import Loss, Mode, Problem
+
+Scope = Literal["batches", "pooled"]
+
+_NAMES = ("re", "kh1", "kh05", "negative_share")
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The criteria of a model on its batches, with standard errors and what they rest on.
+
+    With a `target_stderr`, criteria without a target are NaN, because runs that end early do not
+    tell them; the rows of the spectra then have different lengths.
+    """
+
+    re: Estimate  # max(0, -lambda_min) / lambda_max
+    kh1: Estimate  # sum_{l<0} |l| w / sum_{l>0} l w
+    kh05: Estimate  # the same with the terms to the power 1/2
+    negative_share: Estimate  # sum_{l<0} |l| w / sum |l| w
+    spectra: tuple[Spectrum, ...]  # one for each batch, or one of all batches pooled
+    scope: Scope
+    stderr_kind: Literal["batches", "probes"]
+    reading: Reading
+    legacy: bool
+    probes: int  # of each batch; with a target, the largest number of any batch
+    steps: int
+    batches: int  # that were measured
+    dtype: str
+    route: str  # of the Hessian products
+    plan: str  # how they were made in the memory, see `lla.hessian.memory.plans`
+    loss: float  # mean over all examples
+    matvecs: int  # products of one batch, all batches and probes
+    adaptive: Adaptive | None = None  # how a target was approached; None without a target
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether every target was met; None without a target."""
+        return None if self.adaptive is None else self.adaptive.converged
+
+    def reread(self, reading: Reading) -> Criteria:
+        """The criteria in another reading, from the same spectra.
+
+        Raises:
+            InputError: a target_stderr was given, for which runs ended early.
+        """
+        if self.adaptive is not None:
+            raise InputError(
+                "the runs ended early for a target_stderr and cannot be read again: measure again "
+                "with reading=, and with steps and probes in place of a target"
+            )
+        names = ("scope", "batches", "route", "plan", "loss")
+        facts = {name: getattr(self, name) for name in names}
+        return _average(self.spectra, {"reading": reading, **facts})
+
+
+def criteria(
+    model: nn.Module,
+    batches: Any,
+    mode: Mode = "eval",
+    probes: int = 10,
+    steps: int = 100,
+    seed: int = 0,
+    *,
+    loss: Loss = F.cross_entropy,
+    reading: Reading = "product",
+    legacy: bool = False,
+    scope: Scope = "batches",
+    parameters: Pattern | Sequence[Pattern] | None = None,
+    route: RouteName | None = None,
+    micro_batch: int | None = None,
+    memory: Memory | int | None = None,
+    target_stderr: StandardErrors | Target | None = None,
+    progress: bool = False,
+) -> Criteria:
+    """The criteria r_e, K_H1 and K_H05 of a model.
+
+    Each batch has a Hessian and a spectrum of its own. The ratios are averaged over its probes,
+    then over the batches. With two batches or more the standard error is that of the batch means;
+    with one it is the noise of the probes alone.
+
+    With a `target_stderr` only as many products are made as the target takes. The quantities stay
+    the same, those of `steps` steps, but come from fewer and shorter runs, see
+    `lla.hessian.criteria.adaptive`. Give more than four batches then: they are taken one after
+    another as they are needed. The result's `converged` and `adaptive` say what was reached.
+
+    Args:
+        model: any module.
+        batches: see `lla.Problem`.
+        mode: see `lla.Problem`.
+        probes: random start vectors a batch (the paper's n_hes).
+        steps: Lanczos steps (m).
+        seed: of the probes, and of dropout's mask in train mode.
+        loss: see `lla.Problem`.
+        reading: see `spectrum_criteria`.
+        legacy: imitate the authors' public code, see `lla.hessian.lanczos.legacy`.
+        scope: "pooled" takes the Hessian of all batches together instead.
+        parameters: see `lla.HessianOperator`.
+        route: see `lla.HessianOperator`.
+        micro_batch: examples that a product takes at a time, see `lla.Problem.in_micro_batches`.
+            The Hessian is that of the whole batch, in less memory. Not in train mode.
+        memory: bytes to take on the model's device (what is available by default), or a
+            `lla.Memory`, which also says how the Lanczos vectors are stored. If the computation
+            should not fit, or runs out of memory, a plan that needs less is taken, see
+            `lla.hessian.memory.plans`. Without a number of bytes, a plan that names route and
+            micro_batch is tried first even if it should not fit.
+        target_stderr: standard error to reach, relative to the value: a number, such as 0.05, for
+            r_e and K_H1; or a mapping such as {"re": 0.1, "kh1": 0.05}, which may also name
+            "kh05", for which every run makes all steps; or a `lla.Target` of either, which also
+            says what the error is over (the batches by default) and limits the products.
+            `probes` and `steps` are then the maximum. If the target cannot be reached, there is a
+            warning. Over "batches", those given are a sample of all that there could be: their
+            scatter counts, and more of them reduce it. Over "probes", they are all that there are:
+            only the noise of the probes counts. So it is for one batch, and for scope "pooled".
+        progress: show a progress bar for each batch.
+
+    Raises:
+        InputError: see `lla.Problem`, `lla.Problem.in_micro_batches`, `lla.spectral_density` and
+            `spectrum_criteria`; a target that is not positive, of an unknown criterion, or with
+            `legacy`; a limit on products below `steps`.
+        NonFiniteError: a loss or a product is not finite.
+        InsufficientMemoryError: it fits into memory by no plan.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 3)
+    >>> crit = criteria(model, (torch.rand(8, 2), torch.arange(8) % 3), probes=4, steps=5)
+    >>> crit.re.value < 1e-5, crit.kh1.n, crit.stderr_kind  # a convex problem
+    (True, 4, 'probes')
+    """
+    if scope not in ("batches", "pooled"):
+        raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
+    check_reading(reading)
+    check_route(route)
+    target = target_stderr
+    if not (target is None or isinstance(target, Target)):
+        target = Target(target)
+    targets = {} if target is None else targets_of(target.stderr, legacy)
+    whole = Problem(model, batches, loss=loss, mode=mode, seed=seed)
+    mean_loss = float(whole.loss())  # a bad batch is named before the first product
+    if micro_batch is not None:
+        whole.in_micro_batches(micro_batch)  # an error now rather than after some products
+    steps = clamped(steps, whole.space.select(parameters).size)
+    limits, pooled = memory_settings(memory), scope == "pooled"
+    asked = Plan.of(limits, micro_batch, route)
+    vectors = 0 if legacy else steps
+    hessians = BatchHessians(whole, asked, vectors, parameters, limits.bytes, pooled=pooled)
+
+    def facts() -> dict[str, Any]:
+        """What the result says of the measurement, once it is made."""
+        return {
+            "reading": reading,
+            "scope": scope,
+            "batches": len(whole.batches),
+            "route": hessians.route,
+            "plan": hessians.plan,
+            "loss": mean_loss,
+        }
+
+    if target is not None:
+        count = 1 if pooled else len(whole.batches)
+        most = probes * steps * count if target.max_matvecs is None else target.max_matvecs
+        over = "probes" if count == 1 else target.over
+        goal = Goal(targets, over, probes, steps, most, seed, reading)
+        return _with_target(measure(hessians, count, goal, progress), goal, facts())
+
+    def one(operator: HessianOperator, plan: Plan, stream: int) -> Spectrum:
+        return quadrature(
+            operator,
+            probes,
+            steps,
+            seed,
+            legacy=legacy,
+            stream=stream,
+            basis_dtype=plan.basis_dtype,
+            basis_device=plan.basis_device,
+            progress=progress,
+        )
+
+    spectra: list[Spectrum] = []
+    for stream, problem in enumerate(hessians.problems()):
+        spectrum, described = hessians.run(problem, partial(one, stream=stream))
+        spectra.append(replace(spectrum, plan=described))
+    return _average(tuple(spectra), facts())
+
+
+def _with_target(measured: Measured, goal: Goal, facts: dict[str, Any]) -> Criteria:
+    """The criteria that were measured with a target, with a warning if it was not reached."""
+    if not measured.adaptive.converged:
+        warnings.warn(measured.adaptive.shortcoming(measured.matvecs), stacklevel=3)
+    missing = Estimate(math.nan, None, 0, measured.matvecs)
+    if facts["scope"] == "batches":
+        facts["batches"] = len(measured.spectra)
+    estimates: dict[str, Any] = {n: measured.estimates.get(n, missing) for n in _NAMES}
+    return Criteria(
+        **estimates,
+        **facts,
+        spectra=measured.spectra,
+        stderr_kind=goal.over,
+        legacy=False,
+        probes=max(measured.adaptive.probes),
+        steps=goal.steps,
+        dtype=measured.spectra[0].dtype,
+        matvecs=measured.matvecs,
+        adaptive=measured.adaptive,
+    )
+
+
+def _average(spectra: tuple[Spectrum, ...], facts: dict[str, Any]) -> Criteria:
+    """Average over probes, then over spectra.
+
+    Args:
+        spectra: one for each batch, or one of all batches.
+        facts: the fields of the result that do not come from the spectra, with the reading.
+    """
+    parts = [spectrum_criteria(spectrum, facts["reading"]) for spectrum in spectra]
+    matvecs = sum(spectrum.matvecs for spectrum in spectra)
+
+    def estimate(name: str) -> Estimate:
+        per_probe = [getattr(part, name) for part in parts]
+        samples = per_probe[0] if len(parts) == 1 else [values.mean() for values in per_probe]
+        result = Estimate.of(samples, matvecs)
+        if not math.isfinite(result.value):
+            raise InputError(f"{name} is {result.value}: a positive eigenvalue is within rounding")
+        return result
+
+    first = spectra[0]
+    estimates: dict[str, Any] = {name: estimate(name) for name in _NAMES}
+    return Criteria(
+        **estimates,
+        **facts,
+        spectra=spectra,
+        stderr_kind="probes" if len(parts) == 1 else "batches",
+        legacy=first.legacy,
+        probes=first.probes,
+        steps=first.steps,
+        dtype=first.dtype,
+        matvecs=matvecs,
+    )

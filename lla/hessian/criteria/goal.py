@@ -1,0 +1,106 @@
+"""What a measurement with a target is asked for, and what it found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lla.estimate import Estimate
+from lla.hessian.accuracy.spread import Over
+from lla.hessian.ratios import Reading
+from lla.hessian.spectrum import Spectrum
+
+Stopped = Literal["targets", "batches", "probes", "budget"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a measurement with a target is asked for."""
+
+    targets: Mapping[str, float]  # criterion -> standard error relative to its value
+    over: Over
+    probes: int  # at most, for each batch
+    steps: int  # of a whole Lanczos run
+    max_matvecs: int
+    seed: int
+    reading: Reading
+
+    @property
+    def whole_runs(self) -> bool:
+        """Whether every run needs all its steps."""
+        return "kh05" in self.targets
+
+    @property
+    def wants_kh1(self) -> bool:
+        """Whether K_H1 is asked for."""
+        return "kh1" in self.targets
+
+    @property
+    def deflates(self) -> bool:
+        """Whether K_H1 may be averaged over outliers, which takes a second probe to check them."""
+        return self.wants_kh1 and self.probes > 1
+
+    @property
+    def re_tolerance(self) -> float:
+        """The error that a converged r_e may have, relative to it; inf without a target for it."""
+        return self.targets["re"] / 2 if "re" in self.targets else math.inf
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How accurate a measured criterion is, and what limits its accuracy."""
+
+    target: float | None  # standard error asked for, relative to the value; None if none was
+    reached: float  # standard error, relative to the value; inf if it is not known
+    interval: tuple[float, float]  # 95 %, by Student's t; infinite if it is not known
+    probes: float | None  # the probes' part of the standard error; None for one probe a batch
+    batches: float | None  # the part left with exact values on each batch; None over probes
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """How a measurement with a target went."""
+
+    stopped: Stopped  # what ended it: the targets are met, or no more batches, probes or products
+    accuracy: dict[str, Accuracy]  # of each criterion that was measured
+    probes: tuple[int, ...]  # of each batch
+    averaged: tuple[bool, bool]  # whether K_H1 was averaged over positive, over negative outliers
+
+    @property
+    def converged(self) -> bool:
+        """Whether all targets were met."""
+        return self.stopped == "targets"
+
+    def shortcoming(self, matvecs: int) -> str:
+        """Which target was missed, by how much, and what would help, as one sentence."""
+        missed = {
+            name: found.reached / found.target
+            for name, found in self.accuracy.items()
+            if found.target is not None
+        }
+        name = max(missed, key=missed.__getitem__)
+        found = self.accuracy[name]
+        reached = "not known" if found.reached == math.inf else f"{found.reached:.2g} of its value"
+        help = {
+            "budget": "raise max_matvecs",
+            "probes": "raise probes",
+            "batches": "further probes cannot reduce the difference between the batches, so give "
+            "more batches, or over='probes' if these are all there are",
+        }  # fmt: skip
+        return (
+            f"after {matvecs} products on {len(self.probes)} batches the standard error of {name} "
+            f"is {reached}, and {found.target:.2g} was asked for with a margin for few samples: "
+            f"{help[self.stopped]}"
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measurement with a target found."""
+
+    estimates: dict[str, Estimate]  # of the criteria that were measured
+    spectra: tuple[Spectrum, ...]  # one for each batch that was measured
+    adaptive: Adaptive
+    matvecs: int

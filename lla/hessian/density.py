@@ -1,0 +1,120 @@
+"""The spectral density of a Hessian, in the memory that there is, to a target if there is one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from lla.hessian.accuracy.spread import spread
+from lla.hessian.accuracy.targets import MIN_SAMPLES, StandardErrors, reached, targets_of
+from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, describe, plans, try_plans
+from lla.hessian.memory.settings import Memory, memory_settings
+from lla.hessian.operator import HessianOperator
+from lla.hessian.quadrature import clamped, quadrature
+from lla.hessian.ratios import spectrum_criteria
+from lla.hessian.spectrum import Spectrum, joined
+
+
+def spectral_density(
+    operator: HessianOperator,
+    probes: int = 10,
+    steps: int = 100,
+    seed: int = 0,
+    *,
+    legacy: bool = False,
+    stream: int = 0,
+    together: int = 1,
+    memory: Memory | int | None = None,
+    target_stderr: StandardErrors | None = None,
+    progress: bool = False,
+) -> Spectrum:
+    """Spectral density of a Hessian by stochastic Lanczos quadrature.
+
+    From each Rademacher probe, `steps` Lanczos steps with full reorthogonalisation; the tridiagonal
+    matrix is diagonalised in float64 (Golub and Welsch 1969). A run that exhausts its Krylov space
+    ends with fewer nodes. If the computation should not fit into memory, or runs out of it, a plan
+    that needs less memory is taken, see `lla.hessian.memory.plans`.
+
+    Args:
+        operator: the Hessian.
+        probes: number of random start vectors (the paper's n_hes).
+        steps: Lanczos steps a probe (m); more than P are reduced to P, with a warning.
+        seed: of the probes; probe i is the same vector for every number of probes.
+        legacy: imitate the authors' public code instead, see `lla.hessian.lanczos.legacy`.
+        stream: a second index of the probes' seed, so that batches get probes of their own.
+        together: probes that advance at the same time; each needs a Lanczos basis.
+        memory: bytes to take on the operator's device (what is available by default), or a
+            `lla.Memory`, which also says how the Lanczos vectors are stored.
+        target_stderr: add probes until the standard error over probes of r_e and K_H1, relative to
+            their means, is at most this; or a mapping, see `lla.criteria`. `probes` is then the
+            maximum; if they are too few, there is a warning. For the criteria alone,
+            `lla.criteria` needs far fewer products.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: fewer probes or steps than one; a type or device of the basis with `legacy`,
+            which keeps no basis; a target that is not positive, of an unknown criterion, or with
+            `legacy`.
+        NonFiniteError: a product is not finite.
+        InsufficientMemoryError: it fits into memory by no plan.
+    """
+    targets = None if target_stderr is None else targets_of(target_stderr, legacy)
+    steps = clamped(steps, operator.shape[0])
+    limits = memory_settings(memory)
+    asked = Plan.of(limits, route=operator.route)
+    # a kept graph is in memory already
+    example = bytes_an_example(operator.problem, operator.space) if asked.route == "fresh" else 0.0
+    cost = cost_of(operator.problem, operator.space, 0 if legacy else steps, example, together)
+
+    def run(plan: Plan) -> Spectrum:
+        same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
+        make = partial(
+            quadrature,
+            operator if same else operator.without_kept_graphs(plan.micro_batch),
+            steps=steps,
+            seed=seed,
+            legacy=legacy,
+            stream=stream,
+            together=together,
+            basis_dtype=plan.basis_dtype,
+            basis_device=plan.basis_device,
+            progress=progress,
+        )
+        return make(probes) if targets is None else _until_reached(make, probes, targets)
+
+    candidates = plans(operator.problem, asked, cost, limits.bytes)
+    spectrum, plan, failed = try_plans(run, candidates, operator.device)
+    return replace(spectrum, plan=describe(plan, asked, failed))
+
+
+def _until_reached(
+    make: Callable[..., Spectrum], probes: int, targets: Mapping[str, float]
+) -> Spectrum:
+    """A spectrum with as many probes as the targets need, checked after every fifth part more.
+
+    Args:
+        make: number of probes, index of the first -> their spectrum.
+        probes: at most.
+        targets: criterion -> standard error relative to its mean.
+    """
+    spectrum = make(min(probes, MIN_SAMPLES + 1))
+    while True:
+        found = spectrum_criteria(spectrum)
+        errors = {name: spread([getattr(found, name)], "probes") for name in targets}
+        missed = [
+            n for n, e in errors.items() if not reached(e, targets[n], "probes", spectrum.dtype)
+        ]
+        if not missed:
+            return spectrum
+        if spectrum.probes >= probes:
+            error = errors[missed[0]]
+            warnings.warn(
+                f"after {spectrum.probes} probes {missed[0]} is {error.value:.3g} with a standard "
+                f"error of {error.stderr}, more than {targets[missed[0]]:.2g} of it: raise probes",
+                stacklevel=5,
+            )
+            return spectrum
+        more = min(max(1, spectrum.probes // 5), probes - spectrum.probes)
+        spectrum = joined(spectrum, make(more, first=spectrum.probes))

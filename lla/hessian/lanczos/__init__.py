@@ -1,0 +1,1 @@
+"""The Lanczos process, and what is read from its tridiagonal matrix."""

@@ -1,0 +1,112 @@
+"""Lanczos runs that end as soon as they tell enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+
+from lla.hessian.lanczos.positive_part import gauss_positive, lower_positive
+from lla.hessian.lanczos.process import Lanczos
+
+
+@dataclass(frozen=True)
+class Run:
+    """One Lanczos run from one probe v of norm 1."""
+
+    alphas: np.ndarray  # [n] float64, diagonal of T
+    betas: np.ndarray  # [n], its off-diagonal, then the residual's norm (0 if exhausted)
+    whole: bool  # whether it made all steps, or exhausted its Krylov space
+    matvecs: int  # Hessian-vector products that it cost
+
+    @cached_property
+    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ritz values [n], ascending, their weights and the norms of their residuals."""
+        values, vectors = eigh_tridiagonal(self.alphas, self.betas[:-1])
+        return values, vectors[0] ** 2, np.abs(self.betas[-1] * vectors[-1])
+
+    @property
+    def form(self) -> float:
+        """The quadratic form v' H v."""
+        return float(self.alphas[0])
+
+    @cached_property
+    def positive(self) -> float:
+        """The positive part v' H+ v, by the Gauss rule of all steps."""
+        return gauss_positive(self.alphas, self.betas[:-1])
+
+    def lower(self, steps: int) -> float:
+        """A lower bound of v' H+ v from the first steps, see `lower_positive`."""
+        if steps > len(self.alphas) or self.betas[steps - 1] == 0:
+            return self.positive
+        return lower_positive(self.alphas[:steps], self.betas[: steps - 1])
+
+    @cached_property
+    def bound(self) -> float:
+        """The lower bound from all steps."""
+        return self.lower(len(self.alphas))
+
+    def missing(self, steps: int) -> float:
+        """How far the bound from the first steps is below the Gauss rule of all steps."""
+        return max(0.0, self.positive - self.lower(steps))
+
+    def re_error(self) -> float:
+        """The error of r_e that the residuals of the outermost Ritz values allow.
+
+        An eigenvalue lies within the residual of each Ritz value. None lies further out, unless the
+        random start vector has no part along its eigenvector. The change of r_e from step to step
+        is no measure of the error: it is also small while the process finds nothing new.
+        """
+        values, _, residuals = self.ritz
+        if not values[-1] > 0:
+            return np.inf
+        ratio = max(0.0, -values[0]) / values[-1]
+        beyond = max(0.0, residuals[0] - max(0.0, values[0]))  # of zero, or of the lowest
+        return float((beyond + ratio * residuals[-1]) / values[-1])
+
+    def re_within(self, tolerance: float) -> bool:
+        """Whether the error of r_e, relative to r_e, is at most the tolerance."""
+        if tolerance == np.inf:
+            return True
+        values = self.ritz[0]
+        return self.re_error() <= tolerance * max(0.0, -values[0]) / values[-1]
+
+
+def run_until(
+    lanczos: Lanczos,
+    least: int,
+    most: int,
+    steps: int,
+    re_tolerance: float,
+    on_step: Callable[[int], object],
+) -> Run:
+    """Advance a new process until its run tells enough.
+
+    Args:
+        lanczos: a process of one probe that has made no step.
+        least: steps that are made at least.
+        most: steps that are made at most.
+        steps: of a whole run.
+        re_tolerance: the error of r_e that is allowed, relative to it; inf if it does not matter.
+        on_step: called with the number of products made since the last call.
+
+    Raises:
+        NonFiniteError: a product is not finite.
+    """
+    while True:
+        goal = least if lanczos.done < least else most
+        amount = min(_BETWEEN_LOOKS, goal - lanczos.done)
+        lanczos.advance(amount)
+        on_step(amount)
+        t = lanczos.tridiagonal()
+        count, exhausted = int(t.counts[0]), bool(t.exhausted[0])
+        whole = exhausted or lanczos.done == steps
+        run = Run(t.alphas[0, :count], t.betas[0, :count], whole, lanczos.done)
+        if whole or lanczos.done == most or (lanczos.done >= least and run.re_within(re_tolerance)):
+            return run
+
+
+_BETWEEN_LOOKS = 5  # steps between two diagonalisations of T, which thus stay a small part

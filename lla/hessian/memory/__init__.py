@@ -1,0 +1,1 @@
+"""How a spectrum is made in the memory that there is."""

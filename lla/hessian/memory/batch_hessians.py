@@ -1,0 +1,110 @@
+"""Work on the Hessian of one batch after another, each under the fastest plan that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from typing import TypeVar
+
+from lla.free_memory import available_memory
+from lla.hessian.memory.plans import (
+    Plan,
+    bytes_an_example,
+    bytes_to_keep,
+    cost_of,
+    describe,
+    plans,
+    try_plans,
+)
+from lla.hessian.operator import HessianOperator
+from lla.hessian.products.routes import RouteName
+from lla.parameters import Pattern
+from lla.problem import Problem
+
+T = TypeVar("T")
+
+
+class BatchHessians:
+    """The Hessian of each batch in turn, computed in the memory that is available.
+
+    The route and the plan that worked for one batch are the first to be tried for the next.
+
+    Args:
+        whole: the problem of all batches.
+        asked: the caller's plan.
+        vectors: number of vectors [P] in the Lanczos basis.
+        parameters: see `lla.HessianOperator`.
+        memory: bytes to take on the problem's device, what is available by default.
+        pooled: whether there is only one Hessian, that of all batches together.
+
+    Attributes:
+        route: of the products, once some were made.
+    """
+
+    def __init__(
+        self,
+        whole: Problem,
+        asked: Plan,
+        vectors: int,
+        parameters: Pattern | Sequence[Pattern] | None = None,
+        memory: int | None = None,
+        *,
+        pooled: bool = False,
+    ) -> None:
+        space = whole.space.select(parameters)
+        example = bytes_an_example(whole, space)
+        self._cost = cost_of(whole, space, vectors, example, pooled=pooled)
+        self._available = available_memory(whole.device) if memory is None else memory
+        self._candidates = plans(whole, asked, self._cost, memory)
+        self._parameters, self._device, self._asked = parameters, whole.device, asked
+        self._used: list[Plan] = []  # the last plan that worked, if there is one
+        self._failed: list[Plan] = []
+        self._whole, self._pooled = whole, pooled
+        self.route: RouteName = "fresh"
+
+    def problems(self) -> Iterator[Problem]:
+        """The problem of each Hessian, one at a time; a loader is read once."""
+        if self._pooled:
+            yield self._whole
+            return
+        for batch in self._whole.batches:
+            # a list, since a pair whose input is a pair looks like two pairs
+            yield self._whole.over([(batch.x, batch.y)])
+
+    def run(self, problem: Problem, work: Callable[[HessianOperator, Plan], T]) -> tuple[T, str]:
+        """Compute something from the Hessian of a problem, again with less memory if it ran out.
+
+        Args:
+            problem: one of `problems`.
+            work: called with the Hessian and the plan.
+
+        Returns:
+            What `work` returned, and the plan as text.
+
+        Raises:
+            InsufficientMemoryError: it fits into memory by no plan.
+        """
+        (result, self.route), plan, before = try_plans(
+            partial(self._under_plan, problem, work),
+            chain(self._used, self._candidates),
+            self._device,
+        )
+        self._used = [replace(plan, route=self.route)]
+        self._failed += before
+        return result, describe(self._used[0], self._used[0], before)
+
+    @property
+    def plan(self) -> str:
+        """The plan in use, and why those before it are not, as text."""
+        return describe(self._used[0], self._asked, self._failed)
+
+    def _under_plan(
+        self, problem: Problem, work: Callable[[HessianOperator, Plan], T], plan: Plan
+    ) -> tuple[T, RouteName]:
+        if plan.micro_batch is not None:
+            problem = problem.in_micro_batches(plan.micro_batch, check=False)
+        keep = bytes_to_keep(plan, self._cost, self._device, self._available)
+        operator = HessianOperator(problem, self._parameters, plan.route, keep)
+        return work(operator, plan), operator.route

@@ -1,0 +1,272 @@
+"""Partial evaluation of a Hessian-vector product: what does not depend on the vector runs once.
+
+`H v` is the forward-mode derivative of the gradient. It is run once while every ATen operation is
+observed. The operations that depend on the vector are recorded as a graph, which is linear in `v`.
+The tensors that they read from other operations (activations, weights, the backward signal) are
+kept as constants. Every later product runs only the graph. This is the idea of `jax.linearize`
+(Bradbury et al. 2018) and of `torch.func.linearize`, with three differences. The function is made
+functional first, so that networks that work in place (`out += x`, `ReLU(inplace=True)`) are right
+on every call. Random operations run once, so the dropout mask is the one of the seed. And the graph
+is simplified while it is recorded: equal operations are merged, and some are replaced by simpler
+ones (`lla.hessian.products.rewrites`).
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functionalize, grad, jvp
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from lla.hessian.products.rewrites import Rewriter, is_zero
+
+aten = torch.ops.aten
+
+
+class LinearizationError(RuntimeError):
+    """The function cannot be linearised exactly, so another route is needed."""
+
+
+class LinearMap(nn.Module):
+    """The part of a product that depends on the vector, with its constants.
+
+    Attributes:
+        graph_module: the linear map v [P] -> H v [P].
+        constant_bytes: memory of the constants, shared storage counted once.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        super().__init__()
+        self.graph_module = graph_module
+        storages = {s.data_ptr(): s.nbytes() for s in map(Tensor.untyped_storage, self.buffers())}
+        self.constant_bytes = sum(storages.values())
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return the product with `v` [P]."""
+        return self.graph_module(v)
+
+
+def linearize_gradient(
+    function: Callable[[Tensor], Tensor],
+    theta: Tensor,
+    context: Callable[[], AbstractContextManager[None]],
+) -> LinearMap:
+    """Linearise the gradient of a scalar function of a flat vector.
+
+    Args:
+        function: theta [P] -> scalar.
+        theta: the point [P].
+        context: entered around the recorded run; fixes the random numbers that it draws.
+
+    Returns:
+        The map v [P] -> H v [P] at `theta`. It is right for every v, since the function's control
+        flow cannot depend on v.
+
+    Raises:
+        LinearizationError: an operation that depends on the vector has side effects or is random.
+            What PyTorch raises for an operation without forward mode is raised as it is.
+    """
+
+    def product(v: Tensor) -> Tensor:
+        return jvp(grad(function), (theta,), (v,))[1]
+
+    load_forward_mode()
+    # any vector is possible except zeros, which would look like constants that are zero
+    vector = torch.ones_like(theta)
+    recorder = _Recorder(vector)
+    with context(), torch.no_grad(), recorder:
+        result = functionalize(product)(vector)
+    return recorder.finish(result)
+
+
+@functools.cache
+def load_forward_mode() -> None:
+    """Let PyTorch load its forward-mode rules, in which it uses its own deprecated functions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
+
+
+class _Recorder(TorchDispatchMode):
+    """Observes a run and records the operations that depend on a given tensor.
+
+    Tensors have value numbers (Alpern, Wegman and Zadeck 1988): equal operations on equal numbers
+    give equal numbers, so a value that is computed twice is recorded once.
+    """
+
+    def __init__(self, vector: Tensor) -> None:
+        super().__init__()
+        self._fresh = count()
+        self._number = WeakTensorKeyDictionary()
+        self._known: dict[Hashable, list[int]] = {}
+        self._nodes: dict[int, fx.Node] = {}  # value number -> node, for what depends on the vector
+        self._root = nn.Module()
+        self._graph = fx.Graph()
+        node = self._graph.placeholder("v")
+        node.meta = {"shape": vector.shape, "dtype": vector.dtype}
+        self._nodes[self._number_of(vector)] = node
+        self._constants: dict[int, fx.Node] = {}
+        self._versions: list[tuple[Tensor, int]] = []  # of the constants
+        self._later: dict[str, Callable[[], Tensor]] = {}  # constants that are made at the end
+        self._rewritten = Rewriter(self._call, self._constant, self._constant_later)
+        self._vector = vector  # held, so that no other tensor gets its number
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is aten._efficientzerotensor.default:
+            func = aten.zeros.default  # a tensor without memory is unknown below this mode
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        numbers = [self._number_of(x) if isinstance(x, Tensor) else None for x in leaves]
+        reached = any(number in self._nodes for number in numbers)
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if reached and (func._schema.is_mutable or _UNRECORDABLE.intersection(func.tags)):
+            raise LinearizationError(
+                f"{func} depends on the vector and is random, works in place or reads values"
+            )
+        # the strides of a view may differ later: copies are left out, and rows are batched
+        func = aten.reshape.default if func in _VIEWS else func
+        out = func(*args, **kwargs)
+        outputs = [x for x in pytree.tree_leaves(out) if isinstance(x, Tensor)]
+        key = self._key(func, leaves, numbers, structure)
+        known = None if random or func._schema.is_mutable else self._known.get(key)
+        if known is None:
+            known = [next(self._fresh) for _ in outputs]
+            self._known[key] = known
+            if reached and outputs:
+                self._record(func, leaves, numbers, structure, out, known)
+        for tensor, number in zip(outputs, known, strict=True):
+            self._number[tensor] = number, tensor._version
+        return out
+
+    def finish(self, result: Tensor) -> LinearMap:
+        """The recorded graph, with `result` as what it returns."""
+        if any(tensor._version != version for tensor, version in self._versions):
+            raise LinearizationError("a constant that the product reads is overwritten later")
+        number = self._number_of(result)
+        if number in self._nodes:
+            self._graph.output(self._nodes[number])
+        else:  # a linear loss: the product is zero for every vector
+            vector = next(iter(self._graph.nodes))
+            self._graph.output(self._graph.call_function(aten.zeros_like.default, (vector,)))
+        self._graph.eliminate_dead_code()
+        used = {node.target for node in self._graph.nodes if node.op == "get_attr"}
+        self._forget(used)
+        for name in used.intersection(self._later):
+            self._root.register_buffer(name, self._later.pop(name)(), persistent=False)
+        return LinearMap(fx.GraphModule(self._root, self._graph))
+
+    def _forget(self, used: set[Any]) -> None:
+        """Free all tensors except the used constants and what later constants are made from."""
+        for name in set(self._root._buffers) - used:
+            del self._root._buffers[name]
+        for node in self._graph.nodes:
+            node.meta.pop("value", None)
+        self._constants.clear()
+        self._versions.clear()
+        self._later = {name: make for name, make in self._later.items() if name in used}
+        del self._rewritten  # it holds this recorder
+
+    def _number_of(self, tensor: Tensor) -> int:
+        number, version = self._number.get(tensor, (None, None))
+        if number is None or version != tensor._version:  # written since, perhaps through a view
+            number = next(self._fresh)
+            self._number[tensor] = number, tensor._version
+        return number
+
+    def _key(
+        self, func: Any, leaves: list[Any], numbers: list[int | None], structure: Any
+    ) -> Hashable:
+        # with the type, because 1 == 1.0 == True
+        parts = (
+            (type(x), repr(x)) if number is None else number
+            for x, number in zip(leaves, numbers, strict=True)
+        )
+        return (func, str(structure), *parts)
+
+    def _record(
+        self,
+        func: Any,
+        leaves: list[Any],
+        numbers: list[int | None],
+        structure: Any,
+        out: Any,
+        known: list[int],
+    ) -> None:
+        """Add one operation to the graph, or find the node that already has its value."""
+        images = [
+            x if number is None else self._image(x, number)
+            for x, number in zip(leaves, numbers, strict=True)
+        ]
+        args, kwargs = pytree.tree_unflatten(images, structure)
+        node = self._rewritten(func, args, kwargs, out)
+        if node is None and isinstance(out, Tensor):
+            node = self._graph.call_function(func, args, kwargs)
+            node.meta = {"shape": out.shape, "dtype": out.dtype, "zero": is_zero(func, args)}
+        if node is not None:
+            self._nodes[known[0]] = node
+            return
+        whole = self._graph.call_function(func, args, kwargs)
+        index = count()
+        for position, part in enumerate(out):
+            if isinstance(part, Tensor):
+                node = self._graph.call_function(_getitem, (whole, position))
+                node.meta = {"shape": part.shape, "dtype": part.dtype}
+                self._nodes[known[next(index)]] = node
+
+    def _image(self, tensor: Tensor, number: int) -> fx.Node:
+        """The node of a tensor: one that was recorded, or a constant."""
+        node = self._nodes.get(number) or self._constants.get(number)
+        if node is None:
+            node = self._constants[number] = self._constant(tensor)
+        return node
+
+    def _constant(self, tensor: Tensor) -> fx.Node:
+        self._versions.append((tensor, tensor._version))
+        name = self._free_name()
+        self._root.register_buffer(name, tensor.detach(), persistent=False)
+        zero = tensor.device.type != "meta" and not bool(tensor.any())
+        meta = {"shape": tensor.shape, "dtype": tensor.dtype, "zero": zero}
+        return self._attribute(name, {**meta, "value": tensor.detach()})
+
+    def _constant_later(self, make: Callable[[], Tensor]) -> fx.Node:
+        name = self._free_name()
+        self._later[name] = make
+        return self._attribute(name, {})
+
+    def _free_name(self) -> str:
+        return f"constant_{len(self._root._buffers) + len(self._later)}"
+
+    def _attribute(self, name: str, meta: dict[str, Any]) -> fx.Node:
+        with self._graph.inserting_before(next(iter(self._graph.nodes)).next):
+            node = self._graph.get_attr(name)
+        node.meta = meta
+        return node
+
+    def _call(
+        self, func: Any, args: tuple[Any, ...], shape: Sequence[int], dtype: torch.dtype
+    ) -> fx.Node:
+        node = self._graph.call_function(func, args)
+        node.meta = {"shape": torch.Size(shape), "dtype": dtype}
+        return node
+
+
+def _getitem(sequence: Any, position: int) -> Any:
+    """Take one output of an operation with several outputs."""
+    return sequence[position]
+
+
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
+_UNRECORDABLE = {
+    torch.Tag.nondeterministic_seeded,
+    torch.Tag.data_dependent_output,
+    torch.Tag.dynamic_output_shape,
+}

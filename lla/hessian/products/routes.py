@@ -1,0 +1,177 @@
+"""Three ways to multiply vectors with the Hessian of one batch's loss, all exact.
+
+`fresh` builds the graph of the gradient for every call, so nothing is kept in between.
+`retained` builds it once and keeps it, in about the memory of a training step for each batch.
+`linearized` runs the product once and keeps what does not depend on the vector
+(`lla.hessian.products.linearize`). It is the fastest, but does not work for every network.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import vmap
+
+from lla.errors import InputError
+from lla.free_memory import available_memory
+from lla.hessian.products.linearize import LinearMap, linearize_gradient
+from lla.precision import ROUNDING
+
+RouteName = Literal["linearized", "retained", "fresh"]
+Function = Callable[[Tensor], Tensor]  # theta [P] -> loss of a batch
+Context = Callable[[], AbstractContextManager[None]]  # random numbers and attention kernels
+
+
+class Product(Protocol):
+    """Multiplies the rows of a matrix [K, P] with the Hessian.
+
+    Attributes:
+        kept_bytes: memory held between calls.
+    """
+
+    kept_bytes: int
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """H applied to each row [K, P]."""
+
+
+class Retained:
+    """Double backward (Pearlmutter 1994) through a gradient graph that is kept."""
+
+    def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
+        self._point = theta.detach().clone().requires_grad_()
+        self._gradient: Tensor | None = None
+        storages: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> tuple[Tensor, int]:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            # with its history, a tensor would hold the node that saves it, a reference cycle
+            return tensor.detach(), tensor._version
+
+        with context(), torch.enable_grad(), saved_tensors_hooks(note, _unchanged):
+            value = function(self._point)
+            if value.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    value, self._point, create_graph=True, materialize_grads=True
+                )
+                self._gradient = gradient if gradient.requires_grad else None
+        self.kept_bytes = sum(storages.values())
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """H applied to each row [K, P]."""
+        if self._gradient is None:  # a constant or linear loss
+            return torch.zeros_like(rows)
+        products = [
+            torch.autograd.grad(
+                self._gradient, self._point, row, retain_graph=True, materialize_grads=True
+            )[0]
+            for row in rows
+        ]
+        return torch.stack(products)
+
+
+def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
+    """A saved tensor, after the check that nothing overwrote it, which is up to such hooks."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor {tuple(tensor.shape)} that the gradient needs was changed in place"
+        )
+    return tensor
+
+
+class Fresh:
+    """Double backward through a graph that is rebuilt for every call and then dropped."""
+
+    kept_bytes = 0
+
+    def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
+        self._arguments = (function, theta.detach().clone(), context)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """H applied to each row [K, P]."""
+        return Retained(*self._arguments)(rows)
+
+
+class Linearized:
+    """Forward over reverse mode, evaluated once up to where the vector enters.
+
+    Several rows go through the graph one by one, or together under vmap if the first call with
+    several rows shows that this is faster and right.
+    """
+
+    def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
+        self._map = linearize_gradient(function, theta.detach().clone(), context)
+        self.kept_bytes = self._map.constant_bytes
+        self._together: int | None = None  # rows a pass
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor) -> Tensor:
+        """H applied to each row [K, P]."""
+        if len(rows) == 1:
+            return self._map(rows[0])[None]
+        if self._together is None:
+            self._together = _measure_together(self._map, rows[:_TOGETHER])
+        if self._together == 1:
+            return torch.stack([self._map(row) for row in rows])
+        return vmap(self._map, chunk_size=self._together)(rows)
+
+
+_TOGETHER = 8  # rows in a vectorised pass: more are no faster on CPU and need more memory
+
+
+def _measure_together(linear_map: LinearMap, rows: Tensor) -> int:
+    """How many rows to multiply at once: all of the given ones, or one."""
+    # a vectorised pass holds the activations of every row, in addition to the kept ones
+    if len(rows) * linear_map.constant_bytes > available_memory(rows.device) // 4:
+        return 1
+    one_by_one, expected = timed(lambda: torch.stack([linear_map(row) for row in rows]), rows)
+    try:
+        with warnings.catch_warnings():
+            # an operation without a batching rule gives a warning and is slow
+            warnings.simplefilter("error")
+            vmap(linear_map)(rows)
+            together, found = timed(lambda: vmap(linear_map)(rows), rows)
+    except (RuntimeError, UserWarning, NotImplementedError):
+        return 1
+    return len(rows) if together < one_by_one and agree(found, expected) else 1
+
+
+def timed(function: Callable[[], Tensor], like: Tensor) -> tuple[float, Tensor]:
+    """Seconds that one call takes on the device of a tensor, and what it returns."""
+    cuda = like.device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(like.device)
+    start = time.perf_counter()
+    result = function()
+    if cuda:
+        torch.cuda.synchronize(like.device)
+    return time.perf_counter() - start, result
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether two products are the same except for rounding in their type."""
+    scale = torch.linalg.vector_norm(expected)
+    # NaN compares as false, so it disagrees
+    return bool(torch.linalg.vector_norm(found - expected) <= ROUNDING[expected.dtype] * scale)
+
+
+ROUTES: dict[RouteName, Callable[[Function, Tensor, Context], Product]] = {
+    "linearized": Linearized,
+    "retained": Retained,
+    "fresh": Fresh,
+}
+
+
+def check_route(route: str | None) -> None:
+    """Raise unless a route is one of `ROUTES`, or None."""
+    if route is not None and route not in ROUTES:
+        raise InputError(f"route is {route!r}: choose one of {', '.join(ROUTES)}, or None")

@@ -1,0 +1,107 @@
+"""The values of an unfinished plane, in memory and in a file from which it is continued."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lla.errors import InputError
+from lla.storage import load_result, save_result
+
+
+class PlaneValues:
+    """The values so far, in memory and, if a path is given, in a file.
+
+    Args:
+        count: N, points of the whole plane.
+        scalars: S, numbers a point beside the loss.
+        dtype: of the losses.
+        path: the file, or None; values are read from it if it exists.
+        part: (k, n), every n-th point from the k-th on; None means all.
+        fingerprint: hash of what determines the values.
+
+    Attributes:
+        loss: [N].
+        scalars: [S, N].
+        done: [N], whether a point has its values.
+        mine: [N], whether a point belongs to the part.
+        route: by which the last values were computed.
+
+    Raises:
+        InputError: an impossible part, a missing folder, or a file of another plane.
+        ChecksumError: the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        scalars: int,
+        dtype: type[np.floating],
+        path: Path | None,
+        part: tuple[int, int] | None,
+        fingerprint: str,
+    ) -> None:
+        k, n = part or (0, 1)
+        if not 0 <= k < n:
+            raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+        self.loss = np.full(count, np.nan, dtype)
+        self.scalars = np.full((scalars, count), np.nan)
+        self.done = np.zeros(count, dtype=bool)
+        self.mine = np.arange(count) % n == k
+        self.route = "loop"
+        self._path, self._written = path, time.monotonic()
+        self._fingerprint = f"{fingerprint} {k}/{n}"
+        if path is not None and not path.parent.is_dir():  # before anything is computed
+            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
+        if path is not None and path.exists():
+            self._read(path)
+
+    def put(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        losses: Sequence[float] | np.ndarray,
+        scalars: np.ndarray,
+        route: str,
+    ) -> None:
+        """Add some values; the file is written every few seconds."""
+        self.loss[indices], self.scalars[:, indices], self.done[indices] = losses, scalars, True
+        self.route = route
+        if time.monotonic() - self._written > _SAVE_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write the file, if there is a path."""
+        self._written = time.monotonic()
+        if self._path is not None:
+            values = _Values(self.loss, self.scalars, self.done, self.route, self._fingerprint)
+            beside = self._path.with_name(self._path.name + ".new")
+            save_result(values, beside)
+            os.replace(beside, self._path)
+
+    def _read(self, path: Path) -> None:
+        values = load_result(_Values, path)
+        if values.fingerprint != self._fingerprint:
+            raise InputError(
+                f"{path} holds the values of another plane: remove it, or take another checkpoint"
+            )
+        self.loss, self.scalars, self.done = values.loss, values.scalars, values.done
+        self.route = values.route
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The content of the file; files have the name of this class in them."""
+
+    loss: np.ndarray
+    scalars: np.ndarray
+    done: np.ndarray
+    route: str
+    fingerprint: str
+
+
+_SAVE_EVERY = 10.0  # seconds
