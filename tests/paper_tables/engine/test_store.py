@@ -10,6 +10,7 @@ from paper_tables.engine.cells import Settings
 from paper_tables.engine.profiles import PROFILES
 from paper_tables.engine.records import Source, read_records, write_records
 from paper_tables.engine.suite import CellError, Suite
+from paper_tables.exhibits import find
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def settings(tmp_path):
 
 def suite(settings, **changes):
     lines = []
-    made = Suite(dataclasses.replace(settings, **changes), say=lines.append)
+    made = Suite(find(), dataclasses.replace(settings, **changes), say=lines.append)
     made.planned = 1
     return made, lines
 

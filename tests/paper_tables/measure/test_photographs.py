@@ -14,6 +14,7 @@ from lla.errors import MissingDataError
 from lla.models.pretrained import WEIGHTS
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
 from paper_tables.exhibits.table2 import cells as table2
 from paper_tables.exhibits.table4 import cells as table4
 from paper_tables.inputs import networks
@@ -33,7 +34,7 @@ def cells_of(settings, row):
 
 
 def run(settings, *cells):
-    suite = Suite(settings, say=lambda line: None)
+    suite = Suite(find(), settings, say=lambda line: None)
     found = [{r.metric: r for r in suite.run(cell)} for cell in cells]
     suite.finish()
     return found

@@ -7,6 +7,7 @@ import lla
 from paper_tables.engine import claims
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
 from paper_tables.exhibits.cost import stability
 from paper_tables.exhibits.table2 import cells as table2
 from paper_tables.measure import lenet_criteria
@@ -45,7 +46,7 @@ def test_the_cell_shares_the_spectra_of_table_2(without_data):
     profile = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=2, steps=4, epochs=1)
     settings = without_data(profile)
     (cell,) = stability.cells(settings)
-    records = Suite(settings, say=lambda line: None).run(cell)
+    records = Suite(find(), settings, say=lambda line: None).run(cell)
     assert [record.metric for record in records] == [*stability.SPREADS, *stability.SCATTER]
     found = {record.metric: record for record in records}
     assert all(found[name].value > 0 and found[name].n == 2 for name in stability.SPREADS)
@@ -58,7 +59,7 @@ def test_the_cell_shares_the_spectra_of_table_2(without_data):
 def test_published_spectra_are_not_computed_again(without_data, monkeypatch):
     profile = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=3, steps=4, epochs=1)
     settings = without_data(profile)
-    suite = Suite(settings, say=lambda line: None)
+    suite = Suite(find(), settings, say=lambda line: None)
     cells = {cell.name: cell for cell in table2.cells(settings)}
     computed = suite.run(stability.cells(settings)[0])
     suite.run(cells["lenet-pretrained-eval-torch-plain"])
@@ -93,7 +94,7 @@ def planted(make_records, **values):
 
 
 def judged(records):
-    return next(j for j in claims.judge(records) if j.claim.id == "S.weights").verdict
+    return next(j for j in claims.judge(records, find()) if j.claim.id == "S.weights").verdict
 
 
 def test_the_claim(make_records):

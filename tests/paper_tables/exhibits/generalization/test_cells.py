@@ -11,6 +11,7 @@ from lla.errors import InputError, MissingDataError, NonFiniteError
 from lla.probes import rademacher
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
 from paper_tables.exhibits.generalization import cells as generalization
 from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.inputs import pair_training, pairs
@@ -44,7 +45,7 @@ def settings(without_data, few):
 
 
 def run(settings, *cells):
-    suite = Suite(settings, say=lambda line: None)
+    suite = Suite(find(), settings, say=lambda line: None)
     return [{record.metric: record for record in suite.run(cell)} for cell in cells]
 
 

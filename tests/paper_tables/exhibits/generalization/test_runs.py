@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from paper_tables.exhibits.generalization.runs import runs
-
-from ...planted_runs import absent, run  # noqa: TID252  tests are no package that has a name
+from tests.paper_tables.planted_runs import absent, run
 
 
 def criteria(numbers, metric="kh05", **facts):

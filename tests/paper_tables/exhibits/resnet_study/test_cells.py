@@ -7,6 +7,7 @@ import lla
 from lla import data, models
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
+from paper_tables.exhibits import find
 from paper_tables.exhibits.resnet_study import cells as resnet_study
 from paper_tables.exhibits.resnet_study.cells import Variant
 
@@ -31,7 +32,9 @@ def test_a_cell_is_what_it_says(settings):
     variant = Variant(
         "many", init_seed=3, labels="one class", eps=1e-2, last_layer=0.5, images=4, side=40
     )
-    records = Suite(settings, say=lambda line: None).run(resnet_study._cell(settings, variant))
+    records = Suite(find(), settings, say=lambda line: None).run(
+        resnet_study._cell(settings, variant)
+    )
     model = models.build("resnet18", 1000, 3, "torch")
     with torch.no_grad():
         model.fc.weight.mul_(0.5)

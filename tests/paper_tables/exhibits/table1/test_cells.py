@@ -11,6 +11,7 @@ from paper_tables.engine import store
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.suite import Suite
 from paper_tables.evidence.columns import Place, place_of
+from paper_tables.exhibits import find
 from paper_tables.exhibits.table1 import cells as table1
 from paper_tables.exhibits.table1 import planes
 from paper_tables.inputs import networks
@@ -151,7 +152,7 @@ def test_planes_of_several_seeds(settings):
 
 
 def run(settings, *cells):
-    suite = Suite(settings, say=lambda line: None)
+    suite = Suite(find(), settings, say=lambda line: None)
     found = [{r.metric: r for r in suite.run(cell)} for cell in cells]
     suite.finish()
     return found

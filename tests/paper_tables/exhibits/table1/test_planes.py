@@ -3,8 +3,7 @@ import dataclasses
 import pytest
 
 from paper_tables.exhibits.table1 import planes
-
-from ...planted import absent, plane  # noqa: TID252  tests are no package that has a name
+from tests.paper_tables.planted import absent, plane
 
 
 def only(records):

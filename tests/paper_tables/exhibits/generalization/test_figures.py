@@ -7,8 +7,7 @@ from PIL import Image
 from paper_tables.engine.figures import write
 from paper_tables.exhibits.generalization import figures as figures_generalization
 from paper_tables.exhibits.generalization.runs import runs
-
-from .planted_runs import absent, run, series
+from tests.paper_tables.planted_runs import absent, run, series
 
 NAMES = {
     f"generalization_lenet_digits-rendered_{what}.png" for what in ("accuracy", "kh05", "kh1_re")

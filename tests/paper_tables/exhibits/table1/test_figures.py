@@ -12,8 +12,7 @@ from paper_tables.engine.figures import write
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits.table1 import figures as figures_landscape
 from paper_tables.exhibits.table1.figures import FIGURES
-
-from .planted import plane
+from tests.paper_tables.planted import plane
 
 NAME = "landscape_lenet_random_axes"
 

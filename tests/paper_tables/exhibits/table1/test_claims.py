@@ -5,8 +5,7 @@ from paper_tables.exhibits import find
 from paper_tables.exhibits.table1 import claims as claims_landscape
 from paper_tables.exhibits.table1.planes import place_of
 from paper_tables.paper.explosion import RECOMMENDED
-
-from .planted import absent, paper_picture, plane
+from tests.paper_tables.planted import absent, paper_picture, plane
 
 
 def judged(records, claim, scope="random init"):

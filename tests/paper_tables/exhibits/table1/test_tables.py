@@ -8,8 +8,7 @@ from paper_tables.engine.pages import write_pages
 from paper_tables.exhibits import find
 from paper_tables.exhibits.table1 import tables as table1
 from paper_tables.paper.explosion import METHODS, RECOMMENDED
-
-from .planted import absent, paper_picture, plane
+from tests.paper_tables.planted import absent, paper_picture, plane
 
 COLUMNS = ("train/random", "train/hessian", "eval/random", "eval/hessian")
 

@@ -11,8 +11,7 @@ from paper_tables.engine import figures
 from paper_tables.exhibits.generalization import prediction, prediction_page
 from paper_tables.exhibits.generalization.prediction import predictions
 from paper_tables.exhibits.generalization.runs import runs
-
-from .planted_runs import absent, run
+from tests.paper_tables.planted_runs import absent, run
 
 CRITERIA = ("kh05", "kh1", "kh05_density", "re", "trace", "top_eigenvalue")
 

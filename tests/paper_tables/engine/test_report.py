@@ -16,12 +16,12 @@ from paper_tables.exhibits import find
 from paper_tables.exhibits.table1 import plots as surfaces
 from paper_tables.exhibits.table2 import plots as spectra
 from paper_tables.paper import claims, tables
+from tests.paper_tables import planted
+from tests.paper_tables.exhibits.table2.test_figures import spectrum
 
-from . import planted
-from .test_figures import spectrum
 from .test_figures_landscape import bowl
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 VOID = {"meta", "img", "hr", "br", "input", "link"}
 STAGES = ("random/eval", "during/eval", "pretrained/eval")
 

@@ -2,8 +2,7 @@ import numpy as np
 
 from lla.report.text import measured
 from paper_tables.exhibits.generalization import tables as run_table
-
-from . import planted_runs
+from tests.paper_tables import planted_runs
 
 
 def test_a_run_has_a_line_for_every_epoch_with_criteria():

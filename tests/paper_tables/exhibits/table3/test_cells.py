@@ -19,8 +19,7 @@ from paper_tables.exhibits.table3 import cells as table3
 from paper_tables.exhibits.table3 import sizes
 from paper_tables.exhibits.table3.tables import tables as view
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
-
-from ..data import official  # noqa: TID252  tests are no package that has a name
+from tests.data import official
 
 ROWS = ("mnist", "svhn", "cifar10", "cinic10", "cinic10-i")
 COUNTED = {"mnist": 10, "svhn": 8, "cifar10": 13, "cinic10": 90, "cinic10-i": 20}

@@ -4,8 +4,7 @@ import pytest
 from paper_tables.exhibits import find
 from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
 from paper_tables.exhibits.resnet_study.findings import PAPERS_SIZE
-
-from . import planted_runs
+from tests.paper_tables import planted_runs
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import pytest
 from paper_tables.engine import claims
 from paper_tables.engine.records import Record, Source
 from paper_tables.exhibits import find
-
-from . import planted_runs
+from tests.paper_tables import planted_runs
 
 EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 
