@@ -17,9 +17,8 @@ from paper_tables.exhibits.table1 import plots as surfaces
 from paper_tables.exhibits.table2 import plots as spectra
 from paper_tables.paper import claims, tables
 from tests.paper_tables import planted
+from tests.paper_tables.exhibits.table1.test_figures import bowl
 from tests.paper_tables.exhibits.table2.test_figures import spectrum
-
-from .test_figures_landscape import bowl
 
 ROOT = Path(__file__).resolve().parents[3]
 VOID = {"meta", "img", "hr", "br", "input", "link"}
