@@ -82,4 +82,4 @@ def _budget(budget: str, records: Records) -> Line:
     )
 
 
-EXHIBIT = Exhibit("adaptive", "benchmarks", tables=tables, page=view.page("adaptive"))
+EXHIBIT = Exhibit("adaptive", "benchmarks", tables=tables)

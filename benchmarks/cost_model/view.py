@@ -97,4 +97,4 @@ def _note(first: Record, value: Values) -> str:
     )
 
 
-EXHIBIT = Exhibit("cost_model", "benchmarks", tables=tables, page=view.page("cost_model"))
+EXHIBIT = Exhibit("cost_model", "benchmarks", tables=tables)

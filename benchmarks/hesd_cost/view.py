@@ -156,5 +156,4 @@ def _draw_budgets(ax: Axes, cells: Cells, batches: int, colour: str, marker: str
 
 EXHIBIT = Exhibit(
     NAME, "benchmarks", tables=tables, figures=figures, sources=(TABLE,),
-    page=view.page(NAME),
 )  # fmt: skip

@@ -105,4 +105,4 @@ def _lead(sessions: list[list[Record]]) -> str:
     )
 
 
-EXHIBIT = Exhibit("peers", "benchmarks", tables=tables, page=view.page("peers"))
+EXHIBIT = Exhibit("peers", "benchmarks", tables=tables)

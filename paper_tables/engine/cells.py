@@ -17,16 +17,6 @@ from paper_tables.engine.records import Record
 from paper_tables.engine.session import SessionCache
 from paper_tables.paper import paper_value
 
-__all__ = [
-    "METRIC_NAMES",
-    "Cell",
-    "Settings",
-    "SharedStep",
-    "half_unit",
-    "settings_key",
-    "verdict",
-]
-
 # Metric -> how it is printed. Those that the paper prints come first.
 METRIC_NAMES = {
     "kh1": "K_H1",

@@ -24,8 +24,6 @@ from paper_tables.engine.exhibit import (
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.paper import Claim
 
-__all__ = ["VERDICTS", "Judgement", "judge", "write"]
-
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "not_run")
 
 

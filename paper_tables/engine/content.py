@@ -16,8 +16,6 @@ from paper_tables.engine.figures import path_of
 from paper_tables.engine.pages import VERDICT
 from paper_tables.paper.names import display
 
-__all__ = ["gather", "tables"]
-
 TITLE = "Loss landscapes and Hessian spectra, measured again"
 LEAD = (
     "The claims, tables and figures of {source}, each with the published value beside the measured "

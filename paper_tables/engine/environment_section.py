@@ -10,8 +10,6 @@ from pathlib import Path
 from lla.report.contents import Environment
 from paper_tables.engine.records import Record
 
-__all__ = ["commands", "environment"]
-
 AIMS = {"tables": "Regenerate the tables, in a checkout", "tests": "Run the tests"}
 README = Path(__file__).resolve().parents[2] / "README.md"
 

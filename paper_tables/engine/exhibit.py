@@ -19,19 +19,6 @@ from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
 from paper_tables.paper import Claim
 
-__all__ = [
-    "ClaimScope",
-    "Decision",
-    "Drawing",
-    "Exhibit",
-    "Finding",
-    "MissingError",
-    "Plot",
-    "Predicate",
-    "Records",
-    "Verdict",
-]
-
 Records = Sequence[Record]
 Verdict = Literal["holds", "fails", "undecided", "not_run"]
 
@@ -93,6 +80,10 @@ def _nothing(*_: object) -> list[Any]:
     return []
 
 
+def _no_pages(_: Records) -> dict[str, str]:
+    return {}
+
+
 def _no_claims() -> dict[ClaimScope, Predicate]:
     return {}
 
@@ -107,10 +98,11 @@ class Exhibit:
     tables: Callable[[Records], list[Table]] = _nothing  # one view; every format is written from it
     figures: Callable[[Records], list[Drawing]] = _nothing
     plots: Callable[[Records, Path], list[Plot]] = _nothing  # takes the folder of results
+    # file -> text: more than the tables; `<name>.md` here takes the place of theirs
+    pages: Callable[[Records], Mapping[str, str]] = _no_pages
     claims: Mapping[ClaimScope, Predicate] = field(default_factory=_no_claims)
     statements: tuple[Claim, ...] = ()  # claims that are not in `paper`: those of other works
     claims_legend: str = ""  # what the words of its claims mean, for the page of claims
     findings: Callable[[Records], list[Finding]] = _nothing
     sources: tuple[str, ...] = ()  # tables of records that are its own; by default its name
-    page: Path | None = None  # template of `<name>.md`, where it is more than tables
     order: int = 100  # among the exhibits of its work

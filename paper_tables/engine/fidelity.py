@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from paper_tables.engine.records import FIDELITIES
 
-__all__ = ["cell_fidelity", "least_faithful", "rank"]
-
 
 def rank(fidelity: str | None) -> int:
     """The place of a fidelity in their order, the paper's first; None, not run, comes last.

@@ -16,8 +16,6 @@ from lla import plotting
 from lla.files import atomic_write
 from paper_tables.engine.exhibit import Drawing
 
-__all__ = ["path_of", "write"]
-
 
 def path_of(drawing: Drawing, results: Path) -> Path:
     """The file of a figure."""

@@ -13,8 +13,6 @@ import torch
 import lla
 from lla.files import sha256_of_parts
 
-__all__ = ["code_version", "environment", "peak_memory", "reset_peak_memory"]
-
 
 @functools.cache
 def code_version() -> str:

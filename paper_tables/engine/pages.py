@@ -1,20 +1,14 @@
-"""The pages of an exhibit: its tables as Markdown and LaTeX, the records behind them as CSV."""
+"""What pages share: the legend of their marks, and records as a table."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from lla.files import atomic_write
-from lla.report import pages
-from lla.report.view import Table
 from paper_tables.engine.records import Record, Source
-
-__all__ = ["FIDELITY", "LEGEND", "VERDICT", "frame", "overview", "write_csv", "write_pages"]
 
 # What the marks of an entry mean.
 VERDICT = {
@@ -40,27 +34,6 @@ LEGEND = (
 )
 
 
-def write_pages(
-    name: str, tables: Sequence[Table], records: Sequence[Record], results: Path
-) -> None:
-    """Write `<name>.md`, `.tex` and `.csv`.
-
-    Args:
-        name: of the files.
-        tables: of the page, the one that it is named after first.
-        records: that they are made of.
-        results: the folder of results.
-    """
-    atomic_write(results / f"{name}.md", pages.markdown(tables, LEGEND))
-    atomic_write(results / f"{name}.tex", pages.latex(tables, LEGEND))
-    write_csv(name, records, results)
-
-
-def write_csv(name: str, records: Sequence[Record], results: Path) -> None:
-    """Write `<name>.csv`, one line a record."""
-    atomic_write(results / f"{name}.csv", frame(records).to_csv(index=False))
-
-
 def frame(records: Sequence[Record]) -> pd.DataFrame:
     """The records as a table with one line each, sources and config flattened."""
     columns = [field.name for field in dataclasses.fields(Record)]
@@ -73,8 +46,3 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         row["config"] = json.dumps(record.config, sort_keys=True)
         rows.append(row)
     return pd.DataFrame(rows, columns=columns)
-
-
-def overview(tables: Sequence[Table]) -> str:
-    """What was measured, for the terminal."""
-    return pages.terminal(tables)

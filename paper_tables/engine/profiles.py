@@ -6,8 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["PAPER_EPOCHS", "PROFILES", "Pictures", "Profile", "adjusted"]
-
 PAPER_EPOCHS = 1000  # what the paper trains for, section 4
 
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lla.files import atomic_write
+from lla.report import pages as view
 from paper_tables.engine import claims, content, figures, pages, report, store
-from paper_tables.engine.exhibit import Exhibit
-from paper_tables.engine.records import Record
-from paper_tables.exhibits.generalization import prediction_page
-from paper_tables.exhibits.normalization import page as normalization_page
-
-__all__ = ["overview", "write_all"]
-
-PAGES = ("table1", "table2", "table3", "table4")  # exhibits whose page is their tables
+from paper_tables.engine.exhibit import Exhibit, Records
 
 
 def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
@@ -29,15 +24,7 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
     """
     records = store.published(results)
     for exhibit in exhibits:
-        if exhibit.name in PAGES:
-            mine = [record for record in records if record.table == exhibit.name]
-            pages.write_pages(exhibit.name, exhibit.tables(mine), mine, results)
-    for name in ("generalization", "shift_planes"):
-        found = [record for record in records if record.table == name]
-        if found:
-            pages.write_csv(name, found, results)
-    normalization_page.write(records, results)
-    prediction_page.write(records, results)
+        _write(exhibit, records, results)
     judgements = claims.judge(records, exhibits)
     claims.write(judgements, exhibits, results)
     drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
@@ -45,6 +32,20 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
     report.write(exhibits, records, judgements, drawings, results)  # last: it holds the figures
 
 
-def overview(exhibits: Sequence[Exhibit], records: Sequence[Record]) -> str:
-    """What these records measured, for the terminal."""
-    return pages.overview(content.tables(exhibits, records))
+def _write(exhibit: Exhibit, records: Records, results: Path) -> None:
+    """Write the pages of one exhibit: `<name>.md`, `.tex` and `.csv`, and what it adds."""
+    mine = [record for record in records if record.table in (exhibit.sources or (exhibit.name,))]
+    tables = exhibit.tables(records)
+    texts = {
+        f"{exhibit.name}.md": view.markdown(tables, pages.LEGEND),
+        f"{exhibit.name}.tex": view.latex(tables, pages.LEGEND),
+        f"{exhibit.name}.csv": pages.frame(mine).to_csv(index=False),
+        **exhibit.pages(records),
+    }
+    for name, text in texts.items():
+        atomic_write(results / name, text)
+
+
+def overview(exhibits: Sequence[Exhibit], records: Records) -> str:
+    """Show what these records measured, as text for the terminal."""
+    return view.terminal(content.tables(exhibits, records))

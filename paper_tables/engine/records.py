@@ -24,17 +24,6 @@ from pydantic.dataclasses import dataclass
 from lla.errors import InputError, NonFiniteError
 from lla.files import atomic_write, sha256_of_bytes
 
-__all__ = [
-    "FIDELITIES",
-    "VERDICTS",
-    "Record",
-    "Source",
-    "config_hash",
-    "read_records",
-    "update_records",
-    "write_records",
-]
-
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 FIDELITIES = ("paper", "reduced", "substitute")
 STDERR_KINDS = ("probes", "batches", "examples", "planes")

@@ -23,8 +23,6 @@ from paper_tables.engine.environment_section import README
 from paper_tables.engine.exhibit import Drawing, Exhibit, Records
 from paper_tables.engine.figures import path_of
 
-__all__ = ["write"]
-
 PAGE = "report.html"
 MARKDOWN = "README.md"
 HEAD = 1000  # bytes of the page that hold what it was written for

@@ -11,8 +11,6 @@ from lla.report.text import markdown_table
 from paper_tables.engine.pages import LEGEND
 from paper_tables.paper import tables
 
-__all__ = ["render"]
-
 INLINE = ("table2", "table4")  # shown here; the others have a page of their own
 TEMPLATE = Path(__file__).with_name("results.md.j2")
 

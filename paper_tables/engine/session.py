@@ -7,8 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-__all__ = ["SessionCache", "session_cached"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -20,22 +20,6 @@ from paper_tables.engine import records
 from paper_tables.engine.cells import Cell, settings_key
 from paper_tables.engine.records import Record
 
-__all__ = [
-    "LEGACY_ROUNDING",
-    "ROUNDING",
-    "SPLIT",
-    "Outcome",
-    "artifact",
-    "conflict",
-    "finish",
-    "finished",
-    "publish",
-    "published",
-    "records_file",
-    "save_artifact",
-    "save_result",
-]
-
 # Relative difference that rounding alone may make between machines, thread counts and routes,
 # where a value carries no (or by chance a tiny) standard error. Measured on LeNet: up to 3e-5. The
 # legacy Lanczos loses orthogonality, which amplifies rounding: up to 11 %. A loss plane that

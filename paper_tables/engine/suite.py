@@ -14,8 +14,6 @@ from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
 
-__all__ = ["CellError", "Suite"]
-
 RENDERING = 20.0  # computing goes on for at least this many times what rendering took
 
 

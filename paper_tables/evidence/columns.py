@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Place", "place_of", "state_of"]
-
 
 class Place(NamedTuple):
     """Which plane of a network and a weight state."""

@@ -18,29 +18,6 @@ from paper_tables.engine.exhibit import Decision, MissingError, Predicate, Recor
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width, quantile
 
-__all__ = [
-    "CRITERIA",
-    "MARGIN",
-    "MODES",
-    "REVERSED",
-    "Evidence",
-    "Rule",
-    "below",
-    "difference_of",
-    "every_cell",
-    "every_evidence",
-    "evidence_on",
-    "falls",
-    "half_width",
-    "has_error",
-    "in_words",
-    "missing",
-    "near_one",
-    "on_first",
-    "value_of",
-    "verdict_counts",
-]
-
 MARGIN = (0.8, 1.25)  # "near 1", symmetric on the log scale
 CRITERIA = ("kh1", "kh05", "re")
 MODES = ("train", "eval")

@@ -15,8 +15,6 @@ from paper_tables.evidence.entries import bars, measured_entry
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from paper_tables.paper.names import display
 
-__all__ = ["others", "table"]
-
 # Tables whose columns are data sets: those of one line need not share them.
 DATA_IN_COLUMNS = ("table4",)
 # Shown although the paper does not print it: the reading of K_H05 that converges.

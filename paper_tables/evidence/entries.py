@@ -11,17 +11,6 @@ from lla.report.view import Bar, Entry, Trace
 from paper_tables.engine.records import Record, Source
 from paper_tables.paper.names import display
 
-__all__ = [
-    "AXES",
-    "STATES",
-    "bars",
-    "differing",
-    "measured_entry",
-    "pictures",
-    "short",
-    "trace",
-]
-
 RANGE = 20.0  # values that span more than this factor are drawn on a logarithmic scale
 AXES = {"normal": "Gaussian", "hessian": "Hessian"}
 STATES = {"random": "random weights", "pretrained": "trained weights"}

@@ -10,8 +10,6 @@ from scipy import stats
 
 from paper_tables.engine.exhibit import Verdict
 
-__all__ = ["combined", "difference_width", "interval", "quantile"]
-
 
 def quantile(freedom: float) -> float:
     """Half the width of a 95 % interval in standard errors.

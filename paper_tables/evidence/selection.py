@@ -9,8 +9,6 @@ from paper_tables.engine.cells import settings_key
 from paper_tables.engine.fidelity import rank
 from paper_tables.engine.records import Record
 
-__all__ = ["at_equal_settings", "best_rank", "by_cell", "grouped", "most_faithful_first"]
-
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 

@@ -12,22 +12,6 @@ from typing import Any, Literal
 
 from paper_tables.paper import tables
 
-__all__ = [
-    "EXPLODES",
-    "METHODS",
-    "MODES",
-    "PAPER_METHODS",
-    "RECOMMENDED",
-    "RISES",
-    "Printed",
-    "category",
-    "expected",
-    "judged",
-    "notation",
-    "options",
-    "printed",
-]
-
 Category = Literal["none", "rises", "explodes"]
 
 # The ratios from which on a plane is called rising and exploding. The paper gives none.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["display"]
-
 _NAMES = {
     "lenet": "LeNet",
     "resnet18": "ResNet18",

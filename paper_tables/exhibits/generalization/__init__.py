@@ -25,6 +25,7 @@ EXHIBIT = Exhibit(
         *shift_figures.figures(records),
         *prediction_page.figures(records),
     ],
+    pages=prediction_page.pages,
     claims=claims.CLAIMS,
     findings=findings.findings,
     sources=("generalization", "shift_planes"),

@@ -12,11 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lla import plotting
-from lla.files import atomic_write
 from lla.report.prose import fill
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Drawing, Records
-from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization import prediction
 from paper_tables.exhibits.generalization.prediction import (
     CRITERIA,
@@ -29,24 +27,15 @@ from paper_tables.exhibits.generalization.prediction import (
 )
 from paper_tables.exhibits.generalization.runs import runs
 
-__all__ = ["draw", "figures", "write"]
-
 TEMPLATE = Path(__file__).with_name("prediction.md.j2")
 
 
-def write(records: Sequence[Record], results: Path) -> None:
-    """Write `prediction.md` and `prediction.csv`.
-
-    Nothing is written where no run has a checkpoint that counts.
-
-    Args:
-        records: all published records.
-        results: the folder of results.
-    """
+def pages(records: Records) -> dict[str, str]:
+    """`prediction.md` and `prediction.csv`, where some run has a checkpoint that counts."""
     found = predictions(runs(records))
     if not found:
-        return
-    text = fill(
+        return {}
+    page = fill(
         TEMPLATE,
         headline=prediction.headline(found),
         resamples=prediction.RESAMPLES,
@@ -54,9 +43,7 @@ def write(records: Sequence[Record], results: Path) -> None:
         least=prediction.LEAST,
         pools=[(_table(pool), pool[0], checkpoints(pool[0])) for pool in by_pool(found)],
     )
-    atomic_write(results / "prediction.md", text)
-    csv = _frame(found).to_csv(index=False)
-    atomic_write(results / "prediction.csv", csv)
+    return {"prediction.md": page, "prediction.csv": _frame(found).to_csv(index=False)}
 
 
 def figures(records: Records) -> list[Drawing]:

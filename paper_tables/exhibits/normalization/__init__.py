@@ -2,7 +2,7 @@
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
-from paper_tables.exhibits.normalization import cells, tables
+from paper_tables.exhibits.normalization import cells, page, tables
 
 __all__ = ["EXHIBIT"]
 
@@ -11,5 +11,6 @@ EXHIBIT = Exhibit(
     work=paper.WORK,
     cells=lambda settings: cells.cells(settings) if settings.profile.study else [],
     tables=tables.tables,
+    pages=page.pages,
     order=7,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lla.files import atomic_write
 from lla.report.prose import fill
+from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import AXES, TABLE
@@ -22,20 +22,18 @@ from paper_tables.exhibits.normalization.tables import tables
 from paper_tables.paper.explosion import EXPLODES, MODES, RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["write"]
-
 TEMPLATE = Path(__file__).with_name("page.md.j2")
 
 
-def write(records: Sequence[Record], results: Path) -> None:
-    """Write `normalization.md` where there are records of the study."""
+def pages(records: Records) -> dict[str, str]:
+    """The page, where there are records of the study."""
     study = Study.of(records)
     ours = study.of_candidate(RECOMMENDED)
     if not ours:
-        return
+        return {}
     summary, causes, minima, every = tables(records)
     highest = {n: max((p.ratio for p in study.of_candidate(n)), default=0.0) for n in CANDIDATES}
-    text = fill(
+    page = fill(
         TEMPLATE,
         recommended=RECOMMENDED,
         candidates=CANDIDATES,
@@ -56,7 +54,7 @@ def write(records: Sequence[Record], results: Path) -> None:
         minima=minima,
         every=every,
     )
-    atomic_write(results / f"{TABLE}.md", text)
+    return {f"{TABLE}.md": page}
 
 
 def _exploding_by_cause(study: Study) -> list[tuple[str, str, str]]:
