@@ -24,7 +24,7 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
     """
     records = store.published(results)
     for exhibit in exhibits:
-        _write(exhibit, records, results)
+        write_exhibit(exhibit, records, results)
     judgements = claims.judge(records, exhibits)
     claims.write(judgements, exhibits, results)
     drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
@@ -32,7 +32,7 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
     report.write(exhibits, records, judgements, drawings, results)  # last: it holds the figures
 
 
-def _write(exhibit: Exhibit, records: Records, results: Path) -> None:
+def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
     """Write the pages of one exhibit: `<name>.md`, `.tex` and `.csv`, and what it adds."""
     mine = [record for record in records if record.table in (exhibit.sources or (exhibit.name,))]
     tables = exhibit.tables(records)

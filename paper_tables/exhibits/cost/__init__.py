@@ -12,6 +12,6 @@ EXHIBIT = Exhibit(
     cells=stability.cells,
     tables=tables.tables,
     claims=claims.CLAIMS,
-    sources=("stability", "cost", "adaptive"),
+    sources=("stability",),
     order=5,
 )

@@ -6,8 +6,9 @@ import pytest
 from lla.report import pages
 from lla.report.text import latex_text, markdown_table, measured
 from paper_tables.engine import publish as render
-from paper_tables.engine.pages import write_pages
+from paper_tables.engine.publish import write_exhibit
 from paper_tables.exhibits import find
+from paper_tables.exhibits.table2 import EXHIBIT
 from paper_tables.exhibits.table2 import tables as table2
 
 TRIPLE = {"kh1": 0.37, "kh05": 0.23, "re": 5.3e-4, "kh05_density": 0.3}
@@ -91,7 +92,7 @@ def test_what_did_not_run_says_why(records):
 
 
 def test_the_files(records, tmp_path):
-    write_pages("table2", table2.tables(records), records, tmp_path)
+    write_exhibit(EXHIBIT, records, tmp_path)
     markdown = (tmp_path / "table2.md").read_text()
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1

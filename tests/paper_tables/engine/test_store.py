@@ -258,7 +258,7 @@ def test_published_records_are_read_anew_when_they_change(tmp_path, make_records
 def test_rendering_does_not_outweigh_many_quick_cells(settings, make_cell, monkeypatch):
     rendered = []
 
-    def slow(results):
+    def slow(exhibits, results):
         rendered.append(len(store.published(results)))
         time.sleep(0.02)
 

@@ -4,8 +4,9 @@ import re
 import pytest
 
 from paper_tables.engine import publish as render
-from paper_tables.engine.pages import write_pages
+from paper_tables.engine.publish import write_exhibit
 from paper_tables.exhibits import find
+from paper_tables.exhibits.table1 import EXHIBIT
 from paper_tables.exhibits.table1 import tables as table1
 from paper_tables.paper.explosion import METHODS, RECOMMENDED
 from tests.paper_tables.planted import absent, paper_picture, plane
@@ -167,5 +168,5 @@ def test_the_terminal_gets_a_short_table(make_records):
 
 @pytest.mark.parametrize("records", [[], absent("vit", "random")])
 def test_without_planes_it_renders(records, tmp_path):
-    write_pages("table1", table1.tables(records), records, tmp_path)
+    write_exhibit(EXHIBIT, records, tmp_path)
     assert "yes 2,3,4" in (tmp_path / "table1.md").read_text()

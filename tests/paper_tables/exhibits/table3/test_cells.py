@@ -11,12 +11,12 @@ from lla.errors import ChecksumError, MissingDataError
 from paper_tables.engine import claims, store
 from paper_tables.engine import publish as render
 from paper_tables.engine.cells import Settings
-from paper_tables.engine.pages import write_pages
 from paper_tables.engine.profiles import PROFILES
+from paper_tables.engine.publish import write_exhibit
 from paper_tables.engine.suite import Suite
 from paper_tables.exhibits import find
+from paper_tables.exhibits.table3 import EXHIBIT, sizes
 from paper_tables.exhibits.table3 import cells as table3
-from paper_tables.exhibits.table3 import sizes
 from paper_tables.exhibits.table3.tables import tables as view
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from tests.data import official
@@ -269,7 +269,7 @@ def records(settings, put, monkeypatch):
 
 
 def test_the_files(records, tmp_path):
-    write_pages("table3", view(records), records, tmp_path)
+    write_exhibit(EXHIBIT, records, tmp_path)
     text = (tmp_path / "table3.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 5
@@ -289,7 +289,7 @@ def test_the_files(records, tmp_path):
 
 
 def test_nothing_was_counted_yet(tmp_path):
-    write_pages("table3", view([]), [], tmp_path)
+    write_exhibit(EXHIBIT, [], tmp_path)
     assert "1. not computed yet" in (tmp_path / "table3.md").read_text()
     assert judged([]).verdict == "not_run"
 

@@ -3,10 +3,10 @@ import math
 import pytest
 
 from paper_tables.engine import claims
-from paper_tables.engine.pages import write_pages
+from paper_tables.engine.publish import write_exhibit
 from paper_tables.exhibits import find
+from paper_tables.exhibits.table4 import EXHIBIT
 from paper_tables.exhibits.table4 import differences as table4
-from paper_tables.exhibits.table4.tables import tables
 
 # of one network: ImageNet's value and the new images', with their errors
 VALUES = {"accuracy": (80.0, 30.0), "kh1": (0.7, 0.8), "kh05": (0.5, 0.7), "re": (0.02, 0.03)}
@@ -84,7 +84,7 @@ def test_the_table_shows_every_network_and_why_some_are_missing(make, make_recor
         row="vit", column="ni", table="table4", compute=None, fidelity=None, reason="no weights"
     )
     records = [*make(), *absent]
-    write_pages("table4", tables(records), records, tmp_path)
+    write_exhibit(EXHIBIT, records, tmp_path)
     text = (tmp_path / "table4.md").read_text()
     assert "0.5000 ± 0.0010 (0.5) reproduced [reduced]" in text
     assert "| ViT " in text
