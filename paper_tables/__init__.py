@@ -1,10 +1,8 @@
-"""Suites that regenerate the paper's tables, cell by cell, and judge its claims.
+"""Suites that regenerate published tables, cell by cell, and judge claims.
 
-Run from a checkout: `pytest paper_tables`. The parts: `values` (what the paper prints),
-`profiles` (how much is computed), `cells` (a cell and its verdict), `store` (finished and
-published records), `suite` and `plugin` (running cells under pytest), one module of cells and one
-test file a table or figure group, and `render`, `figures` and `claims`, which read records alone.
-Table 1: `networks` (the six of them, with weights and images), `table1` (its planes), `explosion`
-(the paper's notation), `planes` (its records as planes), and `render_table1`,
-`figures_landscape` and `claims_landscape`.
+Run from a checkout: `pytest paper_tables`. Rooms, from the lowest to the highest: `paper` (what is
+printed and claimed), `engine` (exhibits, cells, records, sessions, publishing), `evidence` (records
+as evidence), `inputs` (networks and images), `measure` (from these to the values of records) and
+`exhibits` (one folder a table, figure group or study). `plugin` runs them under pytest.
+docs/architecture.md shows the whole.
 """

@@ -1,1 +1,1 @@
-"""The view."""
+"""The view: tables as plain values, and the formats that are written from them."""

@@ -1,1 +1,1 @@
-"""Cells, records, sessions: how exhibits are computed, judged and published."""
+"""The engine: what exhibits, cells and records are, how they are computed, judged and published."""

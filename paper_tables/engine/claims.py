@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from lla.files import atomic_write
+from lla.report.prose import fill
 from lla.report.text import markdown_table
 from paper_tables import paper
 from paper_tables.engine.exhibit import (
@@ -24,6 +25,7 @@ from paper_tables.engine.exhibit import (
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.paper import Claim
 
+TEMPLATE = Path(__file__).with_name("claims.md.j2")
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "not_run")
 
 
@@ -98,16 +100,13 @@ def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results:
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=list(headers))
     atomic_write(results / "claims.csv", table.to_csv(index=False))
-    counts = Counter(j.verdict for j in judgements)
-    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    words = " ".join(exhibit.claims_legend for exhibit in exhibits if exhibit.claims_legend)
-    text = (
-        "# Claims\n\n"
-        f"{len({j.claim.id for j in judgements})} claims in {len(judgements)} scopes: {summary}. "
-        "Made from the records by `pytest paper_tables`.\n\n"
-        f"Intervals are 95 % (Student's t over the batches). {words} *fidelity* is that of the "
-        "least faithful cell a verdict rests on; a claim is not judged on stand-in data.\n\n"
-        + markdown_table(rows, headers, aligned=False)
-        + "\n"
+    page = fill(
+        TEMPLATE,
+        judgements=judgements,
+        claims=len({j.claim.id for j in judgements}),
+        counts=Counter(j.verdict for j in judgements),
+        verdicts=VERDICTS,
+        legends=[exhibit.claims_legend for exhibit in exhibits if exhibit.claims_legend],
+        table=markdown_table(rows, headers, aligned=False),
     )
-    atomic_write(results / "claims.md", text)
+    atomic_write(results / "claims.md", page)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import sys
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lla import plotting
-from lla.files import atomic_write
+from lla.files import atomic_write, sha256_of_bytes
 from paper_tables.engine.exhibit import Drawing
 
 
@@ -56,7 +55,7 @@ def _key(drawing: Drawing) -> str:
     """A digest of a figure's records and of the code that draws it."""
     lines = [_code(_module(drawing)), _code(plotting.__name__)]
     lines += [record.to_json() for record in drawing.records]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return sha256_of_bytes("\n".join(lines))
 
 
 def _module(drawing: Drawing) -> str:

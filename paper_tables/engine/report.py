@@ -7,14 +7,13 @@ something that they show has changed.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import paper_tables
-from lla.files import atomic_write
+from lla.files import atomic_write, sha256_of_bytes, sha256_of_file
 from lla.report import html
 from paper_tables.engine import results_page as markdown
 from paper_tables.engine.claims import Judgement
@@ -58,13 +57,9 @@ def write(
 
 def _key(records: Records, drawings: Sequence[Drawing], results: Path) -> str:
     """A digest of everything that the report shows, and of the code that writes it."""
-    digest = hashlib.sha256(_code().encode())
-    for record in records:
-        digest.update(repr(record).encode() + b"\0")
-    for drawing in drawings:
-        content = path_of(drawing, results).read_bytes()
-        digest.update(drawing.name.encode() + b"\0" + hashlib.sha256(content).digest())
-    return digest.hexdigest()
+    pictures = [sha256_of_file(path_of(drawing, results)) for drawing in drawings]
+    names = [drawing.name for drawing in drawings]
+    return sha256_of_bytes("\0".join([_code(), *map(repr, records), *names, *pictures]))
 
 
 def _written_for(page: Path) -> str | None:
@@ -78,12 +73,14 @@ def _written_for(page: Path) -> str | None:
 
 @functools.cache
 def _code() -> str:
-    """A digest of the suites, the view with its templates, and the version of plotly."""
-    digest = hashlib.sha256(importlib.metadata.version("plotly").encode())
-    for root in (Path(paper_tables.__file__).parent, Path(html.__file__).parent):
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("test_"):
-                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-                digest.update(path.read_bytes())
-    digest.update(README.read_bytes())
-    return digest.hexdigest()
+    """A digest of the suites, the view with its templates, the README, and plotly's version."""
+    folders = (Path(paper_tables.__file__).parent, Path(html.__file__).parent)
+    files = [
+        path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("test_")
+    ]
+    digests = [sha256_of_file(path) for path in (*files, README)]
+    names = [path.name for path in files]
+    return sha256_of_bytes("\0".join([importlib.metadata.version("plotly"), *names, *digests]))

@@ -1,1 +1,1 @@
-"""From records to what they say: selection, intervals, predicates."""
+"""Records as evidence: selection, intervals, rules of claims, entries of tables."""

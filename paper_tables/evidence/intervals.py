@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy import stats
 
+from lla.quantiles import student_t
 from paper_tables.engine.exhibit import Verdict
 
 
@@ -17,7 +17,7 @@ def quantile(freedom: float) -> float:
     >>> round(quantile(1), 1), round(quantile(3), 2), round(quantile(1e6), 2)
     (12.7, 3.18, 1.96)
     """
-    return float(stats.t.ppf(0.975, freedom))
+    return student_t(0.975, freedom)
 
 
 def interval(samples: Sequence[float]) -> tuple[float, float] | None:

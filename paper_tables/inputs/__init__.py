@@ -1,1 +1,1 @@
-"""What is measured: networks with their weights, and the images they see."""
+"""What is measured: networks with their weights, and the images that they see."""

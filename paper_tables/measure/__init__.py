@@ -1,1 +1,1 @@
-"""From a network and its images to the records of a cell."""
+"""From a network and its images to the values of records."""

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+
+from lla.quantiles import student_t
 
 if TYPE_CHECKING:
     from lla import Criteria, Spectrum
 
 __all__ = ["BrokenConsequenceError", "check_criteria", "check_trace"]
+
+
+THREE_SIGMA = 0.9986501019683699  # of a normal distribution, below three standard deviations
 
 
 class BrokenConsequenceError(AssertionError):
@@ -76,7 +80,7 @@ def check_trace(spectra: Sequence[Spectrum]) -> None:
     total = sum(len(sample) for sample in samples)
     mean = sum(sample.sum() for sample in samples) / total
     scatter = sum(((sample - sample.mean()) ** 2).sum() for sample in samples) / freedom
-    allowed = stats.t.isf(stats.norm.sf(3), freedom) * math.sqrt(scatter / total)
+    allowed = student_t(THREE_SIGMA, freedom) * math.sqrt(scatter / total)
     largest = max(float(np.abs(s.eigenvalues).max()) for s in spectra)
     if mean < -allowed - 1e-6 * largest:
         raise BrokenConsequenceError(
