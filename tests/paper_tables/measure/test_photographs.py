@@ -80,7 +80,7 @@ def test_a_cell_from_pictures_to_table(settings):
     spectrum = lla.Spectrum.load(settings.results / record.artifact.name)
     assert spectrum.eigenvalues.shape == (2, 3), "one probe for each of two batches"
     text = (settings.results / "table2.md").read_text()
-    assert "squeezenet1_1, sample-crops, 2 x 2 images at 32 px, m 3" in text
+    assert "squeezenet1_1, sample-crops 2 x 2 images at 32 px, m 3" in text
 
 
 def test_the_value_is_that_of_the_library_on_the_very_pictures(settings):
@@ -189,8 +189,8 @@ def test_table_4_compares_two_sets_of_pictures(settings, monkeypatch):
     assert first["kh1"].batch_sha256 != second["kh1"].batch_sha256
     assert second["kh1"].verdict is None
     text = (settings.results / "table4.md").read_text()
-    assert "2 and 2 batches of 2 at 32 px" in text
-    assert "1. not computed yet" in text
+    assert "ImageNet 2 x 2 images at 32 px and NI 2 x 2 images at 32 px" in text
+    assert "1. no record yet" in text
 
 
 def test_variants_are_asked_for(settings):

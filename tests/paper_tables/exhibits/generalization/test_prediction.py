@@ -230,17 +230,16 @@ def test_the_page_the_table_and_the_figure(tmp_path):
         *planted(FALLING, LOSS, -FALLING, pair="svhn-mnist"),
         *planted(FALLING, -FALLING, LOSS, used=("digits", "rendered"), fidelity="substitute"),
     ]
+    pages = prediction_page.pages(records)
+    assert pages == prediction_page.pages(records)
     for folder in ("one", "two"):
-        prediction_page.write(records, tmp_path / folder)
         figures.write(prediction_page.figures(records), tmp_path / folder)
-    names = ("prediction.md", "prediction.csv", "figures/prediction.png")
-    for name in names:
-        first, second = (tmp_path / folder / name for folder in ("one", "two"))
-        assert first.read_bytes() == second.read_bytes()
-    text = (tmp_path / "one" / "prediction.md").read_text()
+    path, again = (tmp_path / folder / "figures" / "prediction.png" for folder in ("one", "two"))
+    assert path.read_bytes() == again.read_bytes()
+    text = pages["prediction.md"]
     assert "**The plain loss wins** against every criterion (LeNet, 2 runs, 20 checkpoints" in text
     assert "## LeNet [substitute]" in text
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "one" / "prediction.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO(pages["prediction.csv"])))
     assert [(r["fidelity"], r["predictor"], r["winner"]) for r in rows] == [
         ("reduced", "loss", ""),
         ("reduced", "loss_change", ""),
@@ -250,7 +249,6 @@ def test_the_page_the_table_and_the_figure(tmp_path):
         ("substitute", "kh05", "criterion wins"),
     ]
     assert float(rows[5]["tau"]) == -1.0
-    path = tmp_path / "one" / names[2]
     assert path.stat().st_size < 100_000
     before = path.stat().st_mtime_ns
     figures.write(prediction_page.figures(records), tmp_path / "one")
@@ -288,9 +286,8 @@ def test_the_figure_has_a_panel_a_pool_with_the_loss_on_top():
     assert bottom > top, "the first line is the uppermost"
 
 
-def test_without_runs_nothing_is_written(tmp_path):
-    prediction_page.write([], tmp_path)
-    prediction_page.write([absent()], tmp_path)
+def test_without_runs_there_is_no_page():
+    assert prediction_page.pages([]) == {}
+    assert prediction_page.pages([absent()]) == {}
     assert prediction_page.figures([absent()]) == []
-    prediction_page.write(planted(FALLING[:1], FALLING[:1], LOSS[:1], epochs=(0,)), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert prediction_page.pages(planted(FALLING[:1], FALLING[:1], LOSS[:1], epochs=(0,))) == {}

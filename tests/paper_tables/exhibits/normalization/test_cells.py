@@ -195,12 +195,11 @@ def replaced(records, column, metric, value):
         ("rescaling/filters/output", "difference", 1e3, None),
     ],
 )
-def test_each_demand_is_judged(tmp_path, column, metric, value, mark):
+def test_each_demand_is_judged(column, metric, value, mark):
     records = replaced(good(RECOMMENDED), column, metric, value)
     found = marks(Study.of(records), RECOMMENDED)
     assert found == ["no" if i == mark else "yes" for i in range(4)]
-    page.write(records, tmp_path)
-    text = (tmp_path / "normalization.md").read_text()
+    text = page.pages(records)["normalization.md"]
     word = "none." if mark is not None else f"{RECOMMENDED} (largest ratio "
     assert f"Candidates that meet every demand: {word}" in text
 
@@ -219,6 +218,5 @@ def test_contrast_is_welchs():
     assert clear
 
 
-def test_without_records_nothing_is_written(tmp_path):
-    page.write([], tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_without_records_there_is_no_page_of_its_own():
+    assert page.pages([]) == {}
