@@ -13,8 +13,6 @@ from lla.data import ImageSet, PictureBatches, PictureSet
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.records import Source
 
-__all__ = ["Batches", "config_of", "draw", "draw_pictures", "of_pictures", "source_of"]
-
 
 @dataclass(frozen=True)
 class Batches:

@@ -21,22 +21,6 @@ from paper_tables.inputs import image_sets, training
 from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.training import SEED
 
-__all__ = [
-    "SIZE",
-    "Stage",
-    "TrainedLeNet",
-    "batches",
-    "during_epoch",
-    "fidelity",
-    "fitted",
-    "images",
-    "network",
-    "trained",
-    "training_config",
-    "training_step",
-    "untrained",
-]
-
 SIZE = 32  # the paper's input; zero-padded before anything else, and in [0, 1]
 
 Stage = Literal["random", "during", "trained"]

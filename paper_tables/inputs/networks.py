@@ -25,27 +25,6 @@ from paper_tables.engine.session import session_cached
 from paper_tables.inputs import image_sets, lenet
 from paper_tables.inputs.image_sets import Batches
 
-__all__ = [
-    "BATCHNORM",
-    "RESNET20",
-    "SEED",
-    "STATES",
-    "Loaded",
-    "Network",
-    "Origin",
-    "State",
-    "batch",
-    "config_of",
-    "fidelity",
-    "load",
-    "modes_alike",
-    "network",
-    "networks",
-    "new_images",
-    "origin",
-    "pictures",
-]
-
 State = Literal["random", "pretrained"]
 STATES: tuple[State, ...] = ("random", "pretrained")
 

@@ -12,8 +12,6 @@ from scipy import stats
 if TYPE_CHECKING:
     from lla import Criteria, Spectrum
 
-__all__ = ["BrokenConsequenceError", "check_criteria", "check_trace"]
-
 
 class BrokenConsequenceError(AssertionError):
     """A value that contradicts the definitions: the code is wrong, not the paper."""

@@ -12,8 +12,6 @@ from paper_tables.inputs import image_sets, lenet, training
 from paper_tables.inputs.lenet import Stage
 from paper_tables.measure import spectra
 
-__all__ = ["ROUTE", "config_of", "criteria", "fidelity_of", "inputs_of", "state_config"]
-
 ROUTE: RouteName = "linearized"  # not the one that is measured to be the fastest
 
 

@@ -31,8 +31,6 @@ from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria, check_trace
 from paper_tables.measure.shares import percent
 
-__all__ = ["Case", "Photographs", "accuracy_cell", "spectrum_cell"]
-
 Photographs = Literal["imagenet", "ni"]
 MODES = ("train", "eval")
 DTYPE = "float32"

@@ -20,8 +20,6 @@ from paper_tables.evidence.criteria import Evidence, falls, in_words, missing, o
 from paper_tables.evidence.intervals import combined, quantile
 from paper_tables.exhibits.cost.stability import SCATTER
 
-__all__ = ["CLAIMS"]
-
 TABLE = "cost"
 SPREADS = "stability"  # the table of Table 2's spectra, probe by probe
 STEPS = 100  # of the paper: the criterion and its time depend on them

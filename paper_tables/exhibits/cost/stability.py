@@ -23,8 +23,6 @@ from paper_tables.engine.records import Record, Source
 from paper_tables.inputs import image_sets, lenet
 from paper_tables.measure import lenet_criteria
 
-__all__ = ["OUTERMOST", "SCATTER", "SPREADS", "cells", "scatter", "spreads"]
-
 SPREADS = ("spread_eigenvalues", "spread_weights", "spread_re", "spread_kh1", "spread_kh05")
 SCATTER = ("kh05", "kh05_probes", "kh05_batches", "kh05_range_probes", "kh05_range_batches")
 OUTERMOST = 5  # of the largest Ritz values, which have converged and have the same rank everywhere

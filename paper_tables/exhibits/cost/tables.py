@@ -8,8 +8,6 @@ from lla.report.view import Table
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 
-__all__ = ["tables"]
-
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """One table a kind of measurement that there are records of."""

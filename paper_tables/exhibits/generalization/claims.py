@@ -22,8 +22,6 @@ from paper_tables.evidence.intervals import combined, difference_width, quantile
 from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.runs import Run, runs
 
-__all__ = ["CLAIMS"]
-
 CONVERGED = 99.0  # per cent of training accuracy
 FEWEST_LATE = 4  # epochs that a slope needs
 LENET_LOW = 20.0  # per cent: "below 20 % on SVHN"

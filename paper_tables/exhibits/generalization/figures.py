@@ -24,8 +24,6 @@ from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
 from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.paper.names import display
 
-__all__ = ["FIGURES", "draw", "figures"]
-
 # End of the file's name -> the metrics of its panels.
 FIGURES = {"accuracy": ("accuracy", "loss"), "kh05": ("kh05",), "kh1_re": ("kh1", "re")}
 

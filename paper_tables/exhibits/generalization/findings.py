@@ -6,8 +6,6 @@ from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.exhibits.generalization.prediction import headline, predictions
 from paper_tables.exhibits.generalization.runs import runs
 
-__all__ = ["findings"]
-
 
 def findings(records: Records) -> list[Finding]:
     """Whether a Hessian criterion predicts the change of accuracy better than the plain loss."""

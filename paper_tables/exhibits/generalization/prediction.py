@@ -21,20 +21,6 @@ from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.runs import Run
 from paper_tables.paper.names import display
 
-__all__ = [
-    "CRITERIA",
-    "FEW_RUNS",
-    "LEAST",
-    "PREDICTORS",
-    "RESAMPLES",
-    "Bounds",
-    "Prediction",
-    "by_pool",
-    "checkpoints",
-    "headline",
-    "predictions",
-]
-
 BASELINE = "loss"
 LOG_RATIO = ("re", "trace", "top_eigenvalue")  # their size changes by decades along a training
 CRITERIA = ("kh05", "kh1", "kh05_density", *LOG_RATIO)

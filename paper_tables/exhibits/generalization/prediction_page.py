@@ -29,8 +29,6 @@ from paper_tables.exhibits.generalization.prediction import (
 )
 from paper_tables.exhibits.generalization.runs import runs
 
-__all__ = ["draw", "figures", "write"]
-
 TEMPLATE = Path(__file__).with_name("prediction.md.j2")
 
 

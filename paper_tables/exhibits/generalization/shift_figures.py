@@ -16,8 +16,6 @@ from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.shift_planes import TABLE
 from paper_tables.paper.names import display
 
-__all__ = ["draw", "figures"]
-
 COLOURS = 256  # of a picture: a third of the size
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 SHOWN = tuple(f"median_{side}" for side in SIDES)  # the records that name a plane

@@ -13,8 +13,6 @@ from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.cells import SIDES, TABLE
 from paper_tables.exhibits.generalization.runs import Run, runs
 
-__all__ = ["tables"]
-
 SHOWN = ("accuracy", "loss", "kh05", "kh1", "re")
 SHORT = {"training": "training", "generalization": "other"}
 

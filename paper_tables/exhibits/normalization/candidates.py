@@ -24,16 +24,6 @@ from lla.landscape import (
 from lla.landscape.batchnorm import recalibrated
 from paper_tables.paper.explosion import RECOMMENDED
 
-__all__ = [
-    "CANDIDATES",
-    "POINTS",
-    "STEPS",
-    "Candidate",
-    "CandidatePlane",
-    "candidate_plane",
-    "points",
-]
-
 STEPS, POINTS = 40, 5  # of the paper's grid, and those along an axis that are computed of it
 
 Scale = Callable[[Problem, Tensor], Tensor]  # a raw direction [P] -> normalised [P]

@@ -37,8 +37,6 @@ from paper_tables.inputs.networks import Network, State
 from paper_tables.measure import planes
 from paper_tables.paper.explosion import MODES
 
-__all__ = ["AXES", "CENTRED", "MINIMA", "RESCALINGS", "TABLE", "cells", "parts_of", "rescaled"]
-
 TABLE = "normalization"
 CENTRED = "centred"  # uniform in [-1/2, 1/2): what is left of the paper's axes without the mean
 AXES = ("uniform", CENTRED, "normal", "hessian")

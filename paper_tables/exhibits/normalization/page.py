@@ -22,8 +22,6 @@ from paper_tables.exhibits.normalization.tables import tables
 from paper_tables.paper.explosion import EXPLODES, MODES, RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["write"]
-
 TEMPLATE = Path(__file__).with_name("page.md.j2")
 
 

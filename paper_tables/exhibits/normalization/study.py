@@ -14,8 +14,6 @@ from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, TABLE
 from paper_tables.paper.explosion import category
 from paper_tables.paper.names import display
 
-__all__ = ["LEAST_CHANGE", "REFERENCE", "SAME", "Plane", "Study", "marks", "passes"]
-
 LEAST_CHANGE = 0.10  # of the output at the edge of a plane: less is shrinking the plane
 SAME = 1e-5  # difference up to which two planes are the same
 REFERENCE = "small batch"  # the flat minimum that the others are compared with

@@ -24,8 +24,6 @@ from paper_tables.exhibits.normalization.study import REFERENCE, Plane, Study, m
 from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
 LEGEND = (
     "Which normalization keeps every plane (all networks, both modes, uniform, Gaussian and "
     "Hessian axes) from exploding, still moves the network's output, tells sharp minima from flat "

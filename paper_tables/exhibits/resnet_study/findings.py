@@ -8,8 +8,6 @@ from paper_tables.evidence.criteria import every_evidence
 from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
 from paper_tables.paper import paper_value
 
-__all__ = ["findings"]
-
 PAPERS_SIZE = "64 images, 224 pixels"  # of the study's variants
 CLOSE = 3.0  # the factor that r_e scatters by in the paper itself
 

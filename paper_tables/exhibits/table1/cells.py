@@ -31,8 +31,6 @@ from paper_tables.paper.explosion import (
     options,
 )
 
-__all__ = ["CAPS", "SHAPE", "cells", "fine_cells", "plane_cell"]
-
 HEIGHT = ("ratio", "nonfinite", "center", "center_error")
 # of a plane whose every point was evaluated
 SHAPE = ("asymmetry", "sublevel_points", "asymmetry_wide", "sublevel_points_wide")

@@ -27,8 +27,6 @@ from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import MODES, PAPER_METHODS, RECOMMENDED, expected
 from paper_tables.paper.names import display
 
-__all__ = ["ASYMMETRIC", "CLAIMS", "LEGEND", "asymmetric"]
-
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
 LEGEND = (

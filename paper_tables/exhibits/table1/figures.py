@@ -23,8 +23,6 @@ from paper_tables.evidence.entries import STATES
 from paper_tables.exhibits.table1.planes import Place, PlaneResult, results
 from paper_tables.paper.names import display
 
-__all__ = ["FIGURES", "Panel", "draw", "figures"]
-
 COLOURS = 256  # of a picture: a third of the size
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 

@@ -12,19 +12,6 @@ from paper_tables.evidence.columns import Place, place_of, state_of
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.paper.explosion import EXPLODES, RISES, Category, category
 
-__all__ = [
-    "FULL",
-    "TABLE",
-    "Block",
-    "Place",
-    "PlaneResult",
-    "Pool",
-    "blocks",
-    "place_of",
-    "reason",
-    "results",
-]
-
 TABLE = "table1"
 FULL = 41  # points along each axis of the paper's planes
 

@@ -15,8 +15,6 @@ from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import METHODS, RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["plots"]
-
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
 MOST_SURFACES = 12
 SHOWN = ("4", RECOMMENDED)  # methods: one that explodes, one that does not

@@ -23,8 +23,6 @@ from paper_tables.paper.explosion import (
 )
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
 THRESHOLDS = (10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5, 1e6)
 
 # Random axes of a line, and which method stands for the paper's method 3, in words.

@@ -32,8 +32,6 @@ from paper_tables.evidence.criteria import (
 )
 from paper_tables.evidence.intervals import combined
 
-__all__ = ["CLAIMS", "LEGEND", "not_ordered"]
-
 ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
 LARGE_SHARE = 0.25  # "a large negative part": at least this share of the magnitude

@@ -15,8 +15,6 @@ from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.paper.names import display
 
-__all__ = ["ALL_STAGES", "figures", "hesd"]
-
 # Columns of one network's life, in order, and what the panels are called.
 STAGES = {
     "random/eval": "at initialisation",

@@ -8,8 +8,6 @@ from paper_tables.evidence.criteria import every_evidence
 from paper_tables.paper import paper_value
 from paper_tables.paper.names import display
 
-__all__ = ["findings"]
-
 
 def findings(records: Records) -> list[Finding]:
     """K_H1 above 1 where it cannot be: piecewise-linear networks in eval mode."""

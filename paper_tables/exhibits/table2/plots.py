@@ -14,8 +14,6 @@ from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.exhibits.table2.figures import ALL_STAGES
 from paper_tables.paper.names import display
 
-__all__ = ["plots"]
-
 
 def plots(records: Records, folder: Path) -> list[Plot]:
     """One picture a network and data set.

@@ -8,8 +8,6 @@ from lla.report.view import Table
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 
-__all__ = ["tables"]
-
 LEGEND = (
     "The paper does not state the random initialisation, so PyTorch's default and a uniform one "
     "are both shown (for LeNet they are the same law, so two draws of it); networks are trained "

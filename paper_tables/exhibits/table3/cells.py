@@ -20,8 +20,6 @@ from paper_tables.engine.records import Record, Source
 from paper_tables.engine.session import session_cached
 from paper_tables.paper import paper_columns, paper_rows, paper_value
 
-__all__ = ["SHAPE", "SIDE", "TABLE", "cells"]
-
 TABLE = "table3"
 SIDE = 32  # that images are padded to
 SHAPE = ("height", "width", "channels")  # the metrics of the column `image`

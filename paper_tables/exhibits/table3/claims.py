@@ -11,8 +11,6 @@ from paper_tables.exhibits.table3.sizes import TABLE, shown
 from paper_tables.paper import paper_columns, paper_rows
 from paper_tables.paper.names import display
 
-__all__ = ["CLAIMS", "REMARK", "sizes"]
-
 REMARK = (
     "CINIC-10's three splits hold 90000 images each, so that training and test images do not add "
     "up to its size; CINIC-10-i leaves out the validation split"

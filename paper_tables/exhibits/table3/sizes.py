@@ -10,8 +10,6 @@ from paper_tables.engine.records import FIDELITIES, VERDICTS, Record
 from paper_tables.exhibits.table3.cells import SHAPE, TABLE
 from paper_tables.paper import paper_value
 
-__all__ = ["HEADERS", "TABLE", "Shown", "shown"]
-
 HEADERS = {
     "image": "image (height x width x channels)",
     "size": "images",

@@ -11,8 +11,6 @@ from paper_tables.evidence.entries import trace
 from paper_tables.exhibits.table3.sizes import HEADERS, TABLE, Shown, shown
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
 LEGEND = (
     "Counted from what the loader gives. A count is reproduced if it is equal, and else differs; "
     "of what is there only in part nothing is counted but the shape of an image, which is then "

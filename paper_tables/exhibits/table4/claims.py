@@ -16,8 +16,6 @@ from paper_tables.evidence.criteria import (
 )
 from paper_tables.evidence.intervals import combined
 
-__all__ = ["CLAIMS"]
-
 _COLUMNS = ("imagenet", "ni")
 
 

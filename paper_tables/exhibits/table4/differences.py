@@ -18,16 +18,6 @@ from paper_tables.engine.records import FIDELITIES, Record
 from paper_tables.evidence.intervals import difference_width
 from paper_tables.paper import paper_rows, tables
 
-__all__ = [
-    "COLUMNS",
-    "TABLE",
-    "Difference",
-    "Measured",
-    "by_settings",
-    "differences",
-    "papers_interval",
-]
-
 TABLE = "table4"
 COLUMNS = ("imagenet", "ni")
 PAPER_BATCH = 64

@@ -9,8 +9,6 @@ from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.exhibits.table4.differences import differences
 from paper_tables.paper.names import display
 
-__all__ = ["findings"]
-
 
 def findings(records: Records) -> list[Finding]:
     """Which differences of Table 4 are larger than their noise."""

@@ -17,8 +17,6 @@ from paper_tables.exhibits.table4.differences import (
 )
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
 LEGEND = (
     "The paper does not state the mode; here it is eval mode. NI: the paper's 64 pictures are not "
     "public, so other photographs from outside ImageNet stand in for them and are never judged. "
