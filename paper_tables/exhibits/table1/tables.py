@@ -10,6 +10,7 @@ from paper_tables import paper
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
+from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.paper.explosion import (
     EXPLODES,
@@ -18,6 +19,7 @@ from paper_tables.paper.explosion import (
     RECOMMENDED,
     RISES,
     expected,
+    judged,
     notation,
     printed,
 )
@@ -99,14 +101,15 @@ def _by_method(first: Sequence[Block]) -> Table:
                 key = (place.method, block.state, place.axes)
                 counts.setdefault(key, Counter())[pool.category()] += 1
     columns = [(state, axes) for state in STATES for axes in ("uniform", "normal", "hessian")]
-    lines = []
-    for method in METHODS:
-        found = [counts.get((method, *column)) for column in columns]
-        entries = (
-            None if c is None else Entry(f"{c['explodes']} / {c['rises']} of {c.total()}")
-            for c in found
-        )
-        lines.append(Line(_method_name(method), tuple(entries)))
+
+    def entry(method: str, column: tuple[str, str]) -> Entry | None:
+        count = counts.get((method, *column))
+        return count and Entry(f"{count['explodes']} / {count['rises']} of {count.total()}")
+
+    lines = [
+        Line(_method_name(method), tuple(entry(method, column) for column in columns))
+        for method in METHODS
+    ]
     stand_ins = [
         f"{display(block.row)} ({STATES[block.state]})"
         for block in first
@@ -123,9 +126,9 @@ def _by_method(first: Sequence[Block]) -> Table:
     )
 
 
-def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS) -> Table:
+def _agreement(first: Sequence[Block]) -> Table:
     """How many planes explode in both or in neither, for each threshold and weight state."""
-    judged = [
+    compared = [
         (block.state, "explodes" in wanted, pool)
         for block in first
         for place, pool in block.pools.items()
@@ -134,12 +137,12 @@ def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS)
         and (wanted := expected(block.row, place.paper_column, place.method))
     ]  # fmt: skip
     lines = []
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         entries = []
         for state in STATES:
             agrees = [
                 theirs == (pool.category(threshold, threshold) == "explodes")
-                for its_state, theirs, pool in judged
+                for its_state, theirs, pool in compared
                 if its_state == state
             ]
             entries.append(Entry(f"{sum(agrees)} of {len(agrees)}") if agrees else None)
@@ -149,7 +152,7 @@ def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS)
         title="Table 1: agreement with the paper, by threshold",
         legend=AGREEMENT_LEGEND,
         columns=tuple(STATES.values()),
-        groups=(Group("", "", tuple(lines)),) if judged else (),
+        groups=(Group("", "", tuple(lines)),) if compared else (),
         heads=("", "explodes from"),
         folded=True,
     )
@@ -157,17 +160,15 @@ def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS)
 
 def _every_ratio(found: Sequence[Block]) -> Table:
     """The ratio of every plane, one column a normalization."""
-    order = {row: i for i, row in enumerate(paper.paper_rows(TABLE))}
     groups = []
-    for block in sorted(found, key=lambda b: order.get(b.row, len(order))):
+    for block in sorted(found, key=lambda b: paper.paper_rows(TABLE).index(b.row)):
         places = sorted({(p.mode, p.axes, p.frozen) for p in block.pools}, reverse=True)
         lines = []
         for mode, axes, frozen in places:
             pools = [block.pools.get(Place(mode, axes, method, frozen)) for method in METHODS]
-            entries = [None if pool is None else _ratio(block, pool) for pool in pools]
+            entries = tuple(pool and _ratio(block, pool) for pool in pools)
             name = f"{mode}, {AXES.get(axes, axes)}" + (", BatchNorm frozen" if frozen else "")
-            grids = _grids(pool for pool in pools if pool is not None)
-            lines.append(Line(name, tuple(entries), grids))
+            lines.append(Line(name, entries, _grids(filter(None, pools))))
         settings = f"{STATES[block.state]}; {pictures(block.record)}"
         groups.append(Group(display(block.row), settings, tuple(lines), block.fidelity))
     return Table(
@@ -183,14 +184,11 @@ def _every_ratio(found: Sequence[Block]) -> Table:
 
 def _first(found: Iterable[Block]) -> list[Block]:
     """The most faithful block of each network and state."""
-    best: dict[tuple[str, str], Block] = {}
-    for block in found:
-        best.setdefault((block.row, block.state), block)
-    return list(best.values())
+    return [same[0] for same in grouped(found, lambda block: (block.row, block.state)).values()]
 
 
 def _method_name(method: str) -> str:
-    return {"3s": "3 signed"}.get(method, method)
+    return "3 signed" if method == "3s" else method
 
 
 def _grids(pools: Iterable[Pool]) -> str:
@@ -210,7 +208,7 @@ def _lines(block: Block, columns: Sequence[str]) -> list[Line]:
             pools = {
                 method: pool
                 for method in PAPER_METHODS
-                if (pool := _pool(block, mode, used, third if method == "3" else method))
+                if (pool := block.pools.get(Place(mode, used, third if method == "3" else method)))
             }
             measured_here |= bool(pools) and kind == "random"
             hidden = kind == "hessian" and axes == "normal"  # stands in the lines above
@@ -221,10 +219,6 @@ def _lines(block: Block, columns: Sequence[str]) -> list[Line]:
             remark = f"{pictures(block.record)}, {_grids(block.pools.values())}"
             lines.append(Line(title, tuple(entries), remark, block.fidelity))
     return lines
-
-
-def _pool(block: Block, mode: str, axes: str, method: str) -> Pool | None:
-    return block.pools.get(Place(mode, axes, method))
 
 
 def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> Entry:
@@ -269,7 +263,7 @@ def _recommended(block: Block, axes: str) -> Entry | None:
 def _ratio(block: Block, pool: Pool) -> Entry:
     place = pool.planes[0].place
     text = f"{'' if pool.complete else '≥ '}{pool.ratio:.2g}"
-    words = [{"explodes": "explodes", "rises": "rises", "none": ""}[pool.category()]]
+    words: list[str] = [pool.category()] if pool.category() != "none" else []
     if len(pool.planes) > 1:
         low, high = (f(p.ratio for p in pool.planes) for f in (min, max))
         words.append(f"{len(pool.planes)} seeds, {low:.2g} to {high:.2g}")
@@ -280,16 +274,14 @@ def _ratio(block: Block, pool: Pool) -> Entry:
         text=text,
         verdict=_verdict(block.row, pool, place.paper_column, place.method, in_paper),
         fidelity=differing(pool.fidelity, block.fidelity),
-        remark=", ".join(word for word in words if word),
+        remark=", ".join(words),
         traces=tuple(_traces(pool, "")),
     )
 
 
 def _verdict(row: str, pool: Pool, column: str, method: str, in_paper: bool) -> str | None:
     wanted = expected(row, column, method) if in_paper else None
-    if not wanted or pool.fidelity == "substitute":
-        return None
-    return "reproduced" if pool.category() in wanted else "differs"
+    return judged(pool.category(), wanted, pool.fidelity)
 
 
 def _traces(pool: Pool, name: str) -> Iterable[Trace]:
