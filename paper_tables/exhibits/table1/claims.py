@@ -21,19 +21,9 @@ from paper_tables.engine.exhibit import (
 )
 from paper_tables.evidence.intervals import combined, interval
 from paper_tables.evidence.selection import by_cell
+from paper_tables.exhibits.table1 import planes
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
-from paper_tables.exhibits.table1.planes import (
-    PAPER_AXES,
-    TABLE,
-    UNKNOWN,
-    Evidence,
-    Place,
-    Pool,
-    blocks,
-    paper_pools,
-    reason,
-    results,
-)
+from paper_tables.exhibits.table1.planes import Evidence, Place, Pool
 from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import MODES, PAPER_METHODS, RECOMMENDED, expected
 from paper_tables.paper.names import display
@@ -54,7 +44,7 @@ _Columns = dict[str, dict[str, Pool]]  # by axes, then by method
 def _cell(evidence: Evidence) -> Decision:
     wrong, used, signed, final = [], [], 0, False
     for row, block in evidence.blocks.items():
-        for place, pool in paper_pools(block).items():
+        for place, pool in planes.paper_pools(block).items():
             wanted = expected(row, place.paper_column, place.method)
             assert wanted is not None
             used.append(pool)
@@ -69,14 +59,15 @@ def _cell(evidence: Evidence) -> Decision:
     note = f"{total - len(wrong)} of {total} planes agree; with signed L1 {signed}"
     if wrong:
         note += f"; differ: {', '.join(wrong)}"
-    complete = total == 16 * len(paper_rows(TABLE))
+    complete = total == 16 * len(paper_rows(planes.TABLE))
     verdict: Verdict = "fails" if final else "holds" if complete and not wrong else "undecided"
     return _decision(verdict, note, used, evidence.absent())
 
 
 def _batchnorm(evidence: Evidence) -> Decision:
     train, evaluated = (
-        {axes: evidence.column("resnet18", mode, axes) for axes in PAPER_AXES} for mode in MODES
+        {axes: evidence.column("resnet18", mode, axes) for axes in planes.PAPER_AXES}
+        for mode in MODES
     )
     in_train = [f"{axes} {m}" for axes, column in train.items() for m in _exploding(column)]
     by_axes = {axes: _exploding(column) for axes, column in evaluated.items()}
@@ -95,7 +86,7 @@ def _safe(evidence: Evidence) -> Decision:
             found |= {
                 f"{display(row)} {mode}/{axes} {method}": pool
                 for mode in MODES
-                for axes in PAPER_AXES
+                for axes in planes.PAPER_AXES
                 for method, pool in evidence.column(row, mode, axes).items()
             }
         except MissingError as error:
@@ -149,7 +140,7 @@ def _hessian(evidence: Evidence) -> Decision:
     changed: dict[tuple[bool, bool], list[str]] = {}
     for (row, mode), columns in _modes(evidence).items():
         for method in PAPER_METHODS:
-            pair = [columns[axes][method] for axes in PAPER_AXES]
+            pair = [columns[axes][method] for axes in planes.PAPER_AXES]
             used += pair
             before, after = (pool.category() == "explodes" for pool in pair)
             changed.setdefault((before, after), []).append(f"{display(row)} {mode} {method}")
@@ -238,7 +229,9 @@ def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
     for row in evidence.blocks:
         for mode in MODES:
             with contextlib.suppress(MissingError):
-                found[row, mode] = {axes: evidence.column(row, mode, axes) for axes in PAPER_AXES}
+                found[row, mode] = {
+                    axes: evidence.column(row, mode, axes) for axes in planes.PAPER_AXES
+                }
     if not found:
         raise evidence.nothing()
     return found
@@ -270,8 +263,8 @@ def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdic
 
 
 def _asymmetry(row: str, records: Records) -> Decision:
-    place, cells = Place("eval", "uniform", "4"), by_cell(records, TABLE)
-    for block in blocks(records):
+    place, cells = Place("eval", "uniform", "4"), by_cell(records, planes.TABLE)
+    for block in planes.blocks(records):
         if (block.row, block.state) != (row, "pretrained") or place not in block.pools:
             continue
         found = [
@@ -296,22 +289,22 @@ def _asymmetry(row: str, records: Records) -> Decision:
         note = f"filter L2, uniform axes; {'; '.join(texts)}"
         used = Pool(tuple(plane for plane, _ in found))
         return _decision(combined(verdicts), note, [used])
-    raise MissingError(reason(records, row, "pretrained") or UNKNOWN)
+    raise MissingError(planes.reason(records, row, "pretrained") or planes.UNKNOWN)
 
 
 def _center(records: Records) -> Decision:
-    planes = results(records)
-    if not planes:
-        raise MissingError(UNKNOWN)
-    wrong = [f"{p.row} {p.record.column}" for p in planes if p.center_error != 0]
+    found = planes.results(records)
+    if not found:
+        raise MissingError(planes.UNKNOWN)
+    wrong = [f"{p.row} {p.record.column}" for p in found if p.center_error != 0]
     note = (
-        f"on {len(planes)} planes the loss in the middle, [20, 20] of the 41 x 41 points, is that "
+        f"on {len(found)} planes the loss in the middle, [20, 20] of the 41 x 41 points, is that "
         f"of the unmodified weights bit for bit"
     )
     if wrong:
         note = f"not the loss of the unmodified weights: {', '.join(wrong)}"
     # which data they are on does not matter: the claim is about the grid
-    faithful = [p for p in planes if p.record.fidelity != "substitute"] or planes
+    faithful = [p for p in found if p.record.fidelity != "substitute"] or found
     used = tuple(plane.record for plane in faithful)
     return Decision("fails" if wrong else "holds", used, note, many=True)
 
