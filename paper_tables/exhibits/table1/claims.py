@@ -65,10 +65,7 @@ def _cell(evidence: Evidence) -> Decision:
 
 
 def _batchnorm(evidence: Evidence) -> Decision:
-    train, evaluated = (
-        {axes: evidence.column("resnet18", mode, axes) for axes in planes.PAPER_AXES}
-        for mode in MODES
-    )
+    train, evaluated = (evidence.columns("resnet18", mode) for mode in MODES)
     in_train = [f"{axes} {m}" for axes, column in train.items() for m in _exploding(column)]
     by_axes = {axes: _exploding(column) for axes, column in evaluated.items()}
     holds = not in_train and all(by_axes.values())
@@ -229,9 +226,7 @@ def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
     for row in evidence.blocks:
         for mode in MODES:
             with contextlib.suppress(MissingError):
-                found[row, mode] = {
-                    axes: evidence.column(row, mode, axes) for axes in planes.PAPER_AXES
-                }
+                found[row, mode] = evidence.columns(row, mode)
     if not found:
         raise evidence.nothing()
     return found

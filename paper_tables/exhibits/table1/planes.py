@@ -264,6 +264,10 @@ class Evidence:
         """The planes of the paper's four methods."""
         return {method: self.pool(row, Place(mode, axes, method)) for method in PAPER_METHODS}
 
+    def columns(self, row: str, mode: str) -> dict[str, dict[str, Pool]]:
+        """The same along each of the paper's axes."""
+        return {axes: self.column(row, mode, axes) for axes in PAPER_AXES}
+
     def nothing(self) -> MissingError:
         """The error of a predicate that finds no plane at all."""
         return MissingError(self.absent() or UNKNOWN)
