@@ -104,7 +104,11 @@ def _by_method(first: Sequence[Block]) -> Table:
 
     def entry(method: str, column: tuple[str, str]) -> Entry | None:
         count = counts.get((method, *column))
-        return count and Entry(f"{count['explodes']} / {count['rises']} of {count.total()}")
+        return (
+            None
+            if count is None
+            else Entry(f"{count['explodes']} / {count['rises']} of {count.total()}")
+        )
 
     lines = [
         Line(_method_name(method), tuple(entry(method, column) for column in columns))
@@ -166,7 +170,7 @@ def _every_ratio(found: Sequence[Block]) -> Table:
         lines = []
         for mode, axes, frozen in places:
             pools = [block.pools.get(Place(mode, axes, method, frozen)) for method in METHODS]
-            entries = tuple(pool and _ratio(block, pool) for pool in pools)
+            entries = tuple(None if pool is None else _ratio(block, pool) for pool in pools)
             name = f"{mode}, {AXES.get(axes, axes)}" + (", BatchNorm frozen" if frozen else "")
             lines.append(Line(name, entries, _grids(filter(None, pools))))
         settings = f"{STATES[block.state]}; {pictures(block.record)}"

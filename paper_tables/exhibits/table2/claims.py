@@ -147,14 +147,12 @@ def not_ordered(records: Sequence[Record]) -> Decision:
             f"({', '.join(pairs) or 'none'}); {note}"
         )
     used = [record for pair in pairs.values() for record in pair]
-    found = _rank_correlation(
-        (criteria.value_of(a), criteria.value_of(k)) for a, k in pairs.values()
-    )
+    found = _rank_correlation(map(criteria.value_of, pair) for pair in pairs.values())
     note = f"rank correlation of {len(pairs)} networks {found:.2f}; {note}"
     return Decision("fails" if found <= -ORDERS else "holds", tuple(used), note)
 
 
-def _rank_correlation(pairs: Iterable[tuple[float, float]]) -> float:
+def _rank_correlation(pairs: Iterable[Iterable[float]]) -> float:
     return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
