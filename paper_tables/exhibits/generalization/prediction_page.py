@@ -53,30 +53,21 @@ def write(records: Sequence[Record], results: Path) -> None:
         pools=[(_table(pool), pool[0], checkpoints(pool[0])) for pool in by_pool(found)],
     )
     atomic_write(results / "prediction.md", text)
-    csv = _frame(found).to_csv(index=False)
-    atomic_write(results / "prediction.csv", csv)
+    atomic_write(results / "prediction.csv", _frame(found).to_csv(index=False))
 
 
 def figures(records: Records) -> list[Drawing]:
     """The rank correlations of every predictor, where some checkpoint counts."""
     followed = runs(records)
     found = predictions(followed)
-    if not found:
-        return []
-    used = [record for run in followed for record in run.records.values()]
-    return [
-        Drawing(
-            name="prediction",
-            kind="figures",
-            alt="Rank correlation of losses and Hessian criteria with the change of accuracy",
-            records=tuple(used),
-            draw=functools.partial(_draw, found),
-        )
-    ]
-
-
-def _draw(found: Sequence[Prediction], _: Path) -> Figure:
-    return draw(found)
+    drawing = Drawing(
+        name="prediction",
+        kind="figures",
+        alt="Rank correlation of losses and Hessian criteria with the change of accuracy",
+        records=tuple(record for run in followed for record in run.records.values()),
+        draw=functools.partial(draw, found),
+    )
+    return [drawing] if found else []
 
 
 def _table(pool: Sequence[Prediction]) -> Table:
@@ -124,7 +115,7 @@ def _frame(found: Sequence[Prediction]) -> pd.DataFrame:
     return pd.DataFrame(rows).round(6)
 
 
-def draw(found: Sequence[Prediction]) -> Figure:
+def draw(found: Sequence[Prediction], _: Path | None = None) -> Figure:
     """Draw tau with its interval, one line a predictor, one panel a pool; the loss on top."""
     pools = by_pool(found)
     columns = min(3, len(pools))

@@ -104,11 +104,9 @@ def _by_method(first: Sequence[Block]) -> Table:
 
     def entry(method: str, column: tuple[str, str]) -> Entry | None:
         count = counts.get((method, *column))
-        return (
-            None
-            if count is None
-            else Entry(f"{count['explodes']} / {count['rises']} of {count.total()}")
-        )
+        if count is None:
+            return None
+        return Entry(f"{count['explodes']} / {count['rises']} of {count.total()}")
 
     lines = [
         Line(_method_name(method), tuple(entry(method, column) for column in columns))
