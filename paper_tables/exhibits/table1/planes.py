@@ -124,9 +124,11 @@ def pictured(records: Iterable[Record]) -> dict[tuple[str, str], PlaneResult]:
     usable = [
         plane
         for plane in results(records)
-        if plane.record.artifact and plane.seed == 0
-        and plane.points >= SMALLEST and not plane.stopped
-    ]  # fmt: skip
+        if plane.record.artifact
+        and plane.seed == 0
+        and plane.points >= SMALLEST
+        and not plane.stopped
+    ]
     by_place = grouped(usable, lambda plane: (plane.row, plane.record.column))
     return {
         place: max(same, key=lambda plane: (plane.points, -rank(plane.record.fidelity)))

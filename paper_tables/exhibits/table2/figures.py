@@ -88,9 +88,12 @@ def series(records: Records, stage: Callable[[Record], str]) -> dict[tuple[str, 
     usual = [
         record
         for record in records
-        if record.data and _is_spectrum(record) and stage(record) in STAGES
-        and record.config.get("init") == "torch" and not record.legacy
-    ]  # fmt: skip
+        if record.data
+        and _is_spectrum(record)
+        and stage(record) in STAGES
+        and record.config.get("init") == "torch"
+        and not record.legacy
+    ]
     chosen = {}
     for place, mine in grouped(usual, lambda r: (r.row, r.data.name if r.data else "")).items():
         groups = [{stage(r): r for r in reversed(same)} for same in at_equal_settings(mine)]

@@ -25,7 +25,10 @@ def tables(records: Sequence[Record]) -> list[Table]:
     """Table 3, one line a data set."""
     columns = paper.paper_columns(TABLE)
     entry = paper.tables()[TABLE]
-    lines = tuple(_line(records, row, columns) for row in paper.paper_rows(TABLE))
+    lines = tuple(
+        Line(display(row), tuple(_entry(shown(records, row, column)) for column in columns))
+        for row in paper.paper_rows(TABLE)
+    )
     return [
         Table(
             id=TABLE,
@@ -39,10 +42,6 @@ def tables(records: Sequence[Record]) -> list[Table]:
             else (),
         )
     ]
-
-
-def _line(records: Sequence[Record], row: str, columns: Sequence[str]) -> Line:
-    return Line(display(row), tuple(_entry(shown(records, row, column)) for column in columns))
 
 
 def _entry(size: Shown) -> Entry:

@@ -23,8 +23,10 @@ def findings(records: Records) -> list[Finding]:
     )
     judged = [d for d in found if d.metric != "accuracy" and d.paper_beyond is not None]
     if judged:
-        yes = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if d.paper_beyond]
-        no = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if not d.paper_beyond]
+        yes, no = (
+            [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if d.paper_beyond is word]
+            for word in (True, False)
+        )
         text += (
             " Against the scatter of single batches measured here, its criteria differ beyond the "
             f"noise for {_listed(yes)}, and not for {_listed(no)}."

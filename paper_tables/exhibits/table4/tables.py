@@ -9,12 +9,9 @@ from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
-from paper_tables.exhibits.table4.differences import (
-    TABLE,
-    Difference,
-    differences,
-    papers_interval,
-)
+from paper_tables.evidence.selection import grouped
+from paper_tables.exhibits.table4.cells import TABLE
+from paper_tables.exhibits.table4.differences import Difference, differences, papers_interval
 from paper_tables.paper.names import display
 
 LEGEND = (
@@ -40,11 +37,11 @@ def tables(records: Sequence[Record]) -> list[Table]:
 
 def _differences(records: Sequence[Record]) -> Table:
     """New images minus ImageNet: one line a network, the paper's difference and the measured."""
-    lines: dict[str, list[Difference]] = {}
-    for difference in differences(records):
-        lines.setdefault(difference.row, []).append(difference)
-    metrics = dict.fromkeys(d.metric for found in lines.values() for d in found)
-    group = Group("", "", tuple(_line(row, found) for row, found in lines.items()))
+    found = differences(records)
+    lines = tuple(
+        Line(display(row), tuple(map(_entry, mine)))
+        for row, mine in grouped(found, lambda difference: difference.row).items()
+    )
     vit = (
         "ViT's 87.5 and 89.1 % are 56 and 57 of 64 pictures: one picture, and nothing more. Exact "
         f"binomial intervals: {papers_interval(56)} and {papers_interval(57)}."
@@ -53,15 +50,11 @@ def _differences(records: Sequence[Record]) -> Table:
         id=f"{TABLE}-differences",
         title="Table 4: new images minus ImageNet, against the noise",
         legend=f"{NOISE} {vit}",
-        columns=tuple(METRIC_NAMES[metric] for metric in metrics),
-        groups=(group,),
+        columns=tuple(dict.fromkeys(METRIC_NAMES[difference.metric] for difference in found)),
+        groups=(Group("", "", lines),),
         heads=("", "network"),
         files=(f"{TABLE}.md",) if any(record.table == TABLE for record in records) else (),
     )
-
-
-def _line(row: str, found: Sequence[Difference]) -> Line:
-    return Line(display(row), tuple(_entry(difference) for difference in found))
 
 
 def _entry(d: Difference) -> Entry:
