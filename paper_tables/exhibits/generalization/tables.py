@@ -9,6 +9,7 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.evidence.entries import measured_entry
+from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.cells import SIDES, TABLE
 from paper_tables.exhibits.generalization.runs import Run, runs
@@ -16,11 +17,7 @@ from paper_tables.exhibits.generalization.runs import Run, runs
 SHOWN = ("accuracy", "loss", "kh05", "kh1", "re")
 SHORT = {"training": "training", "generalization": "other"}
 
-LEGEND = (
-    "Each training run on the images that it was trained on (training) and on those of the other "
-    "data set (other), at the epochs at which criteria were measured; epoch 0 is before training. "
-    "Accuracy and loss over all images, criteria over batches of them."
-)
+LEGEND = legend(__file__, "runs")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:

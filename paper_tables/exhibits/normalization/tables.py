@@ -11,6 +11,7 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import AXES, STATES, differing, measured_entry, pictures, trace
+from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import AXES as DRAWN
@@ -19,16 +20,8 @@ from paper_tables.exhibits.normalization.study import REFERENCE, Plane, Study, m
 from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
 
-LEGEND = (
-    "Which normalization keeps every plane (all networks, both modes, uniform, Gaussian and "
-    "Hessian axes) from exploding, still moves the network's output, tells sharp minima from flat "
-    "ones and does not depend on a rescaling of layers. What each candidate is, and why: "
-    "normalization.md."
-)
-PLANES_LEGEND = (
-    "Ratio as in Table 1, on 5 x 5 points, so a lower bound / median relative change of the "
-    "network's output at the edge of the plane."
-)
+LEGEND = legend(__file__, "candidates")
+PLANES_LEGEND = legend(__file__, "planes")
 # What stands beside filter normalization to show a cause: candidate, axes, the column's name.
 CAUSES = (
     *(("filter", axes, AXES.get(axes, axes)) for axes in DRAWN),
@@ -120,14 +113,8 @@ def _minima(study: Study) -> Table:
 
 
 def _how_trained(record: Record) -> str:
-    config = record.config
-    return (
-        f"LeNet on {display(config['data'])}, {config['training_examples']} examples, Adam, "
-        f"{config['trainings']} trainings each; “poisoned” has half as many examples with random "
-        "labels added. The mean rise of the loss over a plane with Gaussian axes, on "
-        f"{config['examples']} clean training examples; ± over trainings. The largest eigenvalue "
-        "of the Hessian of the same loss is the independent witness of sharpness."
-    )
+    config = {**record.config, "data": display(record.config["data"])}
+    return legend(__file__, "minima", **config)
 
 
 def _every_plane(study: Study) -> Table:

@@ -20,6 +20,7 @@ from paper_tables.engine.exhibit import (
     Verdict,
 )
 from paper_tables.evidence.intervals import combined, interval
+from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.table1 import planes
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
@@ -30,10 +31,7 @@ from paper_tables.paper.names import display
 
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
-LEGEND = (
-    "*Asymmetric* planes: the interval of the share of points below the cap without a mirror image "
-    f"below it lies above {ASYMMETRIC}."
-)
+LEGEND = legend(__file__, "claims", asymmetric=ASYMMETRIC)
 FEWEST = 20  # points below the cap, fewer say nothing of a shape
 
 STATES = {"random init": "random", "pretrained": "pretrained"}

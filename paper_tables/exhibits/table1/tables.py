@@ -10,6 +10,7 @@ from paper_tables import paper
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
+from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.paper.explosion import (
@@ -34,28 +35,11 @@ LINES = {
     ("normal", "3"): "Gaussian axes",
 }
 
-LEGEND = (
-    "Entries as the paper writes them: “yes” alone, every normalization explodes; “yes” with "
-    "numbers, only those do; “no” with numbers, those rise without exploding. 1 no normalization, "
-    "2 weight, 3 filter L1, 4 filter L2; signed: sums for the L1 norms, as the authors' public "
-    "code has them. A plane explodes if its largest loss is at least "
-    f"{EXPLODES:g} times max(loss at the centre, ln C) or not finite, and rises from {RISES:g} "
-    "times on; the paper gives no threshold. An entry is reproduced if all its normalizations "
-    f"agree with the paper's. ~: on a grid coarser than the paper's {FULL} x {FULL} points, where "
-    "only “explodes” is final; ?: not measured. The paper's random axes are uniform in [0, 1). "
-    "Gaussian axes, which the paper does not have, and stand-ins are not judged. The paper does "
-    f"not say which weights it took: both are compared. {RECOMMENDED!r} is what lla.loss_plane "
-    "recommends."
+LEGEND = legend(
+    __file__, "table", explodes=EXPLODES, rises=RISES, full=FULL, recommended=RECOMMENDED
 )
-RATIO_LEGEND = (
-    "Largest finite loss / max(loss at the centre, ln C); the geometric mean over several seeds of "
-    "random axes. ≥: on a coarser grid than the paper's, so a lower bound. The verdict compares "
-    "with the paper's entry for this normalization."
-)
-AGREEMENT_LEGEND = (
-    "Planes along uniform and Hessian axes that explode in the paper and here, or in neither, true "
-    "L1 for method 3; a plane explodes if its ratio is at least the threshold."
-)
+RATIO_LEGEND = legend(__file__, "ratios")
+AGREEMENT_LEGEND = legend(__file__, "agreement")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:

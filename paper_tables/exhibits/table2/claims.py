@@ -13,6 +13,7 @@ from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
 from paper_tables.evidence.criteria import CRITERIA, MARGIN, MODES, Evidence, Rule, falls, in_words
 from paper_tables.evidence.intervals import combined, decided
+from paper_tables.evidence.legends import legend
 
 ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
@@ -22,11 +23,15 @@ ENOUGH = 4  # networks that a rank correlation needs
 ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
 LOW_LOSS = 0.1  # "trained to low loss"; ln 10 = 2.3 is chance level
 
-LEGEND = (
-    f"*Near 1*: the interval lies in [{MARGIN[0]}, {MARGIN[1]}]. *Almost only positive*: at most "
-    f"{ALMOST_NONE} of the magnitude sum |lambda| w is negative; *a large negative part*: at least "
-    f"{LARGE_SHARE} of it. *Falls*: the interval of the difference excludes 0; *fails to fall*: it "
-    f"lies below a fall of {NO_FALL:.0%}. *Asymmetric* spectra: r_e above {LARGE_RE:g}."
+LEGEND = legend(
+    __file__,
+    "claims",
+    low=MARGIN[0],
+    high=MARGIN[1],
+    almost_none=ALMOST_NONE,
+    large_share=LARGE_SHARE,
+    no_fall=NO_FALL,
+    large_re=LARGE_RE,
 )
 
 

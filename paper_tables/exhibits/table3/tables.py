@@ -8,17 +8,11 @@ from lla.report.view import Entry, Group, Line, Table
 from paper_tables import paper
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import trace
+from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.table3.sizes import HEADERS, TABLE, Shown, shown
 from paper_tables.paper.names import display
 
-LEGEND = (
-    "Counted from what the loader gives. A count is reproduced if it is equal, and else differs; "
-    "of what is there only in part nothing is counted but the shape of an image, which is then "
-    "reduced. The shape is that of the network's input: MNIST's 28x28 padded with zeros, SVHN as "
-    "grayscale. CINIC-10's three splits hold 90000 images each, so that training and test images "
-    "are two thirds of it; CINIC-10-i leaves out the validation split and every image that comes "
-    "from CIFAR-10."
-)
+LEGEND = legend(__file__, "table")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
