@@ -31,9 +31,9 @@ def state_config(settings: Settings, state: Stage) -> dict[str, Any]:
         "dtype": "float32",
     }
     if state != "random":
-        config["training"] = lenet.training_config(profile, image_set)
+        config["training"] = lenet.training_config(settings)
     if state == "during":
-        config["epoch"] = lenet.during_epoch(profile, image_set)
+        config["epoch"] = lenet.during_epoch(settings)
     return config
 
 

@@ -138,13 +138,8 @@ def spreads(spectrum: Spectrum) -> dict[str, float]:
     values = np.array([row[top] for row, top in zip(spectrum.eigenvalues, tops, strict=True)])
     weights = np.array([row[top] for row, top in zip(spectrum.weights, tops, strict=True)])
     ratios = spectrum_criteria(spectrum)
-    return {
-        "spread_eigenvalues": _relative(values),
-        "spread_weights": _relative(weights),
-        "spread_re": _relative(ratios.re),
-        "spread_kh1": _relative(ratios.kh1),
-        "spread_kh05": _relative(ratios.kh05),
-    }
+    samples = (values, weights, ratios.re, ratios.kh1, ratios.kh05)
+    return dict(zip(SPREADS, map(_relative, samples), strict=True))
 
 
 def _relative(samples: np.ndarray) -> float:

@@ -18,15 +18,7 @@ from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization import prediction
-from paper_tables.exhibits.generalization.prediction import (
-    CRITERIA,
-    PREDICTORS,
-    UNKNOWN,
-    Prediction,
-    by_pool,
-    checkpoints,
-    predictions,
-)
+from paper_tables.exhibits.generalization.prediction import Prediction, by_pool, checkpoints
 from paper_tables.exhibits.generalization.runs import runs
 
 TEMPLATE = Path(__file__).with_name("prediction.md.j2")
@@ -41,16 +33,17 @@ def write(records: Sequence[Record], results: Path) -> None:
         records: all published records.
         results: the folder of results.
     """
-    found = predictions(runs(records))
+    found = prediction.predictions(runs(records))
     if not found:
         return
+    pools = [(_table(pool), pool[0], checkpoints(pool[0])) for pool in by_pool(found)]
     text = fill(
         TEMPLATE,
         headline=prediction.headline(found),
         resamples=prediction.RESAMPLES,
         few_runs=prediction.FEW_RUNS,
         least=prediction.LEAST,
-        pools=[(_table(pool), pool[0], checkpoints(pool[0])) for pool in by_pool(found)],
+        pools=pools,
     )
     atomic_write(results / "prediction.md", text)
     atomic_write(results / "prediction.csv", _frame(found).to_csv(index=False))
@@ -59,7 +52,7 @@ def write(records: Sequence[Record], results: Path) -> None:
 def figures(records: Records) -> list[Drawing]:
     """The rank correlations of every predictor, where some checkpoint counts."""
     followed = runs(records)
-    found = predictions(followed)
+    found = prediction.predictions(followed)
     drawing = Drawing(
         name="prediction",
         kind="figures",
@@ -87,31 +80,30 @@ def _line(p: Prediction) -> Line:
     within = f"{p.within:+.2f}" if math.isfinite(p.within) else "—"
     difference = "" if p.difference is None else str(p.difference)
     texts = (str(p.n), str(p.tau), within, difference, p.winner)
-    return Line(PREDICTORS[p.predictor], tuple(map(Entry, texts)))
+    return Line(prediction.PREDICTORS[p.predictor], tuple(map(Entry, texts)))
 
 
 def _frame(found: Sequence[Prediction]) -> pd.DataFrame:
-    rows = []
-    for p in found:
-        difference = p.difference or UNKNOWN
-        rows.append(
-            {
-                "pool": p.pool,
-                "fidelity": p.fidelity,
-                "runs": "; ".join(p.runs),
-                "resampling": p.resampling,
-                "predictor": p.predictor,
-                "n": p.n,
-                "tau": p.tau.value,
-                "tau_low": p.tau.low,
-                "tau_high": p.tau.high,
-                "tau_within_runs": p.within,
-                "difference": difference.value,
-                "difference_low": difference.low,
-                "difference_high": difference.high,
-                "winner": p.winner,
-            }
-        )
+    rows = [
+        {
+            "pool": p.pool,
+            "fidelity": p.fidelity,
+            "runs": "; ".join(p.runs),
+            "resampling": p.resampling,
+            "predictor": p.predictor,
+            "n": p.n,
+            "tau": p.tau.value,
+            "tau_low": p.tau.low,
+            "tau_high": p.tau.high,
+            "tau_within_runs": p.within,
+            "difference": d.value,
+            "difference_low": d.low,
+            "difference_high": d.high,
+            "winner": p.winner,
+        }
+        for p in found
+        for d in [p.difference or prediction.UNKNOWN]
+    ]
     return pd.DataFrame(rows).round(6)
 
 
@@ -132,11 +124,11 @@ def draw(found: Sequence[Prediction], _: Path | None = None) -> Figure:
 
 
 def _panel(ax: Axes, pool: Sequence[Prediction]) -> None:
-    names = list(PREDICTORS)
+    names = list(prediction.PREDICTORS)
     for p in pool:
         if not math.isfinite(p.tau.value):
             continue
-        criterion = p.predictor in CRITERIA
+        criterion = p.predictor in prediction.CRITERIA
         # a percentile interval of a biased estimate need not hold the estimate itself
         below, above = max(0.0, p.tau.value - p.tau.low), max(0.0, p.tau.high - p.tau.value)
         ax.errorbar(
@@ -151,7 +143,7 @@ def _panel(ax: Axes, pool: Sequence[Prediction]) -> None:
     ax.axvline(0, color="0.4", linewidth=0.8)
     ax.set_xlim(-1.05, 1.05)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_yticks(range(len(names)), PREDICTORS.values(), fontsize=9)
+    ax.set_yticks(range(len(names)), prediction.PREDICTORS.values(), fontsize=9)
     ax.set_xlabel("Kendall's tau", fontsize=9)
     ax.grid(axis="x", alpha=0.3)
     ax.set_title(f"{pool[0].pool} [{pool[0].fidelity}]\n{checkpoints(pool[0])}", fontsize=10)

@@ -42,12 +42,7 @@ def _runs(records: Sequence[Record]) -> Table:
 
 
 def _group(run: Run) -> Group:
-    criteria = SHOWN[2:]
-    epochs = [
-        int(epoch)
-        for epoch in run.epochs
-        if any((side, metric, int(epoch)) in run.records for side in SIDES for metric in criteria)
-    ]
+    epochs = sorted({epoch for _, metric, epoch in run.records if metric in SHOWN[2:]})
     lines = tuple(Line(f"epoch {epoch}", _entries(run, epoch)) for epoch in epochs)
     return Group(run.name, f"{run.length} epochs", lines, run.fidelity)
 

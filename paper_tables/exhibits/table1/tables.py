@@ -13,17 +13,8 @@ from paper_tables.evidence.entries import AXES, STATES, differing, pictures, tra
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
-from paper_tables.paper.explosion import (
-    EXPLODES,
-    METHODS,
-    PAPER_METHODS,
-    RECOMMENDED,
-    RISES,
-    expected,
-    judged,
-    notation,
-    printed,
-)
+from paper_tables.paper import explosion
+from paper_tables.paper.explosion import EXPLODES, METHODS, PAPER_METHODS, RECOMMENDED, RISES
 from paper_tables.paper.names import display
 
 THRESHOLDS = (10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5, 1e6)
@@ -36,7 +27,12 @@ LINES = {
 }
 
 LEGEND = legend(
-    __file__, "table", explodes=EXPLODES, rises=RISES, full=FULL, recommended=RECOMMENDED
+    __file__,
+    "table",
+    explodes=EXPLODES,
+    rises=RISES,
+    full=FULL,
+    recommended=RECOMMENDED,
 )
 RATIO_LEGEND = legend(__file__, "ratios")
 AGREEMENT_LEGEND = legend(__file__, "agreement")
@@ -54,7 +50,7 @@ def _table1(records: Sequence[Record], found: Sequence[Block]) -> Table:
     columns = paper.paper_columns(TABLE)
     groups = []
     for row in paper.paper_rows(TABLE):
-        theirs = tuple(Entry(str(printed(row, column))) for column in columns)
+        theirs = tuple(Entry(str(explosion.printed(row, column))) for column in columns)
         lines = [Line("the paper", (*theirs, None))]
         for state, name in STATES.items():
             mine = [block for block in found if (block.row, block.state) == (row, state)]
@@ -120,7 +116,7 @@ def _agreement(first: Sequence[Block]) -> Table:
         for place, pool in block.pools.items()
         if place.axes != "normal" and not place.frozen and pool.fidelity != "substitute"
         and place.method in PAPER_METHODS
-        and (wanted := expected(block.row, place.paper_column, place.method))
+        and (wanted := explosion.expected(block.row, place.paper_column, place.method))
     ]  # fmt: skip
     lines = []
     for threshold in THRESHOLDS:
@@ -213,13 +209,13 @@ def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> E
         method: _verdict(block.row, pool, column, method, axes != "normal")
         for method, pool in pools.items()
     }
-    text = notation({method: pool.category() for method, pool in pools.items()})
+    text = explosion.notation({method: pool.category() for method, pool in pools.items()})
     given = [verdict for verdict in verdicts.values() if verdict]
     agree = given.count("reproduced")
     verdict = None if not given else "reproduced" if agree == len(given) else "differs"
     return Entry(
         text=text + ("" if all(pool.safe for pool in pools.values()) else " ~"),
-        paper=str(printed(block.row, column)) if given else None,
+        paper=str(explosion.printed(block.row, column)) if given else None,
         verdict=verdict,
         fidelity=_fidelity(pools, block),
         remark=f"{agree} of {len(given)} agree" if given else "",
@@ -266,8 +262,8 @@ def _ratio(block: Block, pool: Pool) -> Entry:
 
 
 def _verdict(row: str, pool: Pool, column: str, method: str, in_paper: bool) -> str | None:
-    wanted = expected(row, column, method) if in_paper else None
-    return judged(pool.category(), wanted, pool.fidelity)
+    wanted = explosion.expected(row, column, method) if in_paper else None
+    return explosion.judged(pool.category(), wanted, pool.fidelity)
 
 
 def _traces(pool: Pool, name: str) -> Iterable[Trace]:

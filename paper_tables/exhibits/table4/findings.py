@@ -13,25 +13,20 @@ from paper_tables.paper.names import display
 
 def findings(records: Records) -> list[Finding]:
     """Which differences of Table 4 are larger than their noise."""
-    found = [d for d in differences(records) if d.paper_beyond is not None]
-    seen = [d for d in found if d.metric == "accuracy"]
-    judged = [d for d in found if d.metric != "accuracy"]
-    beyond, within = (
-        _listed([display(d.row) for d in seen if d.paper_beyond is word]) for word in (True, False)
-    )
-    text = legend(__file__, "finding", beyond=beyond, within=within)
-    if judged:
-        beyond, within = (
-            _listed(
-                [
-                    f"{display(d.row)} {METRIC_NAMES[d.metric]}"
-                    for d in judged
-                    if d.paper_beyond is word
-                ]
-            )
-            for word in (True, False)
-        )
-        text += " " + legend(__file__, "finding on criteria", beyond=beyond, within=within)
+    found = differences(records)
+
+    def named(of_accuracy: bool) -> dict[str, str]:
+        """The networks whose difference is beyond the noise, and within it; of accuracy alone."""
+        names: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+        for d in found:
+            if (d.metric == "accuracy") is of_accuracy:
+                metric = "" if of_accuracy else f" {METRIC_NAMES[d.metric]}"
+                names[d.paper_beyond].append(display(d.row) + metric)
+        return {"beyond": _listed(names[True]), "within": _listed(names[False])}
+
+    text = legend(__file__, "finding", **named(of_accuracy=True))
+    if any(d.paper_beyond is not None for d in found if d.metric != "accuracy"):
+        text += " " + legend(__file__, "finding on criteria", **named(of_accuracy=False))
     return [Finding("Table 4: what is larger than the noise", text)]
 
 
