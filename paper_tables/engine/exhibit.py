@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lla.report.view import Table
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
-from paper_tables.paper import Claim
+from paper_tables.paper import WORK, Claim
 
 Records = Sequence[Record]
 Verdict = Literal["holds", "fails", "undecided", "not_run"]
@@ -93,7 +93,7 @@ class Exhibit:
     """All there is about one table, figure group or study."""
 
     name: str  # "table3": of its pages and on the command line
-    work: str  # the paper that it belongs to; pages, claims and results group by it
+    work: str = WORK  # that it belongs to; pages, claims and results group by it
     cells: Callable[[Settings], list[Cell]] = _nothing
     tables: Callable[[Records], list[Table]] = _nothing  # one view; every format is written from it
     figures: Callable[[Records], list[Drawing]] = _nothing

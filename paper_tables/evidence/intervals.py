@@ -62,3 +62,14 @@ def combined(verdicts: Iterable[Verdict]) -> Verdict:
         if verdict in seen:
             return verdict
     return "holds"
+
+
+def decided(difference: float, half: float) -> Verdict:
+    """Whether a quantity lies above 0, by half the width of its 95 % interval.
+
+    >>> decided(2.0, 1.0), decided(-2.0, 1.0), decided(2.0, 2.0)
+    ('holds', 'fails', 'undecided')
+    """
+    if abs(difference) <= half:
+        return "undecided"
+    return "holds" if difference > 0 else "fails"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,9 @@ from torch import Tensor
 
 from lla import data, models
 from lla.data import ImageSet, PictureBatches, PictureSet
+from lla.files import sha256_of_bytes, sha256_of_parts
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.records import Source
-
-__all__ = ["Batches", "config_of", "draw", "draw_pictures", "of_pictures", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ def source_of(found: ImageSet | PictureSet) -> Source:
         return Source(found.name, found.sha256)
     pairs = zip(found.files, found.labels.tolist(), strict=True)
     listing = "\n".join(f"{file} {label}" for file, label in pairs)
-    return Source(found.name, hashlib.sha256(listing.encode()).hexdigest())
+    return Source(found.name, sha256_of_bytes(listing))
 
 
 def config_of(found: ImageSet | PictureSet) -> dict[str, Any]:
@@ -58,11 +56,8 @@ def draw(
     """
     chosen = models.preprocessing(network)
     pairs = data.batches(image_set, batch_size, count, seed, settings.device, **chosen)
-    digest = hashlib.sha256()
-    for pair in pairs:
-        for tensor in pair:
-            digest.update(tensor.cpu().contiguous().numpy().data)
-    return Batches(pairs, source_of(image_set), digest.hexdigest())
+    arrays = (tensor.cpu().contiguous().numpy().data for pair in pairs for tensor in pair)
+    return Batches(pairs, source_of(image_set), sha256_of_parts(arrays))
 
 
 def draw_pictures(

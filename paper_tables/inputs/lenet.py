@@ -21,22 +21,6 @@ from paper_tables.inputs import image_sets, training
 from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.training import SEED
 
-__all__ = [
-    "SIZE",
-    "Stage",
-    "TrainedLeNet",
-    "batches",
-    "during_epoch",
-    "fidelity",
-    "fitted",
-    "images",
-    "network",
-    "trained",
-    "training_config",
-    "training_step",
-    "untrained",
-]
-
 SIZE = 32  # the paper's input; zero-padded before anything else, and in [0, 1]
 
 Stage = Literal["random", "during", "trained"]
@@ -84,21 +68,20 @@ def batches(settings: Settings) -> Batches:
 
 def untrained(settings: Settings, init: str) -> nn.Module:
     """LeNet with random weights, on the session's device."""
-    model = models.build("lenet", seed=SEED, init=init)  # type: ignore[arg-type]
-    return model.to(settings.device)
+    return models.build("lenet", seed=SEED, init=init).to(settings.device)  # type: ignore[arg-type]
 
 
-def during_epoch(profile: Profile, image_set: ImageSet) -> int:
+def during_epoch(settings: Settings) -> int:
     """The epoch that stands for "during training"; a small data set needs more of them."""
-    return min(1 if image_set.name == "mnist" else 8, profile.epochs)
+    return min(1 if images(settings).name == "mnist" else 8, settings.profile.epochs)
 
 
-def training_config(profile: Profile, image_set: ImageSet) -> dict[str, Any]:
+def training_config(settings: Settings) -> dict[str, Any]:
     """Everything that determines the trained weights."""
     return training.config(
-        epochs=profile.epochs,
-        target_accuracy=profile.target_accuracy,
-        data_sha256=image_set.sha256,
+        epochs=settings.profile.epochs,
+        target_accuracy=settings.profile.target_accuracy,
+        data_sha256=images(settings).sha256,
         size=SIZE,
     )
 
@@ -119,10 +102,9 @@ def training_step(settings: Settings) -> SharedStep:
 def trained(settings: Settings) -> TrainedLeNet:
     """LeNet trained as the profile says."""
     image_set, profile = images(settings), settings.profile
-    config = training_config(profile, image_set)
-    path = training.checkpoint(settings, f"lenet-{image_set.name}", config)
+    path = training.checkpoint(settings, f"lenet-{image_set.name}", training_config(settings))
     (pair,) = data.batches(image_set, len(image_set), size=SIZE, device=settings.device)
-    after, epoch = untrained(settings, "torch"), during_epoch(profile, image_set)
+    after, epoch = untrained(settings, "torch"), during_epoch(settings)
     result = training.train(
         settings, after, pair, path, profile.epochs,
         target_accuracy=profile.target_accuracy, keep_epochs=(epoch,),
@@ -144,7 +126,7 @@ def network(
         epoch = made.result.epochs
         model, name = made.after, f"lenet trained here, {epoch} epochs"
         if state == "during":
-            epoch = during_epoch(settings.profile, images(settings))
+            epoch = during_epoch(settings)
             model, name = made.during, f"lenet trained here, {epoch} of its epochs"
         accuracy = made.result.accuracy[min(epoch, made.result.epochs) - 1]
         note = f"trained {epoch} epochs, training accuracy {100 * accuracy:.2f} %"

@@ -25,27 +25,6 @@ from paper_tables.engine.session import session_cached
 from paper_tables.inputs import image_sets, lenet
 from paper_tables.inputs.image_sets import Batches
 
-__all__ = [
-    "BATCHNORM",
-    "RESNET20",
-    "SEED",
-    "STATES",
-    "Loaded",
-    "Network",
-    "Origin",
-    "State",
-    "batch",
-    "config_of",
-    "fidelity",
-    "load",
-    "modes_alike",
-    "network",
-    "networks",
-    "new_images",
-    "origin",
-    "pictures",
-]
-
 State = Literal["random", "pretrained"]
 STATES: tuple[State, ...] = ("random", "pretrained")
 
@@ -182,11 +161,9 @@ def origin(settings: Settings, net: Network, state: State) -> Origin:
         return _trained_here(settings)
     if not known and not settings.download:
         return Origin(None, f"no weights: {found.advice}")
-    rank = found.fidelity or "paper"  # of what will be downloaded
-    if net.stand_in:
-        rank = "substitute"
+    fidelity = "substitute" if net.stand_in else found.fidelity or "paper"  # of what is downloaded
     note = found.note if known else f"{net.name}, published weights"
-    return Origin(rank, note, {"weights_file": found.file or "published"})
+    return Origin(fidelity, note, {"weights_file": found.file or "published"})
 
 
 def fidelity(settings: Settings, net: Network, state: State) -> str | None:
@@ -238,9 +215,8 @@ def load(
     if origin(settings, net, state).shared is not None:
         model, source, _ = lenet.network(settings, "trained")
         return Loaded(model, source, net.name)
-    found = models.pretrained(
-        net.name, root=settings.data_root, download=settings.download, **chosen
-    )
+    root, download = settings.data_root, settings.download
+    found = models.pretrained(net.name, root=root, download=download, **chosen)
     source = Source(found.file, found.sha256)
     return Loaded(found.model.to(settings.device), source, found.architecture)
 
@@ -253,9 +229,8 @@ def batch(settings: Settings, net: Network, state: State) -> Batches:
         return image_sets.draw(settings, net.name, found, config["images"], 1, SEED)
     name = net.name if state == "random" else load(settings, net, state).name
     size = config["side"], config["images"]
-    return image_sets.of_pictures(
-        image_sets.draw_pictures(settings, name, found, *size, count=1, seed=SEED)
-    )
+    drawn = image_sets.draw_pictures(settings, name, found, *size, count=1, seed=SEED)
+    return image_sets.of_pictures(drawn)
 
 
 def _image_set(settings: Settings, net: Network) -> ImageSet | PictureSet:
@@ -272,8 +247,7 @@ def _cifar10(settings: Settings) -> ImageSet:
 def _trained_here(settings: Settings) -> Origin:
     """LeNet as Table 2 trains it."""
     image_set = lenet.images(settings)
-    profile = lenet.fitted(settings.profile, image_set)
-    config = {"training": lenet.training_config(profile, image_set)}
+    config = {"training": lenet.training_config(settings)}
     note = f"LeNet trained on {image_set.name}, as for Table 2"
     rank = cell_fidelity(image_set.fidelity, whole=False)
     return Origin(rank, note, config, lenet.training_step(settings))

@@ -21,17 +21,6 @@ from paper_tables.engine.session import session_cached
 from paper_tables.inputs import image_sets, pairs, training
 from paper_tables.inputs.pairs import Pair
 
-__all__ = [
-    "SECONDS",
-    "at_epoch",
-    "config_of",
-    "measured_epochs",
-    "missing",
-    "step",
-    "training_config",
-    "untrained",
-]
-
 SECONDS = {"lenet": 1.6e-4, "resnet20": 4e-3}  # an image and epoch, measured on 2 CPU cores
 
 

@@ -15,8 +15,6 @@ from paper_tables.engine.cells import Settings
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.session import session_cached
 
-__all__ = ["PAIRS", "Images", "Pair", "checked", "images"]
-
 
 @dataclass(frozen=True)
 class Pair:

@@ -11,8 +11,6 @@ from lla import training
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.records import config_hash
 
-__all__ = ["BATCH_SIZE", "LR", "SEED", "checkpoint", "config", "outcome", "train"]
-
 SEED = 0  # of initialisation and order of training
 LR = 1e-3
 BATCH_SIZE = 128  # the paper does not state its own

@@ -13,8 +13,6 @@ from lla.quantiles import student_t
 if TYPE_CHECKING:
     from lla import Criteria, Spectrum
 
-__all__ = ["BrokenConsequenceError", "check_criteria", "check_trace"]
-
 
 THREE_SIGMA = 0.9986501019683699  # of a normal distribution, below three standard deviations
 

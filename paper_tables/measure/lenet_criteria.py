@@ -12,8 +12,6 @@ from paper_tables.inputs import image_sets, lenet, training
 from paper_tables.inputs.lenet import Stage
 from paper_tables.measure import spectra
 
-__all__ = ["ROUTE", "config_of", "criteria", "fidelity_of", "inputs_of", "state_config"]
-
 ROUTE: RouteName = "linearized"  # not the one that is measured to be the fastest
 
 
@@ -33,9 +31,9 @@ def state_config(settings: Settings, state: Stage) -> dict[str, Any]:
         "dtype": "float32",
     }
     if state != "random":
-        config["training"] = lenet.training_config(profile, image_set)
+        config["training"] = lenet.training_config(settings)
     if state == "during":
-        config["epoch"] = lenet.during_epoch(profile, image_set)
+        config["epoch"] = lenet.during_epoch(settings)
     return config
 
 

@@ -6,18 +6,17 @@ hold stands in a file that the record of the loss names.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import hashlib
-import io
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import pandas as pd
 from torch import nn
 
 import lla
 from lla.data import PictureBatches, PictureSet
 from lla.errors import MissingDataError
+from lla.files import sha256_of_bytes
 from lla.hessian.products.routes import RouteName
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
@@ -30,8 +29,6 @@ from paper_tables.inputs.networks import Loaded, Network, State
 from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria, check_trace
 from paper_tables.measure.shares import percent
-
-__all__ = ["Case", "Photographs", "accuracy_cell", "spectrum_cell"]
 
 Photographs = Literal["imagenet", "ni"]
 MODES = ("train", "eval")
@@ -178,9 +175,7 @@ def _absent(cell: Cell, reason: str) -> Cell:
 
 
 def _pictures(settings: Settings, photographs: Photographs) -> PictureSet:
-    if photographs == "ni":
-        return networks.new_images(settings)
-    return networks.pictures(settings)
+    return (networks.new_images if photographs == "ni" else networks.pictures)(settings)
 
 
 def _amount(settings: Settings, pictures: PictureSet) -> tuple[int, int]:
@@ -292,10 +287,8 @@ def _accuracy(
     cell: Cell, loaded: Loaded, batches: PictureBatches, modes: tuple[str, ...]
 ) -> Record:
     """The share of pictures recognised, the mean of some modes, with its binomial error."""
-    shares = []
-    for mode in modes:
-        problem = lla.Problem(loaded.model, batches.pairs, mode=mode)  # type: ignore[arg-type]
-        shares.append(lla.landscape.accuracy(problem))
+    problems = (lla.Problem(loaded.model, batches.pairs, mode=mode) for mode in modes)  # type: ignore[arg-type]
+    shares = list(map(lla.landscape.accuracy, problems))
     note = "mean of train and eval mode: " + " and ".join(f"{100 * s:.1f} %" for s in shares)
     return cell.estimated(
         "accuracy",
@@ -312,12 +305,10 @@ def _facts(batches: PictureBatches, loaded: Loaded) -> dict[str, Any]:
 
 def _save_listing(batches: PictureBatches, settings: Settings) -> Source:
     """Which pictures the batches hold, one line each."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("batch", "file", "class_index", "sha256"))
-    labels = ((i, label) for i, (_, y) in enumerate(batches.pairs) for label in y.tolist())
-    for (i, label), file, sha256 in zip(labels, batches.files, batches.files_sha256, strict=True):
-        writer.writerow((i, file, label, sha256))
-    content = stream.getvalue().encode()
-    name = f"{batches.pictures.name}-{hashlib.sha256(content).hexdigest()[:12]}.csv"
-    return store.save_artifact(content, f"batches/{name}", settings.work)
+    labels = [(i, label) for i, (_, y) in enumerate(batches.pairs) for label in y.tolist()]
+    listing = pd.DataFrame(labels, columns=["batch", "class_index"])
+    listing.insert(1, "file", batches.files)
+    listing["sha256"] = batches.files_sha256
+    content = listing.to_csv(index=False, lineterminator="\n")
+    name = f"{batches.pictures.name}-{sha256_of_bytes(content)[:12]}.csv"
+    return store.save_artifact(content.encode(), f"batches/{name}", settings.work)

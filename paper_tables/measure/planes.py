@@ -28,20 +28,6 @@ from paper_tables.inputs import networks
 from paper_tables.inputs.networks import Network, State
 from paper_tables.paper.explosion import MODES, RISES, options
 
-__all__ = [
-    "COST",
-    "DTYPE",
-    "ROUTE",
-    "STEPS",
-    "MeasuredPlane",
-    "eigen_config",
-    "eigenvectors",
-    "evaluate",
-    "measured",
-    "plane_problem",
-    "seconds",
-]
-
 STEPS = 40  # of the paper's grid, which has one point more along an axis
 DTYPE = "float32"
 ROUTE = "loop"  # not the measured one: routes round differently; "slices" gives the same bits

@@ -6,8 +6,6 @@ import math
 
 from lla.estimate import Estimate
 
-__all__ = ["percent"]
-
 
 def percent(share: float, n: int) -> Estimate:
     """A share of n examples as an accuracy in percent.

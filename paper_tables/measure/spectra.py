@@ -16,8 +16,6 @@ from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
 
-__all__ = ["LEGACY", "PLAIN", "criteria_config", "criteria_records", "measured", "metrics"]
-
 # Metric -> the estimate of `lla.Criteria` that it is, and its reading.
 ESTIMATES = {
     "kh1": ("kh1", "product"),

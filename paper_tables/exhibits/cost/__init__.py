@@ -1,6 +1,5 @@
 """Section 3.4: what criteria cost, and how they scatter over probes and batches."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.cost import claims, stability, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="cost",
-    work=paper.WORK,
     cells=stability.cells,
     tables=tables.tables,
     claims=claims.CLAIMS,

@@ -9,18 +9,18 @@ the notes also say the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lla.hessian.accuracy.scatter import budget_stderr
 from lla.report.text import measured
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.fidelity import rank
+from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import Evidence, falls, in_words, missing, on_first, value_of
 from paper_tables.evidence.intervals import combined, quantile
+from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.cost.stability import SCATTER
-
-__all__ = ["CLAIMS"]
 
 TABLE = "cost"
 SPREADS = "stability"  # the table of Table 2's spectra, probe by probe
@@ -39,36 +39,38 @@ STABLE = 0.05  # "stable": the standard error is at most this share of the value
 RUNS, MORE_RUNS = 10, 20
 
 
-@dataclass(frozen=True)
-class _Benchmark:
-    """The records of one benchmark of one network."""
+class _Benchmark(dict[tuple[str, str], Record]):
+    """The records of one benchmark of one network, by column and metric."""
 
-    cells: Mapping[tuple[str, str], Record]  # by column and metric
-
-    def __getitem__(self, place: tuple[str, str]) -> Record:
-        try:
-            return self.cells[place]
-        except KeyError:
-            raise missing(" ".join(place)) from None
+    def __missing__(self, place: tuple[str, str]) -> Record:
+        raise missing(" ".join(place))
 
     @property
     def first(self) -> Record:
-        return next(iter(self.cells.values()))
+        return next(iter(self.values()))
 
 
 def _runs(records: Sequence[Record], row: str) -> list[_Benchmark]:
     """The benchmarks of a network at the paper's steps, the most faithful and largest first."""
-    groups: dict[str, dict[tuple[str, str], Record]] = {}
-    for r in records:
-        if (r.table, r.row, r.config.get("m")) == (TABLE, row, STEPS) and r.value is not None:
-            groups.setdefault(r.config_hash, {})[r.column, r.metric] = r
+    mine = [
+        r
+        for r in records
+        if (r.table, r.row, r.config.get("m")) == (TABLE, row, STEPS) and r.value is not None
+    ]
+    runs = [
+        _Benchmark({(r.column, r.metric): r for r in same})
+        for same in grouped(mine, lambda r: r.config_hash).values()
+    ]
 
-    def rank(run: _Benchmark) -> tuple[int, bool, int]:
+    def order(run: _Benchmark) -> tuple[int, bool, int]:
         first = run.first
-        fidelity = FIDELITIES.index(first.fidelity or FIDELITIES[-1])
-        return (fidelity, not (first.device or "").startswith("cuda"), -(first.batch_size or 0))
+        return (rank(first.fidelity), not _on_gpu(first), -(first.batch_size or 0))
 
-    return sorted(map(_Benchmark, groups.values()), key=rank)
+    return sorted(runs, key=order)
+
+
+def _on_gpu(record: Record) -> bool:
+    return (record.device or "").startswith("cuda")
 
 
 # --- what it costs
@@ -95,9 +97,8 @@ def _resnet_time(row: str) -> Predicate:
         runs = [
             run
             for run in _runs(records, row)
-            if run.first.batch_size == PHOTOGRAPHS
-            and run.first.config["side"] == SIDE
-            and (run.first.device or "").startswith("cuda")
+            if (run.first.batch_size, run.first.config["side"]) == (PHOTOGRAPHS, SIDE)
+            and _on_gpu(run.first)
         ]
         if not runs:
             raise missing(
@@ -197,18 +198,16 @@ def _spread_of_batches(records: Records) -> Decision:
 def _scatter(records: Sequence[Record]) -> _Scatter:
     """The scatter at the paper's batch size and steps: a benchmark's, else that of Table 2."""
     for run in _runs(records, "lenet"):
-        if run.first.batch_size == DIGITS and ("scatter", "probes") in run.cells:
+        if run.first.batch_size == DIGITS and ("scatter", "probes") in run:
             parts = ("probes", "batches", "range_probes", "range_batches")
             return _Scatter(run[f"{RUNS} x 1", "kh05"], *(run["scatter", part] for part in parts))
-    groups: dict[str, dict[str, Record]] = {}
-    for r in records:
-        if r.table == SPREADS and (r.batch_size, r.m) == (DIGITS, STEPS) and r.metric in SCATTER:
-            groups.setdefault(r.config_hash, {})[r.metric] = r
-    for group in groups.values():
-        if len(group) < len(SCATTER) or group["kh05"].fidelity == "substitute":
+    for metrics in by_cell(records, SPREADS).values():
+        mean = metrics.get("kh05")
+        if not mean or mean.fidelity == "substitute" or not metrics.keys() >= {*SCATTER}:
             continue
-        if (group["kh05"].batches or 0) > 1:  # one does not tell how batches scatter
-            return _Scatter(*(group[name] for name in SCATTER))
+        # one batch does not tell how batches scatter
+        if (mean.batch_size, mean.m) == (DIGITS, STEPS) and (mean.batches or 0) > 1:
+            return _Scatter(*(metrics[name] for name in SCATTER))
     raise missing(
         f"the scatter of K_H05 over probes and batches of {DIGITS} with {STEPS} Lanczos steps"
     )
@@ -217,14 +216,10 @@ def _scatter(records: Sequence[Record]) -> _Scatter:
 # --- numbers
 
 
-def _error(record: Record) -> float:
-    assert record.stderr is not None
-    return record.stderr
-
-
 def _half(record: Record) -> float:
     """Half the width of a record's 95 % interval."""
-    return quantile((record.n or 2) - 1) * _error(record)
+    assert record.stderr is not None
+    return quantile((record.n or 2) - 1) * record.stderr
 
 
 def _within(ratio: float, half: float = 0.0) -> Verdict:

@@ -23,8 +23,6 @@ from paper_tables.engine.records import Record, Source
 from paper_tables.inputs import image_sets, lenet
 from paper_tables.measure import lenet_criteria
 
-__all__ = ["OUTERMOST", "SCATTER", "SPREADS", "cells", "scatter", "spreads"]
-
 SPREADS = ("spread_eigenvalues", "spread_weights", "spread_re", "spread_kh1", "spread_kh05")
 SCATTER = ("kh05", "kh05_probes", "kh05_batches", "kh05_range_probes", "kh05_range_batches")
 OUTERMOST = 5  # of the largest Ritz values, which have converged and have the same rank everywhere
@@ -140,13 +138,8 @@ def spreads(spectrum: Spectrum) -> dict[str, float]:
     values = np.array([row[top] for row, top in zip(spectrum.eigenvalues, tops, strict=True)])
     weights = np.array([row[top] for row, top in zip(spectrum.weights, tops, strict=True)])
     ratios = spectrum_criteria(spectrum)
-    return {
-        "spread_eigenvalues": _relative(values),
-        "spread_weights": _relative(weights),
-        "spread_re": _relative(ratios.re),
-        "spread_kh1": _relative(ratios.kh1),
-        "spread_kh05": _relative(ratios.kh05),
-    }
+    samples = (values, weights, ratios.re, ratios.kh1, ratios.kh05)
+    return dict(zip(SPREADS, map(_relative, samples), strict=True))
 
 
 def _relative(samples: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """Section 4: trainings followed on two data sets, and the loss around their ends."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.generalization import (
     cells,
@@ -17,7 +16,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="generalization",
-    work=paper.WORK,
     cells=lambda settings: [*cells.cells(settings), *shift_planes.cells(settings)],
     tables=tables.tables,
     figures=lambda records: [

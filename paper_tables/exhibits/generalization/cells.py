@@ -30,8 +30,6 @@ from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria
 from paper_tables.measure.shares import percent
 
-__all__ = ["CURVE", "OWN_TEST", "SIDES", "TABLE", "cells", "pair_and_side"]
-
 TABLE = "generalization"
 SIDES = ("training", "generalization")
 CURVE = ("accuracy", "loss")  # over all images of a side, as `_over_all` gives them

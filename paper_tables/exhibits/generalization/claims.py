@@ -17,12 +17,10 @@ from lla.report.text import measured
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
-from paper_tables.evidence.criteria import REVERSED, below, falls, missing
-from paper_tables.evidence.intervals import combined, difference_width, quantile
+from paper_tables.evidence.criteria import REVERSED, below, falls, missing, value_of
+from paper_tables.evidence.intervals import combined, decided, difference_width, quantile
 from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.runs import Run, runs
-
-__all__ = ["CLAIMS"]
 
 CONVERGED = 99.0  # per cent of training accuracy
 FEWEST_LATE = 4  # epochs that a slope needs
@@ -47,7 +45,7 @@ def _lenet(records: Records) -> Decision:
     note = (
         f"{_value(low)}: below {LENET_LOW:g} % {verdicts[0]}; {_value(middle)}: "
         f"{LENET_RANGE[0]:g} to {LENET_RANGE[1]:g} % {verdicts[1]}; {_value(trained)}: below "
-        f"{LENET_TRAINING:g} % {verdicts[2]}; {_lengths(mnist, svhn)}"
+        f"{LENET_TRAINING:g} % {verdicts[2]}; {mnist.length} and {svhn.length} epochs"
     )
     return Decision(combined(verdicts), (low, middle, trained), note)
 
@@ -60,12 +58,9 @@ def _kh_rises(records: Records) -> Decision:
         used += [here, there]
         verdicts.append(falls(there, here))
         changes.append(_change(here, there))
-        notes.append(f"{_value(here)}, {_value(there)}: rises {verdicts[-1]} ({_epochs(run)})")
+        notes.append(f"{_value(here)}, {_value(there)}: rises {verdicts[-1]} ({run.length} epochs)")
     (first, error, n), (second, other, m) = changes
-    half = difference_width((error, n), (other, m))
-    more: Verdict = "undecided"
-    if abs(first - second) > half:
-        more = "holds" if first > second else "fails"
+    more = decided(first - second, difference_width((error, n), (other, m)))
     notes.append(f"rises by {first:.2g} and {second:.2g}, more for the first: {more}")
     return Decision(combined([*verdicts, more]), tuple(used), "; ".join(notes))
 
@@ -85,44 +80,37 @@ def _late(records: Records) -> Decision:
     fit = stats.linregress(np.log(epochs), there[late])
     span = math.log(epochs[-1] / epochs[0])
     growth, half = fit.slope * span, quantile(len(epochs) - 2) * fit.stderr * span
-    verdict: Verdict = "undecided"
-    if abs(growth) > half:
-        verdict = "holds" if growth > 0 else "fails"
     used = [run.records["generalization", "accuracy", int(epoch)] for epoch in epochs]
     note = (
         f"from epoch {epochs[0]} to {epochs[-1]} it changes by {growth:+.1f} ± {half:.1f} points "
         f"(a line in log(epoch) through {len(epochs)} epochs, 95 %; neighbouring epochs are not "
         "independent)"
     )
-    return Decision(verdict, tuple(used), note)
+    return Decision(decided(growth, half), tuple(used), note)
 
 
 def _land(records: Records) -> Decision:
     wanted = (
-        ("lenet", "mnist-svhn", "median_change", 1),
-        ("lenet", "svhn-mnist", "median_change", -1),
-        ("resnet20", "cifar10-cinic10-i", "roughness_change", 1),
+        ("lenet", "mnist-svhn", "median_change", "rises"),
+        ("lenet", "svhn-mnist", "median_change", "falls"),
+        ("resnet20", "cifar10-cinic10-i", "roughness_change", "rises"),
     )
     used, verdicts, notes = [], [], []
-    for row, pair, metric, sign in wanted:
+    for row, pair, metric, word in wanted:
         record = _plane(records, row, pair, metric)
         verdict = below(record, 0.0)
-        verdicts.append(REVERSED[verdict] if sign > 0 else verdict)
+        verdicts.append(REVERSED[verdict] if word == "rises" else verdict)
         used.append(record)
-        word = "rises" if sign > 0 else "falls"
-        notes.append(
-            f"{pair} {METRIC_NAMES[metric]} {measured(record.value, record.stderr)}: {word} "
-            f"{verdicts[-1]}"
-        )
+        notes.append(f"{_value(record)}: {word} {verdicts[-1]}")
     return Decision(combined(verdicts), tuple(used), "; ".join(notes))
 
 
 def _resnet(records: Records) -> Decision:
     verdicts: list[Verdict] = []
     used, notes = [], []
+    epoch, share = RESNET_TRAINING
     for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10"):
         run = _run(records, pair)
-        epoch, share = RESNET_TRAINING
         if run.length < epoch:
             last = _last(run, "training", "accuracy")
             used.append(last)
@@ -146,13 +134,12 @@ def _resnet_kh(records: Records) -> Decision:
     used, verdicts, notes = [], [], []
     for pair in ("cifar10-cinic10-i", "cinic10-i-cifar10"):
         run = _run(records, pair)
-        for metric, rises in (("kh05", True), ("re", False)):
+        for metric, word in (("kh05", "rises"), ("re", "falls")):
             here, there = (_last(run, side, metric) for side in ("training", "generalization"))
-            verdicts.append(falls(there, here) if rises else falls(here, there))
+            verdicts.append(falls(there, here) if word == "rises" else falls(here, there))
             used += [here, there]
-            word = "rises" if rises else "falls"
             notes.append(f"{_value(here)}, {_value(there)}: {word} {verdicts[-1]}")
-        notes[-1] += f" ({_epochs(run)})"
+        notes[-1] += f" ({run.length} epochs)"
     return Decision(combined(verdicts), tuple(used), "; ".join(notes))
 
 
@@ -187,22 +174,15 @@ def _noabs(records: Records) -> Decision:
         and (accuracy := run.records.get(("generalization", "accuracy", epoch)))
         and (kh05 := run.records.get(("generalization", "kh05", epoch)))
     ]
-    candidates = [
-        (one, other)
-        for i, one in enumerate(found)
-        for other in found[i + 1 :]
-        if one[0].column != other[0].column
-    ]
+    pairs = itertools.combinations(found, 2)
+    candidates = [(one, other) for one, other in pairs if one[0].column != other[0].column]
     if not candidates:
         raise missing("K_H05 along both trainings of ResNet20")
-    one, other = min(candidates, key=lambda c: abs((c[0][0].value or 0) - (c[1][0].value or 0)))
-    verdict: Verdict = "undecided"
-    if falls(one[0], other[0]) == "undecided":  # the same accuracy, as far as can be told
-        verdict = "undecided" if falls(one[1], other[1]) == "undecided" else "holds"
-    used = [*one, *other]
-    return Decision(
-        verdict, tuple(used), f"the two nearest in accuracy: {', '.join(map(_value, used))}"
-    )
+    one, other = min(candidates, key=lambda c: abs(value_of(c[0][0]) - value_of(c[1][0])))
+    same_accuracy, same_kh05 = (falls(a, b) == "undecided" for a, b in zip(one, other, strict=True))
+    used = (*one, *other)
+    note = f"the two nearest in accuracy: {', '.join(map(_value, used))}"
+    return Decision("holds" if same_accuracy and not same_kh05 else "undecided", used, note)
 
 
 # --- what they need
@@ -241,29 +221,18 @@ def _plane(records: Records, row: str, pair: str, metric: str) -> Record:
 
 def _within(record: Record, low: float, high: float) -> Verdict:
     """Whether a value lies in a range, or no further from it than twice its standard error."""
-    assert record.value is not None
     room = 2 * (record.stderr or 0.0)
-    return "holds" if low - room <= record.value <= high + room else "fails"
+    return "holds" if low - room <= value_of(record) <= high + room else "fails"
 
 
 def _change(here: Record, there: Record) -> tuple[float, float, int]:
     """The change of a value, its standard error, and the samples behind it."""
-    assert here.value is not None
-    assert there.value is not None
     error = math.hypot(here.stderr or 0.0, there.stderr or 0.0)
-    return there.value - here.value, error, min(here.n or 2, there.n or 2)
+    return value_of(there) - value_of(here), error, min(here.n or 2, there.n or 2)
 
 
 def _value(record: Record) -> str:
     return f"{record.column} {METRIC_NAMES[record.metric]} {measured(record.value, record.stderr)}"
-
-
-def _epochs(run: Run) -> str:
-    return f"{run.length} epochs"
-
-
-def _lengths(*found: Run) -> str:
-    return " and ".join(f"{run.length}" for run in found) + " epochs"
 
 
 CLAIMS: dict[ClaimScope, Predicate] = {

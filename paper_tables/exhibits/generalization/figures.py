@@ -20,11 +20,10 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
+from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
 from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.paper.names import display
-
-__all__ = ["FIGURES", "draw", "figures"]
 
 # End of the file's name -> the metrics of its panels.
 FIGURES = {"accuracy": ("accuracy", "loss"), "kh05": ("kh05",), "kh1_re": ("kh1", "re")}
@@ -42,33 +41,23 @@ def figures(records: Records) -> list[Drawing]:
 
     Of several runs of a network on the same two data sets the most faithful and longest is drawn.
     """
-    first: dict[str, Run] = {}
-    for run in runs(records):
-        first.setdefault(f"{run.row}_{run.trained_on}-{run.other}", run)
-    found = []
-    for name, run in first.items():
-        for what, metrics in FIGURES.items():
-            shown = _shown(run, what)
-            measured = " and ".join(METRIC_NAMES[metric] for metric in metrics)
-            if shown:
-                found.append(
-                    Drawing(
-                        name=f"generalization_{name}_{what}",
-                        kind="figures",
-                        alt=f"{measured} of {display(run.row)} by epoch on two data sets "
-                        f"({run.trained_on}-{run.other})",
-                        records=tuple(sorted(shown, key=lambda record: record.to_json())),
-                        draw=functools.partial(_draw, run, what),
-                    )
-                )
-    return found
+    by_name = grouped(runs(records), lambda run: f"{run.row}_{run.trained_on}-{run.other}")
+    return [
+        Drawing(
+            name=f"generalization_{name}_{what}",
+            kind="figures",
+            alt=f"{' and '.join(METRIC_NAMES[metric] for metric in metrics)} of {display(run.row)} "
+            f"by epoch on two data sets ({run.trained_on}-{run.other})",
+            records=tuple(sorted(shown, key=lambda record: record.to_json())),
+            draw=functools.partial(draw, run, what),
+        )
+        for name, (run, *_) in by_name.items()
+        for what, metrics in FIGURES.items()
+        if (shown := _shown(run, what))
+    ]
 
 
-def _draw(run: Run, what: str, _: Path) -> Figure:
-    return draw(run, what)
-
-
-def draw(run: Run, what: str) -> Figure:
+def draw(run: Run, what: str, _: Path | None = None) -> Figure:
     """Draw metrics of a run by epoch, one panel each, with bands of one standard error.
 
     Args:

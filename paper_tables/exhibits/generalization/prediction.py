@@ -13,27 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, config_hash
+from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.runs import Run
 from paper_tables.paper.names import display
-
-__all__ = [
-    "CRITERIA",
-    "FEW_RUNS",
-    "LEAST",
-    "PREDICTORS",
-    "RESAMPLES",
-    "Bounds",
-    "Prediction",
-    "by_pool",
-    "checkpoints",
-    "headline",
-    "predictions",
-]
 
 BASELINE = "loss"
 LOG_RATIO = ("re", "trace", "top_eigenvalue")  # their size changes by decades along a training
@@ -43,7 +31,7 @@ PREDICTORS = {
     BASELINE: "loss on the new data",
     "loss_change": "change of the loss",
     **{
-        name: f"{'log ratio' if name in LOG_RATIO else 'change'} of {METRIC_NAMES.get(name, name)}"
+        name: f"{'log ratio' if name in LOG_RATIO else 'change'} of {METRIC_NAMES[name]}"
         for name in CRITERIA
     },
 }
@@ -93,15 +81,6 @@ class Prediction:
         return "criterion wins" if self.difference.high < 0 else "undecided"
 
 
-@dataclass(frozen=True, eq=False)
-class _Points:
-    """The checkpoints of a pool, those of a run together and by epoch."""
-
-    predictors: dict[str, np.ndarray]  # each [N], NaN where it was not measured
-    accuracy: np.ndarray  # [N] change
-    run: np.ndarray  # [N] int
-
-
 def predictions(
     found: Sequence[Run], seed: int = 0, resamples: int = RESAMPLES
 ) -> list[Prediction]:
@@ -116,7 +95,7 @@ def predictions(
         One prediction a pool and predictor: first the networks, then all of them together, and
         those of stand-in data after the others. Predictors without any checkpoint are left out.
     """
-    usable = [run for run in found if len(_of_run(run)[1])]
+    usable = [run for run in found if len(_of_run(run))]
     return [
         prediction
         for pool, members in _pools(_independent(usable))
@@ -126,37 +105,36 @@ def predictions(
 
 def _independent(found: Sequence[Run]) -> list[Run]:
     """The runs without those that repeat the weights of an earlier one, cut shorter."""
-    kept: dict[tuple[str, ...], Run] = {}
-    for run in found:
+
+    def weights(run: Run) -> tuple[str, ...]:
         training = {key: value for key, value in run.training.items() if key != "epochs"}
-        kept.setdefault((run.row, run.pair, run.trained_on, run.other, config_hash(training)), run)
-    return list(kept.values())
+        return (run.row, run.pair, run.trained_on, run.other, config_hash(training))
+
+    return [same[0] for same in grouped(found, weights).values()]
 
 
 def _pools(found: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     pools = []
     for stand_ins in (False, True):
         mine = [run for run in found if (run.fidelity == "substitute") == stand_ins]
-        rows = list(dict.fromkeys(run.row for run in mine))
-        pools += [(display(row), [run for run in mine if run.row == row]) for row in rows]
-        if len(rows) > 1:
+        by_row = grouped(mine, lambda run: run.row)
+        pools += [(display(row), members) for row, members in by_row.items()]
+        if len(by_row) > 1:
             pools.append(("all networks", mine))
     return pools
 
 
 def _of_pool(pool: str, members: list[Run], seed: int, resamples: int) -> list[Prediction]:
-    points = _points(members)
+    points = pd.concat([_of_run(run).assign(run=i) for i, run in enumerate(members)])
     words = {run.fidelity for run in members}
     found = []
-    for name, values in points.predictors.items():
-        there = np.isfinite(values)
-        if not there.any():
+    for name in PREDICTORS:
+        there = points[np.isfinite(points[name])]
+        if there.empty:
             continue
-        run, loss = points.run[there], points.predictors[BASELINE][there]
         rng = np.random.default_rng(seed)  # the same resamples for all
-        tau, within, difference = _compared(
-            values[there], loss, points.accuracy[there], run, rng, resamples
-        )
+        x, loss, y, run = (there[key].to_numpy() for key in (name, BASELINE, "accuracy", "run"))
+        tau, within, difference = _compared(x, loss, y, run, rng, resamples)
         found.append(
             Prediction(
                 pool=pool,
@@ -195,36 +173,28 @@ def _compared(
     )
 
 
-def _points(members: Sequence[Run]) -> _Points:
-    parts = [_of_run(run) for run in members]
-    sizes = [len(accuracy) for _, accuracy in parts]
-    return _Points(
-        {name: np.concatenate([values[name] for values, _ in parts]) for name in PREDICTORS},
-        np.concatenate([accuracy for _, accuracy in parts]),
-        np.repeat(np.arange(len(parts)), sizes),
-    )
-
-
-def _of_run(run: Run) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The predictors of a run's checkpoints and the change of their accuracy, each [N].
+def _of_run(run: Run) -> pd.DataFrame:
+    """The predictors of a run's checkpoints and the change of their accuracy, one line each.
 
     A checkpoint counts after training has begun, with accuracy and loss on both data sets and at
     least one criterion: so the loss is judged where the criteria are.
     """
 
-    def sides(metric: str) -> tuple[np.ndarray, np.ndarray]:
+    def change(metric: str) -> np.ndarray:
         here, there = (run.series(side, metric)[0] for side in SIDES)
-        return here, there
+        return _log_ratio(here, there) if metric in LOG_RATIO else there - here
 
-    accuracy, loss = sides("accuracy"), sides("loss")
-    change = accuracy[1] - accuracy[0]
-    values = {BASELINE: loss[1], "loss_change": loss[1] - loss[0]}
-    for name in CRITERIA:
-        here, there = sides(name)
-        values[name] = _log_ratio(here, there) if name in LOG_RATIO else there - here
-    known = np.any([np.isfinite(values[name]) for name in CRITERIA], axis=0)
-    known &= np.isfinite(change) & np.isfinite(values["loss_change"]) & (run.epochs > 0)
-    return {name: series[known] for name, series in values.items()}, change[known]
+    points = pd.DataFrame(
+        {
+            "accuracy": change("accuracy"),
+            BASELINE: run.series(SIDES[1], BASELINE)[0],
+            "loss_change": change("loss"),
+            **{name: change(name) for name in CRITERIA},
+        }
+    )
+    finite = np.isfinite(points)
+    known = finite[list(CRITERIA)].any(axis=1) & finite[["accuracy", "loss_change"]].all(axis=1)
+    return points[known & (run.epochs > 0)]
 
 
 def _log_ratio(here: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -305,12 +275,10 @@ def headline(found: Sequence[Prediction]) -> str:
     real = [pool for pool in pools if "substitute" not in pool[0].fidelity]
     chosen = (real or pools)[-1]  # the last one holds all networks
     first = chosen[0]
-    names: dict[str, list[str]] = {"criterion wins": [], "loss wins": [], "undecided": []}
-    for prediction in chosen:
-        if prediction.winner:
-            name = prediction.predictor
-            names[prediction.winner].append(METRIC_NAMES.get(name, name))
-    better, worse, unclear = (", ".join(listed) for listed in names.values())
+    better, worse, unclear = (
+        ", ".join(METRIC_NAMES[p.predictor] for p in chosen if p.winner == word)
+        for word in ("criterion wins", "loss wins", "undecided")
+    )
     if better:
         words = f"**{better} predicts better than the plain loss**"
         words += f", which wins against {worse}" if worse else ""
@@ -327,11 +295,7 @@ def headline(found: Sequence[Prediction]) -> str:
 
 def by_pool(found: Sequence[Prediction]) -> list[list[Prediction]]:
     """The predictions of each pool, those of stand-ins apart."""
-    pools: dict[tuple[str, bool], list[Prediction]] = {}
-    for prediction in found:
-        stand_ins = prediction.fidelity == "substitute"
-        pools.setdefault((prediction.pool, stand_ins), []).append(prediction)
-    return list(pools.values())
+    return list(grouped(found, lambda p: (p.pool, p.fidelity == "substitute")).values())
 
 
 def checkpoints(prediction: Prediction) -> str:

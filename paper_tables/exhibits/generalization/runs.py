@@ -20,8 +20,6 @@ from paper_tables.exhibits.generalization.cells import SIDES, TABLE, pair_and_si
 from paper_tables.inputs.pairs import PAIRS
 from paper_tables.paper.names import display
 
-__all__ = ["Run", "runs"]
-
 ORDER = [(pair.row, pair.name) for pair in PAIRS]
 
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from lla.landscape import Plane
 from paper_tables.engine import store
 from paper_tables.engine.exhibit import Drawing, Records
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.fidelity import rank
+from paper_tables.engine.records import Record
+from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.generalization.cells import SIDES
 from paper_tables.exhibits.generalization.shift_planes import TABLE
 from paper_tables.paper.names import display
-
-__all__ = ["draw", "figures"]
 
 COLOURS = 256  # of a picture: a third of the size
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
@@ -66,20 +66,16 @@ def draw(found: Sequence[Record], folder: Path) -> Figure:
 
 def _chosen(records: Records) -> dict[tuple[str, str], list[Record]]:
     """The records of the planes of each pair, the most faithful, finest and longest."""
-    groups: dict[tuple[str, str, str], dict[str, Record]] = {}
-    for record in records:
-        if record.table == TABLE and record.metric in SHOWN and record.artifact is not None:
-            key = (record.row, record.column, record.config_hash)
-            groups.setdefault(key, {})[record.metric] = record
+    whole = {
+        cell: [metrics[name] for name in SHOWN]
+        for cell, metrics in by_cell(records, TABLE).items()
+        if all(name in metrics and metrics[name].artifact for name in SHOWN)
+        and metrics[SHOWN[0]].config["points"] >= SMALLEST
+    }
+    pairs = grouped(whole, lambda cell: cell[:2])
+    return {pair: max((whole[cell] for cell in same), key=_quality) for pair, same in pairs.items()}
 
-    def quality(group: dict[str, Record]) -> tuple[int, ...]:
-        first = group[SHOWN[0]]
-        rank = FIDELITIES.index(first.fidelity or FIDELITIES[-1])
-        return (-rank, first.config["points"], first.config["epochs"])
 
-    best: dict[tuple[str, str], dict[str, Record]] = {}
-    for (row, pair, _), group in groups.items():
-        fine = len(group) == len(SHOWN) and group[SHOWN[0]].config["points"] >= SMALLEST
-        if fine and ((row, pair) not in best or quality(group) > quality(best[row, pair])):
-            best[row, pair] = group
-    return {place: [group[metric] for metric in SHOWN] for place, group in best.items()}
+def _quality(found: Sequence[Record]) -> tuple[int, ...]:
+    first = found[0]
+    return (-rank(first.fidelity), first.config["points"], first.config["epochs"])

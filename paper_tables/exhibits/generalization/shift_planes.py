@@ -25,8 +25,6 @@ from paper_tables.inputs import image_sets, pair_training, pairs
 from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.pairs import PAIRS, Pair
 
-__all__ = ["HEIGHTS", "TABLE", "cells", "roughness"]
-
 TABLE = "shift_planes"
 HEIGHTS = (
     "median_training",  # of the loss on the plane, nats

@@ -9,20 +9,15 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.evidence.entries import measured_entry
+from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.cells import SIDES, TABLE
 from paper_tables.exhibits.generalization.runs import Run, runs
 
-__all__ = ["tables"]
-
 SHOWN = ("accuracy", "loss", "kh05", "kh1", "re")
 SHORT = {"training": "training", "generalization": "other"}
 
-LEGEND = (
-    "Each training run on the images that it was trained on (training) and on those of the other "
-    "data set (other), at the epochs at which criteria were measured; epoch 0 is before training. "
-    "Accuracy and loss over all images, criteria over batches of them."
-)
+LEGEND = legend(__file__, "runs")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
@@ -47,12 +42,7 @@ def _runs(records: Sequence[Record]) -> Table:
 
 
 def _group(run: Run) -> Group:
-    criteria = SHOWN[2:]
-    epochs = [
-        int(epoch)
-        for epoch in run.epochs
-        if any((side, metric, int(epoch)) in run.records for side in SIDES for metric in criteria)
-    ]
+    epochs = sorted({epoch for _, metric, epoch in run.records if metric in SHOWN[2:]})
     lines = tuple(Line(f"epoch {epoch}", _entries(run, epoch)) for epoch in epochs)
     return Group(run.name, f"{run.length} epochs", lines, run.fidelity)
 

@@ -1,6 +1,5 @@
 """A study: a normalization under which no plane explodes."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.normalization import cells, page, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="normalization",
-    work=paper.WORK,
     cells=lambda settings: cells.cells(settings) if settings.profile.study else [],
     tables=tables.tables,
     pages=page.pages,

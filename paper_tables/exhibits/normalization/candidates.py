@@ -11,30 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lla import Problem
-from lla.landscape import (
-    explosion,
-    grid,
-    layer_changes,
-    nested,
-    normalize,
-    normalize_output,
-    output_change,
-)
+from lla import Problem, landscape
 from lla.landscape.batchnorm import recalibrated
 from paper_tables.paper.explosion import RECOMMENDED
 
-__all__ = [
-    "CANDIDATES",
-    "POINTS",
-    "STEPS",
-    "Candidate",
-    "CandidatePlane",
-    "candidate_plane",
-    "points",
-]
-
-STEPS, POINTS = 40, 5  # of the paper's grid, and those along an axis that are computed of it
+STEPS, POINTS = (
+    40,
+    5,
+)  # of the paper's grid, and those along an axis that are computed of it
 
 Scale = Callable[[Problem, Tensor], Tensor]  # a raw direction [P] -> normalised [P]
 
@@ -51,7 +35,7 @@ class Candidate:
 
 def _by(method: str | None) -> Scale:
     def scale(problem: Problem, direction: Tensor) -> Tensor:
-        return normalize(direction, problem.theta(), problem.space, method)  # type: ignore[arg-type]
+        return landscape.normalize(direction, problem.theta(), problem.space, method)  # type: ignore[arg-type]
 
     return scale
 
@@ -73,7 +57,7 @@ def _floored(problem: Problem, direction: Tensor) -> Tensor:
 
 def _layer_output(problem: Problem, direction: Tensor) -> Tensor:
     """Every tensor changes its layer's output by the same share; all together by 1."""
-    scaled, changes = torch.zeros_like(direction), layer_changes(problem, direction)
+    scaled, changes = torch.zeros_like(direction), landscape.layer_changes(problem, direction)
     for name, _, place in problem.space:
         if 0 < changes[name] < math.inf:
             scaled[place] = direction[place] / (changes[name] * math.sqrt(len(problem.space.names)))
@@ -83,7 +67,7 @@ def _layer_output(problem: Problem, direction: Tensor) -> Tensor:
 def _whole_output(problem: Problem, direction: Tensor) -> Tensor:
     """Filter normalization, then the network's output changes by its own norm."""
     scaled = _by("filter")(problem, direction)
-    return scaled / output_change(problem, scaled)
+    return scaled / landscape.output_change(problem, scaled)
 
 
 CANDIDATES: dict[str, Candidate] = {
@@ -117,7 +101,7 @@ CANDIDATES: dict[str, Candidate] = {
     RECOMMENDED: Candidate(
         "filter, then the whole divided by the larger of what it changes the outputs of all layers "
         "by and half of what it changes the network's output by",
-        normalize_output,
+        landscape.normalize_output,
     ),
 }  # fmt: skip
 
@@ -137,7 +121,7 @@ def points(
     for a, b in coefficients.tolist():
         moved = theta + a * rows[0] + b * rows[1]
         if candidate.sphere:
-            moved = normalize(moved, theta, problem.space, "filter")
+            moved = landscape.normalize(moved, theta, problem.space, "filter")
         state = problem.state()
         if candidate.recalibrate:
             state |= recalibrated(problem, moved, problem.batches)
@@ -165,7 +149,7 @@ def candidate_plane(problem: Problem, candidate: str, raw: Tensor) -> CandidateP
     """
     chosen = CANDIDATES[candidate]
     rows = torch.stack([chosen.scale(problem, direction) for direction in raw])
-    line = torch.from_numpy(grid(STEPS)[nested(POINTS, STEPS)])
+    line = torch.from_numpy(landscape.grid(STEPS)[landscape.nested(POINTS, STEPS)])
     coefficients = torch.cartesian_prod(line, line)
     edge = (coefficients.abs() == 0.5).any(1).numpy()
     ((theta, state),) = points(problem, chosen, rows, torch.zeros_like(coefficients[:1]))
@@ -177,7 +161,7 @@ def candidate_plane(problem: Problem, candidate: str, raw: Tensor) -> CandidateP
         losses.append(float(F.cross_entropy(output, targets)))
         changes.append(float((output.double() - start.double()).norm() / start.double().norm()))
     loss, change = np.array(losses), np.array(changes)
-    found = explosion(loss, center, start.shape[1])
+    found = landscape.explosion(loss, center, start.shape[1])
     return CandidatePlane(
         losses=loss.reshape(POINTS, POINTS),
         center=center,

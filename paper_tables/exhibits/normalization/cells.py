@@ -8,7 +8,6 @@ flat one. Rescaling: whether it is the same for a network that is the same funct
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,8 +35,6 @@ from paper_tables.inputs import image_sets, lenet, networks, training
 from paper_tables.inputs.networks import Network, State
 from paper_tables.measure import planes
 from paper_tables.paper.explosion import MODES
-
-__all__ = ["AXES", "CENTRED", "MINIMA", "RESCALINGS", "TABLE", "cells", "parts_of", "rescaled"]
 
 TABLE = "normalization"
 CENTRED = "centred"  # uniform in [-1/2, 1/2): what is left of the paper's axes without the mean
@@ -74,11 +71,10 @@ def cells(settings: Settings) -> list[Cell]:
                         if candidate.recalibrate and (mode == "train" or net.row not in BATCHNORM):
                             continue  # nothing to recalibrate
                         found.append(_plane_cell(settings, net, state, mode, axes, name))
-    for minimum in MINIMA:
-        found += [_minimum_cell(settings, minimum, name) for name in ("reference", *CANDIDATES)]
-    return found + [
-        _rescaling_cell(settings, kind, name) for kind in RESCALINGS for name in CANDIDATES
-    ]
+    names = ("reference", *CANDIDATES)
+    found += [_minimum_cell(settings, minimum, name) for minimum in MINIMA for name in names]
+    found += [_rescaling_cell(settings, kind, name) for kind in RESCALINGS for name in CANDIDATES]
+    return found
 
 
 def _found(settings: Settings, net: Network) -> bool:
@@ -91,36 +87,22 @@ def _found(settings: Settings, net: Network) -> bool:
 
 
 def _cell(
-    row: str,
-    parts: tuple[str, ...],
-    metrics: tuple[str, ...],
-    compute: Callable[[Cell, Settings], list[Record]],
-    config: dict[str, Any],
-    **more: Any,
+    row: str, parts: tuple[str, ...], config: dict[str, Any], fidelity: str | None, **more: Any
 ) -> Cell:
     """A cell of the study; none is one of the paper's, but some stand on less than its inputs.
 
     Args:
         row: the network.
         parts: of the column.
-        metrics: of the cell.
-        compute: computes them.
         config: beside the grid, which all cells share.
+        fidelity: of its inputs.
         more: further fields.
     """
     column = "/".join(parts)
-    return Cell(
-        table=TABLE,
-        row=row,
-        column=column,
-        name="-".join(
-            part.replace(", ", "-").replace(" ", "-") for part in (row, *parts_of(column)[1:])
-        ),
-        metrics=metrics,
-        config={**config, "candidate": parts[-1], "steps": STEPS, "points": POINTS},
-        compute=compute,
-        **more,
-    )
+    name = "-".join((row, *parts_of(column)[1:])).replace(", ", "-").replace(" ", "-")
+    config = {**config, "candidate": parts[-1], "steps": STEPS, "points": POINTS}
+    fidelity = cell_fidelity(fidelity, whole=False)
+    return Cell(TABLE, row, column, name, config=config, fidelity=fidelity, **more)
 
 
 def parts_of(column: str) -> tuple[str, ...]:
@@ -133,10 +115,6 @@ def parts_of(column: str) -> tuple[str, ...]:
     """
     parts = tuple(column.split("/"))
     return parts if parts[0] in ("minima", "rescaling") else ("plane", *parts)
-
-
-def _fidelity(inputs: str | None) -> str:
-    return cell_fidelity(inputs, whole=False)
 
 
 # --- planes
@@ -159,10 +137,10 @@ def _plane_cell(
     return _cell(
         net.row,
         (state, mode, axes, candidate),
-        ("ratio", "nonfinite", "change"),
-        _plane,
-        config,
-        fidelity=_fidelity(networks.fidelity(settings, net, state)),
+        metrics=("ratio", "nonfinite", "change"),
+        compute=_plane,
+        config=config,
+        fidelity=networks.fidelity(settings, net, state),
         inputs=f"{weights.note}; {config['images']} x {config['side']} px of {config['data']}",
         stage=0 if net.millions < LARGE else 2,
         seconds=config["seeds"] * (0.5 + net.millions / 10),
@@ -209,6 +187,7 @@ def _raw(settings: Settings, net: Network, state: State, mode: str, axes: str, s
 
 def _minimum_cell(settings: Settings, minimum: str, candidate: str) -> Cell:
     image_set, reference = lenet.images(settings), candidate == "reference"
+    train = partial(_train_all, minimum=minimum)
     config = {
         "model": "lenet",
         **_training_config(settings, minimum),
@@ -222,16 +201,14 @@ def _minimum_cell(settings: Settings, minimum: str, candidate: str) -> Cell:
     return _cell(
         "lenet",
         ("minima", minimum, candidate),
-        ("top_eigenvalue", "loss", "test_accuracy") if reference else ("rise",),
-        _reference if reference else _rise,
-        config,
-        fidelity=_fidelity(image_set.fidelity),
+        metrics=("top_eigenvalue", "loss", "test_accuracy") if reference else ("rise",),
+        compute=_reference if reference else _rise,
+        config=config,
+        fidelity=image_set.fidelity,
         inputs=f"LeNet trained {TRAININGS} times on {image_set.name}",
         stage=1,
         seconds=10,
-        shared=SharedStep(
-            f"training of {minimum} minima", 150, partial(_train_all, minimum=minimum)
-        ),
+        shared=SharedStep(f"training of {minimum} minima", 150, train),
     )
 
 
@@ -347,10 +324,10 @@ def _rescaling_cell(settings: Settings, kind: str, candidate: str) -> Cell:
     return _cell(
         "lenet",
         ("rescaling", kind, candidate),
-        ("difference",),
-        _difference,
-        config,
-        fidelity=_fidelity("paper"),
+        metrics=("difference",),
+        compute=_difference,
+        config=config,
+        fidelity="paper",
         inputs=f"{note}, and the same function with other weights",
         seconds=3,
     )

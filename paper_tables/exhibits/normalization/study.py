@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.fidelity import rank
+from paper_tables.engine.records import Record
+from paper_tables.evidence.columns import state_of
 from paper_tables.evidence.intervals import difference_width
-from paper_tables.evidence.selection import by_cell
+from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, TABLE
 from paper_tables.paper.explosion import category
 from paper_tables.paper.names import display
-
-__all__ = ["LEAST_CHANGE", "REFERENCE", "SAME", "Plane", "Study", "marks", "passes"]
 
 LEAST_CHANGE = 0.10  # of the output at the edge of a plane: less is shrinking the plane
 SAME = 1e-5  # difference up to which two planes are the same
@@ -65,24 +65,16 @@ class Study:
         cells = by_cell(records, TABLE)
         planes: dict[tuple[str, str], Plane] = {}
         others: dict[tuple[str, str], Record] = {}
-        most: dict[tuple[str, str], tuple[int, int]] = {}
-        for (row, column, _), metrics in cells.items():
-            place = (row, column.partition("/")[0])
-            most[place] = max(most.get(place, _amount(metrics)), _amount(metrics))
-        for (row, column, _), metrics in cells.items():
-            if _amount(metrics) < most[row, column.partition("/")[0]]:
-                continue
-            if {"ratio", "nonfinite", "change"} <= metrics.keys():
-                state, mode, axes, candidate = column.split("/")
-                ratio, nonfinite, change = (
-                    metrics[m].value or 0.0 for m in ("ratio", "nonfinite", "change")
-                )
-                planes[row, column] = Plane(
-                    row, state, mode, axes, candidate, ratio, int(nonfinite), change,
-                    metrics["ratio"],
-                )  # fmt: skip
-            else:
-                others |= {(column, metric): record for metric, record in metrics.items()}
+        for same in grouped(cells, lambda cell: (cell[0], state_of(cell[1]))).values():
+            most = max(_amount(cells[cell]) for cell in same)
+            for row, column, digest in same:
+                metrics = cells[row, column, digest]
+                if _amount(metrics) < most:
+                    continue
+                if {"ratio", "nonfinite", "change"} <= metrics.keys():
+                    planes[row, column] = _plane(row, column, metrics)
+                else:
+                    others |= {(column, metric): record for metric, record in metrics.items()}
         return cls(list(planes.values()), others)
 
     def of_candidate(self, name: str) -> list[Plane]:
@@ -108,15 +100,23 @@ class Study:
             The ratio of the mean rises, its standard error, and whether the 95 % interval of their
             difference lies above 0; None without records.
         """
-        found = [self.others.get((f"minima/{m}/{candidate}", "rise"))
-                 for m in (minimum, REFERENCE)]  # fmt: skip
-        return None if None in found else _contrast(*[r for r in found if r is not None])
+        above, below = (
+            self.others.get((f"minima/{m}/{candidate}", "rise")) for m in (minimum, REFERENCE)
+        )
+        return None if above is None or below is None else _contrast(above, below)
+
+
+def _plane(row: str, column: str, metrics: dict[str, Record]) -> Plane:
+    ratio, nonfinite, change = (metrics[m].value or 0.0 for m in ("ratio", "nonfinite", "change"))
+    state, mode, axes, candidate = column.split("/")
+    record = metrics["ratio"]
+    return Plane(row, state, mode, axes, candidate, ratio, int(nonfinite), change, record)
 
 
 def _amount(metrics: dict[str, Record]) -> tuple[int, int]:
-    config = next(iter(metrics.values())).config
-    fidelity = next(iter(metrics.values())).fidelity or "substitute"
-    return (-FIDELITIES.index(fidelity), config.get("images", 0) * config.get("side", 1) ** 2)
+    first = next(iter(metrics.values()))
+    images, side = first.config.get("images", 0), first.config.get("side", 1)
+    return (-rank(first.fidelity), images * side**2)
 
 
 def _contrast(above: Record, below: Record) -> tuple[float, float, bool]:

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 
 from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
-from paper_tables.evidence.entries import (
-    AXES,
-    STATES,
-    differing,
-    measured_entry,
-    pictures,
-    trace,
-)
+from paper_tables.evidence.entries import AXES, STATES, differing, measured_entry, pictures, trace
+from paper_tables.evidence.legends import legend
+from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
 from paper_tables.exhibits.normalization.cells import AXES as DRAWN
 from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, RESCALINGS, TABLE
@@ -24,18 +20,8 @@ from paper_tables.exhibits.normalization.study import REFERENCE, Plane, Study, m
 from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
-LEGEND = (
-    "Which normalization keeps every plane (all networks, both modes, uniform, Gaussian and "
-    "Hessian axes) from exploding, still moves the network's output, tells sharp minima from flat "
-    "ones and does not depend on a rescaling of layers. What each candidate is, and why: "
-    "normalization.md."
-)
-PLANES_LEGEND = (
-    "Ratio as in Table 1, on 5 x 5 points, so a lower bound / median relative change of the "
-    "network's output at the edge of the plane."
-)
+LEGEND = legend(__file__, "candidates")
+PLANES_LEGEND = legend(__file__, "planes")
 # What stands beside filter normalization to show a cause: candidate, axes, the column's name.
 CAUSES = (
     *(("filter", axes, AXES.get(axes, axes)) for axes in DRAWN),
@@ -43,11 +29,7 @@ CAUSES = (
     ("filter, recalibrated", "hessian", "Hessian, recalibrated"),
     ("filter, floored", "hessian", "Hessian, floored"),
 )
-WITNESSES = {
-    "top_eigenvalue": "largest eigenvalue",
-    "loss": "loss",
-    "test_accuracy": "test accuracy (%)",
-}
+WITNESSES = ("top_eigenvalue", "loss", "test_accuracy")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
@@ -84,15 +66,15 @@ def _causes(study: Study) -> Table:
     """Planes along filter-normalised axes, drawn in several ways, and with one thing changed."""
     found = {(*plane.place, plane.candidate): plane for plane in study.planes}
     groups = []
-    for row, state in dict.fromkeys((p.row, p.state) for p in study.planes):
-        mine = [p for p in study.planes if (p.row, p.state) == (row, state)]
+    by_network = grouped(study.planes, lambda plane: (plane.row, plane.state))
+    for (row, state), mine in by_network.items():
         common = least_faithful(plane.record.fidelity for plane in mine)
         lines = []
         for mode in dict.fromkeys(plane.mode for plane in mine):
             planes = [found.get((row, state, mode, axes, name)) for name, axes, _ in CAUSES]
             if any(planes):
                 lines.append(Line(mode, tuple(_plane(p, common, change=False) for p in planes)))
-        groups.append(Group(display(row), STATES.get(state, state), tuple(lines), common))
+        groups.append(Group(display(row), STATES[state], tuple(lines), common))
     return Table(
         id=f"{TABLE}-causes",
         title="Study of normalizations: where the explosion comes from",
@@ -123,7 +105,7 @@ def _minima(study: Study) -> Table:
         id=f"{TABLE}-minima",
         title="Study of normalizations: sharp and flat minima",
         legend=_how_trained(known[0]) if known else "",
-        columns=(*WITNESSES.values(), *CANDIDATES),
+        columns=(*(METRIC_NAMES[metric] for metric in WITNESSES), *CANDIDATES),
         groups=(Group("", "", tuple(lines)),) if known else (),
         heads=("", "minimum"),
         folded=True,
@@ -131,23 +113,17 @@ def _minima(study: Study) -> Table:
 
 
 def _how_trained(record: Record) -> str:
-    config = record.config
-    return (
-        f"LeNet on {display(config['data'])}, {config['training_examples']} examples, Adam, "
-        f"{config['trainings']} trainings each; “poisoned” has half as many examples with random "
-        "labels added. The mean rise of the loss over a plane with Gaussian axes, on "
-        f"{config['examples']} clean training examples; ± over trainings. The largest eigenvalue "
-        "of the Hessian of the same loss is the independent witness of sharpness."
-    )
+    config = {**record.config, "data": display(record.config["data"])}
+    return legend(__file__, "minima", **config)
 
 
 def _every_plane(study: Study) -> Table:
     """Every plane of the study, one column a candidate."""
     names = [name for name in CANDIDATES if any(plane.candidate == name for plane in study.planes)]
-    by_network: dict[tuple[str, str], list[Plane]] = {}
-    for plane in study.planes:
-        if plane.axes != CENTRED:  # those stand among the causes
-            by_network.setdefault((plane.row, plane.state), []).append(plane)
+    planes = [
+        plane for plane in study.planes if plane.axes != CENTRED
+    ]  # those are among the causes
+    by_network = grouped(planes, lambda plane: (plane.row, plane.state))
     return Table(
         id=f"{TABLE}-planes",
         title="Study of normalizations: every plane",
@@ -163,18 +139,12 @@ def _group(mine: Sequence[Plane], names: Sequence[str]) -> Group:
     """The planes of one network and its weights."""
     first = mine[0]
     fidelity = least_faithful(plane.record.fidelity for plane in mine)
-    places: dict[tuple[str, str], dict[str, Plane]] = {}
-    for plane in mine:
-        places.setdefault((plane.mode, plane.axes), {})[plane.candidate] = plane
-    lines = [
-        Line(
-            f"{mode}, {AXES.get(axes, axes)}",
-            tuple(_plane(there.get(name), fidelity) for name in names),
-        )
-        for (mode, axes), there in places.items()
-    ]
-    weights = STATES.get(first.state, first.state)
-    settings = f"{weights}; {pictures(first.record)}"
+    lines = []
+    for (mode, axes), planes in grouped(mine, lambda plane: (plane.mode, plane.axes)).items():
+        there = {plane.candidate: plane for plane in planes}
+        entries = tuple(_plane(there.get(name), fidelity) for name in names)
+        lines.append(Line(f"{mode}, {AXES.get(axes, axes)}", entries))
+    settings = f"{STATES[first.state]}; {pictures(first.record)}"
     return Group(display(first.row), settings, tuple(lines), fidelity)
 
 
@@ -214,13 +184,12 @@ def _difference(found: Study, kind: str, name: str) -> Entry | None:
 def _plane(plane: Plane | None, common: str, change: bool = True) -> Entry | None:
     if plane is None:
         return None
-    words = [
-        plane.verdict if plane.verdict != "none" else "",
-        f"{plane.nonfinite} points not finite" if plane.nonfinite else "",
-    ]
+    words = [plane.verdict] if plane.verdict != "none" else []
+    if plane.nonfinite:
+        words.append(f"{plane.nonfinite} points not finite")
     return Entry(
         f"{plane.ratio:.2g}" + (f" / {plane.change:.2g}" if change else ""),
         fidelity=differing(plane.record.fidelity or "substitute", common),
-        remark=", ".join(word for word in words if word),
+        remark=", ".join(words),
         traces=(trace(plane.record),),
     )

@@ -1,6 +1,5 @@
 """A study: what could make r_e of ResNet18 in train mode the paper's 451."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.resnet_study import cells, findings, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="resnet_study",
-    work=paper.WORK,
     cells=cells.cells,
     tables=tables.tables,
     findings=findings.findings,

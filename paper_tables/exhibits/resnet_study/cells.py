@@ -22,8 +22,6 @@ from paper_tables.engine.records import Record, Source
 from paper_tables.inputs import image_sets, networks
 from paper_tables.measure import spectra
 
-__all__ = ["TABLE", "VARIANTS", "Variant", "cells"]
-
 TABLE = "resnet_study"
 RATIOS = ("re", "kh1", "kh05")
 NET = "resnet18"

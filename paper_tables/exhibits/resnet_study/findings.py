@@ -5,10 +5,9 @@ from __future__ import annotations
 from lla.report.text import measured
 from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.evidence.criteria import every_evidence
+from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
 from paper_tables.paper import paper_value
-
-__all__ = ["findings"]
 
 PAPERS_SIZE = "64 images, 224 pixels"  # of the study's variants
 CLOSE = 3.0  # the factor that r_e scatters by in the paper itself
@@ -26,29 +25,29 @@ def findings(records: Records) -> list[Finding]:
     tried = [study[name] for name in order if name in study]
     if not tried or printed is None:
         return []
-    parts = [f"{r.column} {measured(r.value, r.stderr)}" for r in tried]
     highest = max(tried, key=lambda r: r.value or 0.0)
     first = tried[0]
-    text = (
-        f"Table 2 prints r_e = {printed} for ResNet18 at random initialisation in train mode, and "
-        f"{paper_value('table2', 'resnet18', 'random/eval', 're')} in eval mode. "
-        f"{first.batches} batches of {first.batch_size} pictures of {first.config.get('side')} "
-        f"pixels and {first.m} Lanczos steps, one thing changed at a time, give: "
-        f"{'; '.join(parts)}. "
+    text = legend(
+        __file__,
+        "tried",
+        printed=printed,
+        in_eval=paper_value("table2", "resnet18", "random/eval", "re"),
+        first=first,
+        side=first.config.get("side"),
+        values="; ".join(f"{r.column} {measured(r.value, r.stderr)}" for r in tried),
     )
     largest = (highest.value or 0.0) + 2 * (highest.stderr or 0.0)
     if largest * CLOSE < float(printed):
-        text += (
-            f"The largest, {measured(highest.value, highest.stderr)} ({highest.column}), is far "
-            f"from {printed}: neither initialisation nor labels, nor BatchNorm's epsilon, nor the "
-            "loss of orthogonality explains it. "
-        )
+        words = f"{measured(highest.value, highest.stderr)} ({highest.column})"
+        text += " " + legend(__file__, "far", largest=words, printed=printed)
         if PAPERS_SIZE in study:
-            text += "Nor does the size of batch and pictures, which was the paper's in one setting."
+            text += (
+                " Nor does the size of batch and pictures, which was the paper's in one setting."
+            )
         else:
-            text += f"The paper's own size ({PAPERS_SIZE}) is not computed yet."
+            text += f" The paper's own size ({PAPERS_SIZE}) is not computed yet."
     else:
-        text += f"The setting '{highest.column}' comes within a factor of {CLOSE:g} of {printed}."
+        text += f" The setting '{highest.column}' comes within a factor of {CLOSE:g} of {printed}."
     faithful = [
         f"{e.batches} x {e.batch_size} pictures of {e.config.get('side')} pixels, m = {e.m}: "
         f"{measured(e.value, e.stderr)}"

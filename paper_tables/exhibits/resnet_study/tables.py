@@ -9,8 +9,6 @@ from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.exhibits.resnet_study.cells import TABLE
 
-__all__ = ["tables"]
-
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """The study, if there are records of it."""

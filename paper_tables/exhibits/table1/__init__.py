@@ -1,6 +1,5 @@
 """Table 1: which loss planes explode, by network, weights, mode, axes and normalization."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.table1 import cells, claims, figures, plots, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="table1",
-    work=paper.WORK,
     cells=lambda settings: [*cells.cells(settings), *cells.fine_cells(settings)],
     tables=tables.tables,
     figures=figures.figures,

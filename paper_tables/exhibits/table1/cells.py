@@ -20,18 +20,8 @@ from paper_tables.inputs import networks
 from paper_tables.inputs.networks import Network, State
 from paper_tables.measure import planes
 from paper_tables.measure.planes import MeasuredPlane
-from paper_tables.paper.explosion import (
-    METHODS,
-    MODES,
-    PAPER_METHODS,
-    RECOMMENDED,
-    category,
-    expected,
-    judged,
-    options,
-)
-
-__all__ = ["CAPS", "SHAPE", "cells", "fine_cells", "plane_cell"]
+from paper_tables.paper import explosion
+from paper_tables.paper.explosion import METHODS, MODES, PAPER_METHODS, RECOMMENDED
 
 HEIGHT = ("ratio", "nonfinite", "center", "center_error")
 # of a plane whose every point was evaluated
@@ -127,7 +117,7 @@ def plane_cell(
     config = networks.config_of(settings, net, state) | {
         "mode": place.mode,
         "axes": "hessian" if place.axes == "hessian" else "random",
-        **options(place.method),
+        **explosion.options(place.method),
         "frozen": "batchnorm" if place.frozen else None,
         "steps": planes.STEPS,
         "points": points,
@@ -273,16 +263,16 @@ def _judge(cell: Cell, records: Sequence[Record]) -> list[Record]:
     # Gaussian axes and frozen parameters are not in the paper's table.
     paper = None
     if place.axes != "normal" and not place.frozen:
-        paper = expected(cell.row, place.paper_column, place.method)
+        paper = explosion.expected(cell.row, place.paper_column, place.method)
     if "ratio" not in values or "nonfinite" not in values:
         return list(records)
-    ours = category(values["ratio"] or 0.0, values["nonfinite"] or 0.0)
+    ours = explosion.category(values["ratio"] or 0.0, values["nonfinite"] or 0.0)
     return [
         dataclasses.replace(
             record,
             fidelity=cell.fidelity,
             paper_value=" or ".join(paper) if paper else None,
-            verdict=judged(ours, paper, cell.fidelity),
+            verdict=explosion.judged(ours, paper, cell.fidelity),
         )
         if record.metric == "ratio"
         else dataclasses.replace(record, fidelity=cell.fidelity)

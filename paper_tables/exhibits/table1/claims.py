@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from paper_tables.engine.exhibit import (
     ClaimScope,
@@ -20,118 +20,54 @@ from paper_tables.engine.exhibit import (
     Verdict,
 )
 from paper_tables.evidence.intervals import combined, interval
+from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
+from paper_tables.exhibits.table1 import planes
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
-from paper_tables.exhibits.table1.planes import TABLE, Block, Place, Pool, blocks, reason, results
+from paper_tables.exhibits.table1.planes import Evidence, Place, Pool
 from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import MODES, PAPER_METHODS, RECOMMENDED, expected
 from paper_tables.paper.names import display
 
-__all__ = ["ASYMMETRIC", "CLAIMS", "LEGEND", "asymmetric"]
-
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
-LEGEND = (
-    "*Asymmetric* planes: the interval of the share of points below the cap without a mirror image "
-    f"below it lies above {ASYMMETRIC}."
-)
+LEGEND = legend(__file__, "claims", asymmetric=ASYMMETRIC)
 FEWEST = 20  # points below the cap, fewer say nothing of a shape
 
-UNKNOWN = "no plane was computed yet"  # why one is missing of which no record says so
-
 STATES = {"random init": "random", "pretrained": "pretrained"}
-AXES = ("uniform", "hessian")  # the paper's
 
 _Columns = dict[str, dict[str, Pool]]  # by axes, then by method
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The planes of all networks in one weight state, each of its most faithful input."""
-
-    state: str
-    blocks: dict[str, Block]  # by row
-    reasons: dict[str, str]  # row -> why it has no planes that can be judged
-
-    @classmethod
-    def of(cls, records: Records, state: str) -> Evidence:
-        """Choose, for each network, the most faithful input with the paper's planes.
-
-        Stand-ins are left out, with the reason.
-        """
-        chosen: dict[str, Block] = {}
-        reasons: dict[str, str] = {}
-        found = [block for block in blocks(records) if block.state == state]
-        for row in paper_rows(TABLE):
-            mine = [block for block in found if block.row == row]
-            faithful = [block for block in mine if block.fidelity != "substitute"]
-            if faithful:
-                # the most complete one; the most faithful of those that are equally so
-                chosen[row] = max(faithful, key=lambda block: len(_paper_pools(block)))
-            elif mine:
-                reasons[row] = "only a stand-in was computed"
-            else:
-                reasons[row] = reason(records, row, state) or UNKNOWN
-        return cls(state, chosen, reasons)
-
-    def pool(self, row: str, place: Place) -> Pool:
-        """One plane.
-
-        Raises:
-            MissingError: it was not computed, or is a stand-in.
-        """
-        if row not in self.blocks:
-            raise MissingError(f"{display(row)}: {self.reasons[row]}")
-        if place not in self.blocks[row].pools:
-            raise MissingError(f"{display(row)} {place.column(self.state)}: not computed yet")
-        return self.blocks[row].pools[place]
-
-    def column(self, row: str, mode: str, axes: str) -> dict[str, Pool]:
-        """The planes of the paper's four methods."""
-        return {method: self.pool(row, Place(mode, axes, method)) for method in PAPER_METHODS}
-
-    def nothing(self) -> MissingError:
-        """The error of a predicate that finds no plane at all."""
-        return MissingError(self.absent() or UNKNOWN)
-
-    def absent(self) -> str:
-        """The networks that are left out, in words."""
-        return "; ".join(f"{display(row)}: {reason}" for row, reason in self.reasons.items())
-
-
 def _cell(evidence: Evidence) -> Decision:
-    wrong, used, total = [], [], 0
-    signed, final = 0, False
+    wrong, used, signed, final = [], [], 0, False
     for row, block in evidence.blocks.items():
-        for place, pool in _paper_pools(block).items():
+        for place, pool in planes.paper_pools(block).items():
             wanted = expected(row, place.paper_column, place.method)
             assert wanted is not None
-            total += 1
             used.append(pool)
-            agrees = pool.category() in wanted
             other = block.pools.get(place._replace(method="3s")) if place.method == "3" else pool
             signed += other is not None and other.category() in wanted
-            if not agrees:
+            if pool.category() not in wanted:
                 wrong.append(f"{display(row)} {place.paper_column} {place.method}")
                 final |= pool.safe
     if not used:
         raise evidence.nothing()
+    total = len(used)
     note = f"{total - len(wrong)} of {total} planes agree; with signed L1 {signed}"
     if wrong:
         note += f"; differ: {', '.join(wrong)}"
-    complete = total == 16 * len(paper_rows(TABLE))
+    complete = total == 16 * len(paper_rows(planes.TABLE))
     verdict: Verdict = "fails" if final else "holds" if complete and not wrong else "undecided"
     return _decision(verdict, note, used, evidence.absent())
 
 
 def _batchnorm(evidence: Evidence) -> Decision:
-    train, evaluated = (
-        {axes: evidence.column("resnet18", mode, axes) for axes in AXES} for mode in MODES
-    )
+    train, evaluated = (evidence.columns("resnet18", mode) for mode in MODES)
     in_train = [f"{axes} {m}" for axes, column in train.items() for m in _exploding(column)]
     by_axes = {axes: _exploding(column) for axes, column in evaluated.items()}
     holds = not in_train and all(by_axes.values())
-    note = f"train explodes: {_listed(in_train, 'none of 8')}; eval explodes: " + ", ".join(
+    note = f"train explodes: {', '.join(in_train) or 'none of 8'}; eval explodes: " + ", ".join(
         f"{axes} {','.join(methods) or 'none'}" for axes, methods in by_axes.items()
     )
     return _decision("holds" if holds else "fails", note, _flat(train) + _flat(evaluated))
@@ -139,13 +75,13 @@ def _batchnorm(evidence: Evidence) -> Decision:
 
 def _safe(evidence: Evidence) -> Decision:
     found: dict[str, Pool] = {}
-    missing: list[str] = []
+    missing = []
     for row in ("mobilenet", "vit"):
         try:
             found |= {
                 f"{display(row)} {mode}/{axes} {method}": pool
                 for mode in MODES
-                for axes in AXES
+                for axes in planes.PAPER_AXES
                 for method, pool in evidence.column(row, mode, axes).items()
             }
         except MissingError as error:
@@ -154,9 +90,9 @@ def _safe(evidence: Evidence) -> Decision:
     if not found:
         raise MissingError(left_out)
     exploding = _exploding(found)
-    note = (
-        f"explode: {', '.join(exploding)}" if exploding else f"none of {len(found)} planes explodes"
-    )
+    note = f"none of {len(found)} planes explodes"
+    if exploding:
+        note = f"explode: {', '.join(exploding)}"
     verdict: Verdict = "fails" if exploding else "undecided" if missing else "holds"
     return _decision(verdict, note, list(found.values()), left_out)
 
@@ -181,8 +117,9 @@ def _filter(evidence: Evidence) -> Decision:
                 if pool is not None and pool.category() != "explodes":
                     names.append(name)
     note = (
-        f"filter L2 does not explode for {_listed(exceptions, 'none that is prone to it')}; "
-        f"true L1 avoids it for {_listed(avoided['3'])}; signed L1 for {_listed(avoided['3s'])}"
+        f"filter L2 does not explode for {', '.join(exceptions) or 'none that is prone to it'}; "
+        f"true L1 avoids it for {', '.join(avoided['3']) or 'none'}; signed L1 for "
+        f"{', '.join(avoided['3s']) or 'none'}"
     )
     verdict: Verdict = "holds" if not exceptions and avoided["3"] else "fails"
     if verdict == "holds" and evidence.reasons:
@@ -198,12 +135,12 @@ def _hessian(evidence: Evidence) -> Decision:
     changed: dict[tuple[bool, bool], list[str]] = {}
     for (row, mode), columns in _modes(evidence).items():
         for method in PAPER_METHODS:
-            pair = [columns[axes][method] for axes in AXES]
+            pair = [columns[axes][method] for axes in planes.PAPER_AXES]
             used += pair
             before, after = (pool.category() == "explodes" for pool in pair)
             changed.setdefault((before, after), []).append(f"{display(row)} {mode} {method}")
-    removed, added = changed.get((True, False), []), changed.get((False, True), [])
-    note = f"removed: {_listed(removed, 'nowhere')}; added: {_listed(added, 'nowhere')}"
+    removed, added = (", ".join(changed.get(way, [])) for way in ((True, False), (False, True)))
+    note = f"removed: {removed or 'nowhere'}; added: {added or 'nowhere'}"
     return _decision("holds" if removed else "fails", note, used, evidence.absent())
 
 
@@ -287,7 +224,7 @@ def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
     for row in evidence.blocks:
         for mode in MODES:
             with contextlib.suppress(MissingError):
-                found[row, mode] = {axes: evidence.column(row, mode, axes) for axes in AXES}
+                found[row, mode] = evidence.columns(row, mode)
     if not found:
         raise evidence.nothing()
     return found
@@ -300,10 +237,6 @@ def _exploding(pools: Mapping[str, Pool]) -> list[str]:
 
 def _flat(columns: _Columns) -> list[Pool]:
     return [pool for column in columns.values() for pool in column.values()]
-
-
-def _listed(names: Sequence[str], none: str = "none") -> str:
-    return ", ".join(names) or none
 
 
 def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdict:
@@ -322,26 +255,23 @@ def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdic
     return "holds" if found[0] > threshold else "fails"
 
 
-def _asymmetry(records: Records, row: str) -> Decision:
-    place = Place("eval", "uniform", "4")
-    cells = by_cell(records, TABLE)
-    candidates = [b for b in blocks(records) if (b.row, b.state) == (row, "pretrained")]
-    for block in candidates:
-        pool = block.pools.get(place)
-        if pool is None:
+def _asymmetry(row: str, records: Records) -> Decision:
+    place, cells = Place("eval", "uniform", "4"), by_cell(records, planes.TABLE)
+    for block in planes.blocks(records):
+        if (block.row, block.state) != (row, "pretrained") or place not in block.pools:
             continue
-        found = []
-        for plane in pool.planes:
-            key = (row, plane.record.column, plane.record.config_hash)
-            if {*SHAPE} <= cells[key].keys():
-                found.append((plane, {name: cells[key][name].value or 0.0 for name in SHAPE}))
+        found = [
+            (plane, shape)
+            for plane in block.pools[place].planes
+            if (shape := cells[row, plane.record.column, plane.record.config_hash]).keys()
+            >= {*SHAPE}
+        ]
         if not found:
             continue
-        used = Pool(tuple(plane for plane, _ in found))
         verdicts, texts = [], []
         for suffix, cap in CAPS.items():
-            shares = [values[f"asymmetry{suffix}"] for _, values in found]
-            counts = [int(values[f"sublevel_points{suffix}"]) for _, values in found]
+            shares = [shape[f"asymmetry{suffix}"].value or 0.0 for _, shape in found]
+            counts = [int(shape[f"sublevel_points{suffix}"].value or 0) for _, shape in found]
             texts.append(
                 f"capped at {cap:g} max(L, ln C): share without a mirror image "
                 f"{', '.join(f'{share:.2f}' for share in shares)} of {min(counts)} to "
@@ -350,56 +280,26 @@ def _asymmetry(records: Records, row: str) -> Decision:
             few = min(counts) < FEWEST
             verdicts.append("undecided" if few else asymmetric(shares))
         note = f"filter L2, uniform axes; {'; '.join(texts)}"
+        used = Pool(tuple(plane for plane, _ in found))
         return _decision(combined(verdicts), note, [used])
-    raise MissingError(reason(records, row, "pretrained") or UNKNOWN)
+    raise MissingError(planes.reason(records, row, "pretrained") or planes.UNKNOWN)
 
 
 def _center(records: Records) -> Decision:
-    planes = results(records)
-    if not planes:
-        raise MissingError(UNKNOWN)
-    wrong = [f"{p.row} {p.record.column}" for p in planes if p.center_error != 0]
+    found = planes.results(records)
+    if not found:
+        raise MissingError(planes.UNKNOWN)
+    wrong = [f"{p.row} {p.record.column}" for p in found if p.center_error != 0]
     note = (
-        f"on {len(planes)} planes the loss in the middle, [20, 20] of the 41 x 41 points, is that "
+        f"on {len(found)} planes the loss in the middle, [20, 20] of the 41 x 41 points, is that "
         f"of the unmodified weights bit for bit"
     )
     if wrong:
         note = f"not the loss of the unmodified weights: {', '.join(wrong)}"
     # which data they are on does not matter: the claim is about the grid
-    faithful = [p for p in planes if p.record.fidelity != "substitute"] or planes
+    faithful = [p for p in found if p.record.fidelity != "substitute"] or found
     used = tuple(plane.record for plane in faithful)
     return Decision("fails" if wrong else "holds", used, note, many=True)
-
-
-_BY_STATE: dict[str, Callable[[Evidence], Decision]] = {
-    "T1.cell": _cell,
-    "T1.bn": _batchnorm,
-    "T1.safe": _safe,
-    "T1.filter": _filter,
-    "T1.hessian": _hessian,
-    "T1.bnfrozen": _frozen,
-    "T1.none": _none,
-    "X.uniform": _uniform,
-}
-
-
-def _on_state(rule: Callable[[Evidence], Decision], state: str) -> Predicate:
-    return lambda records: rule(Evidence.of(records, state))
-
-
-def _on_row(row: str) -> Predicate:
-    return lambda records: _asymmetry(records, row)
-
-
-CLAIMS: dict[ClaimScope, Predicate] = {
-    **{
-        ClaimScope(claim, scope): _on_state(rule, state)
-        for claim, rule in _BY_STATE.items()
-        for scope, state in STATES.items()
-    },
-    **{ClaimScope("F3.asym", row): _on_row(row) for row in ("lenet", "alexnet", "squeezenet")},
-    ClaimScope("F1.center", "all"): _center,
-}
 
 
 def _decision(verdict: Verdict, note: str, pools: Sequence[Pool], missing: str = "") -> Decision:
@@ -420,9 +320,29 @@ def _decision(verdict: Verdict, note: str, pools: Sequence[Pool], missing: str =
     return Decision(verdict, used, note, many=True)
 
 
-def _paper_pools(block: Block) -> dict[Place, Pool]:
-    return {
-        place: pool
-        for place, pool in block.pools.items()
-        if place.axes in AXES and place.method in PAPER_METHODS and not place.frozen
-    }
+_BY_STATE: dict[str, Callable[[Evidence], Decision]] = {
+    "T1.cell": _cell,
+    "T1.bn": _batchnorm,
+    "T1.safe": _safe,
+    "T1.filter": _filter,
+    "T1.hessian": _hessian,
+    "T1.bnfrozen": _frozen,
+    "T1.none": _none,
+    "X.uniform": _uniform,
+}
+
+
+def _on_state(rule: Callable[[Evidence], Decision], state: str, records: Records) -> Decision:
+    return rule(Evidence.of(records, state))
+
+
+CLAIMS: dict[ClaimScope, Predicate] = {
+    ClaimScope(claim, scope): partial(_on_state, rule, state)
+    for claim, rule in _BY_STATE.items()
+    for scope, state in STATES.items()
+}
+CLAIMS |= {
+    ClaimScope("F3.asym", row): partial(_asymmetry, row)
+    for row in ("lenet", "alexnet", "squeezenet")
+}
+CLAIMS[ClaimScope("F1.center", "all")] = _center

@@ -6,27 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from paper_tables.engine.exhibit import MissingError, Records
 from paper_tables.engine.fidelity import least_faithful, rank
 from paper_tables.engine.records import Record
 from paper_tables.evidence.columns import Place, place_of, state_of
 from paper_tables.evidence.selection import by_cell, grouped
-from paper_tables.paper.explosion import EXPLODES, RISES, Category, category
-
-__all__ = [
-    "FULL",
-    "TABLE",
-    "Block",
-    "Place",
-    "PlaneResult",
-    "Pool",
-    "blocks",
-    "place_of",
-    "reason",
-    "results",
-]
+from paper_tables.paper import paper_rows
+from paper_tables.paper.explosion import EXPLODES, PAPER_METHODS, RISES, Category, category
+from paper_tables.paper.names import display
 
 TABLE = "table1"
 FULL = 41  # points along each axis of the paper's planes
+PAPER_AXES = ("uniform", "hessian")
+SMALLEST = 9  # points along an axis: a coarser plane is no picture
+UNKNOWN = "no plane was computed yet"  # why one is missing of which no record says so
 
 _SEVERITY: dict[Category, int] = {"none": 0, "rises": 1, "explodes": 2}
 
@@ -78,16 +71,12 @@ class Pool:
         return least_faithful(plane.record.fidelity for plane in self.planes)
 
     @property
-    def log_ratios(self) -> list[float]:
-        """log10 of the ratios; infinite where no loss was finite."""
-        return [math.log10(p.ratio) if p.ratio > 0 else math.inf for p in self.planes]
-
-    @property
     def ratio(self) -> float:
-        """The geometric mean of the ratios."""
+        """The geometric mean of the ratios; infinite where no loss was finite."""
         if len(self.planes) == 1:
             return self.planes[0].ratio
-        return 10 ** (sum(self.log_ratios) / len(self.planes))
+        logs = [math.log10(p.ratio) if p.ratio > 0 else math.inf for p in self.planes]
+        return 10 ** (sum(logs) / len(logs))
 
     @property
     def safe(self) -> bool:
@@ -120,11 +109,6 @@ class Block:
         """Of the least faithful plane."""
         return least_faithful(pool.fidelity for pool in self.pools.values())
 
-    @property
-    def grids(self) -> list[int]:
-        """Points along each axis, every number that occurs."""
-        return sorted({p.points for pool in self.pools.values() for p in pool.planes})
-
 
 def results(records: Iterable[Record]) -> list[PlaneResult]:
     """Every measured plane in the records of Table 1."""
@@ -133,6 +117,23 @@ def results(records: Iterable[Record]) -> list[PlaneResult]:
         for metrics in by_cell(records, TABLE).values()
         if {"ratio", "nonfinite", "center_error"} <= metrics.keys()
     ]
+
+
+def pictured(records: Iterable[Record]) -> dict[tuple[str, str], PlaneResult]:
+    """The plane to draw of each network and column: the finest, then the most faithful."""
+    usable = [
+        plane
+        for plane in results(records)
+        if plane.record.artifact
+        and plane.seed == 0
+        and plane.points >= SMALLEST
+        and not plane.stopped
+    ]
+    by_place = grouped(usable, lambda plane: (plane.row, plane.record.column))
+    return {
+        place: max(same, key=lambda plane: (plane.points, -rank(plane.record.fidelity)))
+        for place, same in by_place.items()
+    }
 
 
 def blocks(records: Iterable[Record]) -> list[Block]:
@@ -198,30 +199,81 @@ def _input(plane: PlaneResult) -> tuple[object, ...]:
 
 
 def _block(planes: Sequence[PlaneResult]) -> Block:
-    finest: dict[tuple[Place, int], PlaneResult] = {}
-    for plane in planes:
-        key = (plane.place, plane.seed)
-        other = finest.get(key)
-        if other is None or _fineness(plane) > _fineness(other):
-            finest[key] = plane
-    ordered = [plane for _, plane in sorted(finest.items(), key=lambda item: item[0])]
-    pools = grouped(ordered, lambda plane: plane.place)
+    same = grouped(planes, lambda plane: (plane.place, plane.seed))
+    finest = [max(same[key], key=lambda p: (p.points, not p.stopped)) for key in sorted(same)]
+    pools = grouped(finest, lambda plane: plane.place)
     return Block(
         planes[0].row, planes[0].state, {place: Pool(tuple(p)) for place, p in pools.items()}
     )
 
 
-def _fineness(plane: PlaneResult) -> tuple[int, bool]:
-    return (plane.points, not plane.stopped)
-
-
 def _rank(block: Block) -> tuple[object, ...]:
     config = block.record.config
     amount = config.get("images", 0) * config.get("side", 0) ** 2
-    return (
-        block.row,
-        block.state != "random",
-        rank(block.fidelity),
-        -amount,
-        -len(block.pools),
-    )
+    return (block.row, block.state != "random", rank(block.fidelity), -amount, -len(block.pools))
+
+
+def paper_pools(block: Block) -> dict[Place, Pool]:
+    """Those of the planes that the paper has."""
+    return {
+        place: pool
+        for place, pool in block.pools.items()
+        if place.axes in PAPER_AXES and place.method in PAPER_METHODS and not place.frozen
+    }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The planes of all networks in one weight state, each of its most faithful input."""
+
+    state: str
+    blocks: dict[str, Block]  # by row
+    reasons: dict[str, str]  # row -> why it has no planes that can be judged
+
+    @classmethod
+    def of(cls, records: Records, state: str) -> Evidence:
+        """Choose, for each network, the most faithful input with the paper's planes.
+
+        Stand-ins are left out, with the reason.
+        """
+        chosen: dict[str, Block] = {}
+        reasons: dict[str, str] = {}
+        found = [block for block in blocks(records) if block.state == state]
+        for row in paper_rows(TABLE):
+            mine = [block for block in found if block.row == row]
+            faithful = [block for block in mine if block.fidelity != "substitute"]
+            if faithful:
+                # the most complete one; the most faithful of those that are equally so
+                chosen[row] = max(faithful, key=lambda block: len(paper_pools(block)))
+            else:
+                why = "only a stand-in was computed" if mine else reason(records, row, state)
+                reasons[row] = why or UNKNOWN
+        return cls(state, chosen, reasons)
+
+    def pool(self, row: str, place: Place) -> Pool:
+        """One plane.
+
+        Raises:
+            MissingError: it was not computed, or is a stand-in.
+        """
+        if row not in self.blocks:
+            raise MissingError(f"{display(row)}: {self.reasons[row]}")
+        if place not in self.blocks[row].pools:
+            raise MissingError(f"{display(row)} {place.column(self.state)}: not computed yet")
+        return self.blocks[row].pools[place]
+
+    def column(self, row: str, mode: str, axes: str) -> dict[str, Pool]:
+        """The planes of the paper's four methods."""
+        return {method: self.pool(row, Place(mode, axes, method)) for method in PAPER_METHODS}
+
+    def columns(self, row: str, mode: str) -> dict[str, dict[str, Pool]]:
+        """The same along each of the paper's axes."""
+        return {axes: self.column(row, mode, axes) for axes in PAPER_AXES}
+
+    def nothing(self) -> MissingError:
+        """The error of a predicate that finds no plane at all."""
+        return MissingError(self.absent() or UNKNOWN)
+
+    def absent(self) -> str:
+        """The networks that are left out, in words."""
+        return "; ".join(f"{display(row)}: {reason}" for row, reason in self.reasons.items())

@@ -8,16 +8,12 @@ from lla.landscape import Plane
 from lla.report.plots import surface
 from paper_tables.engine import store
 from paper_tables.engine.exhibit import Plot, Records
-from paper_tables.engine.records import FIDELITIES
 from paper_tables.evidence.entries import AXES, STATES
-from paper_tables.exhibits.table1.planes import PlaneResult, results
+from paper_tables.exhibits.table1.planes import TABLE, PlaneResult, pictured
 from paper_tables.paper import paper_rows
-from paper_tables.paper.explosion import METHODS, RECOMMENDED
+from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
 
-__all__ = ["plots"]
-
-SMALLEST = 9  # points along an axis: a coarser plane is no picture
 MOST_SURFACES = 12
 SHOWN = ("4", RECOMMENDED)  # methods: one that explodes, one that does not
 
@@ -37,31 +33,22 @@ def plots(records: Records, folder: Path) -> list[Plot]:
 
 def _planes(records: Records) -> list[PlaneResult]:
     """The finest planes, one of each place; those of trained weights and eval mode first."""
-    best: dict[tuple[str, str], PlaneResult] = {}
-    for plane in results(records):
-        usable = plane.record.artifact is not None and not plane.stopped and plane.seed == 0
-        if not usable or plane.points < SMALLEST or plane.place.frozen:
-            continue
-        key = (plane.row, plane.record.column)
-        if plane.place.method in SHOWN and (key not in best or _finer(plane) > _finer(best[key])):
-            best[key] = plane
-    finest = max((plane.points for plane in best.values()), default=0)
-    found = [plane for plane in best.values() if plane.points == finest]
-    return sorted(found, key=_order)[:MOST_SURFACES]
-
-
-def _finer(plane: PlaneResult) -> tuple[int, int]:
-    return (plane.points, -FIDELITIES.index(plane.record.fidelity or FIDELITIES[-1]))
+    best = [
+        plane
+        for plane in pictured(records).values()
+        if plane.place.method in SHOWN and not plane.place.frozen
+    ]
+    finest = max((plane.points for plane in best), default=0)
+    return sorted((p for p in best if p.points == finest), key=_order)[:MOST_SURFACES]
 
 
 def _order(plane: PlaneResult) -> tuple[object, ...]:
-    place, rows = plane.place, paper_rows(plane.record.table)
-    axes = ("uniform", "normal", "hessian")
+    place = plane.place
     return (
-        rows.index(plane.row) if plane.row in rows else len(rows),
+        paper_rows(TABLE).index(plane.row),
         plane.state != "pretrained",
         place.mode != "eval",
-        axes.index(place.axes) if place.axes in axes else len(axes),
+        ("uniform", "normal", "hessian").index(place.axes),
         SHOWN.index(place.method),
     )
 
@@ -82,7 +69,5 @@ def _plot(result: PlaneResult, folder: Path) -> Plot:
 
 
 def _method(method: str) -> str:
-    options = METHODS[method]
-    if options["normalization"] == "filter":
-        return f"filter L{options['order']}"
-    return f"{options['normalization'] or 'none'!r}"
+    """Of those of `SHOWN`, in words."""
+    return "filter L2" if method == "4" else repr(method)

@@ -10,20 +10,12 @@ from paper_tables import paper
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
+from paper_tables.evidence.legends import legend
+from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
-from paper_tables.paper.explosion import (
-    EXPLODES,
-    METHODS,
-    PAPER_METHODS,
-    RECOMMENDED,
-    RISES,
-    expected,
-    notation,
-    printed,
-)
+from paper_tables.paper import explosion
+from paper_tables.paper.explosion import EXPLODES, METHODS, PAPER_METHODS, RECOMMENDED, RISES
 from paper_tables.paper.names import display
-
-__all__ = ["tables"]
 
 THRESHOLDS = (10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5, 1e6)
 
@@ -34,28 +26,16 @@ LINES = {
     ("normal", "3"): "Gaussian axes",
 }
 
-LEGEND = (
-    "Entries as the paper writes them: “yes” alone, every normalization explodes; “yes” with "
-    "numbers, only those do; “no” with numbers, those rise without exploding. 1 no normalization, "
-    "2 weight, 3 filter L1, 4 filter L2; signed: sums for the L1 norms, as the authors' public "
-    "code has them. A plane explodes if its largest loss is at least "
-    f"{EXPLODES:g} times max(loss at the centre, ln C) or not finite, and rises from {RISES:g} "
-    "times on; the paper gives no threshold. An entry is reproduced if all its normalizations "
-    f"agree with the paper's. ~: on a grid coarser than the paper's {FULL} x {FULL} points, where "
-    "only “explodes” is final; ?: not measured. The paper's random axes are uniform in [0, 1). "
-    "Gaussian axes, which the paper does not have, and stand-ins are not judged. The paper does "
-    f"not say which weights it took: both are compared. {RECOMMENDED!r} is what lla.loss_plane "
-    "recommends."
+LEGEND = legend(
+    __file__,
+    "table",
+    explodes=EXPLODES,
+    rises=RISES,
+    full=FULL,
+    recommended=RECOMMENDED,
 )
-RATIO_LEGEND = (
-    "Largest finite loss / max(loss at the centre, ln C); the geometric mean over several seeds of "
-    "random axes. ≥: on a coarser grid than the paper's, so a lower bound. The verdict compares "
-    "with the paper's entry for this normalization."
-)
-AGREEMENT_LEGEND = (
-    "Planes along uniform and Hessian axes that explode in the paper and here, or in neither, true "
-    "L1 for method 3; a plane explodes if its ratio is at least the threshold."
-)
+RATIO_LEGEND = legend(__file__, "ratios")
+AGREEMENT_LEGEND = legend(__file__, "agreement")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
@@ -70,7 +50,7 @@ def _table1(records: Sequence[Record], found: Sequence[Block]) -> Table:
     columns = paper.paper_columns(TABLE)
     groups = []
     for row in paper.paper_rows(TABLE):
-        theirs = tuple(Entry(str(printed(row, column))) for column in columns)
+        theirs = tuple(Entry(str(explosion.printed(row, column))) for column in columns)
         lines = [Line("the paper", (*theirs, None))]
         for state, name in STATES.items():
             mine = [block for block in found if (block.row, block.state) == (row, state)]
@@ -101,14 +81,17 @@ def _by_method(first: Sequence[Block]) -> Table:
                 key = (place.method, block.state, place.axes)
                 counts.setdefault(key, Counter())[pool.category()] += 1
     columns = [(state, axes) for state in STATES for axes in ("uniform", "normal", "hessian")]
-    lines = []
-    for method in METHODS:
-        found = [counts.get((method, *column)) for column in columns]
-        entries = (
-            None if c is None else Entry(f"{c['explodes']} / {c['rises']} of {c.total()}")
-            for c in found
-        )
-        lines.append(Line(_method_name(method), tuple(entries)))
+
+    def entry(method: str, column: tuple[str, str]) -> Entry | None:
+        count = counts.get((method, *column))
+        if count is None:
+            return None
+        return Entry(f"{count['explodes']} / {count['rises']} of {count.total()}")
+
+    lines = [
+        Line(_method_name(method), tuple(entry(method, column) for column in columns))
+        for method in METHODS
+    ]
     stand_ins = [
         f"{display(block.row)} ({STATES[block.state]})"
         for block in first
@@ -125,23 +108,23 @@ def _by_method(first: Sequence[Block]) -> Table:
     )
 
 
-def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS) -> Table:
+def _agreement(first: Sequence[Block]) -> Table:
     """How many planes explode in both or in neither, for each threshold and weight state."""
-    judged = [
+    compared = [
         (block.state, "explodes" in wanted, pool)
         for block in first
         for place, pool in block.pools.items()
         if place.axes != "normal" and not place.frozen and pool.fidelity != "substitute"
         and place.method in PAPER_METHODS
-        and (wanted := expected(block.row, place.paper_column, place.method))
+        and (wanted := explosion.expected(block.row, place.paper_column, place.method))
     ]  # fmt: skip
     lines = []
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         entries = []
         for state in STATES:
             agrees = [
                 theirs == (pool.category(threshold, threshold) == "explodes")
-                for its_state, theirs, pool in judged
+                for its_state, theirs, pool in compared
                 if its_state == state
             ]
             entries.append(Entry(f"{sum(agrees)} of {len(agrees)}") if agrees else None)
@@ -151,7 +134,7 @@ def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS)
         title="Table 1: agreement with the paper, by threshold",
         legend=AGREEMENT_LEGEND,
         columns=tuple(STATES.values()),
-        groups=(Group("", "", tuple(lines)),) if judged else (),
+        groups=(Group("", "", tuple(lines)),) if compared else (),
         heads=("", "explodes from"),
         folded=True,
     )
@@ -159,17 +142,15 @@ def _agreement(first: Sequence[Block], thresholds: Sequence[float] = THRESHOLDS)
 
 def _every_ratio(found: Sequence[Block]) -> Table:
     """The ratio of every plane, one column a normalization."""
-    order = {row: i for i, row in enumerate(paper.paper_rows(TABLE))}
     groups = []
-    for block in sorted(found, key=lambda b: order.get(b.row, len(order))):
+    for block in sorted(found, key=lambda b: paper.paper_rows(TABLE).index(b.row)):
         places = sorted({(p.mode, p.axes, p.frozen) for p in block.pools}, reverse=True)
         lines = []
         for mode, axes, frozen in places:
             pools = [block.pools.get(Place(mode, axes, method, frozen)) for method in METHODS]
-            entries = [None if pool is None else _ratio(block, pool) for pool in pools]
+            entries = tuple(None if pool is None else _ratio(block, pool) for pool in pools)
             name = f"{mode}, {AXES.get(axes, axes)}" + (", BatchNorm frozen" if frozen else "")
-            grids = _grids(pool for pool in pools if pool is not None)
-            lines.append(Line(name, tuple(entries), grids))
+            lines.append(Line(name, entries, _grids(filter(None, pools))))
         settings = f"{STATES[block.state]}; {pictures(block.record)}"
         groups.append(Group(display(block.row), settings, tuple(lines), block.fidelity))
     return Table(
@@ -185,14 +166,11 @@ def _every_ratio(found: Sequence[Block]) -> Table:
 
 def _first(found: Iterable[Block]) -> list[Block]:
     """The most faithful block of each network and state."""
-    best: dict[tuple[str, str], Block] = {}
-    for block in found:
-        best.setdefault((block.row, block.state), block)
-    return list(best.values())
+    return [same[0] for same in grouped(found, lambda block: (block.row, block.state)).values()]
 
 
 def _method_name(method: str) -> str:
-    return {"3s": "3 signed"}.get(method, method)
+    return "3 signed" if method == "3s" else method
 
 
 def _grids(pools: Iterable[Pool]) -> str:
@@ -212,7 +190,7 @@ def _lines(block: Block, columns: Sequence[str]) -> list[Line]:
             pools = {
                 method: pool
                 for method in PAPER_METHODS
-                if (pool := _pool(block, mode, used, third if method == "3" else method))
+                if (pool := block.pools.get(Place(mode, used, third if method == "3" else method)))
             }
             measured_here |= bool(pools) and kind == "random"
             hidden = kind == "hessian" and axes == "normal"  # stands in the lines above
@@ -225,23 +203,19 @@ def _lines(block: Block, columns: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _pool(block: Block, mode: str, axes: str, method: str) -> Pool | None:
-    return block.pools.get(Place(mode, axes, method))
-
-
 def _entry(block: Block, column: str, axes: str, pools: Mapping[str, Pool]) -> Entry:
     """Our entry in the paper's notation, with a verdict on each of its methods."""
     verdicts = {
         method: _verdict(block.row, pool, column, method, axes != "normal")
         for method, pool in pools.items()
     }
-    text = notation({method: pool.category() for method, pool in pools.items()})
+    text = explosion.notation({method: pool.category() for method, pool in pools.items()})
     given = [verdict for verdict in verdicts.values() if verdict]
     agree = given.count("reproduced")
     verdict = None if not given else "reproduced" if agree == len(given) else "differs"
     return Entry(
         text=text + ("" if all(pool.safe for pool in pools.values()) else " ~"),
-        paper=str(printed(block.row, column)) if given else None,
+        paper=str(explosion.printed(block.row, column)) if given else None,
         verdict=verdict,
         fidelity=_fidelity(pools, block),
         remark=f"{agree} of {len(given)} agree" if given else "",
@@ -271,7 +245,7 @@ def _recommended(block: Block, axes: str) -> Entry | None:
 def _ratio(block: Block, pool: Pool) -> Entry:
     place = pool.planes[0].place
     text = f"{'' if pool.complete else '≥ '}{pool.ratio:.2g}"
-    words = [{"explodes": "explodes", "rises": "rises", "none": ""}[pool.category()]]
+    words: list[str] = [pool.category()] if pool.category() != "none" else []
     if len(pool.planes) > 1:
         low, high = (f(p.ratio for p in pool.planes) for f in (min, max))
         words.append(f"{len(pool.planes)} seeds, {low:.2g} to {high:.2g}")
@@ -282,16 +256,14 @@ def _ratio(block: Block, pool: Pool) -> Entry:
         text=text,
         verdict=_verdict(block.row, pool, place.paper_column, place.method, in_paper),
         fidelity=differing(pool.fidelity, block.fidelity),
-        remark=", ".join(word for word in words if word),
+        remark=", ".join(words),
         traces=tuple(_traces(pool, "")),
     )
 
 
 def _verdict(row: str, pool: Pool, column: str, method: str, in_paper: bool) -> str | None:
-    wanted = expected(row, column, method) if in_paper else None
-    if not wanted or pool.fidelity == "substitute":
-        return None
-    return "reproduced" if pool.category() in wanted else "differs"
+    wanted = explosion.expected(row, column, method) if in_paper else None
+    return explosion.judged(pool.category(), wanted, pool.fidelity)
 
 
 def _traces(pool: Pool, name: str) -> Iterable[Trace]:

@@ -1,6 +1,5 @@
 """Table 2: criteria before and after training, with the spectra of Figures 5 to 9."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.table2 import cells, claims, figures, findings, plots, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="table2",
-    work=paper.WORK,
     cells=lambda settings: [*cells.cells(settings), *cells.figure_cells(settings)],
     tables=tables.tables,
     figures=figures.figures,

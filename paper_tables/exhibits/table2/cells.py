@@ -16,8 +16,6 @@ from paper_tables.measure.checks import check_criteria, check_trace
 from paper_tables.measure.photographs import Case
 from paper_tables.measure.shares import percent
 
-__all__ = ["cells", "figure_cells"]
-
 # The columns of LeNet's states.
 COLUMNS = {"random": "random", "during": "during", "trained": "pretrained"}
 

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from scipy import stats
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Verdict
 from paper_tables.engine.records import Record
-from paper_tables.evidence.criteria import (
-    CRITERIA,
-    MARGIN,
-    MODES,
-    REVERSED,
-    Evidence,
-    Rule,
-    below,
-    difference_of,
-    every_cell,
-    evidence_on,
-    falls,
-    half_width,
-    has_error,
-    in_words,
-    missing,
-    near_one,
-    on_first,
-    value_of,
-)
-from paper_tables.evidence.intervals import combined
-
-__all__ = ["CLAIMS", "LEGEND", "not_ordered"]
+from paper_tables.evidence import criteria
+from paper_tables.evidence.criteria import CRITERIA, MARGIN, MODES, Evidence, Rule, falls, in_words
+from paper_tables.evidence.intervals import combined, decided
+from paper_tables.evidence.legends import legend
 
 ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
@@ -42,11 +23,15 @@ ENOUGH = 4  # networks that a rank correlation needs
 ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
 LOW_LOSS = 0.1  # "trained to low loss"; ln 10 = 2.3 is chance level
 
-LEGEND = (
-    f"*Near 1*: the interval lies in [{MARGIN[0]}, {MARGIN[1]}]. *Almost only positive*: at most "
-    f"{ALMOST_NONE} of the magnitude sum |lambda| w is negative; *a large negative part*: at least "
-    f"{LARGE_SHARE} of it. *Falls*: the interval of the difference excludes 0; *fails to fall*: it "
-    f"lies below a fall of {NO_FALL:.0%}. *Asymmetric* spectra: r_e above {LARGE_RE:g}."
+LEGEND = legend(
+    __file__,
+    "claims",
+    low=MARGIN[0],
+    high=MARGIN[1],
+    almost_none=ALMOST_NONE,
+    large_share=LARGE_SHARE,
+    no_fall=NO_FALL,
+    large_re=LARGE_RE,
 )
 
 
@@ -60,7 +45,7 @@ def _symmetric(init: str = "torch", modes: tuple[str, ...] = MODES) -> Rule:
         note = in_words(used)
         if modes != MODES:
             note += "; train mode, of which the paper says otherwise (H.resnet), is not judged here"
-        return Decision(combined(map(near_one, used)), tuple(used), note)
+        return Decision(combined(map(criteria.near_one, used)), tuple(used), note)
 
     return predicate
 
@@ -68,7 +53,7 @@ def _symmetric(init: str = "torch", modes: tuple[str, ...] = MODES) -> Rule:
 def _positive(evidence: Evidence) -> Decision:
     used = [evidence.find(f"pretrained/{mode}", "negative_share") for mode in MODES]
     losses = [evidence.find(f"pretrained/{mode}", "loss") for mode in MODES]
-    highest = max(value_of(record) for record in losses)
+    highest = max(criteria.value_of(record) for record in losses)
     note = f"{in_words(used)}; loss {highest:.2g}"
     printed = [
         float(kh1.paper_value)
@@ -80,7 +65,9 @@ def _positive(evidence: Evidence) -> Decision:
         note += f"; the paper's own K_H1 mean shares of {shares}"
     if highest > LOW_LOSS:
         return Decision("undecided", tuple(used), f"{note}; the loss is above {LOW_LOSS}, not low")
-    return Decision(combined(below(record, ALMOST_NONE) for record in used), tuple(used), note)
+    return Decision(
+        combined(criteria.below(record, ALMOST_NONE) for record in used), tuple(used), note
+    )
 
 
 def _along_training(evidence: Evidence) -> Decision:
@@ -91,62 +78,36 @@ def _along_training(evidence: Evidence) -> Decision:
     return Decision(combined(steps), tuple(used), note)
 
 
-def _falls_in_training(metric: str) -> Rule:
+def _in_training(
+    judge: Callable[[Record, Record], Verdict],
+    *metrics: str,
+    states: tuple[str, str] = ("random", "pretrained"),
+) -> Rule:
+    """What a judge says of some metrics in two weight states, in both modes."""
+
     def predicate(evidence: Evidence) -> Decision:
         pairs = [
-            (evidence.find(f"random/{mode}", metric), evidence.find(f"pretrained/{mode}", metric))
+            [evidence.find(f"{state}/{mode}", metric) for state in states]
             for mode in MODES
+            for metric in metrics
         ]
-        used = [record for pair in pairs for record in pair]
-        return Decision(combined(falls(*pair) for pair in pairs), tuple(used), in_words(used))
+        used = tuple(record for pair in pairs for record in pair)
+        return Decision(combined(judge(*pair) for pair in pairs), used, in_words(used))
 
     return predicate
 
 
-def _stays_in_training(metric: str) -> Rule:
-    """That a criterion fails to fall: by less than a share of its value at initialisation."""
-
-    def predicate(evidence: Evidence) -> Decision:
-        used, verdicts = [], []
-        for mode in MODES:
-            first, second = (
-                evidence.find(f"{state}/{mode}", metric) for state in ("random", "pretrained")
-            )
-            used += [first, second]
-            verdicts.append(_drops(first, second, NO_FALL))
-        return Decision(combined(verdicts), tuple(used), in_words(used))
-
-    return predicate
-
-
-def _drops(first: Record, second: Record, share: float) -> Verdict:
-    """Whether a fall is smaller than a share of the first value, by its 95 % interval."""
-    if not (has_error(first) and has_error(second)):
+def _stays(first: Record, second: Record) -> Verdict:
+    """Whether a value fails to fall: by less than a share of the first, by its 95 % interval."""
+    if not (criteria.has_error(first) and criteria.has_error(second)):
         return "undecided"
-    fall, half = difference_of(first, second)
-    limit = share * abs(value_of(first))
-    if abs(fall - limit) <= half:
-        return "undecided"
-    return "holds" if fall < limit else "fails"
-
-
-def _rises_in_training(evidence: Evidence) -> Decision:
-    pairs = [
-        (evidence.find(f"pretrained/{mode}", metric), evidence.find(f"random/{mode}", metric))
-        for mode in MODES
-        for metric in CRITERIA
-    ]
-    used = [record for pair in pairs for record in pair]
-    return Decision(combined(falls(*pair) for pair in pairs), tuple(used), in_words(used))
+    fall, half = criteria.difference_of(first, second)
+    return decided(NO_FALL * abs(criteria.value_of(first)) - fall, half)
 
 
 def _asymmetric_in_train_mode(evidence: Evidence) -> Decision:
     train, evaluated = (evidence.find(f"random/{mode}", "re") for mode in MODES)
-    half = half_width(train)
-    first: Verdict = "undecided"
-    if half is not None and abs(value_of(train) - LARGE_RE) > half:
-        first = "holds" if value_of(train) > LARGE_RE else "fails"
-    second = near_one(evaluated)
+    first, second = criteria.REVERSED[criteria.below(train, LARGE_RE)], criteria.near_one(evaluated)
     printed = f"; the paper's {train.paper_value} is judged in Table 2" if train.paper_value else ""
     note = (
         f"{in_words([train, evaluated])}; train above {LARGE_RE:g}: {first}, eval near 1: {second}"
@@ -156,7 +117,7 @@ def _asymmetric_in_train_mode(evidence: Evidence) -> Decision:
 
 def _keeps_negative_part(evidence: Evidence) -> Decision:
     used = [evidence.find(f"pretrained/{mode}", "negative_share") for mode in MODES]
-    verdicts = [REVERSED[below(record, LARGE_SHARE)] for record in used]
+    verdicts = [criteria.REVERSED[criteria.below(record, LARGE_SHARE)] for record in used]
     shown = [evidence.find(f"pretrained/{mode}", m) for mode in MODES for m in ("kh1", "re")]
     return Decision(combined(verdicts), tuple(used), in_words([*used, *shown]))
 
@@ -167,15 +128,14 @@ def not_ordered(records: Sequence[Record]) -> Decision:
     Raises:
         MissingError: fewer than four networks were measured with equal size and steps.
     """
+    rows = paper.tables()["table2"]["rows"]
     printed = _rank_correlation(
-        [
-            (float(cells["accuracy"]["accuracy"]), float(cells["pretrained/eval"]["kh05"]))
-            for cells in paper.tables()["table2"]["rows"].values()
-        ]
+        (float(cells["accuracy"]["accuracy"]), float(cells["pretrained/eval"]["kh05"]))
+        for cells in rows.values()
     )
     pairs: dict[str, tuple[Record, Record]] = {}
-    for row in paper.paper_rows("table2"):
-        for evidence in evidence_on(records, row):
+    for row in rows:
+        for evidence in criteria.evidence_on(records, row):
             kh05 = evidence.first("pretrained/eval", "kh05")
             seen = [
                 r for r in records
@@ -187,18 +147,17 @@ def not_ordered(records: Sequence[Record]) -> Decision:
                 pairs[row] = (seen[0], kh05)
     note = f"rank correlation of the paper's own six: {printed:.2f}"
     if len(pairs) < ENOUGH:
-        raise missing(
+        raise criteria.missing(
             f"pre-trained networks with K_H05 and accuracy: {len(pairs)} of at least {ENOUGH} "
             f"({', '.join(pairs) or 'none'}); {note}"
         )
     used = [record for pair in pairs.values() for record in pair]
-    found = _rank_correlation([(value_of(a), value_of(k)) for a, k in pairs.values()])
-    ordered = found <= -ORDERS
+    found = _rank_correlation(map(criteria.value_of, pair) for pair in pairs.values())
     note = f"rank correlation of {len(pairs)} networks {found:.2f}; {note}"
-    return Decision(("fails" if ordered else "holds"), tuple(used), note)
+    return Decision("fails" if found <= -ORDERS else "holds", tuple(used), note)
 
 
-def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
+def _rank_correlation(pairs: Iterable[Iterable[float]]) -> float:
     return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
@@ -215,23 +174,23 @@ def _rules() -> dict[tuple[str, str], Rule]:
         ("H.train", "lenet"): _along_training,
         ("H.resnet", "resnet18"): _asymmetric_in_train_mode,
         ("H.vit", "vit"): _keeps_negative_part,
-        ("T2.vit", "vit"): _rises_in_training,
-        ("T2.kh1", "lenet"): _falls_in_training("kh1"),
+        ("T2.vit", "vit"): _in_training(falls, *CRITERIA, states=("pretrained", "random")),
+        ("T2.kh1", "lenet"): _in_training(falls, "kh1"),
     }
     for row in paper.paper_rows("table2"):
-        found["T2.cell", row] = every_cell(_SPECTRA, CRITERIA)
+        found["T2.cell", row] = criteria.every_cell(_SPECTRA, CRITERIA)
         if row != "lenet":
             found["H.sym", row] = _symmetric(modes=("eval",) if row in _BATCHNORM else MODES)
         if row in _CNNS:
             found["H.pos", row] = _positive
-            found["T2.kh05", row] = _falls_in_training("kh05")
-            found["T2.re", row] = _falls_in_training("re")
+            found["T2.kh05", row] = _in_training(falls, "kh05")
+            found["T2.re", row] = _in_training(falls, "re")
             if row != "lenet":
-                found["T2.kh1", row] = _stays_in_training("kh1")
+                found["T2.kh1", row] = _in_training(_stays, "kh1")
     return found
 
 
 CLAIMS: dict[ClaimScope, Predicate] = {
-    ClaimScope(claim, scope): on_first(scope.split(",")[0], rule)
+    ClaimScope(claim, scope): criteria.on_first(scope.split(",")[0], rule)
     for (claim, scope), rule in _rules().items()
 } | {ClaimScope("T2.noabs", "all"): not_ordered}

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 import lla
 from paper_tables.engine import store
-from paper_tables.engine.cells import settings_key
 from paper_tables.engine.exhibit import Drawing, Records
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.fidelity import least_faithful, rank
+from paper_tables.engine.records import Record
+from paper_tables.evidence.selection import at_equal_settings, grouped
 from paper_tables.paper.names import display
 
-__all__ = ["ALL_STAGES", "figures", "hesd"]
-
-# Columns of one network's life, in order, and what the panels are called.
+# Columns of one network's life, in order, and what the panels are called. Train mode is drawn as
+# well where it is another function (Figure 8).
 STAGES = {
     "random/eval": "at initialisation",
     "during/eval": "during training",
     "pretrained/eval": "after training",
-}
-# Train mode is drawn as well where it is another function (Figure 8).
-TRAIN_STAGES = {
     "random/train": "at initialisation",
     "pretrained/train": "after training",
 }
-ALL_STAGES = STAGES | TRAIN_STAGES
 
 
 def figures(records: Records) -> list[Drawing]:
@@ -44,7 +40,7 @@ def figures(records: Records) -> list[Drawing]:
             records=tuple(chosen),
             draw=functools.partial(hesd, chosen),
         )
-        for (row, data), chosen in _series(records).items()
+        for (row, data), chosen in series(records, lambda record: record.column).items()
     ]
 
 
@@ -61,8 +57,8 @@ def hesd(records: Sequence[Record], results: Path) -> Figure:
     figure = Figure(figsize=(3.4 * len(records), 3.4), dpi=100, layout="constrained")
     panels = figure.subplots(1, len(records), squeeze=False)[0]
     for ax, record in zip(panels, records, strict=True):
-        _spectrum(record, results).plot(ax=ax)
-        stage = ALL_STAGES[record.column]
+        lla.Spectrum.load(store.artifact(record, results)).plot(ax=ax)
+        stage = STAGES[record.column]
         epoch = record.config.get("epoch")
         if epoch is not None:
             stage += f" (epoch {epoch})"
@@ -82,33 +78,36 @@ def hesd(records: Sequence[Record], results: Path) -> Figure:
     return figure
 
 
-def _series(records: Records) -> dict[tuple[str, str], list[Record]]:
-    """Network and data -> one record a stage, of the settings with the most stages."""
-    groups: dict[tuple[str, str], dict[tuple[object, ...], dict[str, Record]]] = {}
-    for record in records:
-        plain = record.config.get("init") == "torch" and not record.legacy
-        if record.data is None or record.column not in ALL_STAGES or not _is_spectrum(record):
-            continue
-        if plain:
-            group = groups.setdefault((record.row, record.data.name), {})
-            group.setdefault(settings_key(record), {}).setdefault(record.column, record)
+def series(records: Records, stage: Callable[[Record], str]) -> dict[tuple[str, str], list[Record]]:
+    """Network and data -> the spectra at its stages, of the settings with the most stages.
 
-    def quality(stages: dict[str, Record]) -> tuple[int, ...]:
-        found = list(stages.values())
-        rank = min(FIDELITIES.index(r.fidelity or FIDELITIES[-1]) for r in found)
-        return (len(found), -rank, found[0].m or 0, found[0].batch_size or 0)
-
+    Args:
+        records: all published records.
+        stage: of a record; one that is none of `STAGES` is left out.
+    """
+    usual = [
+        record
+        for record in records
+        if record.data
+        and _is_spectrum(record)
+        and stage(record) in STAGES
+        and record.config.get("init") == "torch"
+        and not record.legacy
+    ]
     chosen = {}
-    for key, group in groups.items():
-        best = max(group.values(), key=quality)
-        chosen[key] = [best[column] for column in ALL_STAGES if column in best]
+    for place, mine in grouped(usual, lambda r: (r.row, r.data.name if r.data else "")).items():
+        groups = [{stage(r): r for r in reversed(same)} for same in at_equal_settings(mine)]
+        best = max(groups, key=_quality)
+        chosen[place] = [best[name] for name in STAGES if name in best]
     return chosen
+
+
+def _quality(stages: dict[str, Record]) -> tuple[int, ...]:
+    found = list(stages.values())
+    least = rank(least_faithful(record.fidelity for record in found))
+    return (len(found), -least, found[0].m or 0, found[0].batch_size or 0)
 
 
 def _is_spectrum(record: Record) -> bool:
     """Whether the record names a spectrum; that of the loss names its pictures."""
-    return record.artifact is not None and record.artifact.name.endswith(".npz")
-
-
-def _spectrum(record: Record, results: Path) -> lla.Spectrum:
-    return lla.Spectrum.load(store.artifact(record, results))
+    return record.artifact is not None and record.artifact.name.startswith("spectra/")

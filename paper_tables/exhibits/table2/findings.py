@@ -5,10 +5,9 @@ from __future__ import annotations
 from lla.report.text import measured
 from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.evidence.criteria import every_evidence
+from paper_tables.evidence.legends import legend
 from paper_tables.paper import paper_value
 from paper_tables.paper.names import display
-
-__all__ = ["findings"]
 
 
 def findings(records: Records) -> list[Finding]:
@@ -24,11 +23,5 @@ def findings(records: Records) -> list[Finding]:
             )
     if not parts:
         return []
-    text = (
-        "In eval mode these networks are piecewise linear, so the trace "
-        "of the Hessian is not negative and the exact K_H1 is at most 1. What lies above, there as "
-        "here, is the noise of few probes (a ratio of two noisy sums) or rounding: "
-        f"{'; '.join(parts)}. Every cell is checked: its mean trace may be negative by no more "
-        "than 3 standard errors over probes, where there are at least two."
-    )
+    text = legend(__file__, "finding", networks="; ".join(parts))
     return [Finding("K_H1 above 1 in eval mode", text)]

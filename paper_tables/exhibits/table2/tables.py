@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from lla.report.view import Table
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
+from paper_tables.evidence.legends import legend
 
-__all__ = ["tables"]
-
-LEGEND = (
-    "The paper does not state the random initialisation, so PyTorch's default and a uniform one "
-    "are both shown (for LeNet they are the same law, so two draws of it); networks are trained "
-    "from the default, and one that was trained for fewer epochs than the paper's 1000 is reduced. "
-    "Accuracy: of the trained network on the batches of the spectra, mean of the two modes."
-)
+LEGEND = legend(__file__, "table")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:

@@ -1,6 +1,5 @@
 """Table 3: sizes and splits of the data sets."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.table3 import cells, claims, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="table3",
-    work=paper.WORK,
     cells=cells.cells,
     tables=tables.tables,
     claims=claims.CLAIMS,

@@ -7,20 +7,18 @@ is padded to 32 x 32 and SVHN converted to grayscale.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lla import data
 from lla.data import Availability
 from lla.errors import MissingDataError
+from lla.files import sha256_of_bytes
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record, Source
 from paper_tables.engine.session import session_cached
 from paper_tables.paper import paper_columns, paper_rows, paper_value
-
-__all__ = ["SHAPE", "SIDE", "TABLE", "cells"]
 
 TABLE = "table3"
 SIDE = 32  # that images are padded to
@@ -84,8 +82,7 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
         reason = f"the download failed; {_reason(settings, found, cell.row)}"
         return cell.absent(reason, config=cell.config).not_run()
     digests = "\n".join(count.sha256 for count in counts)
-    sha256 = counts[0].sha256 if len(counts) == 1 else hashlib.sha256(digests.encode()).hexdigest()
-    source = Source(name, sha256)
+    source = Source(name, digests if len(counts) == 1 else sha256_of_bytes(digests))
     if cell.column == "image":
         (count,) = counts
         note = f"stored as {'x'.join(map(str, count.stored))}: {count.note}"

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import missing
+from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.table3.sizes import TABLE, shown
 from paper_tables.paper import paper_columns, paper_rows
 from paper_tables.paper.names import display
-
-__all__ = ["CLAIMS", "REMARK", "sizes"]
 
 REMARK = (
     "CINIC-10's three splits hold 90000 images each, so that training and test images do not add "
@@ -45,19 +44,16 @@ def sizes(records: Records) -> Decision:
             for column, cell in cells.items()
             if cell.verdict == "differs"
         ]
-        reasons: dict[str, list[str]] = {}
-        for column, cell in cells.items():
-            if cell.reason is not None:
-                reasons.setdefault(_short(cell.reason), []).append(column)
-        uncounted += [f"{_place(row, c, columns)}: {reason}" for reason, c in reasons.items()]
-    note = "; ".join(
-        [
-            *([f"different: {', '.join(differing)}"] if differing else []),
-            f"equal: {', '.join(equal) or 'none'}",
-            *([f"not counted: {'; '.join(uncounted)}"] if uncounted else []),
-            REMARK,
-        ]
+        reasons = [(cell.reason.partition(":")[0], c) for c, cell in cells.items() if cell.reason]
+        for reason, same in grouped(reasons, lambda pair: pair[0]).items():
+            uncounted.append(f"{_place(row, [c for _, c in same], columns)}: {reason}")
+    parts = (
+        f"different: {', '.join(differing)}" if differing else "",
+        f"equal: {', '.join(equal) or 'none'}",
+        f"not counted: {'; '.join(uncounted)}" if uncounted else "",
+        REMARK,
     )
+    note = "; ".join(filter(None, parts))
     if not used:
         raise missing(note)
     verdict: Verdict = "fails" if differing else "undecided" if uncounted else "holds"
@@ -71,11 +67,6 @@ def _place(row: str, columns: Sequence[str], every: Sequence[str]) -> str:
     'SVHN train'
     """
     return display(row) if len(columns) == len(every) else f"{display(row)} {' and '.join(columns)}"
-
-
-def _short(reason: str) -> str:
-    """A reason without what to do about it."""
-    return reason.partition(":")[0]
 
 
 CLAIMS: dict[ClaimScope, Predicate] = {ClaimScope("D.sizes", "all"): sizes}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from paper_tables.engine.fidelity import least_faithful
-from paper_tables.engine.records import FIDELITIES, VERDICTS, Record
+from paper_tables.engine.fidelity import least_faithful, rank
+from paper_tables.engine.records import VERDICTS, Record
+from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.table3.cells import SHAPE, TABLE
 from paper_tables.paper import paper_value
-
-__all__ = ["HEADERS", "TABLE", "Shown", "shown"]
 
 HEADERS = {
     "image": "image (height x width x channels)",
@@ -43,17 +42,15 @@ def shown(records: Iterable[Record], row: str, column: str) -> Shown:
     metrics = SHAPE if column == "image" else ("images",)
     paper = "x".join(paper_value(TABLE, row, column, metric) or "" for metric in metrics)
     mine = [r for r in records if (r.table, r.row, r.column) == (TABLE, row, column)]
-    groups = {r.config_hash: {other.metric: other for other in mine
-                              if other.config_hash == r.config_hash} for r in mine}  # fmt: skip
     complete = [
-        [group[metric] for metric in metrics]
-        for group in groups.values()
-        if all(metric in group and group[metric].value is not None for metric in metrics)
+        [found[metric] for metric in metrics]
+        for found in by_cell(mine, TABLE).values()
+        if found.keys() >= {*metrics}
     ]
     if not complete:
         reason = next((r.reason for r in mine if r.reason), "not computed yet")
         return Shown("not run", paper, "not_run", None, reason, ())
-    best = min(complete, key=lambda group: FIDELITIES.index(group[0].fidelity or FIDELITIES[-1]))
+    best = min(complete, key=lambda group: rank(group[0].fidelity))
     judged = [r.verdict for r in best if r.verdict]
     return Shown(
         text="x".join(f"{r.value:.0f}" for r in best),

@@ -8,26 +8,21 @@ from lla.report.view import Entry, Group, Line, Table
 from paper_tables import paper
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import trace
+from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.table3.sizes import HEADERS, TABLE, Shown, shown
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
-LEGEND = (
-    "Counted from what the loader gives. A count is reproduced if it is equal, and else differs; "
-    "of what is there only in part nothing is counted but the shape of an image, which is then "
-    "reduced. The shape is that of the network's input: MNIST's 28x28 padded with zeros, SVHN as "
-    "grayscale. CINIC-10's three splits hold 90000 images each, so that training and test images "
-    "are two thirds of it; CINIC-10-i leaves out the validation split and every image that comes "
-    "from CIFAR-10."
-)
+LEGEND = legend(__file__, "table")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """Table 3, one line a data set."""
     columns = paper.paper_columns(TABLE)
     entry = paper.tables()[TABLE]
-    lines = tuple(_line(records, row, columns) for row in paper.paper_rows(TABLE))
+    lines = tuple(
+        Line(display(row), tuple(_entry(shown(records, row, column)) for column in columns))
+        for row in paper.paper_rows(TABLE)
+    )
     return [
         Table(
             id=TABLE,
@@ -41,10 +36,6 @@ def tables(records: Sequence[Record]) -> list[Table]:
             else (),
         )
     ]
-
-
-def _line(records: Sequence[Record], row: str, columns: Sequence[str]) -> Line:
-    return Line(display(row), tuple(_entry(shown(records, row, column)) for column in columns))
 
 
 def _entry(size: Shown) -> Entry:

@@ -1,6 +1,5 @@
 """Table 4: trained networks on ImageNet's pictures and on new ones."""
 
-from paper_tables import paper
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.table4 import cells, claims, findings, tables
 
@@ -8,7 +7,6 @@ __all__ = ["EXHIBIT"]
 
 EXHIBIT = Exhibit(
     name="table4",
-    work=paper.WORK,
     cells=cells.cells,
     tables=tables.tables,
     claims=claims.CLAIMS,

@@ -11,8 +11,6 @@ from paper_tables.measure import photographs
 from paper_tables.measure.photographs import Case, Photographs
 from paper_tables.paper import paper_rows
 
-__all__ = ["MODE", "TABLE", "cells"]
-
 TABLE = "table4"
 MODE = "eval"
 COLUMNS: tuple[Photographs, ...] = ("imagenet", "ni")

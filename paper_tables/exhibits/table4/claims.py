@@ -15,19 +15,16 @@ from paper_tables.evidence.criteria import (
     on_first,
 )
 from paper_tables.evidence.intervals import combined
-
-__all__ = ["CLAIMS"]
-
-_COLUMNS = ("imagenet", "ni")
+from paper_tables.exhibits.table4.cells import COLUMNS
 
 
 def _kh05_against_accuracy(rises: bool) -> Rule:
     """K_H05 on new images against ImageNet's, where the accuracy falls (or, for ViT, does not)."""
 
     def predicate(evidence: Evidence) -> Decision:
-        first, second = (evidence.find(column, "kh05") for column in _COLUMNS)
-        seen = [evidence.find(column, "accuracy") for column in _COLUMNS]
-        ones = [evidence.find(column, "kh1") for column in _COLUMNS]
+        first, second = (evidence.find(column, "kh05") for column in COLUMNS)
+        seen = [evidence.find(column, "accuracy") for column in COLUMNS]
+        ones = [evidence.find(column, "kh1") for column in COLUMNS]
         rise = falls(second, first)
         less = falls(*seen)
         shown = in_words([first, second, *ones, *seen])
@@ -40,7 +37,7 @@ def _kh05_against_accuracy(rises: bool) -> Rule:
 
 
 def _re_rises(evidence: Evidence) -> Decision:
-    first, second = (evidence.find(column, "re") for column in _COLUMNS)
+    first, second = (evidence.find(column, "re") for column in COLUMNS)
     return Decision(falls(second, first), (first, second), in_words([first, second]))
 
 
@@ -48,7 +45,7 @@ CLAIMS: dict[ClaimScope, Predicate] = {
     ClaimScope(claim, row): on_first(row, rule, across_data=True)
     for row in paper.paper_rows("table4")
     for claim, rule in {
-        "T4.cell": every_cell(_COLUMNS, ("accuracy", *CRITERIA)),
+        "T4.cell": every_cell(COLUMNS, ("accuracy", *CRITERIA)),
         "T4.kh05": _kh05_against_accuracy(row != "vit"),
         "T4.re": _re_rises,
     }.items()

@@ -14,36 +14,13 @@ from dataclasses import dataclass
 from scipy import stats
 
 from paper_tables.engine.fidelity import least_faithful
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.records import Record
 from paper_tables.evidence.intervals import difference_width
+from paper_tables.evidence.selection import best_rank, grouped
+from paper_tables.exhibits.table4.cells import COLUMNS, TABLE
 from paper_tables.paper import paper_rows, tables
 
-__all__ = [
-    "COLUMNS",
-    "TABLE",
-    "Difference",
-    "Measured",
-    "by_settings",
-    "differences",
-    "papers_interval",
-]
-
-TABLE = "table4"
-COLUMNS = ("imagenet", "ni")
 PAPER_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The records of one network at equal settings, by column and metric."""
-
-    row: str
-    records: dict[tuple[str, str], Record]  # (column, metric)
-
-    @property
-    def first(self) -> Record:
-        """Any record."""
-        return next(iter(self.records.values()))
 
 
 @dataclass(frozen=True)
@@ -54,57 +31,50 @@ class Difference:
     metric: str
     paper: float
     paper_beyond: bool | None  # the noise; None: nothing says how large that is
-    value: float | None  # measured
-    stderr: float | None
-    beyond: bool | None
-    fidelity: str | None
+    value: float | None = None  # measured
+    stderr: float | None = None
+    beyond: bool | None = None
+    fidelity: str | None = None
 
 
-def by_settings(records: Iterable[Record]) -> list[Measured]:
+def by_settings(records: Iterable[Record]) -> list[list[Record]]:
     """The measured records of Table 4 by network and settings, the most faithful first."""
-    groups: dict[tuple[object, ...], dict[tuple[str, str], Record]] = {}
-    for record in records:
-        if record.table == TABLE and record.value is not None:
-            key = (record.row, record.config.get("side"), record.batch_size, record.m,
-                   record.probes, record.seed, record.dtype)  # fmt: skip
-            groups.setdefault(key, {})[record.column, record.metric] = record
-    order = {row: i for i, row in enumerate(paper_rows(TABLE))}
+    mine = (record for record in records if record.table == TABLE and record.value is not None)
+    groups = grouped(
+        mine, lambda r: (r.row, r.config.get("side"), r.batch_size, r.m, r.probes, r.seed, r.dtype)
+    ).values()
 
-    def rank(measured: Measured) -> tuple[int, int, int, int]:
-        first = measured.first
+    def rank(group: list[Record]) -> tuple[int, int, int, int]:
+        first = group[0]
         amount = (first.batch_size or 0) * (first.config.get("side") or 0) ** 2
-        best = min(
-            FIDELITIES.index(r.fidelity or FIDELITIES[-1]) for r in measured.records.values()
-        )
-        return (order.get(measured.row, len(order)), best, -(first.m or 0), -amount)
+        row = paper_rows(TABLE).index(first.row)
+        return (row, best_rank(group), -(first.m or 0), -amount)
 
-    return sorted((Measured(str(key[0]), found) for key, found in groups.items()), key=rank)
+    return sorted(groups, key=rank)
 
 
 def differences(records: Iterable[Record]) -> list[Difference]:
     """What the paper's two sets differ by, and what was measured, network by network."""
-    found: dict[str, Measured] = {}
-    for measured in by_settings(records):
-        found.setdefault(measured.row, measured)
+    best = {group[0].row: group for group in reversed(by_settings(records))}
     return [
-        _difference(row, metric, found.get(row))
+        _difference(row, metric, best.get(row, []))
         for row in paper_rows(TABLE)
         for metric in ("accuracy", "kh1", "kh05", "re")
     ]
 
 
-def _difference(row: str, metric: str, measured: Measured | None) -> Difference:
+def _difference(row: str, metric: str, measured: Iterable[Record]) -> Difference:
     printed = [float(tables()[TABLE]["rows"][row][column][metric]) for column in COLUMNS]
     paper = printed[1] - printed[0]
-    pair = [measured.records.get((column, metric)) if measured else None for column in COLUMNS]
-    first, second = pair
+    by_column = {record.column: record for record in measured if record.metric == metric}
+    first, second = map(by_column.get, COLUMNS)
     beyond_paper = _shares_differ(printed, (PAPER_BATCH,) * 2) if metric == "accuracy" else None
     if first is None or second is None or first.value is None or second.value is None:
-        return Difference(row, metric, paper, beyond_paper, None, None, None, None)
+        return Difference(row, metric, paper, beyond_paper)
     value = second.value - first.value
     fidelity = least_faithful(r.fidelity for r in (first, second))
     if first.stderr is None or second.stderr is None or not first.n or not second.n:
-        return Difference(row, metric, paper, beyond_paper, value, None, None, fidelity)
+        return Difference(row, metric, paper, beyond_paper, value, fidelity=fidelity)
     stderr = math.hypot(first.stderr, second.stderr)
     if metric == "accuracy":
         beyond = _shares_differ([first.value, second.value], (first.n, second.n))

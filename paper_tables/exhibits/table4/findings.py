@@ -6,31 +6,27 @@ from collections.abc import Sequence
 
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Finding, Records
+from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.table4.differences import differences
 from paper_tables.paper.names import display
-
-__all__ = ["findings"]
 
 
 def findings(records: Records) -> list[Finding]:
     """Which differences of Table 4 are larger than their noise."""
     found = differences(records)
-    seen = [d for d in found if d.metric == "accuracy"]
-    beyond = [display(d.row) for d in seen if d.paper_beyond]
-    within = [display(d.row) for d in seen if not d.paper_beyond]
-    text = (
-        "The paper has one batch of 64 pictures a set and no error bar. By Fisher's exact test at "
-        f"5 % its accuracy differs between the sets for {_listed(beyond)}, and does not for "
-        f"{_listed(within)} (ViT's 87.5 and 89.1 % are 56 and 57 pictures of 64)."
-    )
-    judged = [d for d in found if d.metric != "accuracy" and d.paper_beyond is not None]
-    if judged:
-        yes = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if d.paper_beyond]
-        no = [f"{display(d.row)} {METRIC_NAMES[d.metric]}" for d in judged if not d.paper_beyond]
-        text += (
-            " Against the scatter of single batches measured here, its criteria differ beyond the "
-            f"noise for {_listed(yes)}, and not for {_listed(no)}."
-        )
+
+    def named(of_accuracy: bool) -> dict[str, str]:
+        """The networks whose difference is beyond the noise, and within it; of accuracy alone."""
+        names: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+        for d in found:
+            if (d.metric == "accuracy") is of_accuracy:
+                metric = "" if of_accuracy else f" {METRIC_NAMES[d.metric]}"
+                names[d.paper_beyond].append(display(d.row) + metric)
+        return {"beyond": _listed(names[True]), "within": _listed(names[False])}
+
+    text = legend(__file__, "finding", **named(of_accuracy=True))
+    if any(d.paper_beyond is not None for d in found if d.metric != "accuracy"):
+        text += " " + legend(__file__, "finding on criteria", **named(of_accuracy=False))
     return [Finding("Table 4: what is larger than the noise", text)]
 
 

@@ -9,29 +9,14 @@ from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
-from paper_tables.exhibits.table4.differences import (
-    TABLE,
-    Difference,
-    differences,
-    papers_interval,
-)
+from paper_tables.evidence.legends import legend
+from paper_tables.evidence.selection import grouped
+from paper_tables.exhibits.table4.cells import TABLE
+from paper_tables.exhibits.table4.differences import Difference, differences, papers_interval
 from paper_tables.paper.names import display
 
-__all__ = ["tables"]
-
-LEGEND = (
-    "The paper does not state the mode; here it is eval mode. NI: the paper's 64 pictures are not "
-    "public, so other photographs from outside ImageNet stand in for them and are never judged. "
-    "Standard errors: of an accuracy binomial, of a criterion over batches."
-)
-NOISE = (
-    "The paper's difference stands beside the measured one. Beyond the noise: of an accuracy, by "
-    "Fisher's exact test at 5 % (the paper's are all k/64); of a criterion of the paper, the "
-    "difference is above 1.96 "
-    "times the scatter of two single batches measured here (of fewer and smaller pictures where "
-    "the cell is reduced, so a guess on the safe side); of a measured one, its 95 % interval "
-    "(Welch) excludes 0. Where nothing is said, the noise is not known."
-)
+LEGEND = legend(__file__, "table")
+NOISE = legend(__file__, "noise")
 BEYOND = {True: ", beyond the noise", False: ", within the noise", None: ""}
 
 
@@ -42,28 +27,21 @@ def tables(records: Sequence[Record]) -> list[Table]:
 
 def _differences(records: Sequence[Record]) -> Table:
     """New images minus ImageNet: one line a network, the paper's difference and the measured."""
-    lines: dict[str, list[Difference]] = {}
-    for difference in differences(records):
-        lines.setdefault(difference.row, []).append(difference)
-    metrics = dict.fromkeys(d.metric for found in lines.values() for d in found)
-    group = Group("", "", tuple(_line(row, found) for row, found in lines.items()))
-    vit = (
-        "ViT's 87.5 and 89.1 % are 56 and 57 of 64 pictures: one picture, and nothing more. Exact "
-        f"binomial intervals: {papers_interval(56)} and {papers_interval(57)}."
+    found = differences(records)
+    lines = tuple(
+        Line(display(row), tuple(map(_entry, mine)))
+        for row, mine in grouped(found, lambda difference: difference.row).items()
     )
+    vit = legend(__file__, "vit", low=papers_interval(56), high=papers_interval(57))
     return Table(
         id=f"{TABLE}-differences",
         title="Table 4: new images minus ImageNet, against the noise",
         legend=f"{NOISE} {vit}",
-        columns=tuple(METRIC_NAMES[metric] for metric in metrics),
-        groups=(group,),
+        columns=tuple(dict.fromkeys(METRIC_NAMES[difference.metric] for difference in found)),
+        groups=(Group("", "", lines),),
         heads=("", "network"),
         files=(f"{TABLE}.md",) if any(record.table == TABLE for record in records) else (),
     )
-
-
-def _line(row: str, found: Sequence[Difference]) -> Line:
-    return Line(display(row), tuple(_entry(difference) for difference in found))
 
 
 def _entry(d: Difference) -> Entry:

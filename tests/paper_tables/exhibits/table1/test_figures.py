@@ -12,6 +12,7 @@ from paper_tables.engine.figures import write
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits.table1 import figures as figures_landscape
 from paper_tables.exhibits.table1.figures import FIGURES
+from paper_tables.exhibits.table1.planes import pictured
 from tests.paper_tables.planted import plane
 
 NAME = "landscape_lenet_random_axes"
@@ -66,7 +67,7 @@ def test_the_figure_is_small_readable_and_drawn_once(results):
 
 
 def test_it_says_what_it_shows(results):
-    best = figures_landscape._best(store.published(results))
+    best = pictured(store.published(results))
     panels = FIGURES[NAME]
     planes = [best[panel.row, panel.column] for panel in panels]
     figure = figures_landscape.draw(panels, planes, results)
@@ -82,12 +83,12 @@ def test_the_finest_plane_is_drawn_and_a_coarse_or_stopped_one_never(results):
     panel = FIGURES[NAME][0]
     key = (panel.row, panel.column)
     publish(results, panel, 1e6, points=5)
-    best = figures_landscape._best(store.published(results))
+    best = pictured(store.published(results))
     assert best[key].points == 21
     publish(results, panel, 1e6, points=41)
-    assert figures_landscape._best(store.published(results))[key].points == 41
+    assert pictured(store.published(results))[key].points == 41
     publish(results, panel, 1e6, points=41, stopped=True)
-    assert not figures_landscape._best(store.published(results))[key].stopped
+    assert not pictured(store.published(results))[key].stopped
 
 
 def test_a_plane_that_is_not_the_records_is_refused(results):

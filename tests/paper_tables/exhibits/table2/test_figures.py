@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import operator
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from paper_tables.engine import store
 from paper_tables.engine.figures import write
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits.table2 import figures
+
+COLUMN = operator.attrgetter("column")
 
 
 def spectrum(seed, negative):
@@ -65,7 +68,7 @@ def test_the_figure_is_small_readable_and_drawn_once(results):
 
 
 def test_the_figure_says_what_it_shows(results):
-    (chosen,) = figures._series(store.published(results)).values()
+    (chosen,) = figures.series(store.published(results), COLUMN).values()
     figure = figures.hesd(chosen, results)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == [
@@ -83,7 +86,7 @@ def test_other_settings_are_not_mixed_in(results, make_records):
     other = make_records(
         column="random/eval", config={"batch_size": 2048}, artifact=lambda *_: source
     )
-    (chosen,) = figures._series([*other, *records]).values()
+    (chosen,) = figures.series([*other, *records], COLUMN).values()
     assert {record.batch_size for record in chosen} == {512}
 
 

@@ -75,8 +75,8 @@ def test_the_most_faithful_settings_come_first(make):
     coarse = make(side=64, m=20, second={"kh05": 9.0})
     assert of([*coarse, *make()], "squeezenet", "kh05").value == pytest.approx(0.2)
     first, second = table4.by_settings([*coarse, *make()])
-    assert first.first.config["side"] == 224
-    assert second.first.config["side"] == 64
+    assert first[0].config["side"] == 224
+    assert second[0].config["side"] == 64
 
 
 def test_the_table_shows_every_network_and_why_some_are_missing(make, make_records, tmp_path):
