@@ -12,14 +12,6 @@ from typing import BinaryIO
 
 from lla.errors import InputError
 
-__all__ = [
-    "atomic_open",
-    "atomic_write",
-    "sha256_of_bytes",
-    "sha256_of_file",
-    "sha256_of_parts",
-]
-
 _LEFT_BEHIND = 3600.0  # seconds: an unfinished file that is older has no writer any more
 
 

@@ -35,6 +35,13 @@ class Listing:
     problems: tuple[Problem, ...]  # files and lines that cannot be used
 
 
+def package_file(package: str, path: str) -> Path | None:
+    """Find a file of a package without importing the package, which takes seconds."""
+    spec = importlib.util.find_spec(package)
+    places = (spec and spec.submodule_search_locations) or ()
+    return next((Path(top) / path for top in places if (Path(top) / path).is_file()), None)
+
+
 @cache
 def wnids() -> tuple[str, ...]:
     """ImageNet's 1000 classes as WordNet ids: the index of a class is its position.
@@ -46,12 +53,9 @@ def wnids() -> tuple[str, ...]:
         >>> wnids()[0], wnids()[999]
         ('n01440764', 'n15075141')
     """
-    # Read the file directly if it is found: importing timm takes seconds.
-    spec = importlib.util.find_spec("timm")
-    for place in (spec and spec.submodule_search_locations) or ():
-        path = Path(place) / "data" / "_info" / "imagenet_synsets.txt"
-        if path.is_file():
-            return tuple(sorted(path.read_text(encoding="utf-8").split()))
+    path = package_file("timm", "data/_info/imagenet_synsets.txt")
+    if path is not None:
+        return tuple(sorted(path.read_text(encoding="utf-8").split()))
     import_torchvision()
     from timm.data import ImageNetInfo
 

@@ -1,6 +1,5 @@
 """Sets of photographs with ImageNet's 1000 classes: which sets there are, and in which folders."""
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 from lla.data import files as _files
 from lla.data.images import Fidelity, Source
 from lla.data.loading import Availability
-from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, wnids
+from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, package_file, wnids
 from lla.errors import InputError, MissingDataError
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillow has it
@@ -166,12 +165,9 @@ def _availability(name: str, root: str | os.PathLike[str] | None) -> Availabilit
 def _read(folder: Path, name: str, split: str) -> PictureSet:
     listing = list_folder(folder)
     if listing.problems:
-        first = listing.problems[0]
-        more = len(listing.problems) - 1
-        raise InputError(
-            f"{folder}, {first.where}: {first.message.rstrip('.')}"
-            + (f" ({more} more: run `lla data check-pictures` on the folder)." if more else ".")
-        )
+        first, *more = listing.problems
+        hint = f" ({len(more)} more: run `lla data check-pictures` on the folder)" if more else ""
+        raise InputError(f"{folder}, {first.where}: {first.message.rstrip('.')}{hint}.")
     if not listing.entries:
         raise InputError(
             f"{folder} has no labelled pictures: give it a {LABELS} (file,class_index), or one "
@@ -216,10 +212,8 @@ _CROP_SEED = 0
 
 def _sample_crops() -> PictureSet:
     """Choose the squares: sides 160 to 427, the height of both photographs, at any position."""
-    spec = importlib.util.find_spec("sklearn")  # not imported, which takes a second
-    places = (spec and spec.submodule_search_locations) or ()
-    folder = next((Path(place) / "datasets" / "images" for place in places), None)
-    if folder is None or not (folder / "china.jpg").is_file():
+    china = package_file("sklearn", "datasets/images/china.jpg")
+    if china is None:
         raise MissingDataError(
             "scikit-learn's sample photographs are not found: install scikit-learn again."
         )
@@ -238,7 +232,7 @@ def _sample_crops() -> PictureSet:
     return PictureSet(
         name=_BUNDLED,
         split="all",
-        folder=folder,
+        folder=china.parent,
         files=("china.jpg", "flower.jpg") * (_CROPS // 2),
         labels=torch.tensor(labels),
         source="bundled",

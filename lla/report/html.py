@@ -13,8 +13,6 @@ from lla.report.contents import Report
 from lla.report.plots import plotly_script
 from lla.report.view import absences
 
-__all__ = ["render", "render_json"]
-
 LEAD = 120  # characters of a note that are shown before it is opened
 
 # What stands for a verdict or a fidelity beside its colour: sign and word.

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
 from lla.report.view import VERDICTS, Entry, Group, Line, Table
 
-__all__ = ["grid", "latex", "markdown", "summary", "terminal"]
-
 WORDS = {verdict: verdict.replace("_", " ") for verdict in VERDICTS}
 SIGNS = {"reproduced": "=", "close": "~", "differs": "x"}  # short, for the terminal
 KEY = "(the paper's value)  = reproduced  ~ close  x differs from the paper"

@@ -8,8 +8,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lla.report.pages import grid, summary
 
-__all__ = ["fill"]
-
 
 def fill(template: Path, **values: object) -> str:
     """Write a page from its template.

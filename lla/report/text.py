@@ -7,16 +7,6 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-__all__ = [
-    "LATEX_NEEDS",
-    "latex_float",
-    "latex_table",
-    "latex_text",
-    "markdown_table",
-    "measured",
-    "plain_table",
-]
-
 Rows = Sequence[Sequence[str]]
 
 

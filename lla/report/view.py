@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["VERDICTS", "Bar", "Chip", "Entry", "Group", "Line", "Table", "Trace", "absences"]
-
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 
 
