@@ -108,8 +108,8 @@ def train(
                 started = time.perf_counter()
                 epoch = done.epochs + 1
                 loss = _train_epoch(model, optimizer, x, y, batch_size, seed, epoch, bar)
-                done.accuracy.append(accuracy(model, x, y))
                 done.loss.append(loss)
+                done.accuracy.append(accuracy(model, x, y))
                 done.seconds += time.perf_counter() - started
                 if on_epoch is not None:
                     on_epoch(epoch, done.loss[-1], done.accuracy[-1])

@@ -64,7 +64,6 @@ def configuration(
     model: nn.Module, x: Tensor, y: Tensor, batch_size: int, lr: float, seed: int
 ) -> dict[str, Any]:
     """What must be equal for a run to continue another one."""
-    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
     return {
         "optimizer": "adam",
         "batch_size": batch_size,
@@ -72,7 +71,7 @@ def configuration(
         "seed": seed,
         "device": x.device.type,
         "dtypes": sorted({str(value.dtype) for value in model.parameters()}),
-        "frozen": frozen,
+        "frozen": [name for name, value in model.named_parameters() if not value.requires_grad],
         "data_sha256": tensors_sha256([("x", x), ("y", y)]),
         "initial_weights_sha256": weights_sha256(model),
     }
@@ -93,9 +92,7 @@ def save(run: Run, done: Progress) -> None:
     """Write the state of a run after an epoch, and keep a copy after some epochs."""
     content = {
         "epoch": done.epochs,
-        "loss": done.loss,
-        "accuracy": done.accuracy,
-        "seconds": done.seconds,
+        **vars(done),
         "config": run.config,
         "state_dict": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),

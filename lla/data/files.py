@@ -14,13 +14,15 @@ from filelock import FileLock
 
 from lla.errors import ChecksumError, InputError, MissingDataError
 
+Root = str | os.PathLike[str] | None  # a data root as callers give it
+
 
 def cache_folder() -> Path:
     """Name the user's cache folder for data sets, where downloads go; it may not exist yet."""
     return Path(pooch.os_cache("lla")) / "data"
 
 
-def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:
+def data_root(root: Root = None) -> Path | None:
     """Name the data root: the argument, else the variable LLA_DATA, else None.
 
     Args:

@@ -1,6 +1,5 @@
 """Data sets of the registry: load, describe, fetch and verify them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +37,7 @@ class FileCheck:
 
 
 def load(
-    name: str,
-    split: str = "train",
-    root: str | os.PathLike[str] | None = None,
-    download: bool = False,
+    name: str, split: str = "train", root: _files.Root = None, download: bool = False
 ) -> ImageSet:
     """Load one split of a data set, in the most faithful form that is available.
 
@@ -98,7 +94,7 @@ def load(
     )
 
 
-def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
+def describe(root: _files.Root = None) -> tuple[Availability, ...]:
     """Whether each split of each data set is there, and what to do if not.
 
     This only looks whether the files exist; `verify` reads them.
@@ -117,7 +113,7 @@ def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, 
     )
 
 
-def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | None) -> Availability:
+def _availability(entry: DataSet, split: str, root: _files.Root) -> Availability:
     found = _find(entry, split, root)
     if found is not None:
         form, folder, source = found
@@ -138,7 +134,7 @@ def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | Non
 
 def fetch(
     name: str,
-    root: str | os.PathLike[str] | None = None,
+    root: _files.Root = None,
     splits: Sequence[str] = ("train", "test"),
     progress: bool = False,
 ) -> Path:
@@ -187,7 +183,7 @@ def fetch(
     return folder
 
 
-def verify(name: str, root: str | os.PathLike[str] | None = None) -> tuple[FileCheck, ...]:
+def verify(name: str, root: _files.Root = None) -> tuple[FileCheck, ...]:
     """Check every file of a data set that is in the data root or in the user's cache.
 
     Args:
@@ -235,16 +231,14 @@ def _check(folder: Path, file: File) -> FileCheck:
     return FileCheck(path, "right", "")
 
 
-def _roots(root: str | os.PathLike[str] | None) -> list[tuple[Path, Source]]:
+def _roots(root: _files.Root) -> list[tuple[Path, Source]]:
     """The folders that are searched, in this order."""
     given = _files.data_root(root)
     cache: tuple[Path, Source] = _files.cache_folder(), "cache"
     return [cache] if given is None else [(given, "data root"), cache]
 
 
-def _find(
-    entry: DataSet, split: str, root: str | os.PathLike[str] | None
-) -> tuple[Form, Path, Source] | None:
+def _find(entry: DataSet, split: str, root: _files.Root) -> tuple[Form, Path, Source] | None:
     for form in entry.forms:
         if split not in form.files:
             continue
@@ -268,7 +262,7 @@ def _wanted(entry: DataSet, split: str) -> str:
     return f"{paths} into {place} a data root (--data-root or LLA_DATA)"
 
 
-def _looked_in(root: str | os.PathLike[str] | None) -> str:
+def _looked_in(root: _files.Root) -> str:
     """List the folders that data sets are looked for in."""
     return " and ".join(str(top) for top, _ in _roots(root))
 

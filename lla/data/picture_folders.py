@@ -76,14 +76,16 @@ def list_folder(folder: Path) -> Listing:
     subfolder must have the class of this id in `labels.csv` too.
 
     Args:
-        folder: An existing folder.
+        folder: The folder.
 
     Returns:
         Its listing, with every problem of the labels.
 
     Raises:
-        InputError: `labels.csv` is not such a table.
+        InputError: There is no such folder, or `labels.csv` is not such a table.
     """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: name one with pictures.")
     rows = _labelled(folder) if (folder / LABELS).is_file() else _by_wnid(folder)
     entries: dict[str, int] = {}
     problems = []

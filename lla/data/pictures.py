@@ -40,21 +40,13 @@ class PictureSet:
         return tuple(wnids()[label] for label in self.labels.tolist())
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A set that is searched for in the data root."""
-
-    folders: tuple[str, ...]
-    advice: str
-
-
-_KNOWN = {
-    "imagenet": _Known(
+_KNOWN = {  # in a data root: possible folders, advice
+    "imagenet": (
         ("imagenet", "ILSVRC2012", "ImageNet", "imagenet-1k"),
         "put val/<wnid>/*.JPEG, as torchvision unpacks it, into imagenet/ of a data root "
         "(--data-root or LLA_DATA); it needs a registration, so nothing here downloads it",
     ),
-    "ni": _Known(
+    "ni": (
         ("ni", "NI"),
         f"put pictures and {LABELS} (file,class_index) into ni/ of a data root (--data-root or "
         "LLA_DATA), and run `lla data check-pictures` on that folder",
@@ -73,7 +65,7 @@ def picture_names() -> tuple[str, ...]:
     return (*_KNOWN, _BUNDLED)
 
 
-def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> PictureSet:
+def load_pictures(name: str, root: _files.Root = None) -> PictureSet:
     """Find a set of pictures, without decoding any.
 
     `imagenet` is searched for in `imagenet/`, `ILSVRC2012/`, `ImageNet/` and `imagenet-1k/` of the
@@ -106,14 +98,15 @@ def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> Pict
             f"there is no set of pictures {name!r}: choose from {', '.join(picture_names())}, or "
             "give a folder of your own to lla.data.read_pictures."
         )
+    folders, advice = _KNOWN[name]
     top = _files.data_root(root)
-    for folder in [] if top is None else [top / folder for folder in _KNOWN[name].folders]:
+    for folder in [] if top is None else [top / folder for folder in folders]:
         for split in _SPLITS:
             if has_classes(folder / split):
                 return _read(folder / split, name, split)
         if (folder / LABELS).is_file() or has_classes(folder):
             return _read(folder, name, "all")
-    reason = f"pictures {name!r} are not found: {_KNOWN[name].advice}"
+    reason = f"pictures {name!r} are not found: {advice}"
     if top is None:
         raise MissingDataError(f"{reason}; no data root is given.")
     raise MissingDataError(reason, str(top))
@@ -132,12 +125,10 @@ def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:
         InputError: No such folder, no labelled picture in it, or wrong labels.
     """
     place = Path(folder).expanduser()
-    if not place.is_dir():
-        raise InputError(f"there is no folder {place}: name one with pictures.")
     return _read(place, place.resolve().name, "all")
 
 
-def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
+def describe_pictures(root: _files.Root = None) -> tuple[Availability, ...]:
     """Whether each set of pictures is there, and what to do if not.
 
     Args:
@@ -153,7 +144,7 @@ def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Avail
     return tuple(_availability(name, root) for name in picture_names())
 
 
-def _availability(name: str, root: str | os.PathLike[str] | None) -> Availability:
+def _availability(name: str, root: _files.Root) -> Availability:
     try:
         found = load_pictures(name, root)
     except (InputError, MissingDataError) as error:  # the table shows its message

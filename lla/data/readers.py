@@ -124,7 +124,5 @@ def npz(
     """Read two arrays of an npz file; `{split}` in their names is replaced by the split."""
     (file,) = files
     with np.load(folder / file.path, allow_pickle=False) as arrays:
-        return (
-            torch.from_numpy(arrays[images.format(split=split)]),
-            torch.from_numpy(arrays[labels.format(split=split)]),
-        )
+        x, y = (torch.from_numpy(arrays[key.format(split=split)]) for key in (images, labels))
+    return x, y

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,10 +25,14 @@ def _bundled(name: str, make: Callable[[str], tuple[Tensor, Tensor]], note: str)
     return DataSet(name, 10, (Form("substitute", note, read, {"train": (), "test": ()}),))
 
 
+def _download(*urls: str, target: str, unpack: Literal["", "gz", "tar"] = "") -> Download:
+    return Download(urls, _CHECKSUMS[urls[0].rpartition("/")[2]], target, unpack)
+
+
 def _mnist_download(name: str) -> Download:
     servers = "https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist"
-    urls = tuple(f"{server}/{name}.gz" for server in servers)
-    return Download(urls, _CHECKSUMS[f"{name}.gz"], f"MNIST/raw/{name}", "gz")
+    urls = (f"{server}/{name}.gz" for server in servers)
+    return _download(*urls, target=f"MNIST/raw/{name}", unpack="gz")
 
 
 _mnist = {
@@ -59,11 +64,7 @@ _svhn_part = Form(
     ("svhn",),
 )
 _svhn_downloads = {
-    split: (
-        Download(
-            (f"http://ufldl.stanford.edu/housenumbers/{name}",), _CHECKSUMS[name], f"svhn/{name}"
-        ),
-    )
+    split: (_download(f"http://ufldl.stanford.edu/housenumbers/{name}", target=f"svhn/{name}"),)
     for split, name in _svhn.items()
 }
 _svhn_set = register(DataSet("svhn", 10, (_svhn_whole, _svhn_part), _svhn_downloads))
@@ -87,11 +88,10 @@ _cifar10_part = Form(
     dict.fromkeys(_cifar10_batches, _files(["cifar10_lossless_subset.npz"])),
     ("cifar10",),
 )
-_cifar10_download = Download(
-    ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
-    _CHECKSUMS["cifar-10-python.tar.gz"],
-    "cifar-10-batches-py",
-    "tar",
+_cifar10_download = _download(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    target="cifar-10-batches-py",
+    unpack="tar",
 )
 _cifar10_downloads = dict.fromkeys(_cifar10_batches, (_cifar10_download,))
 _cifar10_set = DataSet("cifar10", 10, (_cifar10_whole, _cifar10_part), _cifar10_downloads)
@@ -100,14 +100,11 @@ register(shifted.derive(_cifar10_set))
 
 # The files of CINIC-10 have no checksums of their own, so a folder is checked by its number of
 # images.
-_cinic10_download = Download(
-    tuple(
-        f"https://{server}.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz"
-        for server in ("datashare", "datashare.is")
-    ),
-    _CHECKSUMS["CINIC-10.tar.gz"],
-    "CINIC-10",
-    "tar",
+_cinic10_download = _download(
+    "https://datashare.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz",
+    "https://datashare.is.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz",
+    target="CINIC-10",
+    unpack="tar",
 )
 for _name, _splits, _part in (
     ("cinic10", ("train", "valid", "test"), "complete"),

@@ -1,7 +1,6 @@
 """Trained networks by name: which weight file, where it is, how faithful it is."""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +83,7 @@ def pretrained_names() -> tuple[str, ...]:
     return tuple(WEIGHTS)
 
 
-def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> PretrainedSource:
+def find_pretrained(name: str, root: _files.Root = None) -> PretrainedSource:
     """Which weights `pretrained` would take without a download, or why none; nothing is loaded.
 
     Args:
@@ -109,7 +108,7 @@ def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> Pr
 def pretrained(
     name: str,
     *,
-    root: str | os.PathLike[str] | None = None,
+    root: _files.Root = None,
     download: bool = False,
     num_classes: int | None = None,
     **options: Any,
@@ -144,7 +143,14 @@ def pretrained(
         >>> trained.fidelity, trained.preprocessing.crop  # doctest: +SKIP
         ('reduced', 224)
     """
-    weights, path, source = _locate(name, root, download)
+    found = _find(name, root)
+    best = WEIGHTS[name][0]
+    if download and best.publisher is not None and (found is None or found[0] is not best):
+        found = best, _download(name, best), "download"
+    if found is None:
+        reason = f"weights of {name!r} are not found: {_advice(name)}"
+        raise MissingDataError(reason, _looked_in(name, root))
+    weights, path, source = found
     if num_classes is not None and num_classes != weights.classes:
         raise InputError(
             f"{path.name} has weights for {weights.classes} classes, not {num_classes}: leave "
@@ -178,21 +184,7 @@ def pretrained(
     )
 
 
-def _locate(
-    name: str, root: str | os.PathLike[str] | None, download: bool
-) -> tuple[WeightFile, Path, Source]:
-    """Find the most faithful weights, or fetch them."""
-    found = _find(name, root)
-    best = WEIGHTS[name][0]
-    if download and best.publisher is not None and (found is None or found[0] is not best):
-        return best, _download(name, best), "download"
-    if found is None:
-        reason = f"weights of {name!r} are not found: {_advice(name)}"
-        raise MissingDataError(reason, _looked_in(name, root))
-    return found
-
-
-def _find(name: str, root: str | os.PathLike[str] | None) -> tuple[WeightFile, Path, Source] | None:
+def _find(name: str, root: _files.Root) -> tuple[WeightFile, Path, Source] | None:
     if name not in WEIGHTS:
         raise InputError(
             f"no trained weights are known for {name!r}: choose from {', '.join(WEIGHTS)}, or "
@@ -290,7 +282,7 @@ def _advice(name: str) -> str:
     return _wanted(best) + fetch
 
 
-def _looked_in(name: str, root: str | os.PathLike[str] | None) -> str:
+def _looked_in(name: str, root: _files.Root) -> str:
     """The places where weights are looked for."""
     top = _files.data_root(root)
     cache = {"torchvision": str(_hub_folder()), "hub": "the Hugging Face cache"}
