@@ -17,6 +17,7 @@ WORDS = {verdict: verdict.replace("_", " ") for verdict in VERDICTS}
 SIGNS = {"reproduced": "=", "close": "~", "differs": "x"}  # short, for the terminal
 KEY = "(the paper's value)  = reproduced  ~ close  x differs from the paper"
 
+Cells = list[list[str]]
 Notes = dict[str, int]  # reason -> its number, in order
 
 
@@ -92,7 +93,7 @@ def summary(table: Table) -> str:
     return f"Cells by verdict: {('; ' if several else ', ').join(parts)}." if parts else ""
 
 
-def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
+def _rows(table: Table, notes: Notes) -> tuple[Cells, list[str]]:
     """Rows of text and headers without empty columns; new reasons are added to the notes."""
     rows = [
         [
@@ -104,13 +105,10 @@ def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
         for group in table.groups
         for i, line in enumerate(group.lines)
     ]
-    headers = [table.heads[0], "settings", table.heads[1], "", *table.columns]
-    return _without_empty(rows, headers)
+    return _without_empty(rows, [table.heads[0], "settings", table.heads[1], "", *table.columns])
 
 
-def _without_empty(
-    rows: list[list[str]], headers: list[str], kept: int = 0
-) -> tuple[list[list[str]], list[str]]:
+def _without_empty(rows: Cells, headers: list[str], kept: int = 0) -> tuple[Cells, list[str]]:
     """The columns that are not empty throughout, and the first ones that are kept in any case."""
     used = [i for i in range(len(headers)) if i < kept or any(row[i] for row in rows)]
     return [[row[i] for i in used] for row in rows], [headers[i] for i in used]

@@ -246,5 +246,7 @@ def test_registered_checksums_and_addresses_are_torchvision_s():
     assert (item.urls, item.hash) == ((base.url,), f"md5:{base.tgz_md5}")
     meta = [base.meta["filename"], base.meta["md5"]]
     for split, listed in (("train", base.train_list), ("test", base.test_list)):
-        expected = [File(f"{base.base_folder}/{name}", f"md5:{md5}") for name, md5 in (*listed, meta)]
+        expected = [
+            File(f"{base.base_folder}/{name}", f"md5:{md5}") for name, md5 in (*listed, meta)
+        ]
         assert entries["cifar10"].forms[0].files[split] == tuple(expected)
