@@ -93,11 +93,8 @@ def _content_sha256(content: Any) -> str:
 def _content_parts(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, Tensor):
         yield tensors_sha256([(name, value)])
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _content_parts(f"{name}/{key}", item)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _content_parts(f"{name}/{index}", item)
     else:
         yield f"{name} {value!r}\n"

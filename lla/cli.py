@@ -137,16 +137,10 @@ def criteria(
             target_stderr=None if target_stderr is None else lla.Target(target_stderr, over),
             progress=sys.stderr.isatty(),
         )
-    rows = [
-        (label, estimate.value, "" if estimate.stderr is None else estimate.stderr)
-        for label, estimate in (
-            ("r_e", result.re),
-            ("K_H1", result.kh1),
-            ("K_H05", result.kh05),
-            ("negative share", result.negative_share),
-        )
-        if estimate.n  # a target leaves some unmeasured
-    ]
+    named = {"r_e": result.re, "K_H1": result.kh1, "K_H05": result.kh05}
+    named["negative share"] = result.negative_share
+    # a target leaves some unmeasured
+    rows = [(label, found.value, found.stderr) for label, found in named.items() if found.n]
     typer.echo(tabulate(rows, headers=("criterion", "value", "stderr"), floatfmt=".4g"))
     typer.echo(
         f"\n{model} on {inputs.text}, {mode} mode, loss {result.loss:.4g}\n"
@@ -299,8 +293,9 @@ def data_check_pictures(
     rows = [(c.file, c.state, c.message) for c in checks if c.state != "right"]
     if rows:
         typer.echo(tabulate(rows, headers=("picture", "state", "what")) + "\n")
-    states = ("right", "odd", "wrong")
-    counts = [len({c.file for c in checks if c.state == state}) for state in states]
-    typer.echo(", ".join(f"{n} {state}" for n, state in zip(counts, states, strict=True)))
-    if any(check.state == "wrong" for check in checks):
+    files = {
+        state: {c.file for c in checks if c.state == state} for state in ("right", "odd", "wrong")
+    }
+    typer.echo(", ".join(f"{len(names)} {state}" for state, names in files.items()))
+    if files["wrong"]:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import time
@@ -11,14 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lla.errors import InputError
-
-__all__ = [
-    "atomic_open",
-    "atomic_write",
-    "sha256_of_bytes",
-    "sha256_of_file",
-    "sha256_of_parts",
-]
 
 _LEFT_BEHIND = 3600.0  # seconds: an unfinished file that is older has no writer any more
 
@@ -105,10 +98,7 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
 
 def _remove_left_behind(target: Path) -> None:
     """Remove what killed writers of a file left beside it."""
-    start, end = f".{target.name}.", ".tmp"
-    for name in os.listdir(target.parent):
-        if name.startswith(start) and name.endswith(end) and len(name) == len(start + end) + 8:
-            old = target.with_name(name)
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - old.stat().st_mtime > _LEFT_BEHIND:
-                    old.unlink()
+    for old in target.parent.glob(f".{glob.escape(target.name)}.{'?' * 8}.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > _LEFT_BEHIND:
+                old.unlink()

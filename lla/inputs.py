@@ -64,7 +64,7 @@ def load_inputs(
     pictures = data in datasets.picture_names()
     side: dict[str, Any] = {"img_size": size} if size and model.startswith("vit") else {}
     options: dict[str, Any] = {}
-    transform = None
+    transform = datasets.PicturePreprocessing()
     if pictures:
         found = datasets.load_pictures(data, data_root)
         text, classes = f"{data} ({found.fidelity}: {found.note})", found.classes
@@ -74,7 +74,8 @@ def load_inputs(
         classes = images.classes
     if weights == "pretrained":
         trained = models.pretrained(model, root=data_root, download=download, **side)
-        network, options, transform = trained.model, trained.batch_options, trained.preprocessing
+        network, options = trained.model, trained.batch_options
+        transform = trained.preprocessing or transform
         text += f", weights {trained.file} ({trained.fidelity})"
     elif ":" in model:
         network = _made_by(model)
@@ -91,7 +92,6 @@ def load_inputs(
             images, batch_size, batches, seed, device=device, dtype=dtype, **options
         )
         return Inputs(network, pairs, text)
-    transform = datasets.PicturePreprocessing() if transform is None else transform
     drawn = datasets.picture_batches(
         found, transform if size is None else transform.scaled(size), batch_size, batches, seed,
         device=device, dtype=dtype,

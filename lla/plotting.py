@@ -66,8 +66,7 @@ def plot_spectrum(
     ax.plot(nodes, np.full(len(nodes), 1.5 * floor), "|", color=colour, markersize=7, alpha=0.4)
     ax.axvline(0, color="0.5", linewidth=0.8, linestyle=":")
     ax.set_ylim(bottom=floor)
-    ax.set_xlabel("eigenvalue of the Hessian")
-    ax.set_ylabel("density")
+    ax.set(xlabel="eigenvalue of the Hessian", ylabel="density")
     if label:
         ax.legend(frameon=False)
     return figure
@@ -88,8 +87,7 @@ def plot_eigenvalues(
     order = np.arange(1, len(values) + 1)
     ax.errorbar(order, values, yerr=residuals, fmt="o", color=COLOURS[0], capsize=3)
     ax.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
-    ax.set_xlabel(f"rank ({which})")
-    ax.set_ylabel("eigenvalue of the Hessian")
+    ax.set(xlabel=f"rank ({which})", ylabel="eigenvalue of the Hessian")
     return figure
 
 
@@ -150,8 +148,7 @@ def plot_plane(
                 label="minimum",
             )  # fmt: skip
         _legend_above(ax, 2)
-        ax.set_xlabel(axis_names[0])
-        ax.set_ylabel(axis_names[1])
+        ax.set(xlabel=axis_names[0], ylabel=axis_names[1])
         return figure
     figure, ax = axes_of(ax)
     cut = shown if shown.ndim == 1 else shown[:, int(np.abs(coordinates[1]).argmin())]
@@ -159,8 +156,7 @@ def plot_plane(
     ax.axvline(0, color="0.5", linewidth=0.8, linestyle=":")
     if log:
         ax.set_yscale("log")
-    ax.set_xlabel(axis_names[0])
-    ax.set_ylabel(label)
+    ax.set(xlabel=axis_names[0], ylabel=label)
     return figure
 
 
@@ -178,8 +174,7 @@ def plot_path(
     figure, ax = axes_of(ax, (5.2, 4.2))
     ax.plot(*coordinates.T, ".-", color=colour, linewidth=1.2, label="path", zorder=3)
     x, y = (f"principal axis {i}, {s:.1%} of the variance" for i, s in enumerate(explained, 1))
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    ax.set(xlabel=x, ylabel=y)
     _legend_above(ax, 3)
     return figure
 

@@ -12,17 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lla import training_state
 from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
 from lla.seeding import generator, seeded, stream_seed
-from lla.training_state import (
-    Progress,
-    configuration,
-    kept_checkpoint,
-    locked,
-    save,
-    start_or_resume,
-)
+from lla.training_state import Progress, Run, kept_checkpoint
 
 __all__ = ["TrainingResult", "accuracy", "kept_checkpoint", "train", "weights_sha256"]
 
@@ -101,11 +95,12 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=lr)
     path = None if checkpoint is None else Path(checkpoint)
     steps = -(-len(x) // batch_size)
-    with locked(path), _training_flags_kept(model), _deterministic_cudnn():
-        done, config = Progress(), {}
+    with training_state.locked(path), _training_flags_kept(model), _deterministic_cudnn():
+        done, run = Progress(), None
         if path is not None:
-            config = configuration(model, x, y, batch_size, lr, seed)
-            done, config = start_or_resume(path, model, optimizer, config, epochs, keep_epochs)
+            config = training_state.configuration(model, x, y, batch_size, lr, seed)
+            run = Run(path, model, optimizer, config, keep_epochs)
+            done = training_state.start_or_resume(run, epochs)
         with tqdm(
             total=epochs * steps, initial=done.epochs * steps, unit="step", disable=not progress
         ) as bar:
@@ -113,13 +108,13 @@ def train(
                 started = time.perf_counter()
                 epoch = done.epochs + 1
                 loss = _train_epoch(model, optimizer, x, y, batch_size, seed, epoch, bar)
-                done.accuracy.append(accuracy(model, x, y))
                 done.loss.append(loss)
+                done.accuracy.append(accuracy(model, x, y))
                 done.seconds += time.perf_counter() - started
                 if on_epoch is not None:
                     on_epoch(epoch, done.loss[-1], done.accuracy[-1])
-                if path is not None:
-                    save(path, model, optimizer, config, done, keep_epochs)
+                if run is not None:
+                    training_state.save(run, done)
     return TrainingResult(
         epochs=done.epochs,
         loss=tuple(done.loss),

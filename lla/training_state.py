@@ -64,7 +64,6 @@ def configuration(
     model: nn.Module, x: Tensor, y: Tensor, batch_size: int, lr: float, seed: int
 ) -> dict[str, Any]:
     """What must be equal for a run to continue another one."""
-    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
     return {
         "optimizer": "adam",
         "batch_size": batch_size,
@@ -72,63 +71,59 @@ def configuration(
         "seed": seed,
         "device": x.device.type,
         "dtypes": sorted({str(value.dtype) for value in model.parameters()}),
-        "frozen": frozen,
+        "frozen": [name for name, value in model.named_parameters() if not value.requires_grad],
         "data_sha256": tensors_sha256([("x", x), ("y", y)]),
         "initial_weights_sha256": weights_sha256(model),
     }
 
 
-def save(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: dict[str, Any],
-    done: Progress,
-    keep_epochs: Collection[int],
-) -> None:
+@dataclass
+class Run:
+    """What the checkpoints of a run are written from and loaded into."""
+
+    path: Path
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    config: dict[str, Any]  # see `configuration`
+    keep_epochs: Collection[int]
+
+
+def save(run: Run, done: Progress) -> None:
     """Write the state of a run after an epoch, and keep a copy after some epochs."""
     content = {
         "epoch": done.epochs,
-        "loss": done.loss,
-        "accuracy": done.accuracy,
-        "seconds": done.seconds,
-        "config": config,
-        "state_dict": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **vars(done),
+        "config": run.config,
+        "state_dict": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
     }
     # The kept one first: a run that is interrupted between the two repeats the epoch.
-    if done.epochs in keep_epochs:
-        write_checkpoint(kept_checkpoint(path, done.epochs), content)
+    if done.epochs in run.keep_epochs:
+        write_checkpoint(kept_checkpoint(run.path, done.epochs), content)
     if done.epochs > 0:
-        write_checkpoint(path, content)
+        write_checkpoint(run.path, content)
 
 
-def start_or_resume(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: dict[str, Any],
-    epochs: int,
-    keep_epochs: Collection[int],
-) -> tuple[Progress, dict[str, Any]]:
+def start_or_resume(run: Run, epochs: int) -> Progress:
     """Begin a run, or load the state of an earlier one into the model and the optimiser.
 
     Returns:
-        What is done, and the configuration that checkpoints hold.
+        What is done.
 
     Raises:
         InputError: the checkpoint is of another run, has more epochs, or lacks one to be kept.
     """
+    path, config = run.path, run.config
     if not path.exists():
         done = Progress()
-        save(path, model, optimizer, config, done, keep_epochs)
-        return done, config
-    content = read_checkpoint(path, model)
+        save(run, done)
+        return done
+    content = read_checkpoint(path, run.model)
     done = Progress(content["loss"], content["accuracy"], content["seconds"])
     stored = content["config"]
     # A model with the weights of this checkpoint may continue as well.
     if config["initial_weights_sha256"] == tensors_sha256(content["state_dict"].items()):
-        config = {**config, "initial_weights_sha256": stored["initial_weights_sha256"]}
+        config["initial_weights_sha256"] = stored["initial_weights_sha256"]
     differing = [
         f"{key} is {stored.get(key)} there and {value} here"
         for key, value in config.items()
@@ -144,11 +139,11 @@ def start_or_resume(
             f"{path} has {done.epochs} epochs already: ask for at least as many as that, not "
             f"{epochs}, or give another path."
         )
-    for epoch in keep_epochs:
+    for epoch in run.keep_epochs:
         if epoch <= done.epochs and not kept_checkpoint(path, epoch).exists():
             raise InputError(
                 f"{path} is past epoch {epoch}, which was not kept: delete it to train again."
             )
-    model.load_state_dict(content["state_dict"])
-    optimizer.load_state_dict(content["optimizer"])
-    return done, config
+    run.model.load_state_dict(content["state_dict"])
+    run.optimizer.load_state_dict(content["optimizer"])
+    return done

@@ -14,13 +14,15 @@ from filelock import FileLock
 
 from lla.errors import ChecksumError, InputError, MissingDataError
 
+Root = str | os.PathLike[str] | None  # a data root as callers give it
+
 
 def cache_folder() -> Path:
     """Name the user's cache folder for data sets, where downloads go; it may not exist yet."""
     return Path(pooch.os_cache("lla")) / "data"
 
 
-def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:
+def data_root(root: Root = None) -> Path | None:
     """Name the data root: the argument, else the variable LLA_DATA, else None.
 
     Args:
@@ -119,26 +121,19 @@ def download(
 
 def _retrieve(urls: Sequence[str], expected: str, folder: Path, progress: bool) -> Path:
     failures = []
-    wrong = False
+    wrong = False  # whether an address gave another file
     algorithm, _, digest = expected.partition(":")
     # pooch knows whole digests alone, so a part of one is checked here.
     known = expected if len(digest) == 2 * hashlib.new(algorithm).digest_size else None
     for url in urls:
         try:
-            path = Path(
-                pooch.retrieve(url, known, fname="download", path=folder, progressbar=progress)
-            )
-            check_file(path, expected)
-            return path
-        except ChecksumError as error:
-            wrong = True
+            path = pooch.retrieve(url, known, fname="download", path=folder, progressbar=progress)
+            check_file(Path(path), expected)
+            return Path(path)
+        except (OSError, ValueError) as error:  # requests' errors among them
             failures.append(f"{url}: {error}")
-            path.unlink()  # else the next address's file is not looked at
-        except ValueError as error:  # what pooch raises for another checksum
-            wrong = True
-            failures.append(f"{url}: {error}")
-        except OSError as error:  # no network or no such address, requests' errors among them
-            failures.append(f"{url}: {error}")
+            wrong |= isinstance(error, ChecksumError | ValueError)  # pooch raises the latter
+            (folder / "download").unlink(missing_ok=True)  # else the next file is not looked at
             response = getattr(error, "response", None)
             if response is not None:
                 response.close()  # pooch leaves the connection of a refused request open

@@ -1,7 +1,6 @@
 """Data sets of the registry: load, describe, fetch and verify them."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,10 +37,7 @@ class FileCheck:
 
 
 def load(
-    name: str,
-    split: str = "train",
-    root: str | os.PathLike[str] | None = None,
-    download: bool = False,
+    name: str, split: str = "train", root: _files.Root = None, download: bool = False
 ) -> ImageSet:
     """Load one split of a data set, in the most faithful form that is available.
 
@@ -64,7 +60,10 @@ def load(
         ChecksumError: A file is truncated, altered or another one.
     """
     entry = get(name)
-    _check_split(entry, split)
+    if split not in entry.splits:
+        raise InputError(
+            f"data set {name!r} has no split {split!r}: choose from {', '.join(entry.splits)}."
+        )
     found = _find(entry, split, root)
     best = entry.forms[0]
     if (
@@ -76,14 +75,10 @@ def load(
         fetch(name, cache, splits=(split,))
         found = best, cache / best.folders[0], "download"
     if found is None:
-        raise MissingDataError(
-            f"data set {name!r}, split {split!r}, is not found: {_advice(entry, split)}",
-            _looked_in(root),
-        )
+        reason = f"data set {name!r}, split {split!r}, is not found: {_advice(entry, split)}"
+        raise MissingDataError(reason, _looked_in(root))
     form, folder, source = found
-    for file in form.files[split]:
-        if file.hash is not None:
-            _files.check_file(folder / file.path, file.hash)
+    _require(folder, form.files[split])
     images, labels = form.read(folder, form.files[split], split)
     _check_arrays(entry, folder, images, labels)
     return ImageSet(
@@ -99,7 +94,7 @@ def load(
     )
 
 
-def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
+def describe(root: _files.Root = None) -> tuple[Availability, ...]:
     """Whether each split of each data set is there, and what to do if not.
 
     This only looks whether the files exist; `verify` reads them.
@@ -118,7 +113,7 @@ def describe(root: str | os.PathLike[str] | None = None) -> tuple[Availability, 
     )
 
 
-def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | None) -> Availability:
+def _availability(entry: DataSet, split: str, root: _files.Root) -> Availability:
     found = _find(entry, split, root)
     if found is not None:
         form, folder, source = found
@@ -139,7 +134,7 @@ def _availability(entry: DataSet, split: str, root: str | os.PathLike[str] | Non
 
 def fetch(
     name: str,
-    root: str | os.PathLike[str] | None = None,
+    root: _files.Root = None,
     splits: Sequence[str] = ("train", "test"),
     progress: bool = False,
 ) -> Path:
@@ -184,14 +179,11 @@ def fetch(
                     f"data set {name!r}: {str(error).rstrip('.')}, so put "
                     f"{_wanted(entry, split)} yourself."
                 ) from error
-        for file in wanted:
-            check = _check(folder / form.folders[0], file)
-            if check.state != "right":
-                raise ChecksumError(check.message)
+        _require(folder / form.folders[0], wanted)
     return folder
 
 
-def verify(name: str, root: str | os.PathLike[str] | None = None) -> tuple[FileCheck, ...]:
+def verify(name: str, root: _files.Root = None) -> tuple[FileCheck, ...]:
     """Check every file of a data set that is in the data root or in the user's cache.
 
     Args:
@@ -208,10 +200,18 @@ def verify(name: str, root: str | os.PathLike[str] | None = None) -> tuple[FileC
     checks = []
     for form in get(name).forms:
         wanted = dict.fromkeys(file for files in form.files.values() for file in files)
-        for folder, _ in _places(form, root):
-            if any((folder / file.path).exists() for file in wanted):
-                checks += [_check(folder, file) for file in wanted]
+        for top, _ in _roots(root):
+            for folder in (top / below for below in form.folders):
+                if any((folder / file.path).exists() for file in wanted):
+                    checks += [_check(folder, file) for file in wanted]
     return tuple(checks)
+
+
+def _require(folder: Path, files: Sequence[File]) -> None:
+    for file in files:
+        check = _check(folder, file)
+        if check.state != "right":
+            raise ChecksumError(check.message)
 
 
 def _check(folder: Path, file: File) -> FileCheck:
@@ -226,40 +226,29 @@ def _check(folder: Path, file: File) -> FileCheck:
     if file.images is not None:
         count = sum(1 for _ in path.glob("*/*.png"))
         if count != file.images:
-            message = f"{path} holds {count} PNG images where {file.images} are expected."
-            return FileCheck(path, "wrong", message)
+            message = f"{path} holds {count} PNG images where {file.images} are expected"
+            return FileCheck(path, "wrong", f"{message}: delete it and get it again.")
     return FileCheck(path, "right", "")
 
 
-def _places(form: Form, root: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Source]]:
-    """The possible folders of a form, in the order in which they are searched."""
+def _roots(root: _files.Root) -> list[tuple[Path, Source]]:
+    """The folders that are searched, in this order."""
     given = _files.data_root(root)
-    for top, source in ((given, "data root"), (_files.cache_folder(), "cache")):
-        if top is not None:
-            for folder in form.folders:
-                yield top / folder, "data root" if source == "data root" else "cache"
+    cache: tuple[Path, Source] = _files.cache_folder(), "cache"
+    return [cache] if given is None else [(given, "data root"), cache]
 
 
-def _find(
-    entry: DataSet, split: str, root: str | os.PathLike[str] | None
-) -> tuple[Form, Path, Source] | None:
+def _find(entry: DataSet, split: str, root: _files.Root) -> tuple[Form, Path, Source] | None:
     for form in entry.forms:
         if split not in form.files:
             continue
         if not form.files[split]:
             return form, Path(), "bundled"
-        for folder, source in _places(form, root):
-            if all((folder / file.path).exists() for file in form.files[split]):
-                return form, folder, source
+        for top, source in _roots(root):
+            for folder in (top / below for below in form.folders):
+                if all((folder / file.path).exists() for file in form.files[split]):
+                    return form, folder, source
     return None
-
-
-def _check_split(entry: DataSet, split: str) -> None:
-    if split not in entry.splits:
-        raise InputError(
-            f"data set {entry.name!r} has no split {split!r}: choose from "
-            f"{', '.join(entry.splits)}."
-        )
 
 
 def _wanted(entry: DataSet, split: str) -> str:
@@ -273,10 +262,9 @@ def _wanted(entry: DataSet, split: str) -> str:
     return f"{paths} into {place} a data root (--data-root or LLA_DATA)"
 
 
-def _looked_in(root: str | os.PathLike[str] | None) -> str:
+def _looked_in(root: _files.Root) -> str:
     """List the folders that data sets are looked for in."""
-    given = _files.data_root(root)
-    return " and ".join(str(top) for top in (given, _files.cache_folder()) if top is not None)
+    return " and ".join(str(top) for top, _ in _roots(root))
 
 
 def _advice(entry: DataSet, split: str) -> str:

@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -209,7 +208,10 @@ def picture_batches(
         )
 
     chosen = list(taken.values())
-    pairs = list(_cut(xs, pictures.labels[chosen], batch_size))
+    pairs = [
+        (torch.stack(xs[i : i + batch_size]), pictures.labels[chosen[i : i + batch_size]])
+        for i in range(0, len(xs), batch_size)
+    ]
     return PictureBatches(
         pairs=[(x.to(device, dtype), y.to(device)) for x, y in pairs],
         files=tuple(pictures.files[index] for index in chosen),
@@ -228,9 +230,3 @@ def _read(pictures: PictureSet, index: int) -> tuple["Image", str]:
         return picture, sha256
     box = pictures.boxes[index]
     return picture.crop(box), sha256_of_bytes(f"{sha256} {box}")
-
-
-def _cut(xs: list[Tensor], labels: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(xs), batch_size):
-        stop = start + batch_size
-        yield torch.stack(xs[start:stop]), labels[start:stop].clone()

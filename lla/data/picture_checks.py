@@ -44,8 +44,6 @@ def check_pictures(folder: str | os.PathLike[str]) -> tuple[PictureCheck, ...]:
         InputError: No such folder, no picture in it, or a label file that is not a table.
     """
     place = Path(folder).expanduser()
-    if not place.is_dir():
-        raise InputError(f"there is no folder {place}: name one with pictures.")
     listing = list_folder(place)
     checks = tuple(_checks(place, listing))
     if not checks:

@@ -35,6 +35,13 @@ class Listing:
     problems: tuple[Problem, ...]  # files and lines that cannot be used
 
 
+def package_file(package: str, path: str) -> Path | None:
+    """Find a file of a package without importing the package, which takes seconds."""
+    spec = importlib.util.find_spec(package)
+    places = (spec and spec.submodule_search_locations) or ()
+    return next((Path(top) / path for top in places if (Path(top) / path).is_file()), None)
+
+
 @cache
 def wnids() -> tuple[str, ...]:
     """ImageNet's 1000 classes as WordNet ids: the index of a class is its position.
@@ -46,12 +53,9 @@ def wnids() -> tuple[str, ...]:
         >>> wnids()[0], wnids()[999]
         ('n01440764', 'n15075141')
     """
-    # Read the file directly if it is found: importing timm takes seconds.
-    spec = importlib.util.find_spec("timm")
-    for place in (spec and spec.submodule_search_locations) or ():
-        path = Path(place) / "data" / "_info" / "imagenet_synsets.txt"
-        if path.is_file():
-            return tuple(sorted(path.read_text(encoding="utf-8").split()))
+    path = package_file("timm", "data/_info/imagenet_synsets.txt")
+    if path is not None:
+        return tuple(sorted(path.read_text(encoding="utf-8").split()))
     import_torchvision()
     from timm.data import ImageNetInfo
 
@@ -72,14 +76,16 @@ def list_folder(folder: Path) -> Listing:
     subfolder must have the class of this id in `labels.csv` too.
 
     Args:
-        folder: An existing folder.
+        folder: The folder.
 
     Returns:
         Its listing, with every problem of the labels.
 
     Raises:
-        InputError: `labels.csv` is not such a table.
+        InputError: There is no such folder, or `labels.csv` is not such a table.
     """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: name one with pictures.")
     rows = _labelled(folder) if (folder / LABELS).is_file() else _by_wnid(folder)
     entries: dict[str, int] = {}
     problems = []

@@ -1,6 +1,5 @@
 """Sets of photographs with ImageNet's 1000 classes: which sets there are, and in which folders."""
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 from lla.data import files as _files
 from lla.data.images import Fidelity, Source
 from lla.data.loading import Availability
-from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, wnids
+from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, package_file, wnids
 from lla.errors import InputError, MissingDataError
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillow has it
@@ -41,21 +40,13 @@ class PictureSet:
         return tuple(wnids()[label] for label in self.labels.tolist())
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A set that is searched for in the data root."""
-
-    folders: tuple[str, ...]
-    advice: str
-
-
-_KNOWN = {
-    "imagenet": _Known(
+_KNOWN = {  # in a data root: possible folders, advice
+    "imagenet": (
         ("imagenet", "ILSVRC2012", "ImageNet", "imagenet-1k"),
         "put val/<wnid>/*.JPEG, as torchvision unpacks it, into imagenet/ of a data root "
         "(--data-root or LLA_DATA); it needs a registration, so nothing here downloads it",
     ),
-    "ni": _Known(
+    "ni": (
         ("ni", "NI"),
         f"put pictures and {LABELS} (file,class_index) into ni/ of a data root (--data-root or "
         "LLA_DATA), and run `lla data check-pictures` on that folder",
@@ -74,7 +65,7 @@ def picture_names() -> tuple[str, ...]:
     return (*_KNOWN, _BUNDLED)
 
 
-def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> PictureSet:
+def load_pictures(name: str, root: _files.Root = None) -> PictureSet:
     """Find a set of pictures, without decoding any.
 
     `imagenet` is searched for in `imagenet/`, `ILSVRC2012/`, `ImageNet/` and `imagenet-1k/` of the
@@ -107,14 +98,15 @@ def load_pictures(name: str, root: str | os.PathLike[str] | None = None) -> Pict
             f"there is no set of pictures {name!r}: choose from {', '.join(picture_names())}, or "
             "give a folder of your own to lla.data.read_pictures."
         )
+    folders, advice = _KNOWN[name]
     top = _files.data_root(root)
-    for folder in [] if top is None else [top / folder for folder in _KNOWN[name].folders]:
+    for folder in [] if top is None else [top / folder for folder in folders]:
         for split in _SPLITS:
             if has_classes(folder / split):
                 return _read(folder / split, name, split)
         if (folder / LABELS).is_file() or has_classes(folder):
             return _read(folder, name, "all")
-    reason = f"pictures {name!r} are not found: {_KNOWN[name].advice}"
+    reason = f"pictures {name!r} are not found: {advice}"
     if top is None:
         raise MissingDataError(f"{reason}; no data root is given.")
     raise MissingDataError(reason, str(top))
@@ -133,12 +125,10 @@ def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:
         InputError: No such folder, no labelled picture in it, or wrong labels.
     """
     place = Path(folder).expanduser()
-    if not place.is_dir():
-        raise InputError(f"there is no folder {place}: name one with pictures.")
     return _read(place, place.resolve().name, "all")
 
 
-def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
+def describe_pictures(root: _files.Root = None) -> tuple[Availability, ...]:
     """Whether each set of pictures is there, and what to do if not.
 
     Args:
@@ -154,7 +144,7 @@ def describe_pictures(root: str | os.PathLike[str] | None = None) -> tuple[Avail
     return tuple(_availability(name, root) for name in picture_names())
 
 
-def _availability(name: str, root: str | os.PathLike[str] | None) -> Availability:
+def _availability(name: str, root: _files.Root) -> Availability:
     try:
         found = load_pictures(name, root)
     except (InputError, MissingDataError) as error:  # the table shows its message
@@ -166,12 +156,9 @@ def _availability(name: str, root: str | os.PathLike[str] | None) -> Availabilit
 def _read(folder: Path, name: str, split: str) -> PictureSet:
     listing = list_folder(folder)
     if listing.problems:
-        first = listing.problems[0]
-        more = len(listing.problems) - 1
-        raise InputError(
-            f"{folder}, {first.where}: {first.message.rstrip('.')}"
-            + (f" ({more} more: run `lla data check-pictures` on the folder)." if more else ".")
-        )
+        first, *more = listing.problems
+        hint = f" ({len(more)} more: run `lla data check-pictures` on the folder)" if more else ""
+        raise InputError(f"{folder}, {first.where}: {first.message.rstrip('.')}{hint}.")
     if not listing.entries:
         raise InputError(
             f"{folder} has no labelled pictures: give it a {LABELS} (file,class_index), or one "
@@ -216,10 +203,8 @@ _CROP_SEED = 0
 
 def _sample_crops() -> PictureSet:
     """Choose the squares: sides 160 to 427, the height of both photographs, at any position."""
-    spec = importlib.util.find_spec("sklearn")  # not imported, which takes a second
-    places = (spec and spec.submodule_search_locations) or ()
-    folder = next((Path(place) / "datasets" / "images" for place in places), None)
-    if folder is None or not (folder / "china.jpg").is_file():
+    china = package_file("sklearn", "datasets/images/china.jpg")
+    if china is None:
         raise MissingDataError(
             "scikit-learn's sample photographs are not found: install scikit-learn again."
         )
@@ -238,7 +223,7 @@ def _sample_crops() -> PictureSet:
     return PictureSet(
         name=_BUNDLED,
         split="all",
-        folder=folder,
+        folder=china.parent,
         files=("china.jpg", "flower.jpg") * (_CROPS // 2),
         labels=torch.tensor(labels),
         source="bundled",

@@ -83,46 +83,38 @@ def cinic10(folder: Path, files: Sequence[File], split: str, imagenet_only: bool
 
     Args:
         folder: Holds the folder of the split.
-        files: That folder, with the number of images it shall hold.
+        files: That folder.
         split: Its name.
         imagenet_only: Leave out the images that come from CIFAR-10: their names say so.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     (file,) = files
     top = folder / file.path
     paths = [path for name in CINIC10_CLASSES for path in sorted((top / name).glob("*.png"))]
-    if file.images is not None and len(paths) != file.images:
-        raise ChecksumError(
-            f"{top} holds {len(paths)} PNG images where {file.images} are expected: "
-            "delete it and get it again."
-        )
     if imagenet_only:
         paths = [path for path in paths if not path.name.startswith("cifar10-")]
 
+    remedy = f"delete {folder} and get it again."
     images = np.empty((len(paths), 3, 32, 32), dtype=np.uint8)
 
     def read(index: int) -> None:
         try:
             with Image.open(paths[index]) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        except (OSError, SyntaxError) as error:
             raise ChecksumError(
-                f"{paths[index]} is not a readable PNG image ({error}): "
-                f"delete {folder} and get it again."
+                f"{paths[index]} is not a readable PNG image ({error}): {remedy}"
             ) from error
         if pixels.shape != (32, 32, 3):
             raise ChecksumError(
-                f"{paths[index]} has the shape {pixels.shape} where (32, 32, 3) is expected: "
-                f"delete {folder} and get it again."
+                f"{paths[index]} has the shape {pixels.shape}, not (32, 32, 3): {remedy}"
             )
         images[index] = pixels.transpose(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(read, range(len(paths))):
-            pass
-    number = {name: label for label, name in enumerate(CINIC10_CLASSES)}
-    labels = [number[path.parent.name] for path in paths]
+        list(pool.map(read, range(len(paths))))  # raises the first error
+    labels = [CINIC10_CLASSES.index(path.parent.name) for path in paths]
     return torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64)
 
 
@@ -132,7 +124,5 @@ def npz(
     """Read two arrays of an npz file; `{split}` in their names is replaced by the split."""
     (file,) = files
     with np.load(folder / file.path, allow_pickle=False) as arrays:
-        return (
-            torch.from_numpy(arrays[images.format(split=split)]),
-            torch.from_numpy(arrays[labels.format(split=split)]),
-        )
+        x, y = (torch.from_numpy(arrays[key.format(split=split)]) for key in (images, labels))
+    return x, y

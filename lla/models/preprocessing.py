@@ -9,19 +9,12 @@ from typing import Any
 
 from lla.data import IMAGENET_MEAN, IMAGENET_STD, PicturePreprocessing
 from lla.errors import InputError
+from lla.models.zoo import TORCHVISION, VISION_TRANSFORMERS
 
 _HALF = (0.5, 0.5, 0.5)
-_TORCHVISION = PicturePreprocessing()
-_AUGREG = PicturePreprocessing(248, 224, "bicubic", _HALF, _HALF)
-
 _PICTURES: dict[str, PicturePreprocessing] = {
-    "resnet18": _TORCHVISION,
-    "resnet50": _TORCHVISION,
-    "alexnet": _TORCHVISION,
-    "squeezenet1_1": _TORCHVISION,
-    "mobilenet_v2": _TORCHVISION,
-    "vit_base_patch16_224": _AUGREG,
-    "vit_tiny_patch16_224": _AUGREG,
+    **dict.fromkeys(TORCHVISION, PicturePreprocessing()),
+    **dict.fromkeys(VISION_TRANSFORMERS, PicturePreprocessing(248, 224, "bicubic", _HALF, _HALF)),
     # for the only weights that are known for it, which are not timm's
     "mobilenetv2_100": PicturePreprocessing(256, 224, "bilinear", _HALF, _HALF),
 }

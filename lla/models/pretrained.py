@@ -1,8 +1,8 @@
 """Trained networks by name: which weight file, where it is, how faithful it is."""
 
-import os
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,17 +30,13 @@ class WeightFile:
     file: str  # its name, in weights/ of a data root or in torch.hub's folder of checkpoints
     fidelity: Fidelity  # of the weights alone: `paper` is the published file, unaltered
     note: str  # one sentence on them
-    sha256: str | None = None  # all hexadecimal digits or the first 8; None if not known
+    # All hexadecimal digits or the first 8. None: the hub publishes none, but names a file by it.
+    sha256: str | None = None
     publisher: Literal["torchvision", "hub"] | None = None  # who offers it for download
     repository: str = ""  # on the Hugging Face hub
     architecture: str | None = None  # registered name of the model it is for, if another one
     options: Mapping[str, Any] = field(default_factory=dict)  # with which the model is built
-    classes: int = 1000
-
-    @property
-    def photographs(self) -> bool:
-        """Whether the model takes photographs with ImageNet's classes."""
-        return self.classes == 1000
+    classes: int = 1000  # 1000 are ImageNet's: the model takes photographs
 
 
 @dataclass(frozen=True)
@@ -74,88 +70,12 @@ class Pretrained:
     batch_options: dict[str, Any]  # of `lla.data.batches`, for the images of a data set
 
 
-def _torchvision(file: str) -> WeightFile:
-    return WeightFile(
-        file,
-        "paper",
-        "torchvision's ImageNet-1K weights, first version (V1).",
-        sha256=file.removesuffix(".pth").rpartition("-")[2],
-        publisher="torchvision",
-    )
+def _known_files() -> dict[str, tuple[WeightFile, ...]]:
+    text = Path(__file__).with_name("weights.json").read_text(encoding="utf-8")
+    return {name: tuple(WeightFile(**f) for f in files) for name, files in json.loads(text).items()}
 
 
-def _timm(name: str, tag: str, fidelity: Fidelity, note: str) -> WeightFile:
-    # The hub names a file by its sha256, which is compared; there is no published one to pin.
-    return WeightFile(
-        f"{name}.{tag}.safetensors",
-        fidelity,
-        note,
-        publisher="hub",
-        repository=f"timm/{name}.{tag}",
-    )
-
-
-_MOBILENET_V2 = WeightFile(
-    "mobilenet_v2_tf2ptq_dequant.timm_mobilenetv2_100_same.pth",
-    "substitute",
-    "MobileNetV2 weights dequantised from int8, with BatchNorm folded and rebuilt: right outputs "
-    "in another parameterisation than torchvision's.",
-    sha256="bdda0655341dbb0045e3a8e98e2a3de3ed733db20af89119b6921cd52ec7f80c",
-    architecture="mobilenetv2_100",
-    options={"pad_type": "same"},
-)
-
-# The most faithful first.
-WEIGHTS: dict[str, tuple[WeightFile, ...]] = {
-    "lenet": (
-        WeightFile(
-            "lla_lenet_example.pth",
-            "reduced",
-            "LeNet trained on MNIST for a few epochs.",
-            sha256="db31b4944e58837d5767d6c511ba2e637579417f7789910451f623966dd20110",
-            classes=10,
-        ),
-    ),
-    "resnet20": (
-        WeightFile(
-            "resnet20-12fca82f.th",
-            "paper",
-            "Public ResNet20 weights for CIFAR-10, of a network that the paper does not have.",
-            sha256="12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
-            classes=10,
-        ),
-    ),
-    "resnet18": (_torchvision("resnet18-f37072fd.pth"),),
-    "resnet50": (_torchvision("resnet50-0676ba61.pth"),),
-    "alexnet": (_torchvision("alexnet-owt-7be5be79.pth"),),
-    "squeezenet1_1": (
-        _torchvision("squeezenet1_1-b8a52dc0.pth"),
-        WeightFile(
-            "squeezenet1_1_torchvision_fp16rounded.pth",
-            "reduced",
-            "torchvision's ImageNet-1K weights, rounded to half precision.",
-            sha256="0893821267426a20aa2e747a5e4cf9648d7840dc66497ca6c4ceeb412e3ea240",
-        ),
-    ),
-    "mobilenet_v2": (_torchvision("mobilenet_v2-b0353104.pth"), _MOBILENET_V2),
-    "mobilenetv2_100": (_MOBILENET_V2,),
-    "vit_base_patch16_224": (
-        _timm(
-            "vit_base_patch16_224",
-            "augreg2_in21k_ft_in1k",
-            "paper",
-            "timm's default weights: trained on ImageNet-21K, fine-tuned on ImageNet-1K.",
-        ),
-    ),
-    "vit_tiny_patch16_224": (
-        _timm(
-            "vit_tiny_patch16_224",
-            "augreg_in21k_ft_in1k",
-            "substitute",
-            "timm's default weights of a smaller vision transformer than the paper's.",
-        ),
-    ),
-}
+WEIGHTS = _known_files()  # the most faithful first
 
 
 def pretrained_names() -> tuple[str, ...]:
@@ -163,7 +83,7 @@ def pretrained_names() -> tuple[str, ...]:
     return tuple(WEIGHTS)
 
 
-def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> PretrainedSource:
+def find_pretrained(name: str, root: _files.Root = None) -> PretrainedSource:
     """Which weights `pretrained` would take without a download, or why none; nothing is loaded.
 
     Args:
@@ -188,7 +108,7 @@ def find_pretrained(name: str, root: str | os.PathLike[str] | None = None) -> Pr
 def pretrained(
     name: str,
     *,
-    root: str | os.PathLike[str] | None = None,
+    root: _files.Root = None,
     download: bool = False,
     num_classes: int | None = None,
     **options: Any,
@@ -223,7 +143,14 @@ def pretrained(
         >>> trained.fidelity, trained.preprocessing.crop  # doctest: +SKIP
         ('reduced', 224)
     """
-    weights, path, source = _locate(name, root, download)
+    found = _find(name, root)
+    best = WEIGHTS[name][0]
+    if download and best.publisher is not None and (found is None or found[0] is not best):
+        found = best, _download(name, best), "download"
+    if found is None:
+        reason = f"weights of {name!r} are not found: {_advice(name)}"
+        raise MissingDataError(reason, _looked_in(name, root))
+    weights, path, source = found
     if num_classes is not None and num_classes != weights.classes:
         raise InputError(
             f"{path.name} has weights for {weights.classes} classes, not {num_classes}: leave "
@@ -241,6 +168,7 @@ def pretrained(
         model = _resized(model, build(architecture, weights.classes, **options, img_size=size))
         fidelity = "reduced" if fidelity == "paper" else fidelity
         note = f"{note.rstrip('.')}; position embeddings interpolated to {size} pixels."
+    photographs = weights.classes == 1000
     return Pretrained(
         model=model.eval(),
         name=name,
@@ -251,69 +179,40 @@ def pretrained(
         fidelity=fidelity,
         note=note,
         classes=weights.classes,
-        preprocessing=picture_preprocessing(architecture, size) if weights.photographs else None,
+        preprocessing=picture_preprocessing(architecture, size) if photographs else None,
         batch_options=preprocessing(architecture, **options),
     )
 
 
-def _locate(
-    name: str, root: str | os.PathLike[str] | None, download: bool
-) -> tuple[WeightFile, Path, Source]:
-    """Find the most faithful weights, or fetch them."""
-    found = _find(name, root)
-    best = WEIGHTS[name][0]
-    if download and best.publisher is not None and (found is None or found[0] is not best):
-        return best, _download(name, best), "download"
-    if found is None:
-        raise MissingDataError(
-            f"weights of {name!r} are not found: {_advice(name)}", _looked_in(name, root)
-        )
-    return found
-
-
-def _known(name: str) -> tuple[WeightFile, ...]:
+def _find(name: str, root: _files.Root) -> tuple[WeightFile, Path, Source] | None:
     if name not in WEIGHTS:
         raise InputError(
             f"no trained weights are known for {name!r}: choose from {', '.join(WEIGHTS)}, or "
             "load a file of your own with lla.models.load_weights."
         )
-    return WEIGHTS[name]
-
-
-def _find(name: str, root: str | os.PathLike[str] | None) -> tuple[WeightFile, Path, Source] | None:
-    known = _known(name)
     top = _files.data_root(root)
-    for weights in known:
-        if top is not None:
-            for file in _spellings(weights):
-                if (top / FOLDER / file).is_file():
-                    return weights, top / FOLDER / file, "data root"
-        cached = _cached(weights)
-        if cached is not None:
-            return weights, cached, "cache"
+    for weights in WEIGHTS[name]:
+        for path, source in _places(weights, top):
+            if path.is_file():
+                return weights, path, source
     return None
 
 
-def _spellings(weights: WeightFile) -> tuple[str, ...]:
-    """Possible file names of weights; those of the hub have no official one."""
-    if weights.publisher != "hub":
-        return (weights.file,)
-    stem = weights.file.removesuffix(".safetensors")
-    return (weights.file, f"{stem}.pth", f"{stem}.bin")
-
-
-def _cached(weights: WeightFile) -> Path | None:
+def _places(weights: WeightFile, root: Path | None) -> Iterator[tuple[Path, Source]]:
+    """Possible paths of a file; those of the hub have no official name outside its cache."""
+    hub = weights.publisher == "hub"
+    if root is not None:
+        for suffix in (".safetensors", ".pth", ".bin") if hub else ("",):
+            yield root / FOLDER / (weights.file.removesuffix(".safetensors") + suffix), "data root"
     if weights.publisher == "torchvision":
-        path = _hub_folder() / weights.file
-        return path if path.is_file() else None
-    if weights.publisher == "hub":
+        yield _hub_folder() / weights.file, "cache"
+    if hub:
         from huggingface_hub import try_to_load_from_cache
 
         for file in ("model.safetensors", "pytorch_model.bin"):
             found = try_to_load_from_cache(weights.repository, file)
             if isinstance(found, str):
-                return Path(found)
-    return None
+                yield Path(found), "cache"
 
 
 def _hub_folder() -> Path:
@@ -378,19 +277,16 @@ def _wanted(weights: WeightFile) -> str:
 
 def _advice(name: str) -> str:
     """Say where to put a weight file, and how else to have it."""
-    first = _known(name)[0]
-    text = _wanted(first)
-    if first.publisher is not None:
-        text += f", or call lla.models.pretrained({name!r}, download=True)"
-    return text
+    best = WEIGHTS[name][0]
+    fetch = f", or call lla.models.pretrained({name!r}, download=True)" if best.publisher else ""
+    return _wanted(best) + fetch
 
 
-def _looked_in(name: str, root: str | os.PathLike[str] | None) -> str:
+def _looked_in(name: str, root: _files.Root) -> str:
     """The places where weights are looked for."""
     top = _files.data_root(root)
+    cache = {"torchvision": str(_hub_folder()), "hub": "the Hugging Face cache"}
     looked = [] if top is None else [str(top / FOLDER)]
-    looked += {
-        "torchvision": [str(_hub_folder())],
-        "hub": ["the Hugging Face cache"],
-    }.get(_known(name)[0].publisher or "", [])
+    if publisher := WEIGHTS[name][0].publisher:
+        looked.append(cache[publisher])
     return " and ".join(looked) or "no data root, as none is given"

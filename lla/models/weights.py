@@ -114,15 +114,8 @@ def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) 
         for name, shape in own.items()
         if name in shapes and tuple(shapes[name]) != shape
     ]
-    said = [
-        f"{what} {_first(which)}"
-        for what, which in (
-            ("lacks", missing),
-            ("has besides", unexpected),
-            ("has shapes", differing),
-        )
-        if which
-    ]
+    found = {"lacks": missing, "has besides": unexpected, "has shapes": differing}
+    said = [f"{what} {_first(names)}" for what, names in found.items() if names]
     if said:
         raise InputError(
             f"{where} is of another architecture than {type(model).__name__}: "

@@ -27,11 +27,8 @@ def torchvision_model(name: str, num_classes: int = 1000, **options: Any) -> nn.
         InputError: An option asks for weights.
     """
     _refuse_weights(options)
-    torchvision = import_torchvision()
-    model: nn.Module = torchvision.models.get_model(
-        name, weights=None, num_classes=num_classes, **options
-    )
-    return model
+    models = import_torchvision().models
+    return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
 def timm_model(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
@@ -53,8 +50,7 @@ def timm_model(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
     import_torchvision()  # timm imports it
     import timm
 
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
-    return model
+    return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
 
 
 def _refuse_weights(options: dict[str, Any]) -> None:
@@ -66,13 +62,9 @@ def _refuse_weights(options: dict[str, Any]) -> None:
             )
 
 
+TORCHVISION = ("resnet18", "resnet50", "alexnet", "squeezenet1_1", "mobilenet_v2")
+VISION_TRANSFORMERS = ("vit_base_patch16_224", "vit_tiny_patch16_224")
 ZOO = {
-    **{
-        name: partial(torchvision_model, name)
-        for name in ("resnet18", "resnet50", "alexnet", "squeezenet1_1", "mobilenet_v2")
-    },
-    **{
-        name: partial(timm_model, name)
-        for name in ("vit_base_patch16_224", "vit_tiny_patch16_224", "mobilenetv2_100")
-    },
+    **{name: partial(torchvision_model, name) for name in TORCHVISION},
+    **{name: partial(timm_model, name) for name in (*VISION_TRANSFORMERS, "mobilenetv2_100")},
 }

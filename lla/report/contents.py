@@ -9,18 +9,6 @@ from typing import Any
 
 from lla.report.view import Table
 
-__all__ = [
-    "CLAIM_VERDICTS",
-    "Claim",
-    "Environment",
-    "Gallery",
-    "Legend",
-    "Outcome",
-    "Picture",
-    "Report",
-    "Section",
-]
-
 CLAIM_VERDICTS = ("holds", "fails", "undecided", "not_run")
 
 # A title and its text. A plain text is escaped, its paragraphs parted by empty lines; what is

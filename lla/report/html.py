@@ -6,14 +6,13 @@ import functools
 import json
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup, escape
 
+from lla.report import prose
 from lla.report.contents import Report
 from lla.report.plots import plotly_script
 from lla.report.view import absences
-
-__all__ = ["render", "render_json"]
 
 LEAD = 120  # characters of a note that are shown before it is opened
 
@@ -53,15 +52,8 @@ def render(report: Report, key: str) -> str:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"lead": _lead, "paragraphs": _paragraphs}
-    return environment.get_template("report.html.j2")
+    path = Path(__file__).parent / "templates" / "report.html.j2"
+    return prose.load(path, {"lead": _lead, "paragraphs": _paragraphs}, autoescape=True)
 
 
 def _lead(note: str) -> str:

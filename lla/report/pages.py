@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
 from lla.report.view import VERDICTS, Entry, Group, Line, Table
 
-__all__ = ["grid", "latex", "markdown", "summary", "terminal"]
-
 WORDS = {verdict: verdict.replace("_", " ") for verdict in VERDICTS}
 SIGNS = {"reproduced": "=", "close": "~", "differs": "x"}  # short, for the terminal
 KEY = "(the paper's value)  = reproduced  ~ close  x differs from the paper"
 
+Cells = list[list[str]]
 Notes = dict[str, int]  # reason -> its number, in order
 
 
@@ -94,7 +93,7 @@ def summary(table: Table) -> str:
     return f"Cells by verdict: {('; ' if several else ', ').join(parts)}." if parts else ""
 
 
-def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
+def _rows(table: Table, notes: Notes) -> tuple[Cells, list[str]]:
     """Rows of text and headers without empty columns; new reasons are added to the notes."""
     rows = [
         [
@@ -106,8 +105,12 @@ def _rows(table: Table, notes: Notes) -> tuple[list[list[str]], list[str]]:
         for group in table.groups
         for i, line in enumerate(group.lines)
     ]
-    headers = [table.heads[0], "settings", table.heads[1], "", *table.columns]
-    used = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+    return _without_empty(rows, [table.heads[0], "settings", table.heads[1], "", *table.columns])
+
+
+def _without_empty(rows: Cells, headers: list[str], kept: int = 0) -> tuple[Cells, list[str]]:
+    """The columns that are not empty throughout, and the first ones that are kept in any case."""
+    used = [i for i in range(len(headers)) if i < kept or any(row[i] for row in rows)]
     return [[row[i] for i in used] for row in rows], [headers[i] for i in used]
 
 
@@ -148,12 +151,8 @@ def _measured(table: Table) -> list[Group]:
     """The groups in which something was measured, without the lines that were not run."""
     groups = []
     for group in table.groups:
-        lines = [
-            line
-            for line in group.lines
-            if any(entry is not None and entry.verdict != "not_run" for entry in line.entries)
-        ]
-        if any(entry is not None and entry.traces for line in lines for entry in line.entries):
+        lines = [x for x in group.lines if any(e.verdict != "not_run" for e in x.present)]
+        if any(entry.traces for line in lines for entry in line.present):
             groups.append(Group(group.name, group.settings, tuple(lines), group.fidelity))
     return groups
 
@@ -165,10 +164,8 @@ def _plain(table: Table, groups: Sequence[Group]) -> str:
         for group in groups
         for line in group.lines
     ]
-    headers = [table.heads[1], "", *table.columns]
-    used = [0, *(i for i in range(1, len(headers)) if any(row[i] for row in rows))]
-    shown = [[row[i] for i in used] for row in rows]
-    head, rule, *body = plain_table(shown, [headers[i] for i in used]).splitlines()
+    shown = _without_empty(rows, [table.heads[1], "", *table.columns], kept=1)
+    head, rule, *body = plain_table(*shown).splitlines()
     lines = [table.title, head, rule]
     for group in groups:
         if group.name:

@@ -18,8 +18,6 @@ from lla.hessian.spectrum import Spectrum
 from lla.landscape.plane import Plane
 from lla.plotting import COLOURS
 
-__all__ = ["plotly_script", "spectra", "surface"]
-
 MOST_NODES = 800  # of a spectrum
 POINTS = 1200  # of a curve: six a width of its Gaussians
 DIGITS = 5  # significant digits in the page

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from lla.report.pages import grid, summary
-
-__all__ = ["fill"]
 
 
 def fill(template: Path, **values: object) -> str:
@@ -20,12 +20,24 @@ def fill(template: Path, **values: object) -> str:
         template: the file.
         **values: what it names; one that is missing is an error.
     """
+    filters = {"grid": grid, "summary": summary}
+    return load(template, filters, keep_trailing_newline=True).render(values)
+
+
+def load(path: Path, filters: Mapping[str, Callable[..., str]], **options: Any) -> Template:
+    """Read a template, in which a name that is missing is an error.
+
+    Args:
+        path: the file.
+        filters: functions that it may use, by name.
+        **options: others of Jinja's environment.
+    """
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader(path.parent),
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,
         undefined=StrictUndefined,
+        **options,
     )
-    environment.filters |= {"grid": grid, "summary": summary}
-    return environment.get_template(template.name).render(values)
+    environment.filters |= filters
+    return environment.get_template(path.name)

@@ -7,16 +7,6 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-__all__ = [
-    "LATEX_NEEDS",
-    "latex_float",
-    "latex_table",
-    "latex_text",
-    "markdown_table",
-    "measured",
-    "plain_table",
-]
-
 Rows = Sequence[Sequence[str]]
 
 
@@ -35,8 +25,7 @@ def measured(value: float | None, stderr: float | None = None) -> str:
     size = max(abs(value), stderr)
     exponent = math.floor(math.log10(size)) if size < 0.01 or size >= 1e5 else 0
     scale = 10.0**exponent
-    digits = max(0, 1 - math.floor(math.log10(stderr / scale)))
-    digits = min(digits, 6)
+    digits = min(max(0, 1 - math.floor(math.log10(stderr / scale))), 6)
     text = f"{value / scale:.{digits}f} ± {stderr / scale:.{digits}f}"
     return f"({text})e{exponent}" if exponent else text
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["VERDICTS", "Bar", "Chip", "Entry", "Group", "Line", "Table", "Trace", "absences"]
-
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 
 
@@ -66,6 +64,11 @@ class Line:
     fidelity: str | None = None
     reason: str = ""  # why none of it was run
 
+    @property
+    def present(self) -> list[Entry]:
+        """Its entries but for the empty ones."""
+        return [entry for entry in self.entries if entry is not None]
+
 
 @dataclass(frozen=True)
 class Group:
@@ -95,13 +98,7 @@ class Table:
     @property
     def entries(self) -> list[tuple[Group, Entry]]:
         """Every entry with its group."""
-        return [
-            (group, entry)
-            for group in self.groups
-            for line in group.lines
-            for entry in line.entries
-            if entry is not None
-        ]
+        return [(group, e) for group in self.groups for line in group.lines for e in line.present]
 
     @property
     def counts(self) -> list[tuple[str, int]]:
@@ -123,7 +120,7 @@ def absences(table: Table, group: Group) -> list[str]:
         for column, entry in zip(table.columns, line.entries, strict=True):
             if entry is not None and entry.reason:
                 found.setdefault(entry.reason, []).append(column)
-    there = [entry for line in group.lines for entry in line.entries if entry is not None]
+    there = [entry for line in group.lines for entry in line.present]
     whole = len(found) == 1 and all(entry.reason for entry in there) and bool(there)
     return [
         f"{'' if whole else ', '.join(dict.fromkeys(names)) + ' '}not run: {reason}"

@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from lla import data
-from lla.data import File, readers, sets
+from lla.data import File, readers
 from lla.data.files import file_hash
 from lla.errors import ChecksumError, InputError
 
@@ -244,5 +244,9 @@ def test_registered_checksums_and_addresses_are_torchvision_s():
     base = torchvision.datasets.CIFAR10
     (item,) = entries["cifar10"].downloads["train"]
     assert (item.urls, item.hash) == ((base.url,), f"md5:{base.tgz_md5}")
-    listed = [*base.train_list, *base.test_list, [base.meta["filename"], base.meta["md5"]]]
-    assert dict(listed) == sets._CIFAR10_MD5
+    meta = [base.meta["filename"], base.meta["md5"]]
+    for split, listed in (("train", base.train_list), ("test", base.test_list)):
+        expected = [
+            File(f"{base.base_folder}/{name}", f"md5:{md5}") for name, md5 in (*listed, meta)
+        ]
+        assert entries["cifar10"].forms[0].files[split] == tuple(expected)
