@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lla.files import atomic_write
@@ -29,7 +30,8 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
     claims.write(judgements, exhibits, results)
     drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
     figures.write(drawings, results)
-    report.write(exhibits, records, judgements, drawings, results)  # last: it holds the figures
+    gather = partial(content.gather, exhibits, records, judgements, drawings, results)
+    report.write(gather, records, drawings, results)  # last: it holds the figures
 
 
 def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:

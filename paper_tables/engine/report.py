@@ -9,17 +9,16 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import paper_tables
 from lla.files import atomic_write, sha256_of_bytes, sha256_of_file
 from lla.report import html
+from lla.report.contents import Report
 from paper_tables.engine import results_page as markdown
-from paper_tables.engine.claims import Judgement
-from paper_tables.engine.content import gather
 from paper_tables.engine.environment_section import README
-from paper_tables.engine.exhibit import Drawing, Exhibit, Records
+from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.figures import path_of
 
 PAGE = "report.html"
@@ -28,29 +27,21 @@ HEAD = 1000  # bytes of the page that hold what it was written for
 
 
 def write(
-    exhibits: Sequence[Exhibit],
-    records: Records,
-    judgements: Sequence[Judgement],
-    drawings: Sequence[Drawing],
-    results: Path,
+    gather: Callable[[], Report], records: Records, drawings: Sequence[Drawing], results: Path
 ) -> None:
     """Write the report into the folder of results.
 
     Args:
-        exhibits: all of them.
+        gather: gathers what it says, which takes seconds: called only if something has changed.
         records: all published records.
-        judgements: on every claim.
         drawings: the figures, drawn before.
         results: the folder of results.
-
-    Raises:
-        ChecksumError: an artifact is not the one that its record names.
     """
     key = _key(records, drawings, results)
     page, text = results / PAGE, results / MARKDOWN
     if text.exists() and _written_for(page) == key:
         return
-    report = gather(exhibits, records, judgements, drawings, results)
+    report = gather()
     atomic_write(text, markdown.render(report))
     atomic_write(page, html.render(report, key))
 

@@ -31,27 +31,24 @@ from paper_tables.exhibits.normalization.candidates import (
     STEPS,
     candidate_plane,
 )
+from paper_tables.exhibits.normalization.design import (
+    AXES,
+    CENTRED,
+    MINIMA,
+    RESCALINGS,
+    TABLE,
+    parts_of,
+)
 from paper_tables.inputs import image_sets, lenet, networks, training
 from paper_tables.inputs.networks import Network, State
 from paper_tables.measure import planes
 from paper_tables.paper.explosion import MODES
 
-TABLE = "normalization"
-CENTRED = "centred"  # uniform in [-1/2, 1/2): what is left of the paper's axes without the mean
-AXES = ("uniform", CENTRED, "normal", "hessian")
 EXACT = PROFILES["paper"]  # whose eigenvectors are taken, at any profile's size
 
-# Minima of LeNet by how they are trained: batch size, epochs, share of examples with random labels
-# that are added. All three fit what they are trained on.
-MINIMA: dict[str, dict[str, Any]] = {
-    "small batch": {"batch_size": 64, "epochs": 15, "poison": 0.0},
-    "large batch": {"batch_size": 1000, "epochs": 120, "poison": 0.0},
-    "poisoned": {"batch_size": 64, "epochs": 40, "poison": 0.5},
-}
 BATCHNORM = ("resnet18", "mobilenet", "resnet20")  # both modes; dropout alone changes little
 LARGE = 3.0  # networks of so many million parameters get one plane along random axes, others three
 EXAMPLES, TRAININGS, PLANES, SEEN = 6000, 4, 4, 1000
-RESCALINGS = ("layers", "filters")
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -103,18 +100,6 @@ def _cell(
     config = {**config, "candidate": parts[-1], "steps": STEPS, "points": POINTS}
     fidelity = cell_fidelity(fidelity, whole=False)
     return Cell(TABLE, row, column, name, config=config, fidelity=fidelity, **more)
-
-
-def parts_of(column: str) -> tuple[str, ...]:
-    """What the column of a cell names, its kind first.
-
-    >>> parts_of("random/eval/normal/filter")
-    ('plane', 'random', 'eval', 'normal', 'filter')
-    >>> parts_of("minima/poisoned/filter"), parts_of("rescaling/layers/filter")
-    (('minima', 'poisoned', 'filter'), ('rescaling', 'layers', 'filter'))
-    """
-    parts = tuple(column.split("/"))
-    return parts if parts[0] in ("minima", "rescaling") else ("plane", *parts)
 
 
 # --- planes

@@ -9,7 +9,7 @@ from lla.report.prose import fill
 from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
-from paper_tables.exhibits.normalization.cells import AXES, TABLE
+from paper_tables.exhibits.normalization.design import AXES, TABLE
 from paper_tables.exhibits.normalization.study import (
     LEAST_CHANGE,
     SAME,

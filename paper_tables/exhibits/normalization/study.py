@@ -12,7 +12,7 @@ from paper_tables.evidence.columns import state_of
 from paper_tables.evidence.intervals import difference_width
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
-from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, TABLE
+from paper_tables.exhibits.normalization.design import CENTRED, MINIMA, TABLE
 from paper_tables.paper.explosion import category
 from paper_tables.paper.names import display
 

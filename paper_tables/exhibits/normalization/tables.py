@@ -14,8 +14,8 @@ from paper_tables.evidence.entries import AXES, STATES, differing, measured_entr
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.normalization.candidates import CANDIDATES
-from paper_tables.exhibits.normalization.cells import AXES as DRAWN
-from paper_tables.exhibits.normalization.cells import CENTRED, MINIMA, RESCALINGS, TABLE
+from paper_tables.exhibits.normalization.design import AXES as DRAWN
+from paper_tables.exhibits.normalization.design import CENTRED, MINIMA, RESCALINGS, TABLE
 from paper_tables.exhibits.normalization.study import REFERENCE, Plane, Study, marks, passes
 from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
