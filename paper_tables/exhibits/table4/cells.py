@@ -6,14 +6,13 @@ The paper does not say in which mode; this takes eval mode, in which networks ar
 from __future__ import annotations
 
 from paper_tables.engine.cells import Cell, Settings
+from paper_tables.exhibits.table4.differences import COLUMNS, TABLE
 from paper_tables.inputs import networks
 from paper_tables.measure import photographs
-from paper_tables.measure.photographs import Case, Photographs
+from paper_tables.measure.photographs import Case
 from paper_tables.paper import paper_rows
 
-TABLE = "table4"
 MODE = "eval"
-COLUMNS: tuple[Photographs, ...] = ("imagenet", "ni")
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -15,7 +15,7 @@ from paper_tables.evidence.criteria import (
     on_first,
 )
 from paper_tables.evidence.intervals import combined
-from paper_tables.exhibits.table4.cells import COLUMNS
+from paper_tables.exhibits.table4.differences import COLUMNS
 
 
 def _kh05_against_accuracy(rises: bool) -> Rule:

@@ -11,8 +11,7 @@ from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.table4.cells import TABLE
-from paper_tables.exhibits.table4.differences import Difference, differences, papers_interval
+from paper_tables.exhibits.table4.differences import TABLE, Difference, differences, papers_interval
 from paper_tables.paper.names import display
 
 LEGEND = legend(__file__, "table")

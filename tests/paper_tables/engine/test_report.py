@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import hashlib
 import html.parser
 import re
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from lla.report import html as report_html
 from paper_tables.engine import claims as judging
-from paper_tables.engine import report, store
+from paper_tables.engine import content, report, store
 from paper_tables.engine.exhibit import Drawing, Exhibit, Finding
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits import find
@@ -74,7 +75,9 @@ def write(records, results, findings=()):
         Drawing(path.stem, kinds.get(path.stem.split("_")[0], "figures"), path.stem, (), None)
         for path in sorted((results / "figures").glob("*.png"))
     ]
-    report.write(exhibits, records, judging.judge(records, exhibits), drawings, results)
+    judgements = judging.judge(records, exhibits)
+    gather = functools.partial(content.gather, exhibits, records, judgements, drawings, results)
+    report.write(gather, records, drawings, results)
 
 
 def artifact(folder, name, result):
