@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import lla
 from benchmarks import history
 from benchmarks.isolate import Peak, isolated
 from benchmarks.problems import device
+from benchmarks.publish import publish
 from benchmarks.timing import Ratio
 from paper_tables.engine import machine
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.engine.records import Record
 
 SIZES = ("tiny", "quick", "paper")
 
@@ -87,6 +92,22 @@ def size(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
+def save(results: Path | None, allocator: bool) -> Callable[..., None]:
+    """Publishes records where the session saves any; takes an exhibit, the records, see `publish`.
+
+    What was measured says whether the allocator was tuned.
+    """
+
+    def put(exhibit: Exhibit, new: list[Record], *together: Callable[[Record], object]) -> None:
+        if results is not None:
+            if new[0].value is not None:
+                new = [replace(record, allocator_tuned=allocator) for record in new]
+            publish(exhibit, new, results, *together)
+
+    return put
+
+
+@pytest.fixture(scope="session")
 def results(pytestconfig: pytest.Config) -> Path | None:
     """The folder of results to save to."""
     return _results(pytestconfig)
@@ -120,8 +141,4 @@ def track(benchmark: Any, environment: dict[str, Any]) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def peak(pytestconfig: pytest.Config) -> Callable[..., Peak[Any]]:
     """Calls a function in a process of its own, see `isolated`."""
-
-    def call(function: Callable[..., Any], *arguments: Any) -> Peak[Any]:
-        return isolated(function, *arguments, tuned=not _option(pytestconfig, "untuned"))
-
-    return call
+    return partial(isolated, tuned=not _option(pytestconfig, "untuned"))

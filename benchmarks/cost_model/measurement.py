@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -42,37 +41,22 @@ PICKED = {"lenet": 1 / 4}  # of a first layer's positions, by the pooling behind
 _MATRIX = re.compile(r"aten::\w*(?:convolution\w*|mm|linear|attention\w*)")
 
 
-@dataclass(frozen=True)
-class FunctionCost:
-    """What one function does."""
-
-    flops: int  # counted
-    predicted_flops: int
-    seconds: float
-    matrix_share: float  # of its time in convolutions and products of matrices
-    kept_bytes: int = 0  # between calls
-    predicted_peak: int = 0  # bytes beside what the process holds before
-    peak: int = 0  # the same, measured in a process of its own
-    setup: float = 0.0  # seconds before the first product
+Costs = Mapping[str, Mapping[str, float]]  # by function, then by what was measured of it
 
 
-@dataclass(frozen=True)
-class NetworkCosts:
-    """What a pass and a product by each route do for one network."""
-
-    forward_flops: int
-    functions: dict[str, FunctionCost]  # `PASS`, then the routes
-    products: int  # that a short spectrum made
-    predicted_products: int
-
-
-def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) -> NetworkCosts:
+def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) -> Costs:
     """Measure one network, all its functions in turn.
 
     Args:
         case: the network and its batch.
         peak: calls a function in a process of its own.
         rounds: repetitions.
+
+    Returns:
+        FLOPs of a `forward` pass; products of a `spectrum`; of a pass and of a product by each
+        route FLOPs, seconds of one, `setup` before the first, the share of the time in
+        convolutions and products of matrices (`matrix_share`), bytes kept between calls, and the
+        peak beside what the process holds before, in a process of its own.
     """
     problem, step = case.make()
     batch = next(iter(problem.batches))
@@ -91,26 +75,28 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     counted = {name: flops(function) for name, function in functions.items()}
     picked = PICKED.get(case.name, 1.0) if problem.device.type == "cpu" else 1.0
     predicted = predict(forward, counted[PASS], picked)
-    example = bytes_an_example(problem, problem.space)
+    cost = cost_of(problem, problem.space, 0, bytes_an_example(problem, problem.space))
+    estimates, peaks = {PASS: 0}, {PASS: 0}
+    for route in ROUTES:
+        estimates[route] = needed(Plan(route=route), cost, problem.device).device
+        peaks[route] = peak(product_peak, case, route).result
     spectrum = lla.spectral_density(operator, probes=2, steps=3)
-    costs = {}
+    costs: dict[str, Mapping[str, float]] = {
+        "forward": {"flops": forward},
+        "spectrum": {"products": spectrum.matvecs, "predicted_products": 2 * 3},
+    }
     for name, duration in zip(functions, times, strict=True):
-        memory = {}
-        if name != PASS:
-            cost = cost_of(problem, problem.space, 0, example)
-            need = needed(Plan(route=name), cost, problem.device)  # type: ignore[arg-type]
-            measured = peak(product_peak, case, name).result
-            memory = {"predicted_peak": need.device, "peak": measured}
-        costs[name] = FunctionCost(
-            flops=counted[name],
-            predicted_flops=predicted[name],
-            seconds=float(duration),
-            matrix_share=matrix_share(functions[name]),
-            kept_bytes=kept[name],
-            setup=setup[name],
-            **memory,
-        )
-    return NetworkCosts(forward, costs, spectrum.matvecs, 6)
+        costs[name] = {
+            "flops": counted[name],
+            "predicted_flops": predicted[name],
+            "seconds": duration,
+            "matrix_share": matrix_share(functions[name]),
+            "kept_bytes": kept[name],
+            "predicted_peak": estimates[name],
+            "peak": peaks[name],
+            "setup": setup[name],
+        }
+    return costs
 
 
 def product_peak(case: NetworkCase, route: RouteName) -> int:
@@ -155,15 +141,16 @@ def flops(function: Callable[[], object]) -> int:
 
 def matrix_share(function: Callable[[], object]) -> float:
     """The share of one call's time that convolutions and products of matrices take."""
-    if not torch.cuda.is_available():
-        with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            function()
-        return share({e.key: e.self_cpu_time_total for e in profiler.key_averages()})
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    cuda = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]
+    with profile(activities=activities) as profiler:
         function()
+    averages = profiler.key_averages()
+    if not cuda:
+        return share({e.key: e.self_cpu_time_total for e in averages})
     # kernels stand beside the operations that start them, which have their time already
-    averages = [e for e in profiler.key_averages() if e.key.startswith("aten::")]
-    return share({e.key: e.self_device_time_total for e in averages})
+    operations = (e for e in averages if e.key.startswith("aten::"))
+    return share({e.key: e.self_device_time_total for e in operations})
 
 
 def share(times: Mapping[str, float]) -> float:
@@ -179,30 +166,22 @@ def share(times: Mapping[str, float]) -> float:
 # --- records
 
 
-def product_records(case: NetworkCase, found: NetworkCosts, allocator_tuned: bool) -> list[Record]:
+def product_records(case: NetworkCase, found: Costs) -> list[Record]:
     """The records of one network: a column a function, a metric a number.
 
     Args:
         case: the network and its batch.
         found: what was measured.
-        allocator_tuned: whether the allocator was tuned.
     """
     timing = machine.environment(device())
-    config = configuration(
-        {"network": case.name, "batch": case.batch, "shape": list(case.shape)}, timing["device"]
-    )
-    values: dict[tuple[str, str], float] = {
-        ("forward", "flops"): found.forward_flops,
-        ("spectrum", "products"): found.products,
-        ("spectrum", "predicted_products"): found.predicted_products,
-    }
-    for name, cost in found.functions.items():
-        values |= {(name, metric): value for metric, value in asdict(cost).items()}
+    settings = {"network": case.name, "batch": case.batch, "shape": list(case.shape)}
+    shared = partial(
+        Record, table=TABLE, row=str(case), fidelity="substitute", note=NOTE, seed=0,
+        dtype="float32", batch_size=case.batch,
+        config=configuration(settings, timing["device"]), **timing,
+    )  # fmt: skip
     return [
-        Record(
-            table=TABLE, row=str(case), column=column, metric=metric, value=float(value),
-            fidelity="substitute", note=NOTE, seed=0, dtype="float32",
-            batch_size=case.batch, allocator_tuned=allocator_tuned, config=config, **timing,
-        )
-        for (column, metric), value in values.items()
-    ]  # fmt: skip
+        shared(column=column, metric=metric, value=float(value))
+        for column, values in found.items()
+        for metric, value in values.items()
+    ]

@@ -20,11 +20,7 @@ from paper_tables.engine.records import Record
 
 
 def library_records(
-    adapter: Adapter,
-    work: EqualWork,
-    found: Sequence[Peak[Measurement]],
-    judged: Judgement,
-    allocator_tuned: bool,
+    adapter: Adapter, work: EqualWork, found: Sequence[Peak[Measurement]], judged: Judgement
 ) -> list[Record]:
     """The records of one library: medians over its processes.
 
@@ -33,7 +29,6 @@ def library_records(
         work: what it did.
         found: what each process measured.
         judged: how far it is from the reference.
-        allocator_tuned: whether the processes tuned their allocator.
     """
     quadrature = found[0].result.quadrature
     ratios = [p.result.seconds / p.result.passes / quadrature.products for p in found]
@@ -50,7 +45,7 @@ def library_records(
         **_place(adapter, work, facts["device"]), **facts, "fidelity": "substitute",
         "note": f"{adapter.version}, {today}", "seed": work.seed, "dtype": "float32",
         "m": work.steps, "probes": work.probes, "batches": work.batches, "batch_size": work.batch,
-        "allocator_tuned": allocator_tuned, "matvecs": quadrature.products,
+        "matvecs": quadrature.products,
         "seconds": float(np.median([p.result.seconds for p in found])),
         "peak_memory": int(np.median([p.bytes for p in found])),
     }  # fmt: skip

@@ -1,7 +1,6 @@
 """Adapters, the float64 reference and its judgement; what costs is not looked at here."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -158,14 +157,14 @@ def test_what_is_absent_says_how_to_get_it(monkeypatch, tmp_path):
 
 
 def test_a_checkout_goes_before_what_is_installed(monkeypatch, tmp_path):
-    (tmp_path / "planted_package.py").write_text("here = True\n")
+    package = tmp_path / "src" / "pyhessian"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "hessian.py").write_text("raise RuntimeError('planted')\n")
     monkeypatch.setenv(libraries.PYHESSIAN, str(tmp_path))
-    before = list(sys.path)
-    with libraries._first(libraries.PYHESSIAN):
-        assert sys.path[0] == str(tmp_path)
-        import planted_package
-    assert planted_package.here
-    assert sys.path == before
+    assert (BY_NAME["PyHessian"].missing(), BY_NAME["PyHessian"].version) == (None, "checkout")
+    with pytest.raises(RuntimeError, match="planted"):
+        isolated(libraries.measure, "PyHessian", WORK)
 
 
 # --- records and table
@@ -176,7 +175,7 @@ def entries(name="lla", copies=0, slower=1):
     times = [s * slower for s in (0.48, 0.50, 0.53)]
     found = [Peak(Measurement(quadrature, s, 0.01), 2**28, 2**27) for s in times]
     judged = Judgement(1e-5, copies, 2e-6)
-    return peers_records.library_records(BY_NAME[name], WORK, found, judged, allocator_tuned=True)
+    return peers_records.library_records(BY_NAME[name], WORK, found, judged)
 
 
 def save(new, results):
