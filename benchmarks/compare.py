@@ -83,8 +83,8 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison
 def noise(row: pd.Series, before: pd.DataFrame) -> float:
     """Standard error of the difference between a session's ratio and the median of earlier ones.
 
-    NaN without any. From three earlier sessions on their scatter counts where it is larger than that within a
-    session: a process has a layout of its memory that all of its repetitions share.
+    NaN without any. From three earlier sessions on their scatter counts where it is larger than
+    that within a session: a process has a layout of its memory that all of its repetitions share.
     """
     if before.empty:
         return math.nan

@@ -40,26 +40,21 @@ NOT_TUNED = ", allocator not tuned"
 
 
 def tracked(
-    benchmark: str,
-    size: str,
-    ratio: Ratio,
-    products: int | None = None,
+    benchmark: str, size: object, ratio: Ratio, products: int | None = None,
     peak_bytes: int | None = None,
-) -> dict[str, object]:
+) -> dict[str, object]:  # fmt: skip
     """What `extra_info` of a benchmark holds that is tracked over sessions.
 
     Args:
         benchmark: what was measured.
-        size: on which network and batch.
+        size: on which network and batch, a case or text.
         ratio: its seconds over those of the calibration kernel.
         products: Hessian-vector products that it made.
         peak_bytes: the most memory that a process of its own takes for it.
     """
-    return {
-        "benchmark": benchmark, "size": size, "ratio": ratio.median, "low": ratio.low,
-        "high": ratio.high, "rounds": ratio.rounds, "products": products,
-        "peak_bytes": peak_bytes,
-    }  # fmt: skip
+    measured = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
+    own = {"rounds": ratio.rounds, "products": products, "peak_bytes": peak_bytes}
+    return {"benchmark": benchmark, "size": str(size), **measured, **own}
 
 
 def read(folder: Path) -> pd.DataFrame:

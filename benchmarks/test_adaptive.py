@@ -11,7 +11,7 @@ from benchmarks.adaptive import measurement
 from benchmarks.adaptive.measurement import TARGET, HonestyCase, SavingCase
 from benchmarks.adaptive.view import EXHIBIT, PLAIN
 
-HONESTY = {
+NETWORKS = {
     "tiny": [HonestyCase("convolutional", 1, 2, random=2000)],
     "quick": [HonestyCase("perceptron", 8, 20)],  # to catch what is broken; too few to be published
     "paper": [HonestyCase("perceptron", 8, 200), HonestyCase("convolutional", 15, 200)],
@@ -21,12 +21,6 @@ CASES = {
     "quick": [SavingCase(64, 100, rounds=5), SavingCase(512, 100, most=12)],
     "paper": [SavingCase(64, 100, rounds=5), SavingCase(512, 100), SavingCase(2048, 100)],
 }
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give the networks of the session's size to the test of honesty."""
-    if "network" in metafunc.fixturenames:
-        metafunc.parametrize("network", HONESTY[metafunc.config.getoption("size")], ids=str)
 
 
 @pytest.mark.timeout(0)

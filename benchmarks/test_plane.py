@@ -70,7 +70,7 @@ def test_plane_against_a_plain_loop(
 ) -> None:
     """A plane by the route that it chooses, and the same points by the plain loop, in turn."""
     model, pairs = case.make()
-    problem = lla.Problem(model, *pairs)
+    problem = lla.Problem(model, pairs[0])
     axes = 0.01 * random_directions(problem.theta())
     coefficients = grid()
     mesh = np.stack(np.meshgrid(coefficients, coefficients, indexing="ij"), -1).reshape(-1, 2)
@@ -106,7 +106,7 @@ def test_plane_against_a_plain_loop(
 def test_line_in_passes(case: PlaneCase, benchmark: Any, track: Any) -> None:
     """A line of 41 points against forward and backward passes."""
     model, pairs = case.make()
-    problem, step = lla.Problem(model, *pairs), one_pass(model, pairs)
+    problem, step = lla.Problem(model, pairs[0]), one_pass(model, pairs)
     axes, along = 0.01 * random_directions(problem.theta()), ([0.0], grid().tolist())
 
     def line(route: str | None) -> lla.Plane:
@@ -115,6 +115,6 @@ def test_line_in_passes(case: PlaneCase, benchmark: Any, track: Any) -> None:
     route = line(None).route
     times = in_turn([lambda: line(route), repeated(step, PASSES)], rounds=3, warmup=1).T
     ratio = Ratio.of(times[0], times[1] / PASSES)
-    track("line of 41 points", str(case), ratio)
+    track("line of 41 points", case, ratio)
     benchmark.extra_info.update(route=route)
     benchmark.pedantic(line, args=(route,), rounds=1)

@@ -31,7 +31,7 @@ def test_product_in_passes(
     product, passes = in_turn([lambda: operator.rows(rows), step], rounds=11, warmup=2).T
     ratio = Ratio.of(product, passes)
     memory = peak(product_of, case, route)
-    track(f"product {route or 'default'}", str(case), ratio, products=1, peak_bytes=memory.bytes)
+    track(f"product {route or 'default'}", case, ratio, products=1, peak_bytes=memory.bytes)
     benchmark.extra_info.update(
         route=operator.route,
         batch=case.batch,

@@ -291,8 +291,10 @@ def _records(
     result = []
     for metric, (value, stderr) in values.items():
         if value is not None and math.isfinite(value):
-            error = {} if stderr is None else {"stderr": float(stderr), "stderr_kind": stderr_kind}
-            result.append(record(metric=metric, value=float(value), **error))
+            known = record(metric=metric, value=float(value))
+            if stderr is not None:
+                known = replace(known, stderr=float(stderr), stderr_kind=stderr_kind)
+            result.append(known)
     return result
 
 

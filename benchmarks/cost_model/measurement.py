@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -63,7 +64,7 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     with torch.no_grad():
         forward = flops(lambda: problem.network(batch.x))
     functions: dict[str, Callable[[], object]] = {PASS: step}
-    kept, setup = {PASS: 0}, {PASS: 0.0}
+    kept, setup = {}, {}
     for route in ROUTES:
         make = partial(lla.HessianOperator, problem, route=route)
         make()  # what happens once a process
@@ -76,27 +77,28 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     picked = PICKED.get(case.name, 1.0) if problem.device.type == "cpu" else 1.0
     predicted = predict(forward, counted[PASS], picked)
     cost = cost_of(problem, problem.space, 0, bytes_an_example(problem, problem.space))
-    estimates, peaks = {PASS: 0}, {PASS: 0}
-    for route in ROUTES:
-        estimates[route] = needed(Plan(route=route), cost, problem.device).device
-        peaks[route] = peak(product_peak, case, route).result
+
+    def estimate(route: RouteName) -> int:
+        return needed(Plan(route=route), cost, problem.device).device
+
     spectrum = lla.spectral_density(operator, probes=2, steps=3)
-    costs: dict[str, Mapping[str, float]] = {
+    table = pd.DataFrame(
+        {
+            "flops": counted,
+            "predicted_flops": predicted,
+            "seconds": dict(zip(functions, times, strict=True)),
+            "matrix_share": {name: matrix_share(function) for name, function in functions.items()},
+            "kept_bytes": kept,
+            "predicted_peak": {route: estimate(route) for route in ROUTES},
+            "peak": {route: peak(product_peak, case, route).result for route in ROUTES},
+            "setup": setup,
+        }
+    ).fillna(0)  # a pass prepares and keeps nothing
+    return {
         "forward": {"flops": forward},
         "spectrum": {"products": spectrum.matvecs, "predicted_products": 2 * 3},
+        **{name: dict(table.loc[name]) for name in functions},
     }
-    for name, duration in zip(functions, times, strict=True):
-        costs[name] = {
-            "flops": counted[name],
-            "predicted_flops": predicted[name],
-            "seconds": duration,
-            "matrix_share": matrix_share(functions[name]),
-            "kept_bytes": kept[name],
-            "predicted_peak": estimates[name],
-            "peak": peaks[name],
-            "setup": setup[name],
-        }
-    return costs
 
 
 def product_peak(case: NetworkCase, route: RouteName) -> int:

@@ -8,13 +8,11 @@ model that they are given: each runs in a process of its own, see `benchmarks.is
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +41,7 @@ class EqualWork:
     batches: int
     steps: int  # Lanczos steps a probe
     probes: int
-    seed: int = 0
+    seed: int = 0  # of the probes
 
     def __str__(self) -> str:
         probes = f", {self.probes} probes" if self.probes > 1 else ""
@@ -100,7 +98,7 @@ class Adapter:
             return f"the checkout that {self.checkout} names has no {self.package}"
         if self.distribution is None:
             return f"{self.checkout} names no checkout with {self.package}"
-        if importlib.util.find_spec(self.package) is None:
+        if util.find_spec(self.package) is None:
             return f"{self.package} is not installed: pip install -c constraints.txt -e '.[peers]'"
         return None
 
@@ -110,8 +108,8 @@ class Adapter:
         if self.folders or self.distribution is None:
             return "checkout"
         try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError:  # it is on Python's path
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:  # it is on Python's path
             return "checkout"
 
 
@@ -159,7 +157,8 @@ def _watch(owner: Any, name: str) -> list[np.ndarray | None]:
     Returns:
         An entry a call: of the first the vector [P], which may come in parts, then None.
     """
-    function, seen = getattr(owner, name), []
+    function = getattr(owner, name)
+    seen: list[np.ndarray | None] = []
 
     def watched(*arguments: Any) -> Any:
         vector = arguments[-1]
@@ -197,7 +196,7 @@ def _eigenthings(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
 
 
 def _pyhessian(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
-    module = importlib.import_module("pyhessian.hessian")
+    module = import_module("pyhessian.hessian")
     given = {"data": pairs[0]} if len(pairs) == 1 else {"dataloader": pairs}
     seen = _watch(module, "hessian_vector_product")
     hessian = module.hessian(model, nn.CrossEntropyLoss(), cuda=pairs[0][0].is_cuda, **given)
@@ -211,11 +210,11 @@ def _pyhessian(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
 def _authors(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     if len(pairs) > 1:
         raise NotImplementedError("it takes one batch")
-    module = importlib.import_module("src_lla.hessian.hessian")
-    metrics = importlib.import_module("src_lla.loss_landscapes.metrics")
+    module = import_module("src_lla.hessian.hessian")
+    losses = import_module("src_lla.loss_landscapes.metrics")
     seen = _watch(module, "hes_prod")
     x, y = pairs[0]
-    hessian = module.hessian_calc(model, metrics.Loss(nn.CrossEntropyLoss(), x, y, x.device))
+    hessian = module.hessian_calc(model, losses.Loss(nn.CrossEntropyLoss(), x, y, x.device))
     nodes, weights = hessian.esd_calc(n_iter=work.steps, n_v=work.probes)
     return _quadrature(nodes, weights, seen)
 

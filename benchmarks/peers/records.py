@@ -34,10 +34,8 @@ def library_records(
     ratios = [p.result.seconds / p.result.passes / quadrature.products for p in found]
     passes, error = median(ratios)
     others = {
-        "added_memory": float(np.median([p.added for p in found])),
-        "eigenvalue_error": judged.eigenvalue_error,
-        "copies": float(judged.copies),
-        "moment_error": judged.moment_error,
+        "added_memory": np.median([p.added for p in found]),
+        **dataclasses.asdict(judged),
     }
     today = datetime.now(timezone.utc).date().isoformat()
     facts = machine.environment(device())
@@ -51,7 +49,7 @@ def library_records(
     }  # fmt: skip
     return [
         Record(metric="passes", value=passes, stderr=error, n=len(ratios), **shared),
-        *(Record(metric=metric, value=value, **shared) for metric, value in others.items()),
+        *(Record(metric=metric, value=float(value), **shared) for metric, value in others.items()),
     ]
 
 

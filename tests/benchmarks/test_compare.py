@@ -125,7 +125,9 @@ def test_a_slow_down_by_half_is_seen_through_it(scatter, least):
 
 
 @pytest.fixture
-def one_thread():
+def one_thread(monkeypatch):
+    """Timed by what the thread computed: a busy machine would make the wall's clock fail."""
+    monkeypatch.setattr(time, "perf_counter", time.thread_time)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -149,10 +151,7 @@ def network():
 
 
 def measured(amount, date):
-    """A session that times so many products against two passes.
-
-    By the time that the thread computed: a busy machine would make a test of the wall's clock fail.
-    """
+    """A session that times so many products against two passes."""
     step, product = network()
 
     def twice():
@@ -162,7 +161,7 @@ def measured(amount, date):
         for _ in range(amount):
             product()
 
-    times = in_turn([work, twice], rounds=41, warmup=2, clock=time.thread_time)
+    times = in_turn([work, twice], rounds=41, warmup=2)
     ratio = Ratio.of(*times.T)
     return row(date=date, low=ratio.low, high=ratio.high, rounds=41, products=None, peak=None,
                ratio=ratio.median)  # fmt: skip

@@ -11,8 +11,7 @@ from benchmarks.hesd_cost.view import EXHIBIT
 from benchmarks.publish import publish
 from lla.hessian.accuracy.scatter import Scatter
 from paper_tables.engine.records import read_records
-
-from .test_claims_cost import planted, scattered
+from tests.paper_tables.exhibits.cost.test_claims import planted, scattered
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_what_is_absent_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.delenv(libraries.PYHESSIAN, raising=False)
     monkeypatch.delenv(libraries.AUTHORS, raising=False)
     assert BY_NAME["lla"].missing() is None
-    monkeypatch.setattr(libraries.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(libraries.util, "find_spec", lambda _: None)
     reasons = {adapter.name: adapter.missing() for adapter in ADAPTERS}
     assert reasons.pop("authors' LLA") == f"{libraries.AUTHORS} names no checkout with src_lla"
     assert all("pip install -c constraints.txt -e '.[peers]'" in why for why in reasons.values())
@@ -216,7 +216,7 @@ def test_the_fastest_other_that_is_correct_is_named(tmp_path):
 def test_only_seconds_of_one_session_are_compared(tmp_path, monkeypatch):
     save(entries(), tmp_path)
     facts = {"code_version": "other", "torch": "2", "threads": 1, "device": "cpu"}
-    monkeypatch.setattr(peers_records.records, "environment", lambda _: facts)
+    monkeypatch.setattr(peers_records.machine, "environment", lambda _: facts)
     save(entries("curvlinops", slower=3), tmp_path)
     text = (tmp_path / "benchmarks" / "peers.md").read_text()
     assert "No other library that ran with it is correct here." in text
