@@ -24,8 +24,6 @@ from paper_tables.engine.records import Record
 
 SIZES = ("tiny", "quick", "paper")
 
-_TUNED = pytest.StashKey[bool]()
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options: how much to measure, where to save it, and without the tuned allocator."""
@@ -43,7 +41,6 @@ def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin a session: pytest-benchmark, which is configured last, saves it where it belongs."""
-    config.stash[_TUNED] = not _option(config, "untuned") and lla.tune_allocator()
     folder = _option(config, "save")
     if folder:
         config.option.benchmark_storage = str(folder / "benchmarks" / history.SESSIONS)
@@ -110,10 +107,10 @@ def results(pytestconfig: pytest.Config) -> Path | None:
     return _option(pytestconfig, "save")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def allocator(pytestconfig: pytest.Config) -> bool:
-    """Whether the allocator is tuned, for both sides of every ratio."""
-    return pytestconfig.stash[_TUNED]
+    """Tune the allocator, for both sides of every ratio; whether it is."""
+    return not _option(pytestconfig, "untuned") and lla.tune_allocator()
 
 
 @pytest.fixture

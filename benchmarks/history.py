@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ COLUMNS = {
     "last": "{date:.10}",
     "sessions": "{sessions}",
 }
+STYLE: dict[str, Any] = {"markersize": 4, "linewidth": 1, "capsize": 2}
 NOT_TUNED = ", allocator not tuned"
 
 
@@ -121,17 +123,10 @@ def figure(rows: pd.DataFrame) -> Figure:
     for ax, device in zip(panels, devices, strict=True):
         groups = rows[rows.device == device].groupby(SAME, sort=True)
         for i, (_, same) in enumerate(groups):
-            ax.errorbar(
-                same.date.map(dates),
-                same.ratio,
-                yerr=(same.ratio - same.low, same.high - same.ratio),
-                color=COLOURS[i % len(COLOURS)],
-                marker="os^vD"[i // len(COLOURS) % 5],
-                markersize=4,
-                linewidth=1,
-                capsize=2,
-                label=f"{same.benchmark.iloc[0]}, {same['size'].iloc[0]}",
-            )
+            own = {"color": COLOURS[i % len(COLOURS)], "marker": "os^vD"[i // len(COLOURS) % 5]}
+            bars = (same.ratio - same.low, same.high - same.ratio)
+            label = f"{same.benchmark.iloc[0]}, {same['size'].iloc[0]}"
+            ax.errorbar(same.date.map(dates), same.ratio, bars, label=label, **STYLE, **own)
         days = dict.fromkeys(list(dates)[i][:10] for i in (0, -1))
         ax.set(yscale="log", ylabel="forward and backward passes", xlim=(0.5, len(dates) + 0.5))
         ax.set_xlabel(f"session, {' to '.join(days)}")

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from benchmarks import reference
-from benchmarks.isolate import Peak
 from benchmarks.peers import libraries, records
 from benchmarks.peers.judgement import judge
-from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork, Measurement
+from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork
 from benchmarks.peers.view import EXHIBIT, library
 
 # 512 pictures of LeNet, 64 of ResNet20 and 8 of ResNet18 are what speed is promised for; two
@@ -53,19 +52,17 @@ def test_spectrum_at_equal_work(
     adapter: Adapter, case: EqualWork, size: str, peak: Any, save: Any
 ) -> None:
     """Seconds, products, memory and error of one library; ours has to be right."""
-    failure = adapter.missing()
-    found: list[Peak[Measurement]] = []
-    error: Exception | None = None
-    try:
-        if failure is None:
-            found = [peak(libraries.measure, adapter.name, case) for _ in range(rounds(size, case))]
-    except Exception as raised:
-        error, failure = raised, records.in_words(raised)
-    if failure is not None:
+    if failure := adapter.missing():
         save(EXHIBIT, records.not_run(adapter, case, failure), library)
-        if error is not None and adapter.name == "lla":
-            raise error
-        (pytest.skip if error is None else pytest.xfail)(failure)
+        pytest.skip(failure)
+    try:
+        found = [peak(libraries.measure, adapter.name, case) for _ in range(rounds(size, case))]
+    except Exception as error:
+        failure = records.in_words(error)
+        save(EXHIBIT, records.not_run(adapter, case, failure), library)
+        if adapter.name == "lla":
+            raise
+        pytest.xfail(failure)
     product, top = exact(case)
     quadrature = found[0].result.quadrature
     judged = judge(quadrature, top, reference.moments(product, quadrature.start))

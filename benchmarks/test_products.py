@@ -19,8 +19,8 @@ from lla.probes import rademacher
 def test_product_in_passes(
     case: NetworkCase,
     route: RouteName | None,
+    allocator: bool,
     benchmark: Any,
-    environment: dict[str, object],
     track: Any,
     peak: Any,
 ) -> None:
@@ -39,7 +39,7 @@ def test_product_in_passes(
         product_ms=float(np.median(product) * 1e3),
     )
     benchmark.pedantic(operator.rows, args=(rows,), rounds=3)
-    if route is None and environment["allocator_tuned"]:
+    if route is None and allocator:
         assert ratio.median <= case.product_limit
 
 

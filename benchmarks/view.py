@@ -61,6 +61,11 @@ def machine(record: Record) -> str:
     return f"{record.device}, {record.threads} threads"
 
 
+def data(record: Record) -> str:
+    """What data a record is of, with the fidelity."""
+    return f"{record.data.name if record.data else ''} [{record.fidelity}]"
+
+
 def page(name: str) -> Path:
     """The template of a page."""
     return Path(__file__).parent / "pages" / f"{name}.md.j2"

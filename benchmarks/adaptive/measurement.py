@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -285,17 +284,15 @@ def _records(
 ) -> list[Record]:
     """A record a metric but where there is no value: no target, or an error that is infinite."""
     timing = machine.environment()
-    record = partial(
-        Record, table=TABLE, config={**config, "device": timing["device"]}, **shared, **timing
-    )
-    result = []
-    for metric, (value, stderr) in values.items():
-        if value is not None and math.isfinite(value):
-            known = record(metric=metric, value=float(value))
-            if stderr is not None:
-                known = replace(known, stderr=float(stderr), stderr_kind=stderr_kind)
-            result.append(known)
-    return result
+    config = {**config, "device": timing["device"]}
+    return [
+        Record(
+            table=TABLE, metric=metric, value=float(value), stderr=stderr,
+            stderr_kind=None if stderr is None else stderr_kind, config=config, **shared, **timing,
+        )
+        for metric, (value, stderr) in values.items()
+        if value is not None and math.isfinite(value)
+    ]  # fmt: skip
 
 
 def _error_of_share(held: np.ndarray) -> float:

@@ -65,17 +65,12 @@ def _honesty(records: Records) -> Line:
 
 def _saving(records: Records) -> Group:
     first = records[0]
-    data = first.data.name if first.data else ""
-    settings = (
-        f"{data} [{first.fidelity}], {first.n} images in a pass; {first.note}; "
-        f"{view.machine(first)}"
-    )
+    images = f"{view.data(first)}, {first.n} images in a pass"
+    settings = f"{images}; {first.note}; {view.machine(first)}"
     lines = []
     for budget, found in view.columns(records).items():
-        name, error = (
-            "fixed" if budget == "fixed" else f"target, over {budget}",
-            found["passes"].stderr,
-        )
+        name = "fixed" if budget == "fixed" else f"target, over {budget}"
+        error = found["passes"].stderr
         known = found | {"spread": "" if error is None else f" ± {error:.2g}"}
         if "converged" in found:
             known["met"] = "yes" if found["converged"].value else "no"

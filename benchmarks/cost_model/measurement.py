@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import lla
-from benchmarks.isolate import Peak
+from benchmarks.isolate import Peak, measured
 from benchmarks.problems import NetworkCase, configuration, device, one_product
 from benchmarks.timing import in_turn, timed
 from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, needed
@@ -75,21 +75,19 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     times = np.median(in_turn(list(functions.values()), rounds, warmup=2), axis=0)
     counted = {name: flops(function) for name, function in functions.items()}
     picked = PICKED.get(case.name, 1.0) if problem.device.type == "cpu" else 1.0
-    predicted = predict(forward, counted[PASS], picked)
     cost = cost_of(problem, problem.space, 0, bytes_an_example(problem, problem.space))
-
-    def estimate(route: RouteName) -> int:
-        return needed(Plan(route=route), cost, problem.device).device
-
     spectrum = lla.spectral_density(operator, probes=2, steps=3)
+    plans = [Plan(route=route) for route in ROUTES]
     table = pd.DataFrame(
         {
             "flops": counted,
-            "predicted_flops": predicted,
+            "predicted_flops": predict(forward, counted[PASS], picked),
             "seconds": dict(zip(functions, times, strict=True)),
             "matrix_share": {name: matrix_share(function) for name, function in functions.items()},
             "kept_bytes": kept,
-            "predicted_peak": {route: estimate(route) for route in ROUTES},
+            "predicted_peak": {
+                plan.route: needed(plan, cost, problem.device).device for plan in plans
+            },
             "peak": {route: peak(product_peak, case, route).result for route in ROUTES},
             "setup": setup,
         }
@@ -105,11 +103,7 @@ def product_peak(case: NetworkCase, route: RouteName) -> int:
     """Bytes that an operator and one product take beyond network and data, in this process."""
     problem, step = case.make()
     step()
-    device = problem.device
-    machine.reset_peak_memory(device)
-    before = machine.peak_memory(device)
-    one_product(problem, route)
-    return machine.peak_memory(device) - before
+    return measured(one_product, problem, route).added
 
 
 def predict(forward: int, step: int, picked: float = 1.0) -> dict[str, int]:

@@ -37,7 +37,7 @@ def tables(records: Records) -> list[Table]:
 def _table(records: Records) -> Table:
     first, cells = records[0], view.columns(records)
     legend = view.said(
-        "hesd_cost_case", passes=cells["accuracy pass"], data=_data(first),
+        "hesd_cost_case", passes=cells["accuracy pass"], data=view.data(first),
         machine=view.machine(first), mean=cells[budget_name(1, 1)].get("kh05"),
         scatter=cells.get("scatter"), linearity=cells.get("linearity"),
     )  # fmt: skip
@@ -60,10 +60,6 @@ def _budget(cells: Cells, probes: int, batches: int) -> Line:
     if "kh05" in found:
         known["relative"] = (found["kh05"].stderr or 0.0) / value_of(found["kh05"])
     return view.line(str(probes), COLUMNS, known)
-
-
-def _data(record: Record) -> str:
-    return f"{record.data.name if record.data else ''} [{record.fidelity}]"
 
 
 def file_name(record: Record) -> str:
@@ -104,7 +100,7 @@ def _draw(records: Records, _: Path) -> Figure:
         ylabel="standard error of K_H05",
     )
     settings = f"batches of {first.batch_size}, m = {first.config['m']}"
-    ax.set_title(f"{first.row}, {_data(first)}, {settings}; numbers: n_hes", fontsize=9)
+    ax.set_title(f"{first.row}, {view.data(first)}, {settings}; numbers: n_hes", fontsize=9)
     ax.legend(frameon=False, fontsize=8)
     return figure
 

@@ -33,19 +33,15 @@ def library_records(
     quadrature = found[0].result.quadrature
     ratios = [p.result.seconds / p.result.passes / quadrature.products for p in found]
     passes, error = median(ratios)
-    others = {
-        "added_memory": np.median([p.added for p in found]),
-        **dataclasses.asdict(judged),
-    }
+    memory, added, seconds = np.median([(p.bytes, p.added, p.result.seconds) for p in found], 0)
+    others = {"added_memory": added, **dataclasses.asdict(judged)}
     today = datetime.now(timezone.utc).date().isoformat()
     facts = machine.environment(device())
     shared: dict[str, Any] = {
         **_place(adapter, work, facts["device"]), **facts, "fidelity": "substitute",
         "note": f"{adapter.version}, {today}", "seed": work.seed, "dtype": "float32",
         "m": work.steps, "probes": work.probes, "batches": work.batches, "batch_size": work.batch,
-        "matvecs": quadrature.products,
-        "seconds": float(np.median([p.result.seconds for p in found])),
-        "peak_memory": int(np.median([p.bytes for p in found])),
+        "matvecs": quadrature.products, "seconds": float(seconds), "peak_memory": int(memory),
     }  # fmt: skip
     return [
         Record(metric="passes", value=passes, stderr=error, n=len(ratios), **shared),

@@ -89,12 +89,10 @@ def _judged(found: Library) -> Judgement:
 def _fastest(sessions: Iterable[Records]) -> dict[str, Record | None]:
     """This library and the fastest other that is correct, measured with it; None for neither."""
     libraries = next((found for s in sessions if "lla" in (found := view.columns(s))), {})
-    right = [found["passes"] for found in libraries.values() if _judged(found).correct]
-    own = [record for record in right if record.column == "lla"]
-    others = [record for record in right if record.column != "lla"]
+    right = {name: found["passes"] for name, found in libraries.items() if _judged(found).correct}
     return {
-        "own": own[0] if own else None,
-        "fastest": min(others, key=value_of) if others else None,
+        "own": right.pop("lla", None),
+        "fastest": min(right.values(), key=value_of, default=None),
     }
 
 
