@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,13 @@ class Comparison:
     size: str
     quantity: str  # ratio, products, memory
     now: float
-    baseline: float | None  # None: no earlier session has it
-    limit: float | None
+    baseline: float  # NaN: no earlier session has it
+    limit: float
 
     @property
     def worse(self) -> bool:
         """Whether it is beyond its limit."""
-        return self.limit is not None and self.now > self.limit
+        return self.now > self.limit
 
 
 def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison]:
@@ -63,46 +63,31 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison
     """
     if rows.empty:
         raise InputError("there is no session to compare: run the benchmarks with --save")
-    last = rows[rows.date == rows.date.max()]
     earlier = rows[rows.date < rows.date.max()]
     found = []
-    for _, row in last.iterrows():
+    for _, row in rows[rows.date == rows.date.max()].iterrows():
         alike = earlier[(earlier[history.SAME] == row[history.SAME]).all(axis=1)]
-        found += _of_one(row, alike, tolerance)
-    return found
-
-
-def _of_one(row: pd.Series, before: pd.DataFrame, tolerance: float) -> list[Comparison]:
-    limits: dict[str, tuple[str, Callable[[float], float]]] = {
-        "ratio": ("ratio", lambda b: b * (1 + tolerance) + SIGMAS * noise(row, before)),
-        "products": ("products", lambda b: b),
-        "memory": ("peak_bytes", lambda b: b * (1 + MEMORY) + SLACK),
-    }
-    found = []
-    for quantity, (column, limit) in limits.items():
-        if pd.isna(row[column]):
-            continue
-        known = before[column].dropna()
-        baseline = float(known.median()) if len(known) else None
-        found.append(
-            Comparison(
-                row.benchmark,
-                row["size"],
-                quantity,
-                float(row[column]),
-                baseline,
-                None if baseline is None else limit(baseline),
-            )
+        limits = (  # by which share and how much more a quantity may rise
+            ("ratio", "ratio", tolerance, SIGMAS * noise(row, alike)),
+            ("products", "products", 0.0, 0.0),
+            ("memory", "peak_bytes", MEMORY, SLACK),
         )
+        for quantity, column, share, room in limits:
+            if not pd.isna(row[column]):
+                base = float(alike[column].astype(float).median())
+                now, limit = float(row[column]), base * (1 + share) + room
+                found.append(Comparison(row.benchmark, row["size"], quantity, now, base, limit))
     return found
 
 
 def noise(row: pd.Series, before: pd.DataFrame) -> float:
     """Standard error of the difference between a session's ratio and the median of earlier ones.
 
-    From three earlier sessions on their scatter counts where it is larger than that within a
-    session: a process has a layout of its memory that all of its repetitions share.
+    NaN without any. From three earlier sessions on their scatter counts where it is larger than
+    that within a session: a process has a layout of its memory that all of its repetitions share.
     """
+    if before.empty:
+        return math.nan
     own = _standard_error(row.low, row.high, row.rounds)
     theirs = float(_standard_error(before.low, before.high, before.rounds).median())
     if len(before) >= _ENOUGH:
@@ -124,10 +109,8 @@ def describe(found: Sequence[Comparison]) -> str:
             f.benchmark,
             f.size,
             f.quantity,
-            _shown(f, f.now),
-            "" if f.baseline is None else _shown(f, f.baseline),
-            "" if f.limit is None else _shown(f, f.limit),
-            "no earlier session" if f.baseline is None else "WORSE" if f.worse else "",
+            *(_shown(f, value) for value in (f.now, f.baseline, f.limit)),
+            "no earlier session" if math.isnan(f.baseline) else "WORSE" if f.worse else "",
         )
         for f in sorted(found, key=lambda f: f.worse)
     ]
@@ -136,6 +119,8 @@ def describe(found: Sequence[Comparison]) -> str:
 
 
 def _shown(compared: Comparison, value: float) -> str:
+    if math.isnan(value):
+        return ""
     return f"{value / 2**20:.0f} MiB" if compared.quantity == "memory" else f"{value:.4g}"
 
 
@@ -157,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         parser.error(str(error))
     worse = sum(finding.worse for finding in found)
-    known = sum(finding.baseline is not None for finding in found)
+    known = sum(not math.isnan(finding.baseline) for finding in found)
     sys.stdout.write(f"{describe(found)}\n\n{worse} of {known} compared quantities are worse\n")
     return int(worse > 0)
 

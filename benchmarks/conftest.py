@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,20 @@ import lla
 from benchmarks import history
 from benchmarks.isolate import Peak, isolated
 from benchmarks.problems import device
+from benchmarks.publish import publish
 from benchmarks.timing import Ratio
 from paper_tables.engine import machine
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.engine.records import Record
 
 SIZES = ("tiny", "quick", "paper")
-
-_TUNED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options: how much to measure, where to save it, and without the tuned allocator."""
     parser.addoption("--size", choices=SIZES, default="quick", help="how much is measured")
-    parser.addoption("--save", metavar="DIR", help="folder of results to save to (default: none)")
+    folder = "folder of results to save to (default: none)"
+    parser.addoption("--save", type=Path, metavar="DIR", help=folder)
     parser.addoption("--untuned", action="store_true", help="do not tune the C library's allocator")
     parser.addoption("--whole-plane", action="store_true", help="time all 41 x 41 points, once")
 
@@ -35,25 +39,20 @@ def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
     return config.getoption(name, default) or default
 
 
-def _results(config: pytest.Config) -> Path | None:
-    folder = _option(config, "save")
-    return Path(folder) if folder else None
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Begin a session: pytest-benchmark, which is configured last, saves it where it belongs."""
-    config.stash[_TUNED] = not _option(config, "untuned") and lla.tune_allocator()
-    folder = _results(config)
+    folder = _option(config, "save")
     if folder:
         config.option.benchmark_storage = str(folder / "benchmarks" / history.SESSIONS)
         config.option.benchmark_save = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for `case` those of its module at the session's size."""
-    if "case" in metafunc.fixturenames:
-        cases = metafunc.module.CASES[_option(metafunc.config, "size", "quick")]
-        metafunc.parametrize("case", cases, ids=str)
+    """Give a test that asks for a `case` or `network` those of its module at the session's size."""
+    for name, cases in (("case", "CASES"), ("network", "NETWORKS")):
+        if name in metafunc.fixturenames:
+            found = getattr(metafunc.module, cases)[_option(metafunc.config, "size", "quick")]
+            metafunc.parametrize(name, found, ids=str)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -75,7 +74,7 @@ def pytest_benchmark_generate_commit_info() -> dict[str, str]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the history, to which pytest-benchmark has just added this session."""
-    folder = _results(session.config)
+    folder = _option(session.config, "save")
     if folder:
         history.write(folder)
 
@@ -87,15 +86,31 @@ def size(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
-def results(pytestconfig: pytest.Config) -> Path | None:
-    """The folder of results to save to."""
-    return _results(pytestconfig)
+def save(results: Path | None, allocator: bool) -> Callable[..., None]:
+    """Publishes records where the session saves any; takes an exhibit, the records, see `publish`.
+
+    What was measured says whether the allocator was tuned.
+    """
+
+    def put(exhibit: Exhibit, new: list[Record], *together: Callable[[Record], object]) -> None:
+        if results is not None:
+            if new[0].value is not None:
+                new = [replace(record, allocator_tuned=allocator) for record in new]
+            publish(exhibit, new, results, *together)
+
+    return put
 
 
 @pytest.fixture(scope="session")
+def results(pytestconfig: pytest.Config) -> Path | None:
+    """The folder of results to save to."""
+    return _option(pytestconfig, "save")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def allocator(pytestconfig: pytest.Config) -> bool:
-    """Whether the allocator is tuned, for both sides of every ratio."""
-    return pytestconfig.stash[_TUNED]
+    """Tune the allocator, for both sides of every ratio; whether it is."""
+    return not _option(pytestconfig, "untuned") and lla.tune_allocator()
 
 
 @pytest.fixture
@@ -111,8 +126,8 @@ def environment(allocator: bool, benchmark: Any) -> dict[str, Any]:
 def track(benchmark: Any, environment: dict[str, Any]) -> Callable[..., None]:
     """Tracks a benchmark over sessions; takes what `history.tracked` does."""
 
-    def add(name: str, size: str, ratio: Ratio, **facts: int) -> None:
-        benchmark.extra_info |= history.tracked(name, size, ratio, **facts)
+    def add(name: str, case: object, ratio: Ratio, **facts: int) -> None:
+        benchmark.extra_info |= history.tracked(name, case, ratio, **facts)
 
     return add
 
@@ -120,8 +135,4 @@ def track(benchmark: Any, environment: dict[str, Any]) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def peak(pytestconfig: pytest.Config) -> Callable[..., Peak[Any]]:
     """Calls a function in a process of its own, see `isolated`."""
-
-    def call(function: Callable[..., Any], *arguments: Any) -> Peak[Any]:
-        return isolated(function, *arguments, tuned=not _option(pytestconfig, "untuned"))
-
-    return call
+    return partial(isolated, tuned=not _option(pytestconfig, "untuned"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -27,29 +28,35 @@ SESSIONS = "sessions"  # folder of the files
 # What two rows share that may be compared.
 SAME = ["benchmark", "size", "device", "dtype", "threads", "allocator_tuned", "torch"]
 MEASURED = ["ratio", "low", "high", "rounds", "products", "peak_bytes"]
+COLUMNS = {
+    "in passes": "{ratio:.3g} ({low:.3g} to {high:.3g})",
+    "products": "{products}",
+    "peak MiB": "{peak:.0f}",
+    "device": "{device}, {threads} threads, {dtype}",
+    "torch": "{torch}{tuned}",
+    "last": "{date:.10}",
+    "sessions": "{sessions}",
+}
+STYLE: dict[str, Any] = {"markersize": 4, "linewidth": 1, "capsize": 2}
+NOT_TUNED = ", allocator not tuned"
 
 
 def tracked(
-    benchmark: str,
-    size: str,
-    ratio: Ratio,
-    products: int | None = None,
+    benchmark: str, size: object, ratio: Ratio, products: int | None = None,
     peak_bytes: int | None = None,
-) -> dict[str, object]:
+) -> dict[str, object]:  # fmt: skip
     """What `extra_info` of a benchmark holds that is tracked over sessions.
 
     Args:
         benchmark: what was measured.
-        size: on which network and batch.
+        size: on which network and batch, a case or text.
         ratio: its seconds over those of the calibration kernel.
         products: Hessian-vector products that it made.
         peak_bytes: the most memory that a process of its own takes for it.
     """
-    return {
-        "benchmark": benchmark, "size": size, "ratio": ratio.median, "low": ratio.low,
-        "high": ratio.high, "rounds": ratio.rounds, "products": products,
-        "peak_bytes": peak_bytes,
-    }  # fmt: skip
+    measured = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
+    own = {"rounds": ratio.rounds, "products": products, "peak_bytes": peak_bytes}
+    return {"benchmark": benchmark, "size": str(size), **measured, **own}
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -61,19 +68,17 @@ def read(folder: Path) -> pd.DataFrame:
     Raises:
         InputError: a file is no session of benchmarks, or a row lacks what it is compared by.
     """
-    rows = []
+    rows, columns = [], ["date", *SAME, *MEASURED]
     for path in sorted((folder / SESSIONS).rglob("*.json")):
         try:
             session = json.loads(path.read_text(encoding="utf-8"))
-            found = [benchmark["extra_info"] for benchmark in session["benchmarks"]]
-            rows += [
-                {"date": session["datetime"], **{name: info[name] for name in (*SAME, *MEASURED)}}
-                for info in found
-                if "benchmark" in info  # others are not tracked
-            ]
+            for benchmark in session["benchmarks"]:
+                info = {"date": session["datetime"], **benchmark["extra_info"]}
+                if "benchmark" in info:  # others are not tracked
+                    rows.append([info[name] for name in columns])
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path.name} is no session of benchmarks: {error!r}") from None
-    table = pd.DataFrame(rows, columns=["date", *SAME, *MEASURED])
+    table = pd.DataFrame(rows, columns=columns)
     table = table.astype({"products": "Int64", "peak_bytes": "Int64"})  # with missing ones
     return table.sort_values("date", kind="stable", ignore_index=True)
 
@@ -82,34 +87,27 @@ def write(results: Path) -> None:
     """Write the page and the figure of all sessions, if there is one that tracks anything."""
     rows = read(results / "benchmarks")
     if len(rows):
-        drawing = Drawing("history", "figures", "the ratios over the sessions", (),
-                          lambda _: figure(rows))  # fmt: skip
+        alt = "the ratios over the sessions"
+        drawing = Drawing("history", "figures", alt, (), lambda _: figure(rows))
         publish.write_page("history", [table(rows)], [drawing], results)
 
 
 def table(rows: pd.DataFrame) -> Table:
     """The latest row of every benchmark, with how many sessions have it."""
-    groups = [
+    groups = tuple(
         Group(str(name), "", tuple(_line(like) for _, like in of_one.groupby(SAME, sort=True)))
         for name, of_one in rows.groupby("benchmark", sort=True)
-    ]
-    columns = ("in passes", "products", "peak MiB", "device", "torch", "last", "sessions")
-    return Table("history", "The last session of each", "", columns, tuple(groups),
-                 heads=("benchmark", "size"))  # fmt: skip
+    )
+    title, heads = "The last session of each", ("benchmark", "size")
+    return Table("history", title, "", tuple(COLUMNS), groups, heads=heads)
 
 
 def _line(like: pd.DataFrame) -> Line:
-    last = like.iloc[-1]
-    return view.line(
-        last["size"],
-        f"{last.ratio:.3g} ({last.low:.3g} to {last.high:.3g})",
-        "" if pd.isna(last.products) else str(last.products),
-        "" if pd.isna(last.peak_bytes) else f"{last.peak_bytes / 2**20:.0f}",
-        f"{last.device}, {last.threads} threads, {last['dtype']}",
-        f"{last.torch}{'' if last.allocator_tuned else ', allocator not tuned'}",
-        last.date[:10],
-        str(len(like)),
-    )
+    known = {str(name): value for name, value in like.iloc[-1].dropna().items()}
+    known |= {"sessions": len(like), "tuned": "" if known["allocator_tuned"] else NOT_TUNED}
+    if "peak_bytes" in known:
+        known["peak"] = known["peak_bytes"] / view.MIB
+    return view.line(known["size"], COLUMNS, known)
 
 
 def figure(rows: pd.DataFrame) -> Figure:
@@ -125,22 +123,13 @@ def figure(rows: pd.DataFrame) -> Figure:
     for ax, device in zip(panels, devices, strict=True):
         groups = rows[rows.device == device].groupby(SAME, sort=True)
         for i, (_, same) in enumerate(groups):
-            ax.errorbar(
-                same.date.map(dates),
-                same.ratio,
-                yerr=(same.ratio - same.low, same.high - same.ratio),
-                color=COLOURS[i % len(COLOURS)],
-                marker="os^vD"[i // len(COLOURS) % 5],
-                markersize=4,
-                linewidth=1,
-                capsize=2,
-                label=f"{same.benchmark.iloc[0]}, {same['size'].iloc[0]}",
-            )
-        ax.set_yscale("log")
-        ax.set_ylabel("forward and backward passes")
+            own = {"color": COLOURS[i % len(COLOURS)], "marker": "os^vD"[i // len(COLOURS) % 5]}
+            bars = (same.ratio - same.low, same.high - same.ratio)
+            label = f"{same.benchmark.iloc[0]}, {same['size'].iloc[0]}"
+            ax.errorbar(same.date.map(dates), same.ratio, bars, label=label, **STYLE, **own)
         days = dict.fromkeys(list(dates)[i][:10] for i in (0, -1))
+        ax.set(yscale="log", ylabel="forward and backward passes", xlim=(0.5, len(dates) + 0.5))
         ax.set_xlabel(f"session, {' to '.join(days)}")
-        ax.set_xlim(0.5, len(dates) + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.set_title(device, fontsize=10)
         ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, default_collate
 
 from benchmarks.problems import Pairs
 from lla import data, training
@@ -29,7 +30,7 @@ class Input:
 
     model: nn.Module  # on the device, in eval mode
     pairs: Pairs  # batches of the criteria, on the device
-    examples: Dataset[tuple[Tensor, int]]  # what an accuracy pass goes over, one by one
+    example: Callable[[int], tuple[Tensor, int]]  # one of those that an accuracy pass goes over
     count: int  # examples of that pass
     data: Source
     weights: Source
@@ -38,8 +39,12 @@ class Input:
 
     def loader(self) -> Iterator[tuple[Tensor, Tensor]]:
         """An ordinary DataLoader: examples are read and prepared one by one, in this process."""
-        examples = Subset(self.examples, range(self.count))
-        return iter(DataLoader(examples, batch_size=len(self.pairs[0][1])))
+
+        def batch(indices: list[int]) -> Any:
+            return default_collate([self.example(index) for index in indices])
+
+        size = len(self.pairs[0][1])
+        return iter(DataLoader(range(self.count), batch_size=size, collate_fn=batch))  # type: ignore[arg-type]
 
     def resident(self) -> Iterator[tuple[Tensor, Tensor]]:
         """As many examples from batches that lie on the device, the same ones again and again."""
@@ -90,19 +95,17 @@ def _lenet(batch_size: int, batches: int, examples: int | None, device: str) -> 
         images = data.load("digits", "train")
     model, weights, note = _lenet_weights(images)
     stand_in = images.name != "mnist"
+    size = min(batch_size, len(images) // batches)
     return Input(
         model.to(device).eval(),
-        data.batches(
-            images, min(batch_size, len(images) // batches), batches, seed=0, size=SIDE,
-            device=device,
-        ),
-        Digits(images),
+        data.batches(images, size, batches, seed=0, size=SIDE, device=device),
+        _digit(images),
         min(examples or len(images), len(images)),
         Source(images.name, images.sha256),
         weights,
         "substitute" if stand_in else "reduced",
         f"{images.name} stand in for MNIST; {note}" if stand_in else note,
-    )  # fmt: skip
+    )
 
 
 def _lenet_weights(images: ImageSet) -> tuple[nn.Module, Source, str]:
@@ -120,27 +123,14 @@ def _lenet_weights(images: ImageSet) -> tuple[nn.Module, Source, str]:
     return model, Source("lenet trained for the benchmark", result.weights_sha256), note
 
 
-class Digits(Dataset[tuple[Tensor, int]]):
+def _digit(images: ImageSet) -> Callable[[int], tuple[Tensor, int]]:
     """Digits as torchvision's data sets give them: a picture of Pillow's, then its transforms."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
-        transforms = import_torchvision().transforms
-        room = SIDE - images.images.shape[-1]
-        self._to_picture = transforms.ToPILImage()
-        self._transform = transforms.Compose(
-            [
-                transforms.Pad((room // 2, room // 2, room - room // 2, room - room // 2)),
-                transforms.ToTensor(),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = self._to_picture(self.images.images[index])
-        return self._transform(picture), int(self.images.labels[index])
+    transforms = import_torchvision().transforms
+    room = SIDE - images.images.shape[-1]
+    padding = (room // 2, room // 2, room - room // 2, room - room // 2)
+    to_picture = transforms.ToPILImage()
+    prepare = transforms.Compose([transforms.Pad(padding), transforms.ToTensor()])
+    return lambda index: (prepare(to_picture(images.images[index])), int(images.labels[index]))
 
 
 # --- networks for photographs
@@ -167,7 +157,7 @@ def _photographs(
     return Input(
         model.to(device).eval(),
         cut.pairs,
-        Photographs(pictures, preprocessing, examples or len(pictures)),
+        _photograph(pictures, preprocessing),
         examples or len(pictures),
         Source(pictures.name, cut.sha256),
         weights,
@@ -176,20 +166,16 @@ def _photographs(
     )
 
 
-class Photographs(Dataset[tuple[Tensor, int]]):
+def _photograph(
+    pictures: PictureSet, preprocessing: PicturePreprocessing
+) -> Callable[[int], tuple[Tensor, int]]:
     """Picture files, decoded and prepared when they are asked for; few of them again and again."""
 
-    def __init__(
-        self, pictures: PictureSet, preprocessing: PicturePreprocessing, count: int
-    ) -> None:
-        self.pictures, self.preprocessing, self.count = pictures, preprocessing, count
+    def example(index: int) -> tuple[Tensor, int]:
+        index %= len(pictures)
+        picture, _ = data.read_rgb(pictures.folder / pictures.files[index])
+        if pictures.boxes is not None:
+            picture = picture.crop(pictures.boxes[index])
+        return preprocessing(picture), int(pictures.labels[index])
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        index %= len(self.pictures)
-        picture, _ = data.read_rgb(self.pictures.folder / self.pictures.files[index])
-        if self.pictures.boxes is not None:
-            picture = picture.crop(self.pictures.boxes[index])
-        return self.preprocessing(picture), int(self.pictures.labels[index])
+    return example

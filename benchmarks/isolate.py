@@ -42,14 +42,18 @@ def isolated(function: Callable[..., T], *arguments: Any, tuned: bool = True) ->
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         threads = torch.get_num_threads()
-        return pool.submit(measured, threads, tuned, function, *arguments).result()
+        return pool.submit(_prepared, threads, tuned, function, *arguments).result()
 
 
-def measured(threads: int, tuned: bool, function: Callable[..., T], *arguments: Any) -> Peak[T]:
-    """Call a function in this process and measure its peak memory."""
+def _prepared(threads: int, tuned: bool, function: Callable[..., T], *arguments: Any) -> Peak[T]:
     torch.set_num_threads(threads)
     if tuned:
         lla.tune_allocator()
+    return measured(function, *arguments)
+
+
+def measured(function: Callable[..., T], *arguments: Any) -> Peak[T]:
+    """Call a function in this process and measure its peak memory."""
     reset_peak_memory(device())
     before = peak_memory(device())
     result = function(*arguments)

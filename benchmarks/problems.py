@@ -33,22 +33,32 @@ def configuration(config: dict[str, Any], device_name: str) -> dict[str, Any]:
     return config if device_name == "cpu" else {**config, "device": device_name}
 
 
-def noise(
+def network(
+    name: str,
     shape: tuple[int, ...],
     batch: int,
     batches: int = 1,
     classes: int = 10,
     dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> Pairs:
-    """Batches of uniform inputs and random targets, on the device."""
-    generator = torch.Generator().manual_seed(seed)
+) -> tuple[nn.Module, Pairs]:
+    """A network at initialisation in eval mode, and batches of noise, on the device.
+
+    Args:
+        name: of the network.
+        shape: of an input; inputs are uniform.
+        batch: examples a batch.
+        batches: how many.
+        classes: of the network and the random targets.
+        dtype: of parameters and inputs.
+    """
+    model = build(name, num_classes=classes, seed=0).eval().to(device(), dtype)
+    generator = torch.Generator().manual_seed(0)
     pairs = []
     for _ in range(batches):
         x = torch.rand(batch, *shape, generator=generator)
         y = torch.randint(0, classes, (batch,), generator=generator)
         pairs.append((x.to(device(), dtype), y.to(device())))
-    return pairs
+    return model, pairs
 
 
 def one_pass(model: nn.Module, pairs: Pairs) -> Callable[[], None]:
@@ -78,8 +88,7 @@ class NetworkCase:
 
     def make(self) -> tuple[lla.Problem, Callable[[], None]]:
         """The problem, and one forward and backward pass in ordinary PyTorch."""
-        model = build(self.name, seed=0).to(device()).eval()
-        (batch,) = noise(self.shape, self.batch)
+        model, (batch,) = network(self.name, self.shape, self.batch)
         return lla.Problem(model, batch), one_pass(model, [batch])
 
 

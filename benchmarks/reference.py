@@ -6,12 +6,12 @@ Yang 1998).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.problems import Pairs
 
@@ -32,19 +32,20 @@ def products(model: nn.Module, pairs: Pairs) -> tuple[Product, int]:
     gradients = []
     for x, y in pairs:
         loss = nn.functional.cross_entropy(model(x), y) * (len(y) / examples)
-        gradients.append(torch.autograd.grad(loss, parameters, create_graph=True))
-    sizes = [parameter.numel() for parameter in parameters]
+        gradients.append(_flat(torch.autograd.grad(loss, parameters, create_graph=True)))
 
     def product(vector: np.ndarray) -> np.ndarray:
         flat = torch.from_numpy(np.ascontiguousarray(vector).reshape(-1)).to(parameters[0])
-        parts = [v.view_as(p) for v, p in zip(flat.split(sizes), parameters, strict=True)]
         total = torch.zeros_like(flat)
         for gradient in gradients:
-            found = torch.autograd.grad(gradient, parameters, parts, retain_graph=True)
-            total += torch.cat([part.reshape(-1) for part in found])
+            total += _flat(torch.autograd.grad(gradient, parameters, flat, retain_graph=True))
         return total.cpu().numpy()
 
-    return product, sum(sizes)
+    return product, gradients[0].numel()
+
+
+def _flat(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
 
 
 def largest(product: Product, size: int) -> np.ndarray:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import inputs
 from benchmarks.adaptive import measurement
-from benchmarks.adaptive.measurement import COUNT, TARGET, HonestyCase, SavingCase
+from benchmarks.adaptive.measurement import TARGET, HonestyCase, SavingCase
 from benchmarks.adaptive.view import EXHIBIT, PLAIN
-from benchmarks.publish import publish
 
-HONESTY = {
+NETWORKS = {
     "tiny": [HonestyCase("convolutional", 1, 2, random=2000)],
     "quick": [HonestyCase("perceptron", 8, 20)],  # to catch what is broken; too few to be published
     "paper": [HonestyCase("perceptron", 8, 200), HonestyCase("convolutional", 15, 200)],
@@ -26,22 +23,16 @@ CASES = {
 }
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give the networks of the session's size to the test of honesty."""
-    if "network" in metafunc.fixturenames:
-        metafunc.parametrize("network", HONESTY[metafunc.config.getoption("size")], ids=str)
-
-
 @pytest.mark.timeout(0)
 def test_errors_are_honest_and_products_few(
-    network: HonestyCase, size: str, benchmark: Any, allocator: bool, results: Path | None
+    network: HonestyCase, size: str, benchmark: Any, save: Any
 ) -> None:
     """Bias, coverage and products over many repetitions, which the paper's size publishes."""
     found = benchmark.pedantic(measurement.repeat, args=(network,), rounds=1)
-    new = measurement.honesty_records(network, found, allocator)
+    new = measurement.honesty_records(network, found)
     benchmark.extra_info.update({record.metric: record.value for record in new})
-    if results is not None and size != "quick":
-        publish(EXHIBIT, new, results)
+    if size != "quick":
+        save(EXHIBIT, new)
     if size != "tiny":
         value = {record.metric: record.value or 0.0 for record in new}
         assert 5 * value["products"] <= PLAIN
@@ -49,17 +40,12 @@ def test_errors_are_honest_and_products_few(
         assert abs(value["bias"]) <= TARGET / 2
 
 
-def test_seconds_beside_an_accuracy_pass(
-    case: SavingCase, benchmark: Any, allocator: bool, results: Path | None
-) -> None:
+def test_seconds_beside_an_accuracy_pass(case: SavingCase, benchmark: Any, save: Any) -> None:
     """LeNet with a target and without one."""
     given = inputs.make("lenet", case.batch_size, case.most, inputs.SIDE, case.examples, "cpu")
-    many = given.pairs
-    few = dataclasses.replace(given, pairs=many[:COUNT])
-    found = benchmark.pedantic(measurement.compare, args=(case, few, many), rounds=1)
-    new = measurement.saving_records(case, few, found, allocator)
+    found = benchmark.pedantic(measurement.compare, args=(case, given), rounds=1)
+    new = measurement.saving_records(case, given, found)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
-    if results is not None:
-        publish(EXHIBIT, new, results)
-    if found.spent["probes"].converged:
-        assert found.spent["probes"].products < found.spent["fixed"].products
+    save(EXHIBIT, new)
+    if found["probes"].converged:
+        assert found["probes"].products < found["fixed"].products

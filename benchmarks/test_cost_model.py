@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from benchmarks.cost_model import measurement
 from benchmarks.cost_model.view import EXHIBIT
 from benchmarks.problems import RGB, NetworkCase
-from benchmarks.publish import publish
 
 _SMALL = [
     NetworkCase("lenet", 512, (1, 32, 32)),
@@ -29,16 +27,12 @@ CASES = {
 }
 
 
-def test_cost_of_a_product(
-    case: NetworkCase, allocator: bool, benchmark: Any, peak: Any, results: Path | None
-) -> None:
+def test_cost_of_a_product(case: NetworkCase, benchmark: Any, peak: Any, save: Any) -> None:
     """Counted FLOPs are the predicted ones; the peak stays below its estimate."""
     found = benchmark.pedantic(measurement.measure, args=(case, peak), rounds=1)
-    new = measurement.product_records(case, found, allocator)
+    new = measurement.product_records(case, found)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
-    if results is not None:
-        publish(EXHIBIT, new, results)
-    assert found.products == found.predicted_products
-    assert found.functions["linearized"].flops == pytest.approx(
-        found.functions["linearized"].predicted_flops, rel=0.02
-    )
+    save(EXHIBIT, new)
+    spectrum, product = found["spectrum"], found["linearized"]
+    assert spectrum["products"] == spectrum["predicted_products"]
+    assert product["flops"] == pytest.approx(product["predicted_flops"], rel=0.02)

@@ -14,7 +14,6 @@ from benchmarks.hesd_cost import measurement
 from benchmarks.hesd_cost.measurement import CostCase
 from benchmarks.hesd_cost.view import EXHIBIT, file_name
 from benchmarks.problems import device
-from benchmarks.publish import publish
 from lla.files import atomic_write
 
 IMAGES = 3500  # over which the paper takes the accuracy of ResNet
@@ -42,18 +41,18 @@ ROOM = 0.25  # by which a budget may miss its prediction
 
 
 def test_cost_of_the_criteria(
-    case: CostCase, size: str, benchmark: Any, allocator: bool, results: Path | None
+    case: CostCase, size: str, benchmark: Any, results: Path | None, save: Any
 ) -> None:
     """Time is linear in probes and batches; records, table and figure of what that buys."""
     given = inputs.make(
         case.network, case.batch_size, case.batches, case.side, case.examples, device()
     )
     found = benchmark.pedantic(measurement.measure, args=(case, given), rounds=1)
-    new = measurement.cost_records(case, given, found, allocator)
+    new = measurement.cost_records(case, given, found)
     benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
     if results is not None:
         raw = measurement.raw(found).to_csv(index=False)
         atomic_write(results / "benchmarks" / f"{file_name(new[0])}.csv", raw)
-        publish(EXHIBIT, new, results)
+    save(EXHIBIT, new)
     if size != "tiny":
         assert all(abs(ratio - 1) <= ROOM for ratio in found.linearity.values()), found.linearity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,10 @@ import pytest
 import torch
 
 from benchmarks import reference
-from benchmarks.isolate import Peak
 from benchmarks.peers import libraries, records
 from benchmarks.peers.judgement import judge
-from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork, Measurement
+from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork
 from benchmarks.peers.view import EXHIBIT, library
-from benchmarks.publish import publish
 
 # 512 pictures of LeNet, 64 of ResNet20 and 8 of ResNet18 are what speed is promised for; two
 # batches check how they are put together
@@ -52,29 +49,24 @@ def exact(case: EqualWork) -> tuple[reference.Product, np.ndarray]:
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 def test_spectrum_at_equal_work(
-    adapter: Adapter, case: EqualWork, size: str, allocator: bool, peak: Any, results: Path | None
+    adapter: Adapter, case: EqualWork, size: str, peak: Any, save: Any
 ) -> None:
     """Seconds, products, memory and error of one library; ours has to be right."""
-    failure = adapter.missing()
-    found: list[Peak[Measurement]] = []
-    error: Exception | None = None
+    if failure := adapter.missing():
+        save(EXHIBIT, records.not_run(adapter, case, failure), library)
+        pytest.skip(failure)
     try:
-        if failure is None:
-            found = [peak(libraries.measure, adapter.name, case) for _ in range(rounds(size, case))]
-    except Exception as raised:
-        error, failure = raised, records.in_words(raised)
-    if failure is not None:
-        if results is not None:
-            publish(EXHIBIT, records.not_run(adapter, case, failure), results, library)
-        if error is not None and adapter.name == "lla":
-            raise error
-        (pytest.skip if error is None else pytest.xfail)(failure)
+        found = [peak(libraries.measure, adapter.name, case) for _ in range(rounds(size, case))]
+    except Exception as error:
+        failure = records.in_words(error)
+        save(EXHIBIT, records.not_run(adapter, case, failure), library)
+        if adapter.name == "lla":
+            raise
+        pytest.xfail(failure)
     product, top = exact(case)
     quadrature = found[0].result.quadrature
     judged = judge(quadrature, top, reference.moments(product, quadrature.start))
-    if results is not None:
-        new = records.library_records(adapter, case, found, judged, allocator)
-        publish(EXHIBIT, new, results, library)
+    save(EXHIBIT, records.library_records(adapter, case, found, judged), library)
     assert quadrature.products == case.steps * case.probes
     if adapter.name == "lla" and size != "tiny":
         assert judged.correct, judged.reason

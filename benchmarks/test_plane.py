@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 
 import lla
-from benchmarks.problems import device, noise, one_pass
+from benchmarks.problems import Pairs, network, one_pass
 from benchmarks.timing import Ratio, in_turn, repeated
 from lla.landscape import grid, random_directions
-from lla.models import build
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,9 @@ class PlaneCase:
     def __str__(self) -> str:
         return f"{self.name} {self.batch}"
 
-    def make(self) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
-        """The network in eval mode, inputs and targets."""
-        ((x, y),) = noise(self.shape, self.batch, classes=self.classes)
-        model = build(self.name, num_classes=self.classes, seed=0).eval().to(device())
-        return model, x, y
+    def make(self) -> tuple[torch.nn.Module, Pairs]:
+        """The network in eval mode, and its batch."""
+        return network(self.name, self.shape, self.batch, classes=self.classes)
 
 
 _QUICK = [
@@ -52,13 +49,10 @@ PASSES = 10  # of the calibration, for the 41 points of a line
 
 
 def plain_loop(
-    model: torch.nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    axes: torch.Tensor,
-    points: np.ndarray,
+    model: torch.nn.Module, pairs: Pairs, axes: torch.Tensor, points: np.ndarray
 ) -> np.ndarray:
     """The losses as one would write them down: set the weights, call the model."""
+    ((x, y),) = pairs
     parameters = list(model.parameters())
     theta = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
     losses = []
@@ -75,35 +69,32 @@ def test_plane_against_a_plain_loop(
     case: PlaneCase, benchmark: Any, environment: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     """A plane by the route that it chooses, and the same points by the plain loop, in turn."""
-    model, x, y = case.make()
-    problem = lla.Problem(model, (x, y))
+    model, pairs = case.make()
+    problem = lla.Problem(model, pairs[0])
     axes = 0.01 * random_directions(problem.theta())
     coefficients = grid()
     mesh = np.stack(np.meshgrid(coefficients, coefficients, indexing="ij"), -1).reshape(-1, 2)
 
-    def plane(rows: int = 41, route: str | None = None) -> lla.Plane:
+    def plane(rows: int, route: str | None = None) -> lla.Plane:
         along = (coefficients[:rows].tolist(), coefficients.tolist())
         return lla.loss_plane(problem, axes, coordinates=along, normalization=None, route=route)
 
     route = plane(4).route  # 164 points, enough for the routes to be measured
     # a few rows, so that the loss at the centre, which every plane computes apart, is a small share
-    rows = 41 if request.config.getoption("--whole-plane") else case.rows
-    points = mesh[: 41 * rows]
-    whole = rows == 41  # pays for its own choice of a route
-    ours, loop = in_turn(
-        [
-            lambda: plane(rows, None if whole else route),
-            lambda: plain_loop(model, x, y, axes, points),
-        ],
-        rounds=1 if whole else 5,
-        warmup=0 if whole else 1,
-    ).T
-    ratio = float(np.median(loop) / np.median(ours))
+    whole = request.config.getoption("--whole-plane")  # pays for its own choice of a route
+    rows = len(coefficients) if whole else case.rows
+    points = mesh[: len(coefficients) * rows]
+    both = [
+        lambda: plane(rows, None if whole else route),
+        lambda: plain_loop(model, pairs, axes, points),
+    ]
+    ours, loop = np.median(in_turn(both, *((1, 0) if whole else (5, 1))), axis=0)
+    ratio = float(loop / ours)
     benchmark.extra_info.update(
         route=route,
         points=len(points),
-        loop_ms_a_point=float(np.median(loop) / len(points) * 1e3),
-        plane_ms_a_point=float(np.median(ours) / len(points) * 1e3),
+        loop_ms_a_point=float(loop / len(points) * 1e3),
+        plane_ms_a_point=float(ours / len(points) * 1e3),
         speedup=ratio,
     )
     benchmark.pedantic(plane, args=(case.rows, route), rounds=2)
@@ -114,18 +105,16 @@ def test_plane_against_a_plain_loop(
 
 def test_line_in_passes(case: PlaneCase, benchmark: Any, track: Any) -> None:
     """A line of 41 points against forward and backward passes."""
-    model, x, y = case.make()
-    problem, step = lla.Problem(model, (x, y)), one_pass(model, [(x, y)])
-    axes, coordinates = 0.01 * random_directions(problem.theta()), ([0.0], grid().tolist())
+    model, pairs = case.make()
+    problem, step = lla.Problem(model, pairs[0]), one_pass(model, pairs)
+    axes, along = 0.01 * random_directions(problem.theta()), ([0.0], grid().tolist())
 
     def line(route: str | None) -> lla.Plane:
-        return lla.loss_plane(
-            problem, axes, coordinates=coordinates, normalization=None, route=route
-        )
+        return lla.loss_plane(problem, axes, coordinates=along, normalization=None, route=route)
 
     route = line(None).route
     times = in_turn([lambda: line(route), repeated(step, PASSES)], rounds=3, warmup=1).T
     ratio = Ratio.of(times[0], times[1] / PASSES)
-    track("line of 41 points", str(case), ratio)
+    track("line of 41 points", case, ratio)
     benchmark.extra_info.update(route=route)
     benchmark.pedantic(line, args=(route,), rounds=1)

@@ -19,8 +19,8 @@ from lla.probes import rademacher
 def test_product_in_passes(
     case: NetworkCase,
     route: RouteName | None,
+    allocator: bool,
     benchmark: Any,
-    environment: dict[str, object],
     track: Any,
     peak: Any,
 ) -> None:
@@ -31,7 +31,7 @@ def test_product_in_passes(
     product, passes = in_turn([lambda: operator.rows(rows), step], rounds=11, warmup=2).T
     ratio = Ratio.of(product, passes)
     memory = peak(product_of, case, route)
-    track(f"product {route or 'default'}", str(case), ratio, products=1, peak_bytes=memory.bytes)
+    track(f"product {route or 'default'}", case, ratio, products=1, peak_bytes=memory.bytes)
     benchmark.extra_info.update(
         route=operator.route,
         batch=case.batch,
@@ -39,7 +39,7 @@ def test_product_in_passes(
         product_ms=float(np.median(product) * 1e3),
     )
     benchmark.pedantic(operator.rows, args=(rows,), rounds=3)
-    if route is None and environment["allocator_tuned"]:
+    if route is None and allocator:
         assert ratio.median <= case.product_limit
 
 

@@ -10,9 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from lla.hessian.operator import HessianOperator
 
 
 @dataclass(frozen=True)
@@ -36,30 +33,24 @@ class Ratio:
 
 
 T = TypeVar("T")
-Clock = Callable[[], float]
 
 
-def timed(function: Callable[[], T], clock: Clock = time.perf_counter) -> tuple[T, float]:
-    """What a call returns, and its seconds, the device's work included; by default the wall's."""
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+    """What a call returns, and its seconds, the device's work included."""
     synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     synchronize()
-    start = clock()
+    start = time.perf_counter()
     result = function()
     synchronize()
-    return result, clock() - start
+    return result, time.perf_counter() - start
 
 
-def in_turn(
-    functions: Sequence[Callable[[], object]],
-    rounds: int = 15,
-    warmup: int = 3,
-    clock: Clock = time.perf_counter,
-) -> np.ndarray:
+def in_turn(functions: Sequence[Callable[[], object]], rounds: int, warmup: int) -> np.ndarray:
     """Seconds of several functions, called in turn [rounds, functions]."""
     for _ in range(warmup):
         for function in functions:
             function()
-    return np.array([[timed(function, clock)[1] for function in functions] for _ in range(rounds)])
+    return np.array([[timed(function)[1] for function in functions] for _ in range(rounds)])
 
 
 def median(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
@@ -88,20 +79,3 @@ def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:
             function()
 
     return run
-
-
-@dataclass
-class TimedOperator:
-    """A Hessian operator that notes how long its products take."""
-
-    operator: HessianOperator
-    in_products: float = 0.0
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.operator, name)
-
-    def rows(self, rows: Tensor) -> Tensor:
-        """The product, timed."""
-        out, seconds = timed(lambda: self.operator.rows(rows))
-        self.in_products += seconds
-        return out

@@ -1,24 +1,18 @@
-"""What the tables of all benchmarks are put together from: records by place, lines of text."""
+"""What the tables of all benchmarks are put together from: records by place, lines, prose."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
+from lla.report import prose
 from lla.report.view import Entry, Line
 from paper_tables.engine.records import Record
+from paper_tables.evidence.criteria import value_of
+from paper_tables.evidence.selection import grouped
 
-Key = TypeVar("Key", bound=Hashable)
-Cells = dict[tuple[str, str], Record]  # by column and metric
-
-
-def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Records that share a key, in the order in which the keys come."""
-    groups: dict[Key, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return groups
+MIB = 2**20
+Values = Mapping[str, Mapping[str, float]]  # by column, then by metric
 
 
 def case(record: Record) -> tuple[str, str]:
@@ -26,25 +20,40 @@ def case(record: Record) -> tuple[str, str]:
     return record.row, record.config_hash
 
 
-def cells(records: Iterable[Record]) -> Cells:
-    """The records of one case by column and metric."""
-    return {(record.column, record.metric): record for record in records}
+def cases(records: Iterable[Record]) -> list[list[Record]]:
+    """The records of each case, in the order in which the cases come."""
+    return list(grouped(records, case).values())
 
 
-def metrics(records: Iterable[Record]) -> dict[str, Record]:
-    """The records of one column of a case by metric."""
-    return {record.metric: record for record in records}
+def columns(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
+    """The records of one case by column, then by metric."""
+    groups = grouped(records, lambda record: record.column)
+    return {column: {r.metric: r for r in found} for column, found in groups.items()}
 
 
-def number(record: Record) -> float:
-    """The value of a record that was measured."""
-    assert record.value is not None
-    return record.value
+def values(records: Iterable[Record]) -> Values:
+    """The values of one case by column, then by metric; all of them were measured."""
+    return {
+        column: {metric: value_of(record) for metric, record in found.items()}
+        for column, found in columns(records).items()
+    }
 
 
-def line(name: str, *texts: str) -> Line:
-    """A line of plain texts; an empty one is an empty cell."""
-    return Line(name, tuple(Entry(text) if text else None for text in texts))
+def line(name: str, formats: Mapping[str, str], known: Mapping[str, object]) -> Line:
+    """A line of a table.
+
+    Args:
+        name: of the line.
+        formats: how the known values are written, by column.
+        known: by name; a column that needs one that is missing is empty.
+    """
+    entries: list[Entry | None] = []
+    for text in formats.values():
+        try:
+            entries.append(Entry(text.format_map(known)))
+        except KeyError:
+            entries.append(None)
+    return Line(name, tuple(entries))
 
 
 def machine(record: Record) -> str:
@@ -52,6 +61,21 @@ def machine(record: Record) -> str:
     return f"{record.device}, {record.threads} threads"
 
 
+def data(record: Record) -> str:
+    """What data a record is of, with the fidelity."""
+    return f"{record.data.name if record.data else ''} [{record.fidelity}]"
+
+
 def page(name: str) -> Path:
     """The template of a page."""
     return Path(__file__).parent / "pages" / f"{name}.md.j2"
+
+
+def said(name: str, /, **known: object) -> str:
+    """What a template in `pages` says beside a table.
+
+    Args:
+        name: of the template.
+        **known: what it names.
+    """
+    return prose.fill(page(name), **known).strip()

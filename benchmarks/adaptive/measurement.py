@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ TARGET = 0.05  # of K_H1 and r_e, relative
 FIXED = (10, 100, 4)  # probes, steps and batches that the paper takes
 SIZE, COUNT = 64, 4  # of the batches
 SIDE = 7  # of the pictures, pixels
+AT_ONCE = 2000  # probes of which K_H1 follows from all eigenvalues
 
 
 NETWORKS = {
@@ -75,11 +77,9 @@ class SavingCase:
 class Repetitions:
     """What came of many measurements with a target."""
 
-    values: np.ndarray  # [repetitions] K_H1
-    errors: np.ndarray  # [repetitions], as they were stated
-    covered: np.ndarray  # [repetitions] bool, whether the 95 % interval holds the exact value
-    re: np.ndarray  # [repetitions] r_e
-    products: np.ndarray  # [repetitions]
+    # one line each: kh1, its stderr as it was stated, whether the 95 % interval held the exact
+    # value, re, products
+    runs: pd.DataFrame
     exact_kh1: float
     exact_re: float
     plain_deviation: float  # of K_H1 from probe to probe, without a target, relative
@@ -97,21 +97,19 @@ def repeat(case: HonestyCase) -> Repetitions:
     ratios = [_ratios(*spectrum, case.random) for spectrum in spectra]
     kh1 = float(np.mean([r.mean() for r in ratios]))
     re = float(np.mean([max(0.0, -values[0]) / values[-1] for values, _ in spectra]))
-    rows = []
+    deviation = math.sqrt(float(np.mean([r.var() for r in ratios]))) / kh1
+    target = lla.Target(TARGET, over="probes")
+    runs = []
     for seed in tqdm(range(case.repetitions), desc=str(case), disable=None):
         found = lla.criteria(
-            model, pairs, probes=200, seed=seed, target_stderr=lla.Target(TARGET, over="probes"),
-            route="retained",
-        )  # fmt: skip
+            model, pairs, probes=200, seed=seed, target_stderr=target, route="retained"
+        )
         assert found.adaptive is not None
         low, high = found.adaptive.accuracy["kh1"].interval
-        rows.append(
-            (found.kh1.value, found.kh1.stderr, low <= kh1 <= high, found.re.value, found.matvecs)
-        )
-    values, errors, covered, found_re, products = (np.array(c) for c in zip(*rows, strict=True))
-    deviation = math.sqrt(float(np.mean([r.var() for r in ratios]))) / kh1
-    size = len(spectra[0][0])
-    return Repetitions(values, errors, covered, found_re, products, kh1, re, deviation, size)
+        estimate, held = found.kh1, low <= kh1 <= high
+        runs.append((estimate.value, estimate.stderr, held, found.re.value, found.matvecs))
+    table = pd.DataFrame(runs, columns=["kh1", "stderr", "held", "re", "products"])
+    return Repetitions(table, kh1, re, deviation, len(spectra[0][0]))
 
 
 def _network(case: HonestyCase) -> tuple[nn.Module, Pairs]:
@@ -136,13 +134,11 @@ def _spectrum(model: nn.Module, pair: tuple[Tensor, Tensor]) -> tuple[np.ndarray
     return values, vectors
 
 
-def _ratios(
-    values: np.ndarray, vectors: np.ndarray, probes: int, at_once: int = 2000
-) -> np.ndarray:
+def _ratios(values: np.ndarray, vectors: np.ndarray, probes: int) -> np.ndarray:
     """K_H1 of random probes [probes], from all eigenvalues."""
     rng, found = np.random.default_rng(1), []
-    for _ in range(probes // at_once):
-        signs = 2.0 * rng.integers(0, 2, (at_once, len(values))) - 1
+    for _ in range(probes // AT_ONCE):
+        signs = 2.0 * rng.integers(0, 2, (AT_ONCE, len(values))) - 1
         weights = (signs @ vectors) ** 2
         found.append((weights @ np.maximum(-values, 0)) / (weights @ np.maximum(values, 0)))
     return np.concatenate(found)
@@ -156,36 +152,27 @@ class BudgetCost:
     """What a budget takes, and what it leaves of error."""
 
     seconds: float
+    # accuracy passes over data that lie on the device that take as long; with the standard error
+    # where both were timed in turn
+    passes: tuple[float, float | None]
     products: int
-    errors: dict[str, float]  # of r_e and K_H1, relative
     batches: int
+    errors: dict[str, float]  # of r_e and K_H1, relative
     converged: bool | None  # None where there was no target
 
 
-@dataclass(frozen=True)
-class BudgetCosts:
-    """A target beside the fixed budget and an accuracy pass."""
-
-    spent: dict[str, BudgetCost]  # "fixed" follows from one probe and two on one batch
-    # [rounds, 2], seconds in turn: with a target over probes, and of an accuracy pass over data
-    # that lie on the device
-    turns: np.ndarray
-
-    def passes(self, budget: str) -> tuple[float, float | None]:
-        """Accuracy passes that a budget takes; with the standard error of rounds if it has one."""
-        if budget == "probes":
-            return median(self.turns[:, 0] / self.turns[:, 1])
-        return self.spent[budget].seconds / float(np.median(self.turns[:, 1])), None
-
-
-def compare(case: SavingCase, given: Input, many: Pairs) -> BudgetCosts:
+def compare(case: SavingCase, given: Input) -> dict[str, BudgetCost]:
     """Measure LeNet with a target, over probes and over batches, and without one.
 
     Args:
         case: what is compared.
-        given: LeNet with four batches.
-        many: batches of the same size, to draw from where they are a sample.
+        given: LeNet with batches to draw from where they are a sample; else four are all.
+
+    Returns:
+        The cost of `probes` and `batches`, and of `fixed`, which follows from one probe and two
+        on one batch.
     """
+    few = replace(given, pairs=given.pairs[:COUNT])
     found: list[lla.Criteria] = []
 
     def run(pairs: Pairs, **options: Any) -> float:
@@ -193,128 +180,119 @@ def compare(case: SavingCase, given: Input, many: Pairs) -> BudgetCosts:
         found.append(criteria)
         return seconds
 
-    run(given.pairs[:1], probes=1, steps=2)  # what happens once a process
-    spent = {}
+    def to_target(pairs: Pairs, over: Literal["probes", "batches"]) -> float:
+        return run(pairs, probes=100, target_stderr=lla.Target(TARGET, over))
+
+    run(few.pairs[:1], probes=1, steps=2)  # what happens once a process
     probes, steps, batches = FIXED
-    one, two = (run(given.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
+    one, two = (run(few.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
     fixed = batches * (one + (probes - 1) * (two - one)) * steps / case.steps
-    spent["fixed"] = BudgetCost(fixed, probes * steps * batches, {}, batches, None)
-    over_probes, over_batches = (
-        {"probes": 100, "target_stderr": lla.Target(TARGET, over)} for over in ("probes", "batches")
-    )
-    accuracy(given.model, given.pairs[:1])
+    accuracy(few.model, few.pairs[:1])
     with warnings.catch_warnings():  # a target that is missed is part of the result
         warnings.simplefilter("ignore", UserWarning)
-        turns = in_turn(
-            [
-                lambda: run(given.pairs, **over_probes),
-                lambda: accuracy(given.model, given.resident()),
-            ],
-            case.rounds,
-            warmup=0,
-        )
-        spent["probes"] = _spent(float(np.median(turns[:, 0])), found[-1])
-        spent["batches"] = _spent(run(many, **over_batches), found[-1])
-    return BudgetCosts(spent, turns)
+        both = [
+            lambda: to_target(few.pairs, "probes"),
+            lambda: accuracy(few.model, few.resident()),
+        ]
+        turns = in_turn(both, case.rounds, warmup=0)
+        over_probes, over_batches = found[-1], to_target(given.pairs, "batches")
+    seconds, a_pass = np.median(turns, axis=0)
+    ratio = median(turns[:, 0] / turns[:, 1])
+    return {
+        "fixed": BudgetCost(fixed, (fixed / a_pass, None), math.prod(FIXED), batches, {}, None),
+        "probes": _spent(seconds, ratio, over_probes),
+        "batches": _spent(over_batches, (over_batches / a_pass, None), found[-1]),
+    }
 
 
-def _spent(duration: float, found: lla.Criteria) -> BudgetCost:
+def _spent(seconds: float, passes: tuple[float, float | None], found: lla.Criteria) -> BudgetCost:
     errors = {
         name: (estimate.stderr or math.inf) / estimate.value
         for name, estimate in (("re", found.re), ("kh1", found.kh1))
     }
-    return BudgetCost(duration, found.matvecs, errors, found.batches, found.converged)
+    return BudgetCost(seconds, passes, found.matvecs, found.batches, errors, found.converged)
 
 
 # --- records
 
 TABLE = "adaptive"
 HONESTY = "honesty"  # the column of networks that are measured again and again
-Values = Mapping[str, tuple[float, float | None]]  # with the standard error, by metric
+Values = Mapping[str, tuple[float | None, float | None]]  # with the standard error, by metric
 
 
-def honesty_records(case: HonestyCase, found: Repetitions, allocator_tuned: bool) -> list[Record]:
+def honesty_records(case: HonestyCase, found: Repetitions) -> list[Record]:
     """The records of one network that was measured again and again.
 
     Args:
         case: what was measured.
         found: what came of it.
-        allocator_tuned: whether the allocator was tuned.
     """
-    relative = found.values / found.exact_kh1 - 1
-    stated = (found.errors / found.values).mean()
+    kh1, errors, held, re, products = (found.runs[name].to_numpy() for name in found.runs)
+    relative = kh1 / found.exact_kh1 - 1
+    stated = (errors / kh1).mean()
     values: Values = {
         "parameters": (found.parameters, None),
-        "products": (found.products.mean(), standard_error(found.products)),
-        "most_products": (found.products.max(), None),
+        "products": (products.mean(), standard_error(products)),
+        "most_products": (products.max(), None),
         "plain_products": (found.plain_deviation**2 / stated**2 * FIXED[1], None),
         "kh1": (found.exact_kh1, None),
         "bias": (relative.mean(), standard_error(relative)),
         "scatter": (relative.std(ddof=1), None),
         "stated": (stated, None),
-        "coverage": (found.covered.mean(), _error_of_share(found.covered)),
-        "re_error": (np.abs(found.re / found.exact_re - 1).max(), None),
+        "coverage": (held.mean(), _error_of_share(held)),
+        "re_error": (np.abs(re / found.exact_re - 1).max(), None),
     }
     config = {"network": case.network, "epochs": case.epochs, "repetitions": case.repetitions,
               "target": TARGET, "batches": COUNT, "batch_size": SIZE}  # fmt: skip
-    digits = data.load("digits")
-    shared = _shared(
-        config, allocator_tuned, row=case.network, column=HONESTY, n=case.repetitions,
-        dtype="float64", fidelity="substitute", data=Source("digits", digits.sha256),
+    return _records(
+        values, config, "probes", row=case.network, column=HONESTY, n=case.repetitions,
+        dtype="float64", fidelity="substitute",
+        data=Source("digits", data.load("digits").sha256),
     )  # fmt: skip
-    return list(_records(values, shared, "probes"))
 
 
-def saving_records(
-    case: SavingCase, given: Input, found: BudgetCosts, allocator_tuned: bool
-) -> list[Record]:
+def saving_records(case: SavingCase, given: Input, found: dict[str, BudgetCost]) -> list[Record]:
     """The records of LeNet with a target, beside the fixed budget.
 
     Args:
         case: what was compared.
         given: on which weights and data.
         found: what came of it.
-        allocator_tuned: whether the allocator was tuned.
     """
     config = {"network": "lenet", "batch_size": case.batch_size, "target": TARGET,
               "examples": given.count, "data_sha256": given.data.sha256,
               "weights_sha256": given.weights.sha256}  # fmt: skip
-    result: list[Record] = []
-    for budget, spent in found.spent.items():
-        values: dict[str, tuple[float, float | None]] = {
+    result = []
+    for budget, spent in found.items():
+        values: Values = {
             "seconds": (spent.seconds, None),
             "products": (spent.products, None),
-            "passes": found.passes(budget),
+            "passes": spent.passes,
             **{f"error_{name}": (error, None) for name, error in spent.errors.items()},
+            "converged": (spent.converged, None),
         }
-        if spent.converged is not None:
-            values["converged"] = (float(spent.converged), None)
-        shared = _shared(
-            config, allocator_tuned, row=f"lenet {case.batch_size}", column=budget,
-            n=given.count, dtype="float32", fidelity=given.fidelity, batches=spent.batches,
-            batch_size=case.batch_size, data=given.data, weights=given.weights, note=given.note,
+        result += _records(
+            values, config, row=str(case), column=budget, n=given.count, dtype="float32",
+            fidelity=given.fidelity, batches=spent.batches, batch_size=case.batch_size,
+            data=given.data, weights=given.weights, note=given.note,
         )  # fmt: skip
-        result += _records(values, shared)
     return result
 
 
-def _shared(config: dict[str, Any], allocator_tuned: bool, **facts: Any) -> dict[str, Any]:
+def _records(
+    values: Values, config: dict[str, Any], stderr_kind: str | None = None, **shared: Any
+) -> list[Record]:
+    """A record a metric but where there is no value: no target, or an error that is infinite."""
     timing = machine.environment()
     config = {**config, "device": timing["device"]}
-    return {"table": TABLE, "config": config, "allocator_tuned": allocator_tuned, **facts, **timing}
-
-
-def _records(
-    values: Values, shared: dict[str, Any], stderr_kind: str | None = None
-) -> Iterator[Record]:
-    """A record a metric; an error that is not known, and so infinite, has none."""
-    for metric, (value, error) in values.items():
-        kind = None if error is None else stderr_kind
-        if math.isfinite(value):
-            stderr = None if error is None else float(error)
-            yield Record(
-                metric=metric, value=float(value), stderr=stderr, stderr_kind=kind, **shared
-            )
+    return [
+        Record(
+            table=TABLE, metric=metric, value=float(value), stderr=stderr,
+            stderr_kind=None if stderr is None else stderr_kind, config=config, **shared, **timing,
+        )
+        for metric, (value, stderr) in values.items()
+        if value is not None and math.isfinite(value)
+    ]  # fmt: skip
 
 
 def _error_of_share(held: np.ndarray) -> float:

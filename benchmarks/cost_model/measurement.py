@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import lla
-from benchmarks.isolate import Peak
+from benchmarks.isolate import Peak, measured
 from benchmarks.problems import NetworkCase, configuration, device, one_product
 from benchmarks.timing import in_turn, timed
 from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, needed
@@ -42,44 +42,29 @@ PICKED = {"lenet": 1 / 4}  # of a first layer's positions, by the pooling behind
 _MATRIX = re.compile(r"aten::\w*(?:convolution\w*|mm|linear|attention\w*)")
 
 
-@dataclass(frozen=True)
-class FunctionCost:
-    """What one function does."""
-
-    flops: int  # counted
-    predicted_flops: int
-    seconds: float
-    matrix_share: float  # of its time in convolutions and products of matrices
-    kept_bytes: int = 0  # between calls
-    predicted_peak: int = 0  # bytes beside what the process holds before
-    peak: int = 0  # the same, measured in a process of its own
-    setup: float = 0.0  # seconds before the first product
+Costs = Mapping[str, Mapping[str, float]]  # by function, then by what was measured of it
 
 
-@dataclass(frozen=True)
-class NetworkCosts:
-    """What a pass and a product by each route do for one network."""
-
-    forward_flops: int
-    functions: dict[str, FunctionCost]  # `PASS`, then the routes
-    products: int  # that a short spectrum made
-    predicted_products: int
-
-
-def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) -> NetworkCosts:
+def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) -> Costs:
     """Measure one network, all its functions in turn.
 
     Args:
         case: the network and its batch.
         peak: calls a function in a process of its own.
         rounds: repetitions.
+
+    Returns:
+        FLOPs of a `forward` pass; products of a `spectrum`; of a pass and of a product by each
+        route FLOPs, seconds of one, `setup` before the first, the share of the time in
+        convolutions and products of matrices (`matrix_share`), bytes kept between calls, and the
+        peak beside what the process holds before, in a process of its own.
     """
     problem, step = case.make()
     batch = next(iter(problem.batches))
     with torch.no_grad():
         forward = flops(lambda: problem.network(batch.x))
     functions: dict[str, Callable[[], object]] = {PASS: step}
-    kept, setup = {PASS: 0}, {PASS: 0.0}
+    kept, setup = {}, {}
     for route in ROUTES:
         make = partial(lla.HessianOperator, problem, route=route)
         make()  # what happens once a process
@@ -90,38 +75,35 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     times = np.median(in_turn(list(functions.values()), rounds, warmup=2), axis=0)
     counted = {name: flops(function) for name, function in functions.items()}
     picked = PICKED.get(case.name, 1.0) if problem.device.type == "cpu" else 1.0
-    predicted = predict(forward, counted[PASS], picked)
-    example = bytes_an_example(problem, problem.space)
+    cost = cost_of(problem, problem.space, 0, bytes_an_example(problem, problem.space))
     spectrum = lla.spectral_density(operator, probes=2, steps=3)
-    costs = {}
-    for name, duration in zip(functions, times, strict=True):
-        memory = {}
-        if name != PASS:
-            cost = cost_of(problem, problem.space, 0, example)
-            need = needed(Plan(route=name), cost, problem.device)  # type: ignore[arg-type]
-            measured = peak(product_peak, case, name).result
-            memory = {"predicted_peak": need.device, "peak": measured}
-        costs[name] = FunctionCost(
-            flops=counted[name],
-            predicted_flops=predicted[name],
-            seconds=float(duration),
-            matrix_share=matrix_share(functions[name]),
-            kept_bytes=kept[name],
-            setup=setup[name],
-            **memory,
-        )
-    return NetworkCosts(forward, costs, spectrum.matvecs, 6)
+    plans = [Plan(route=route) for route in ROUTES]
+    table = pd.DataFrame(
+        {
+            "flops": counted,
+            "predicted_flops": predict(forward, counted[PASS], picked),
+            "seconds": dict(zip(functions, times, strict=True)),
+            "matrix_share": {name: matrix_share(function) for name, function in functions.items()},
+            "kept_bytes": kept,
+            "predicted_peak": {
+                plan.route: needed(plan, cost, problem.device).device for plan in plans
+            },
+            "peak": {route: peak(product_peak, case, route).result for route in ROUTES},
+            "setup": setup,
+        }
+    ).fillna(0)  # a pass prepares and keeps nothing
+    return {
+        "forward": {"flops": forward},
+        "spectrum": {"products": spectrum.matvecs, "predicted_products": 2 * 3},
+        **{name: dict(table.loc[name]) for name in functions},
+    }
 
 
 def product_peak(case: NetworkCase, route: RouteName) -> int:
     """Bytes that an operator and one product take beyond network and data, in this process."""
     problem, step = case.make()
     step()
-    device = problem.device
-    machine.reset_peak_memory(device)
-    before = machine.peak_memory(device)
-    one_product(problem, route)
-    return machine.peak_memory(device) - before
+    return measured(one_product, problem, route).added
 
 
 def predict(forward: int, step: int, picked: float = 1.0) -> dict[str, int]:
@@ -155,15 +137,16 @@ def flops(function: Callable[[], object]) -> int:
 
 def matrix_share(function: Callable[[], object]) -> float:
     """The share of one call's time that convolutions and products of matrices take."""
-    if not torch.cuda.is_available():
-        with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            function()
-        return share({e.key: e.self_cpu_time_total for e in profiler.key_averages()})
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    cuda = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]
+    with profile(activities=activities) as profiler:
         function()
+    averages = profiler.key_averages()
+    if not cuda:
+        return share({e.key: e.self_cpu_time_total for e in averages})
     # kernels stand beside the operations that start them, which have their time already
-    averages = [e for e in profiler.key_averages() if e.key.startswith("aten::")]
-    return share({e.key: e.self_device_time_total for e in averages})
+    operations = (e for e in averages if e.key.startswith("aten::"))
+    return share({e.key: e.self_device_time_total for e in operations})
 
 
 def share(times: Mapping[str, float]) -> float:
@@ -179,30 +162,22 @@ def share(times: Mapping[str, float]) -> float:
 # --- records
 
 
-def product_records(case: NetworkCase, found: NetworkCosts, allocator_tuned: bool) -> list[Record]:
+def product_records(case: NetworkCase, found: Costs) -> list[Record]:
     """The records of one network: a column a function, a metric a number.
 
     Args:
         case: the network and its batch.
         found: what was measured.
-        allocator_tuned: whether the allocator was tuned.
     """
     timing = machine.environment(device())
-    config = configuration(
-        {"network": case.name, "batch": case.batch, "shape": list(case.shape)}, timing["device"]
-    )
-    values: dict[tuple[str, str], float] = {
-        ("forward", "flops"): found.forward_flops,
-        ("spectrum", "products"): found.products,
-        ("spectrum", "predicted_products"): found.predicted_products,
-    }
-    for name, cost in found.functions.items():
-        values |= {(name, metric): value for metric, value in asdict(cost).items()}
+    settings = {"network": case.name, "batch": case.batch, "shape": list(case.shape)}
+    shared = partial(
+        Record, table=TABLE, row=str(case), fidelity="substitute", note=NOTE, seed=0,
+        dtype="float32", batch_size=case.batch,
+        config=configuration(settings, timing["device"]), **timing,
+    )  # fmt: skip
     return [
-        Record(
-            table=TABLE, row=str(case), column=column, metric=metric, value=float(value),
-            fidelity="substitute", note=NOTE, seed=0, dtype="float32",
-            batch_size=case.batch, allocator_tuned=allocator_tuned, config=config, **timing,
-        )
-        for (column, metric), value in values.items()
-    ]  # fmt: skip
+        shared(column=column, metric=metric, value=float(value))
+        for column, values in found.items()
+        for metric, value in values.items()
+    ]

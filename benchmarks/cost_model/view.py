@@ -7,94 +7,82 @@ from collections.abc import Mapping
 
 from benchmarks import view
 from benchmarks.cost_model.measurement import FLOOR, PASS
-from benchmarks.view import number
 from lla.hessian.products.routes import ROUTES
 from lla.report.view import Group, Line, Table
 from paper_tables.engine.exhibit import Exhibit, Records
-from paper_tables.engine.records import Record
 
-COLUMNS = ("seconds in passes", "of the floor", "FLOPs in passes", "predicted",
-           "slower matrices", "beside matrices", "set-up in products", "kept MiB", "peak MiB",
-           "estimated")  # fmt: skip
-FACTORS = ("the FLOPs", "the speed of convolutions and products of matrices",
-           "what is done beside them")  # fmt: skip
-
-Values = Mapping[tuple[str, str], float]  # by column and metric
+COLUMNS = {
+    "seconds in passes": "{passes:.2f}",
+    "of the floor": "{of_floor:.2f}",
+    "FLOPs in passes": "{flops:.3f}",
+    "predicted": "{predicted:.3f}",
+    "slower matrices": "{slower:.2f}",
+    "beside matrices": "{beside:.2f}",
+    "set-up in products": "{products:.1f}",
+    "kept MiB": "{kept_bytes:.0f}",
+    "peak MiB": "{peak:.0f}",
+    "estimated": "{predicted_peak:.0f}",
+}
+# The FLOPs are what the floor is made of: what is left is one of these.
+CAUSES = {
+    "slower": "the speed of convolutions and products of matrices",
+    "beside": "what is done beside them",
+}
 
 
 def tables(records: Records) -> list[Table]:
     """One table: a group a network, a line a route; below it what the numbers mean."""
-    cases = list(view.grouped(records, view.case).values())
-    notes = "\n".join(f"- {_note(case[0], _values(case))}" for case in cases)
+    cases = [(case[0], view.values(case)) for case in view.cases(records)]
+    notes = "\n".join(_note(first.row, values) for first, values in cases)
     groups = tuple(
-        Group(
-            case[0].row,
-            view.machine(case[0]),
-            tuple(_route(route, _values(case)) for route in ROUTES),
-        )
-        for case in cases
+        Group(first.row, view.machine(first), tuple(_line(route, values) for route in ROUTES))
+        for first, values in cases
     )
-    return [Table("cost_model", "Products by route", notes, COLUMNS, groups,
-                  heads=("network", "route"))]  # fmt: skip
+    heads = ("network", "route")
+    return [Table("cost_model", "Products by route", notes, tuple(COLUMNS), groups, heads=heads)]
 
 
-def _values(records: Records) -> Values:
-    return {place: number(record) for place, record in view.cells(records).items()}
-
-
-def _passes(value: Values, route: str) -> float:
-    return value[route, "seconds"] / value[PASS, "seconds"]
-
-
-def _route(route: str, value: Values) -> Line:
-    flops, slower, beside = split(value, route)
-    return view.line(
-        route,
-        f"{_passes(value, route):.2f}",
-        f"{_passes(value, route) / FLOOR:.2f}",
-        f"{flops:.3f}",
-        f"{value[route, 'predicted_flops'] / value[PASS, 'flops']:.3f}",
-        f"{slower:.2f}",
-        f"{beside:.2f}",
-        f"{value[route, 'setup'] / value[route, 'seconds']:.1f}",
-        *(f"{value[route, name] / 2**20:.0f}" for name in ("kept_bytes", "peak", "predicted_peak")),
-    )
-
-
-def split(value: Values, route: str) -> tuple[float, float, float]:
+def split(product: Mapping[str, float], step: Mapping[str, float]) -> dict[str, float]:
     """What the seconds of a product in passes are the product of.
 
     Args:
-        value: by column and metric.
-        route: of the product.
+        product: its values by metric.
+        step: those of a forward and backward pass.
 
     Returns:
-        FLOPs, seconds in matrices a FLOP, all seconds over those in matrices; against a pass.
+        `flops`, `slower`: seconds in matrices a FLOP, `beside`: all seconds over those in
+        matrices; each against a pass.
     """
-
-    def of(metric: str) -> float:
-        return value[route, metric] / value[PASS, metric]
-
-    flops_ratio, matrices = of("flops"), of("matrix_share")
-    return flops_ratio, of("seconds") * matrices / flops_ratio, 1 / matrices
-
-
-def _note(first: Record, value: Values) -> str:
-    """What a network's numbers come from, and what most of the distance to the floor is."""
-    fastest = min(ROUTES, key=lambda route: value[route, "seconds"])
-    passes, factors = _passes(value, fastest), split(value, fastest)
-    # the FLOPs are what the floor is made of: what is left is one of the others
-    largest = max((1, 2), key=lambda i: abs(math.log(factors[i])))
-    side = "above" if passes > FLOOR else "below"
-    rate = value[PASS, "flops"] / value[PASS, "seconds"] / 1e9
-    return (
-        f"{first.row}: {rate:.3g} GFLOP/s in a pass, of whose time "
-        f"{value[PASS, 'matrix_share']:.0%} is in convolutions and products of matrices. The "
-        f"fastest route, {fastest}, is {side} the floor by a factor of {passes / FLOOR:.2f}, most "
-        f"of it by {FACTORS[largest]} ({factors[largest]:.2f}). A spectrum made "
-        f"{value['spectrum', 'products']:.0f} products, as predicted "
-        f"({value['spectrum', 'predicted_products']:.0f})."
+    seconds, flops, matrices = (
+        product[metric] / step[metric] for metric in ("seconds", "flops", "matrix_share")
     )
+    return {"flops": flops, "slower": seconds * matrices / flops, "beside": 1 / matrices}
+
+
+def _line(route: str, values: view.Values) -> Line:
+    product, step = values[route], values[PASS]
+    passes = product["seconds"] / step["seconds"]
+    known = {
+        "passes": passes,
+        "of_floor": passes / FLOOR,
+        "predicted": product["predicted_flops"] / step["flops"],
+        "products": product["setup"] / product["seconds"],
+        **split(product, step),
+        **{name: product[name] / view.MIB for name in ("kept_bytes", "peak", "predicted_peak")},
+    }
+    return view.line(route, COLUMNS, known)
+
+
+def _note(name: str, values: view.Values) -> str:
+    """What a network's numbers come from, and what most of the distance to the floor is."""
+    step, fastest = values[PASS], min(ROUTES, key=lambda route: values[route]["seconds"])
+    factors = split(values[fastest], step)
+    largest = max(CAUSES, key=lambda cause: abs(math.log(factors[cause])))
+    return view.said(
+        "cost_model_case", name=name, step=step, fastest=fastest, floor=FLOOR,
+        passes=values[fastest]["seconds"] / step["seconds"], spectrum=values["spectrum"],
+        cause=CAUSES[largest], factor=factors[largest],
+    )  # fmt: skip
 
 
 EXHIBIT = Exhibit("cost_model", "benchmarks", tables=tables)

@@ -58,8 +58,8 @@ class Linear:
 
     @classmethod
     def of(cls, timed: Mapping[Budget, float]) -> Linear:
-        """The prediction from two budgets with different numbers of probes."""
-        (few, one), (many, other) = timed
+        """The prediction from the first two budgets, with different numbers of probes."""
+        (few, one), (many, other) = list(timed)[:2]
         first, second = timed[few, one] / one, timed[many, other] / other
         run = (second - first) / (many - few)
         return cls(max(0.0, first - few * run), run)
@@ -79,14 +79,12 @@ class CriteriaCost:
     timed: dict[Budget, float]  # seconds of whole criteria; the run itself is the last
     loader: float  # seconds of an accuracy pass with an ordinary DataLoader
     resident: float  # of one over data that lie on the device
-    matvecs: int  # of the run
     route: str
 
     @property
     def prediction(self) -> Linear:
         """From the first two budgets that were timed."""
-        first, second = list(self.timed)[:2]
-        return Linear.of({budget: self.timed[budget] for budget in (first, second)})
+        return Linear.of(self.timed)
 
     @property
     def linearity(self) -> dict[Budget, float]:
@@ -105,25 +103,17 @@ def measure(case: CostCase, given: Input) -> CriteriaCost:
     durations: dict[Budget, float] = {}
     lla.criteria(given.model, given.pairs[:1], probes=1, steps=2)  # what happens once a process
     for probes, batches in (*case.timed, (case.probes, len(given.pairs))):
-        criteria = partial(lla.criteria, probes=probes, steps=case.steps, seed=0)
-        found, durations[probes, batches] = timed(
-            partial(criteria, given.model, given.pairs[:batches])
-        )
+        run = partial(lla.criteria, given.model, given.pairs[:batches], probes=probes)
+        found, durations[probes, batches] = timed(partial(run, steps=case.steps, seed=0))
     accuracy(given.model, given.pairs[:1])
     _, loader = timed(lambda: accuracy(given.model, given.loader()))
     _, resident = timed(lambda: accuracy(given.model, given.resident()))
     parts = [spectrum_criteria(spectrum) for spectrum in found.spectra]
     scale = (case.stands_for or given.count) / given.count
-    return CriteriaCost(
-        kh05=np.stack([part.kh05 for part in parts]),
-        kh1=np.stack([part.kh1 for part in parts]),
-        re=np.stack([part.re for part in parts]),
-        timed=durations,
-        loader=scale * loader,
-        resident=scale * resident,
-        matvecs=found.matvecs,
-        route=found.route,
+    kh05, kh1, re = (
+        np.stack([getattr(part, name) for part in parts]) for name in ("kh05", "kh1", "re")
     )
+    return CriteriaCost(kh05, kh1, re, durations, scale * loader, scale * resident, found.route)
 
 
 # --- records
@@ -138,9 +128,7 @@ def budget_name(probes: int, batches: int) -> str:
     return f"{probes} x {batches}"
 
 
-def cost_records(
-    case: CostCase, given: Input, found: CriteriaCost, allocator_tuned: bool
-) -> list[Record]:
+def cost_records(case: CostCase, given: Input, found: CriteriaCost) -> list[Record]:
     """The records of one case.
 
     `10 x 4` stands for 10 probes on each of 4 batches: its `seconds` (with a note whether they
@@ -152,45 +140,33 @@ def cost_records(
         case: what was measured.
         given: on which network and data.
         found: what came of it.
-        allocator_tuned: whether the allocator was tuned.
     """
-    record = _record(case, given, found.route, allocator_tuned)
-    result: list[Record] = []
-    linear = found.prediction
+    return list(_records(found, _record(case, given, found.route), case.stands_for or given.count))
+
+
+def _records(found: CriteriaCost, record: Callable[..., Record], count: int) -> Iterator[Record]:
     known = Scatter.of(found.kh05) if min(found.kh05.shape) > 1 else None
-    for probes, batches in product(PROBES, BATCHES):
-        budget = partial(
-            record, column=budget_name(probes, batches), probes=probes, batches=batches
-        )
-        measured = found.timed.get((probes, batches))
-        result.append(
-            budget(metric="seconds", value=linear.seconds(probes, batches), note="predicted")
-            if measured is None
-            else budget(metric="seconds", value=measured, note="measured")
-        )
-        if known is not None:
-            error = known.stderr(probes, batches)
-            result.append(
-                budget(metric="kh05", value=known.mean, stderr=error, n=known.samples[1],
-                       stderr_kind="batches")
-            )  # fmt: skip
-    passed = partial(record, column="accuracy pass", n=case.stands_for or given.count)
-    result += [
-        passed(metric="seconds_loader", value=found.loader),
-        passed(metric="seconds_resident", value=found.resident),
-    ]
-    result += [
-        record(column="linearity", metric=f"ratio {budget_name(*place)}", value=ratio)
-        for place, ratio in found.linearity.items()
-    ]
-    if known is not None:
-        result += _scatter(found.kh05, known, record)
-    return result
+    of_batches = {"n": known.samples[1], "stderr_kind": "batches"} if known else {}
+    for budget in product(PROBES, BATCHES):
+        probes, batches = budget
+        here = partial(record, column=budget_name(*budget), probes=probes, batches=batches)
+        if budget in found.timed:
+            yield here(metric="seconds", value=found.timed[budget], note="measured")
+        else:
+            yield here(metric="seconds", value=found.prediction.seconds(*budget), note="predicted")
+        if known:
+            error = known.stderr(*budget)
+            yield here(metric="kh05", value=known.mean, stderr=error, **of_batches)
+    passed = partial(record, column="accuracy pass", n=count)
+    yield passed(metric="seconds_loader", value=found.loader)
+    yield passed(metric="seconds_resident", value=found.resident)
+    for budget, ratio in found.linearity.items():
+        yield record(column="linearity", metric=f"ratio {budget_name(*budget)}", value=ratio)
+    if known:
+        yield from _scatter(found.kh05, known, record)
 
 
-def _record(
-    case: CostCase, given: Input, route: str, allocator_tuned: bool
-) -> Callable[..., Record]:
+def _record(case: CostCase, given: Input, route: str) -> Callable[..., Record]:
     """A record with all that those of a case share."""
     settings = {k: v for k, v in asdict(case).items() if k not in ("timed", "network", "steps")}
     settings |= {"batches": len(given.pairs), "batch_size": len(given.pairs[0][1])}
@@ -205,7 +181,7 @@ def _record(
         Record, table=TABLE, row=case.network, fidelity=given.fidelity, seed=0, dtype="float32",
         # the steps stand in the config alone: with m, claims on spectra would look in here
         batch_size=settings["batch_size"], data=given.data, weights=given.weights, route=route,
-        config=config, allocator_tuned=allocator_tuned, note=given.note, **timing,
+        config=config, note=given.note, **timing,
     )  # fmt: skip
 
 
@@ -216,10 +192,8 @@ def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) 
     scatter = partial(record, column="scatter", probes=probes, batches=batches)
     yield scatter(metric="probes", value=known.probes, n=batches * (probes - 1))
     yield scatter(metric="batches", value=known.batches, n=batches - 1)
-    yield scatter(
-        metric="range_probes", value=ranges.value, stderr=ranges.stderr, n=ranges.n,
-        stderr_kind="batches",
-    )  # fmt: skip
+    of_ranges = {"stderr": ranges.stderr, "n": ranges.n, "stderr_kind": "batches"}
+    yield scatter(metric="range_probes", value=ranges.value, **of_ranges)
     yield scatter(metric="range_batches", value=of_batches, n=batches)
 
 

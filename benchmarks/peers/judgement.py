@@ -24,11 +24,7 @@ class Judgement:
     @property
     def correct(self) -> bool:
         """Whether the top five are there once each and the moments agree."""
-        return (
-            self.eigenvalue_error <= TOLERANCE
-            and self.moment_error <= TOLERANCE
-            and self.copies == 0
-        )
+        return not self.reason
 
     @property
     def reason(self) -> str:
@@ -36,9 +32,9 @@ class Judgement:
         parts = []
         if self.copies:
             parts.append(f"{self.copies} copies among the largest eigenvalues")
-        elif self.eigenvalue_error > TOLERANCE:
+        elif not self.eigenvalue_error <= TOLERANCE:  # NaN is wrong too
             parts.append(f"eigenvalues off by {self.eigenvalue_error:.1e}")
-        if self.moment_error > TOLERANCE:
+        if not self.moment_error <= TOLERANCE:
             parts.append(f"moments off by {self.moment_error:.1e}")
         return "; ".join(parts)
 

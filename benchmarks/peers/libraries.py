@@ -8,14 +8,11 @@ model that they are given: each runs in a process of its own, see `benchmarks.is
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import lla
-from benchmarks.problems import Pairs, device, noise, one_pass
+from benchmarks.problems import Pairs, network, one_pass
 from benchmarks.timing import timed
-from lla.models import build
 from lla.probes import rademacher
 
 # Checkouts to take instead of what is installed, or where nothing can be.
@@ -45,7 +41,7 @@ class EqualWork:
     batches: int
     steps: int  # Lanczos steps a probe
     probes: int
-    seed: int = 0
+    seed: int = 0  # of the probes
 
     def __str__(self) -> str:
         probes = f", {self.probes} probes" if self.probes > 1 else ""
@@ -53,9 +49,7 @@ class EqualWork:
 
     def make(self, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Pairs]:
         """The network at initialisation in eval mode, and batches of noise."""
-        model = build(self.network, seed=self.seed).eval().to(device(), dtype)
-        pairs = noise(self.shape, self.batch, self.batches, dtype=dtype, seed=self.seed)
-        return model, pairs
+        return network(self.network, self.shape, self.batch, self.batches, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -91,31 +85,31 @@ class Adapter:
     checkout: str | None = None  # environment variable that names one to take instead
 
     @property
-    def folder(self) -> str | None:
-        """The checkout to take, if one is named."""
-        return os.environ.get(self.checkout) if self.checkout else None
+    def folders(self) -> list[Path]:
+        """Where its package may lie in the checkout to take, if one is named."""
+        named = os.environ.get(self.checkout) if self.checkout else None
+        return [Path(named), Path(named, "src")] if named else []
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
-        if self.folder:
-            found = any((place / self.package).is_dir() for place in _folders(self.folder))
-            return (
-                None if found else f"the checkout that {self.checkout} names has no {self.package}"
-            )
+        if self.folders:
+            if any((folder / self.package).is_dir() for folder in self.folders):
+                return None
+            return f"the checkout that {self.checkout} names has no {self.package}"
         if self.distribution is None:
             return f"{self.checkout} names no checkout with {self.package}"
-        if importlib.util.find_spec(self.package) is None:
+        if util.find_spec(self.package) is None:
             return f"{self.package} is not installed: pip install -c constraints.txt -e '.[peers]'"
         return None
 
     @property
     def version(self) -> str:
         """The version of what runs."""
-        if self.folder or self.distribution is None:
+        if self.folders or self.distribution is None:
             return "checkout"
         try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError:  # it is on Python's path
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:  # it is on Python's path
             return "checkout"
 
 
@@ -127,6 +121,7 @@ def measure(name: str, work: EqualWork) -> Measurement:
         work: what to do.
     """
     (adapter,) = (adapter for adapter in ADAPTERS if adapter.name == name)
+    sys.path[:0] = map(str, adapter.folders)  # a checkout goes before what is installed
     # what happens once a process is no product's: torch imports its compiler for forward mode
     small = replace(work, batch=2, steps=3, probes=1)
     adapter.run(*small.make(), small)
@@ -156,88 +151,57 @@ def _lla(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
 # --- libraries that are installed
 
 
-class _WatchedOperator:
-    """A library's operator that counts its products and keeps the first vector."""
+def _watch(owner: Any, name: str) -> list[np.ndarray | None]:
+    """Put a function in the place of an owner's that notes its last argument.
 
-    def __init__(self, operator: Any) -> None:
-        self._operator = operator
-        self.seen = _Products()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._operator, name)
-
-    def __matmul__(self, vector: Tensor) -> Tensor:
-        self.seen.note(vector)
-        return self._operator @ vector
-
-    matvec = __matmul__
-
-
-class _Products:
-    """The number of products, and the vector of the first."""
-
-    def __init__(self) -> None:
-        self.products = 0
-        self.start: np.ndarray | None = None
-
-    def note(self, *vector: Tensor) -> None:
-        """Note one product with a vector, whole or in parts."""
-        if self.start is None:
-            flat = torch.cat([part.detach().reshape(-1) for part in vector])
-            self.start = flat.double().cpu().numpy()
-        self.products += 1
-
-
-def _watch(owner: Any, name: str, seen: _Products) -> None:
-    """Put a function in the place of an owner's that notes its last argument, a vector in parts."""
+    Returns:
+        An entry a call: of the first the vector [P], which may come in parts, then None.
+    """
     function = getattr(owner, name)
+    seen: list[np.ndarray | None] = []
 
     def watched(*arguments: Any) -> Any:
-        seen.note(*arguments[-1])
+        vector = arguments[-1]
+        parts = [vector] if isinstance(vector, Tensor) else vector
+        flat = None if seen else torch.cat([part.detach().reshape(-1) for part in parts])
+        seen.append(None if flat is None else flat.double().cpu().numpy())
         return function(*arguments)
 
     setattr(owner, name, watched)
+    return seen
 
 
 def _curvlinops(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     from curvlinops import HessianLinearOperator
     from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
-    hessian = _WatchedOperator(
-        HessianLinearOperator(
-            model,
-            nn.CrossEntropyLoss(),
-            list(model.parameters()),
-            pairs,
-            check_deterministic=False,  # two more passes, which the others do not make
-        )
+    seen = _watch(HessianLinearOperator, "__matmul__")
+    # checks would be two more passes, which the others do not make
+    hessian = HessianLinearOperator(
+        model, nn.CrossEntropyLoss(), list(model.parameters()), pairs, check_deterministic=False
     )
     runs = [fast_lanczos(hessian, work.steps) for _ in range(work.probes)]
-    return _quadrature([v for v, _ in runs], [u[0] ** 2 for _, u in runs], hessian.seen)
+    return _quadrature([v for v, _ in runs], [u[0] ** 2 for _, u in runs], seen)
 
 
 def _eigenthings(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     from hessian_eigenthings import HessianOperator, spectral_density, supervised_loss
 
-    hessian = _WatchedOperator(
-        HessianOperator(model, pairs, supervised_loss(nn.CrossEntropyLoss()))
-    )
+    hessian = HessianOperator(model, pairs, supervised_loss(nn.CrossEntropyLoss()))
+    seen = _watch(hessian, "matvec")
     found = spectral_density(
         hessian, num_runs=work.probes, lanczos_steps=work.steps, seed=work.seed, num_grid_points=2
     )
-    return _quadrature(found.raw_eigenvalues, found.raw_weights, hessian.seen)
+    return _quadrature(found.raw_eigenvalues, found.raw_weights, seen)
 
 
 def _pyhessian(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
-    with _first(PYHESSIAN):
-        module = importlib.import_module("pyhessian.hessian")
-    seen, cuda, loss = _Products(), pairs[0][0].is_cuda, nn.CrossEntropyLoss()
-    if len(pairs) == 1:
-        _watch(module, "hessian_vector_product", seen)
-        hessian = module.hessian(model, loss, data=pairs[0], cuda=cuda)
-    else:
-        hessian = module.hessian(model, loss, dataloader=pairs, cuda=cuda)
-        _watch(hessian, "dataloader_hv_product", seen)
+    module = import_module("pyhessian.hessian")
+    given = {"data": pairs[0]} if len(pairs) == 1 else {"dataloader": pairs}
+    seen = _watch(module, "hessian_vector_product")
+    hessian = module.hessian(model, nn.CrossEntropyLoss(), cuda=pairs[0][0].is_cuda, **given)
+    if len(pairs) > 1:
+        seen = _watch(hessian, "dataloader_hv_product")
     nodes, weights = hessian.density(iter=work.steps, n_v=work.probes)
     # some versions give all components of the eigenvectors, squared: the first are the weights
     return _quadrature(nodes, [w[0] if np.ndim(w) == 2 else w for w in weights], seen)
@@ -246,48 +210,27 @@ def _pyhessian(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
 def _authors(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     if len(pairs) > 1:
         raise NotImplementedError("it takes one batch")
-    with _first(AUTHORS):
-        module = importlib.import_module("src_lla.hessian.hessian")
-        metrics = importlib.import_module("src_lla.loss_landscapes.metrics")
-    seen = _Products()
-    _watch(module, "hes_prod", seen)
-    (x, y) = pairs[0]
-    hessian = module.hessian_calc(model, metrics.Loss(nn.CrossEntropyLoss(), x, y, x.device))
+    module = import_module("src_lla.hessian.hessian")
+    losses = import_module("src_lla.loss_landscapes.metrics")
+    seen = _watch(module, "hes_prod")
+    x, y = pairs[0]
+    hessian = module.hessian_calc(model, losses.Loss(nn.CrossEntropyLoss(), x, y, x.device))
     nodes, weights = hessian.esd_calc(n_iter=work.steps, n_v=work.probes)
     return _quadrature(nodes, weights, seen)
 
 
-def _quadrature(nodes: Sequence[Any], weights: Sequence[Any], seen: _Products) -> Quadrature:
-    if seen.start is None:
+def _quadrature(
+    nodes: Sequence[Any], weights: Sequence[Any], seen: list[np.ndarray | None]
+) -> Quadrature:
+    if not seen or seen[0] is None:
         raise RuntimeError("no product was seen")
-    return Quadrature(_rows(nodes), _rows(weights), seen.products, seen.start)
+    return Quadrature(_rows(nodes), _rows(weights), len(seen), seen[0])
 
 
 def _rows(lists: Sequence[Any]) -> np.ndarray:
     """Real numbers in float64, whatever a library gives: tensors, arrays or lists, complex too."""
     rows = [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.array(x) for x in lists]
     return np.real(np.stack(rows)).astype(np.float64)
-
-
-# --- where they are
-
-
-@contextmanager
-def _first(variable: str) -> Iterator[None]:
-    """Import from a checkout that an environment variable names, if it names one."""
-    checkout = os.environ.get(variable)
-    added = [str(folder) for folder in _folders(checkout)] if checkout else []
-    sys.path[:0] = added
-    try:
-        yield
-    finally:
-        for folder in added:
-            sys.path.remove(folder)
-
-
-def _folders(checkout: str) -> list[Path]:
-    """The folders of a checkout that packages may lie in."""
-    return [Path(checkout), Path(checkout) / "src"]
 
 
 ADAPTERS = (

@@ -20,11 +20,7 @@ from paper_tables.engine.records import Record
 
 
 def library_records(
-    adapter: Adapter,
-    work: EqualWork,
-    found: Sequence[Peak[Measurement]],
-    judged: Judgement,
-    allocator_tuned: bool,
+    adapter: Adapter, work: EqualWork, found: Sequence[Peak[Measurement]], judged: Judgement
 ) -> list[Record]:
     """The records of one library: medians over its processes.
 
@@ -33,30 +29,23 @@ def library_records(
         work: what it did.
         found: what each process measured.
         judged: how far it is from the reference.
-        allocator_tuned: whether the processes tuned their allocator.
     """
     quadrature = found[0].result.quadrature
     ratios = [p.result.seconds / p.result.passes / quadrature.products for p in found]
     passes, error = median(ratios)
-    others = {
-        "added_memory": float(np.median([p.added for p in found])),
-        "eigenvalue_error": judged.eigenvalue_error,
-        "copies": float(judged.copies),
-        "moment_error": judged.moment_error,
-    }
+    memory, added, seconds = np.median([(p.bytes, p.added, p.result.seconds) for p in found], 0)
+    others = {"added_memory": added, **dataclasses.asdict(judged)}
     today = datetime.now(timezone.utc).date().isoformat()
     facts = machine.environment(device())
     shared: dict[str, Any] = {
         **_place(adapter, work, facts["device"]), **facts, "fidelity": "substitute",
         "note": f"{adapter.version}, {today}", "seed": work.seed, "dtype": "float32",
         "m": work.steps, "probes": work.probes, "batches": work.batches, "batch_size": work.batch,
-        "allocator_tuned": allocator_tuned, "matvecs": quadrature.products,
-        "seconds": float(np.median([p.result.seconds for p in found])),
-        "peak_memory": int(np.median([p.bytes for p in found])),
+        "matvecs": quadrature.products, "seconds": float(seconds), "peak_memory": int(memory),
     }  # fmt: skip
     return [
         Record(metric="passes", value=passes, stderr=error, n=len(ratios), **shared),
-        *(Record(metric=metric, value=value, **shared) for metric, value in others.items()),
+        *(Record(metric=metric, value=float(value), **shared) for metric, value in others.items()),
     ]
 
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from benchmarks import view
 from benchmarks.peers.judgement import Judgement
 from benchmarks.reference import TOP
-from benchmarks.view import number
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Exhibit, Records
 from paper_tables.engine.records import Record
+from paper_tables.evidence.criteria import value_of
+from paper_tables.evidence.selection import grouped
 
-COLUMNS = ("version", "seconds", "passes a product", "products", "peak MiB", "of it added",
-           f"error of the top {TOP}", "error of the moments", "correct")  # fmt: skip
+COLUMNS = {
+    "version": "{passes.note}",
+    "seconds": "{passes.seconds:.3g}",
+    "passes a product": "{passes.value:.2f}{spread}",
+    "products": "{passes.matvecs}",
+    "peak MiB": "{peak:.0f}",
+    "of it added": "{added:.0f}",
+    f"error of the top {TOP}": "{eigenvalue_error.value:.1e}",
+    "error of the moments": "{moment_error.value:.1e}",
+    "correct": "{correct}",
+}
 
 Library = dict[str, Record]  # by metric
 
@@ -23,21 +35,20 @@ def library(record: Record) -> tuple[str, ...]:
 
 def tables(records: Records) -> list[Table]:
     """A table a case; libraries that were measured together are a group."""
-    return [_table(case) for case in view.grouped(records, view.case).values()]
+    return [_table(case) for case in view.cases(records)]
 
 
 def _table(records: Records) -> Table:
-    work = records[0].config
-    together = view.grouped(records, _session)
+    row, work = records[0].row, records[0].config
+    together = grouped(records, _session)
     not_run = together.pop(None, [])
     groups = [_group(session) for session in together.values()]
     groups += [Group("—", "", tuple(map(_absence, not_run)))] if not_run else []
-    probes = f"{work['probes']} probe{'s' * (work['probes'] > 1)}"
-    legend = f"{work['steps']} Lanczos steps, {probes}. {_lead(list(together.values()))}".strip()
-    return Table(
-        f"peers-{records[0].row}", records[0].row, legend, COLUMNS, tuple(groups),
-        heads=("code", "library"),
-    )  # fmt: skip
+    legend = view.said(
+        "peers_case", steps=work["steps"], probes=work["probes"], **_fastest(together.values())
+    )
+    heads = ("code", "library")
+    return Table(f"peers-{row}", row, legend, tuple(COLUMNS), tuple(groups), heads=heads)
 
 
 def _session(record: Record) -> tuple[object, ...] | None:
@@ -47,33 +58,21 @@ def _session(record: Record) -> tuple[object, ...] | None:
     return record.code_version, record.torch, record.device, record.threads, record.allocator_tuned
 
 
-def _libraries(session: Records) -> dict[str, Library]:
-    groups = view.grouped(session, lambda record: record.column)
-    return {name: view.metrics(found) for name, found in groups.items()}
-
-
 def _group(session: Records) -> Group:
     first = session[0]
-    lines = tuple(_line(name, found) for name, found in _libraries(session).items())
+    lines = tuple(_line(name, found) for name, found in view.columns(session).items())
     return Group(str(first.code_version), f"torch {first.torch}, {view.machine(first)}", lines)
 
 
 def _line(name: str, found: Library) -> Line:
     passes, judged = found["passes"], _judged(found)
-    assert passes.peak_memory is not None
-    spread = f" ± {passes.stderr:.2f}" if passes.stderr is not None else ""
-    return view.line(
-        name,
-        str(passes.note),
-        f"{passes.seconds:.3g}",
-        f"{passes.value:.2f}{spread}",
-        str(passes.matvecs),
-        f"{passes.peak_memory / 2**20:.0f}",
-        f"{number(found['added_memory']) / 2**20:.0f}",
-        f"{judged.eigenvalue_error:.1e}",
-        f"{judged.moment_error:.1e}",
-        "yes" if judged.correct else f"no: {judged.reason}",
-    )
+    known = found | {
+        "spread": "" if passes.stderr is None else f" ± {passes.stderr:.2f}",
+        "peak": (passes.peak_memory or 0) / view.MIB,
+        "added": value_of(found["added_memory"]) / view.MIB,
+        "correct": "yes" if judged.correct else f"no: {judged.reason}",
+    }
+    return view.line(name, COLUMNS, known)
 
 
 def _absence(record: Record) -> Line:
@@ -82,27 +81,19 @@ def _absence(record: Record) -> Line:
 
 
 def _judged(found: Library) -> Judgement:
-    return Judgement(
-        number(found["eigenvalue_error"]),
-        int(number(found["copies"])),
-        number(found["moment_error"]),
-    )
+    names = ("eigenvalue_error", "copies", "moment_error")
+    error, copies, moments = (value_of(found[name]) for name in names)
+    return Judgement(error, int(copies), moments)
 
 
-def _lead(sessions: list[list[Record]]) -> str:
-    """How this library stands against the fastest other that is correct, measured with it."""
-    ours = next((found for s in sessions if "lla" in (found := _libraries(s))), {})
-    right = {name: found["passes"] for name, found in ours.items() if _judged(found).correct}
-    own = right.pop("lla", None)
-    if own is None:
-        return ""
-    if not right:
-        return "No other library that ran with it is correct here."
-    name, other = min(right.items(), key=lambda item: number(item[1]))
-    return (
-        f"The fastest other that is correct, {name}, takes {other.seconds:.3g} s where lla takes "
-        f"{own.seconds:.3g} s; in passes, {number(other) / number(own):.2f} times as many."
-    )
+def _fastest(sessions: Iterable[Records]) -> dict[str, Record | None]:
+    """This library and the fastest other that is correct, measured with it; None for neither."""
+    libraries = next((found for s in sessions if "lla" in (found := view.columns(s))), {})
+    right = {name: found["passes"] for name, found in libraries.items() if _judged(found).correct}
+    return {
+        "own": right.pop("lla", None),
+        "fastest": min(right.values(), key=value_of, default=None),
+    }
 
 
 EXHIBIT = Exhibit("peers", "benchmarks", tables=tables)

@@ -1,7 +1,6 @@
 """Adapters, the float64 reference and its judgement; what costs is not looked at here."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -146,7 +145,7 @@ def test_what_is_absent_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.delenv(libraries.PYHESSIAN, raising=False)
     monkeypatch.delenv(libraries.AUTHORS, raising=False)
     assert BY_NAME["lla"].missing() is None
-    monkeypatch.setattr(libraries.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(libraries.util, "find_spec", lambda _: None)
     reasons = {adapter.name: adapter.missing() for adapter in ADAPTERS}
     assert reasons.pop("authors' LLA") == f"{libraries.AUTHORS} names no checkout with src_lla"
     assert all("pip install -c constraints.txt -e '.[peers]'" in why for why in reasons.values())
@@ -158,14 +157,14 @@ def test_what_is_absent_says_how_to_get_it(monkeypatch, tmp_path):
 
 
 def test_a_checkout_goes_before_what_is_installed(monkeypatch, tmp_path):
-    (tmp_path / "planted_package.py").write_text("here = True\n")
+    package = tmp_path / "src" / "pyhessian"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "hessian.py").write_text("raise RuntimeError('planted')\n")
     monkeypatch.setenv(libraries.PYHESSIAN, str(tmp_path))
-    before = list(sys.path)
-    with libraries._first(libraries.PYHESSIAN):
-        assert sys.path[0] == str(tmp_path)
-        import planted_package
-    assert planted_package.here
-    assert sys.path == before
+    assert (BY_NAME["PyHessian"].missing(), BY_NAME["PyHessian"].version) == (None, "checkout")
+    with pytest.raises(RuntimeError, match="planted"):
+        isolated(libraries.measure, "PyHessian", WORK)
 
 
 # --- records and table
@@ -176,7 +175,7 @@ def entries(name="lla", copies=0, slower=1):
     times = [s * slower for s in (0.48, 0.50, 0.53)]
     found = [Peak(Measurement(quadrature, s, 0.01), 2**28, 2**27) for s in times]
     judged = Judgement(1e-5, copies, 2e-6)
-    return peers_records.library_records(BY_NAME[name], WORK, found, judged, allocator_tuned=True)
+    return peers_records.library_records(BY_NAME[name], WORK, found, judged)
 
 
 def save(new, results):
@@ -217,7 +216,7 @@ def test_the_fastest_other_that_is_correct_is_named(tmp_path):
 def test_only_seconds_of_one_session_are_compared(tmp_path, monkeypatch):
     save(entries(), tmp_path)
     facts = {"code_version": "other", "torch": "2", "threads": 1, "device": "cpu"}
-    monkeypatch.setattr(peers_records.records, "environment", lambda _: facts)
+    monkeypatch.setattr(peers_records.machine, "environment", lambda _: facts)
     save(entries("curvlinops", slower=3), tmp_path)
     text = (tmp_path / "benchmarks" / "peers.md").read_text()
     assert "No other library that ran with it is correct here." in text

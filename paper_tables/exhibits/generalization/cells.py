@@ -23,6 +23,7 @@ from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.profiles import PAPER_EPOCHS, PROFILES
 from paper_tables.engine.records import Record
+from paper_tables.exhibits.generalization.runs import OWN_TEST, SIDES, TABLE, pair_and_side
 from paper_tables.inputs import image_sets, pair_training, pairs
 from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.pairs import PAIRS, Images, Pair
@@ -30,10 +31,7 @@ from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria
 from paper_tables.measure.shares import percent
 
-TABLE = "generalization"
-SIDES = ("training", "generalization")
 CURVE = ("accuracy", "loss")  # over all images of a side, as `_over_all` gives them
-OWN_TEST = "test_accuracy"  # over the test split of the set that the network is trained on
 HESSIAN = (*(m for m in spectra.PLAIN if m != "loss"), "trace", "top_eigenvalue")
 ROUTE: RouteName = "linearized"  # fixed: routes round differently
 SECONDS = {"lenet": 1e-4, "resnet20": 8e-3}  # an image of a product, measured on 2 CPU cores
@@ -54,16 +52,6 @@ def cells(settings: Settings) -> list[Cell]:
             found += [_curve_cell(settings, pair, side, epoch) for epoch in sorted({*every, *some})]
             found += [_criteria_cell(settings, pair, side, epoch) for epoch in some]
     return found
-
-
-def pair_and_side(column: str) -> tuple[str, str]:
-    """The pair and the side that a record's column names.
-
-    >>> pair_and_side("mnist-svhn/training")
-    ('mnist-svhn', 'training')
-    """
-    pair, _, side = column.rpartition("/")
-    return pair, side
 
 
 def _cell(pair: Pair, side: str, suffix: str, metrics: tuple[str, ...]) -> Cell:

@@ -19,8 +19,8 @@ from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import REVERSED, below, falls, missing, value_of
 from paper_tables.evidence.intervals import combined, decided, difference_width, quantile
-from paper_tables.exhibits.generalization import shift_planes
 from paper_tables.exhibits.generalization.runs import Run, runs
+from paper_tables.exhibits.generalization.shift_planes import TABLE as PLANES
 
 CONVERGED = 99.0  # per cent of training accuracy
 FEWEST_LATE = 4  # epochs that a slope needs
@@ -211,7 +211,7 @@ def _plane(records: Records, row: str, pair: str, metric: str) -> Record:
     """The record of planes with the longest training on the most faithful data."""
     found = [
         r for r in records
-        if (r.table, r.row, r.column, r.metric) == (shift_planes.TABLE, row, pair, metric)
+        if (r.table, r.row, r.column, r.metric) == (PLANES, row, pair, metric)
         and r.value is not None
     ]  # fmt: skip
     if not found:

@@ -21,8 +21,7 @@ from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.generalization.cells import OWN_TEST, SIDES
-from paper_tables.exhibits.generalization.runs import Run, runs
+from paper_tables.exhibits.generalization.runs import OWN_TEST, SIDES, Run, runs
 from paper_tables.paper.names import display
 
 # End of the file's name -> the metrics of its panels.

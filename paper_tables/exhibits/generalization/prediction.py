@@ -19,8 +19,7 @@ from scipy import stats
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, config_hash
 from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.generalization.cells import SIDES
-from paper_tables.exhibits.generalization.runs import Run
+from paper_tables.exhibits.generalization.runs import SIDES, Run
 from paper_tables.paper.names import display
 
 BASELINE = "loss"

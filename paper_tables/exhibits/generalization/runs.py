@@ -16,11 +16,23 @@ import numpy as np
 from paper_tables.engine.fidelity import least_faithful, rank
 from paper_tables.engine.records import Record, config_hash
 from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.generalization.cells import SIDES, TABLE, pair_and_side
 from paper_tables.inputs.pairs import PAIRS
 from paper_tables.paper.names import display
 
+TABLE = "generalization"
+SIDES = ("training", "generalization")
+OWN_TEST = "test_accuracy"  # over the test split of the set that the network is trained on
 ORDER = [(pair.row, pair.name) for pair in PAIRS]
+
+
+def pair_and_side(column: str) -> tuple[str, str]:
+    """The pair and the side that a record's column names.
+
+    >>> pair_and_side("mnist-svhn/training")
+    ('mnist-svhn', 'training')
+    """
+    pair, _, side = column.rpartition("/")
+    return pair, side
 
 
 @dataclass(frozen=True, eq=False)

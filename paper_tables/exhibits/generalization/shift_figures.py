@@ -14,7 +14,7 @@ from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.fidelity import rank
 from paper_tables.engine.records import Record
 from paper_tables.evidence.selection import by_cell, grouped
-from paper_tables.exhibits.generalization.cells import SIDES
+from paper_tables.exhibits.generalization.runs import SIDES
 from paper_tables.exhibits.generalization.shift_planes import TABLE
 from paper_tables.paper.names import display
 

@@ -20,7 +20,7 @@ from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.profiles import PAPER_EPOCHS
 from paper_tables.engine.records import Record
-from paper_tables.exhibits.generalization.cells import SIDES
+from paper_tables.exhibits.generalization.runs import SIDES
 from paper_tables.inputs import image_sets, pair_training, pairs
 from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.pairs import PAIRS, Pair

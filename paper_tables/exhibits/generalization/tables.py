@@ -10,9 +10,8 @@ from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria_table
 from paper_tables.evidence.entries import measured_entry
 from paper_tables.evidence.legends import legend
-from paper_tables.exhibits.generalization import shift_planes
-from paper_tables.exhibits.generalization.cells import SIDES, TABLE
-from paper_tables.exhibits.generalization.runs import Run, runs
+from paper_tables.exhibits.generalization.runs import SIDES, TABLE, Run, runs
+from paper_tables.exhibits.generalization.shift_planes import TABLE as PLANES
 
 SHOWN = ("accuracy", "loss", "kh05", "kh1", "re")
 SHORT = {"training": "training", "generalization": "other"}
@@ -22,7 +21,7 @@ LEGEND = legend(__file__, "runs")
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """The runs, and the planes on both data sets if there are records of them."""
-    return [_runs(records), *criteria_table.others(records, shift_planes.TABLE)]
+    return [_runs(records), *criteria_table.others(records, PLANES)]
 
 
 def _runs(records: Sequence[Record]) -> Table:

@@ -40,13 +40,13 @@ def planted(monkeypatch, network="lenet", *, kh05=None, timed=None, loader=1.0, 
     if kh05 is None:
         kh05 = np.full((1, 1), 0.16)
     timed = timed or {(1, 1): 0.25, (5, 1): 1.25}
-    found = CriteriaCost(kh05, kh05, kh05, timed, loader, resident, 100, "linearized")
+    found = CriteriaCost(kh05, kh05, kh05, timed, loader, resident, "linearized")
     case = CostCase(
         network, side, batch_size, steps, kh05.shape[1], kh05.shape[0], ((1, 1), (5, 1))
     )
     facts = {"code_version": "0", "torch": "2", "threads": 1, "device": device}
     monkeypatch.setattr(measurement.machine, "environment", lambda _: facts)
-    return measurement.cost_records(case, given, found, allocator_tuned=True)
+    return measurement.cost_records(case, given, found)
 
 
 def judged(records, claim, scope="lenet"):
