@@ -10,7 +10,7 @@ from lla.errors import (
     NonFiniteError,
 )
 from lla.estimate import Estimate
-from lla.hessian.accuracy.targets import Target
+from lla.hessian.accuracy import Target
 from lla.hessian.criteria.criteria import Criteria, criteria
 from lla.hessian.density import spectral_density
 from lla.hessian.eigenpairs import Eigenpairs, top_eigenpairs

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from lla.hessian.accuracy.spread import spread
-from lla.hessian.accuracy.targets import MIN_SAMPLES, StandardErrors, reached, targets_of
+from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, spread, targets_of
 from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, describe, plans, try_plans
 from lla.hessian.memory.settings import Memory, memory_settings
 from lla.hessian.operator import HessianOperator
@@ -73,13 +72,12 @@ def spectral_density(
         make = partial(
             quadrature,
             operator if same else operator.without_kept_graphs(plan.micro_batch),
+            plan,
             steps=steps,
             seed=seed,
             legacy=legacy,
             stream=stream,
             together=together,
-            basis_dtype=plan.basis_dtype,
-            basis_device=plan.basis_device,
             progress=progress,
         )
         return make(probes) if targets is None else _until_reached(make, probes, targets)
