@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, spread, targets_of
-from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, describe, plans, try_plans
-from lla.hessian.memory.settings import Memory, memory_settings
+from lla.hessian.memory import plans
+from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
@@ -64,8 +64,12 @@ def spectral_density(
     limits = memory_settings(memory)
     asked = Plan.of(limits, route=operator.route)
     # a kept graph is in memory already
-    example = bytes_an_example(operator.problem, operator.space) if asked.route == "fresh" else 0.0
-    cost = cost_of(operator.problem, operator.space, 0 if legacy else steps, example, together)
+    example = (
+        plans.bytes_an_example(operator.problem, operator.space) if asked.route == "fresh" else 0.0
+    )
+    cost = plans.cost_of(
+        operator.problem, operator.space, 0 if legacy else steps, example, together
+    )
 
     def run(plan: Plan) -> Spectrum:
         same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
@@ -82,9 +86,9 @@ def spectral_density(
         )
         return make(probes) if targets is None else _until_reached(make, probes, targets)
 
-    candidates = plans(operator.problem, asked, cost, limits.bytes)
-    spectrum, plan, failed = try_plans(run, candidates, operator.device)
-    return replace(spectrum, plan=describe(plan, asked, failed))
+    candidates = plans.plans(problem, asked, cost, limits.bytes)
+    spectrum, plan, failed = plans.try_plans(run, candidates, operator.device)
+    return replace(spectrum, plan=plans.describe(plan, asked, failed))
 
 
 def _until_reached(

@@ -18,8 +18,7 @@ from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
 from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal
 from lla.hessian.memory.batch_hessians import BatchHessians
-from lla.hessian.memory.plans import Plan
-from lla.hessian.memory.settings import Memory, memory_settings
+from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria

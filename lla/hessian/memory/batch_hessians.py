@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -82,11 +81,16 @@ class BatchHessians:
         Raises:
             InsufficientMemoryError: it fits into memory by no plan.
         """
-        (result, self.route), plan, before = plans.try_plans(
-            partial(self._under_plan, problem, work),
-            chain(self._used, self._candidates),
-            self._device,
-        )
+
+        def under(plan: Plan) -> tuple[T, RouteName]:
+            size = plan.micro_batch
+            part = problem if size is None else problem.in_micro_batches(size, check=False)
+            keep = plans.bytes_to_keep(plan, self._cost, self._device, self._available)
+            operator = HessianOperator(part, self._parameters, plan.route, keep)
+            return work(operator, plan), operator.route
+
+        tried = chain(self._used, self._candidates)
+        (result, self.route), plan, before = plans.try_plans(under, tried, self._device)
         self._used = [replace(plan, route=self.route)]
         self._failed += before
         return result, plans.describe(self._used[0], self._used[0], before)
@@ -95,12 +99,3 @@ class BatchHessians:
     def plan(self) -> str:
         """The plan in use, and why those before it are not, as text."""
         return plans.describe(self._used[0], self._asked, self._failed)
-
-    def _under_plan(
-        self, problem: Problem, work: Callable[[HessianOperator, Plan], T], plan: Plan
-    ) -> tuple[T, RouteName]:
-        if plan.micro_batch is not None:
-            problem = problem.in_micro_batches(plan.micro_batch, check=False)
-        keep = plans.bytes_to_keep(plan, self._cost, self._device, self._available)
-        operator = HessianOperator(problem, self._parameters, plan.route, keep)
-        return work(operator, plan), operator.route

@@ -25,12 +25,29 @@ import torch
 from lla.batches import micro_batches
 from lla.errors import InputError, InsufficientMemoryError, out_of_memory
 from lla.free_memory import available_memory
-from lla.hessian.memory.settings import Memory
 from lla.hessian.products.routes import Retained, RouteName
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Limits on memory, for the `memory` argument of `lla.criteria` and its like.
+
+    >>> Memory(8 * 2**30, basis_dtype=torch.bfloat16).bytes // 2**30
+    8
+    """
+
+    bytes: int | None = None  # to take on the model's device; None: what is available
+    basis_dtype: torch.dtype | None = None  # of the stored Lanczos vectors; None: the parameters'
+    basis_device: torch.device | str | None = None  # that stores them; None: the parameters'
+
+
+def memory_settings(memory: Memory | int | None) -> Memory:
+    """The settings of a `memory` argument; a number means bytes."""
+    return memory if isinstance(memory, Memory) else Memory(memory)
 
 
 @dataclass(frozen=True)
