@@ -64,12 +64,9 @@ def spectral_density(
     limits = memory_settings(memory)
     asked = Plan.of(limits, route=operator.route)
     # a kept graph is in memory already
-    example = (
-        plans.bytes_an_example(operator.problem, operator.space) if asked.route == "fresh" else 0.0
-    )
-    cost = plans.cost_of(
-        operator.problem, operator.space, 0 if legacy else steps, example, together
-    )
+    problem, space = operator.problem, operator.space
+    example = plans.bytes_an_example(problem, space) if asked.route == "fresh" else 0.0
+    cost = plans.cost_of(problem, space, 0 if legacy else steps, example, together)
 
     def run(plan: Plan) -> Spectrum:
         same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)

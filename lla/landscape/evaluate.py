@@ -45,7 +45,7 @@ class Directions:
     def point(self, coefficients: Tensor) -> Tensor:
         """The weights [P] of one point, coefficients [K] in float64."""
         theta = self.theta.clone()
-        for row, c in zip(self.rows, coefficients.tolist(), strict=False):
+        for row, c in zip(self.rows, coefficients.tolist(), strict=True):
             theta.add_(row, alpha=c)
         return theta
 

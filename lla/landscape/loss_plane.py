@@ -252,19 +252,14 @@ class _Job:
         at_center = values.mine & (np.abs(self.coefficients).max(1) == 0)
         todo = np.flatnonzero(values.mine & ~values.done & ~at_center)
         coefficients = torch.from_numpy(self.coefficients[todo])
-        with tqdm(
-            total=total, initial=initial, desc="plane", unit="point", disable=not progress
-        ) as bar:
+        total, before = int(values.mine.sum()), int(values.done.sum())
+        look: Any = {"desc": "plane", "unit": "point", "disable": not progress}
+        with tqdm(total=total, initial=before, **look) as bar:
             for i in np.flatnonzero(at_center & ~values.done):
                 values.put([int(i)], [self.center], self._scalars([int(i)]), route or "loop")
                 bar.update(1)
-            evaluated = losses(
-                self.problem,
-                self.directions,
-                coefficients,
-                route=route,
-                calibration=self.calibration,
-            )
+            points = self.problem, self.directions, coefficients
+            evaluated = losses(*points, route=route, calibration=self.calibration)
             for places, found_here, used in evaluated:
                 found = found_here.cpu().numpy()
                 # scalars may take long, so the values of each point are kept at once
@@ -280,9 +275,8 @@ class _Job:
         found = np.empty((len(self.scalars), len(indices)))
         for column, i in enumerate(indices if self.scalars else ()):
             theta = self.directions.point(torch.from_numpy(self.coefficients[i]))
-            buffers = (
-                recalibrated(self.problem, theta, self.calibration) if self.calibration else {}
-            )
+            given = self.calibration
+            buffers = None if given is None else recalibrated(self.problem, theta, given)
             there = self.problem.at(theta, buffers)
             for row, function in enumerate(self.scalars.values()):
                 try:
