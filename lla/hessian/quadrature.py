@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.hessian.lanczos.legacy import legacy_tridiagonal
-from lla.hessian.lanczos.process import Lanczos, Tridiagonal
+from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.memory.plans import Plan
 from lla.hessian.operator import HessianOperator
 from lla.hessian.spectrum import Spectrum
@@ -72,27 +71,17 @@ def quadrature(
                 lanczos.advance(1)
                 bar.update(len(indices))
             parts.append(lanczos.tridiagonal())
-    values, weights, counts = _quadrature(parts, steps)
-    return Spectrum(
-        eigenvalues=values,
-        weights=weights,
-        counts=counts,
+    runs = []
+    for part in parts:
+        for alphas, betas, n in zip(part.alphas, part.betas, part.counts, strict=True):
+            values, vectors = eigh_tridiagonal(alphas[:n], betas[: n - 1])
+            runs.append((values, vectors[0] ** 2))
+    return Spectrum.of(
+        runs,
+        steps,
         size=size,
-        steps=steps,
         seed=seed,
         dtype=str(operator.dtype).removeprefix("torch."),
         legacy=legacy,
         matvecs=operator.matvecs - before,
     )
-
-
-def _quadrature(parts: list[Tridiagonal], steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eigenvalues, squared first components of the eigenvectors, and counts of all runs."""
-    alphas = np.concatenate([part.alphas for part in parts])
-    betas = np.concatenate([part.betas for part in parts])
-    counts = np.concatenate([part.counts for part in parts])
-    values, weights = np.zeros((2, len(counts), steps))
-    for i, n in enumerate(counts):
-        eigenvalues, vectors = eigh_tridiagonal(alphas[i, :n], betas[i, : n - 1])
-        values[i, :n], weights[i, :n] = eigenvalues, vectors[0] ** 2
-    return values, weights, counts

@@ -201,7 +201,7 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
     """Value and forward-mode derivative."""
     load_forward_mode()
     try:
-        return jvp(function, (at,), (along,))
+        return jvp(function, (at,), (along,))[:2]
     except NotImplementedError as error:
         raise InputError(
             f"normalization 'output' needs forward-mode derivatives, and an operation has none "

@@ -340,18 +340,12 @@ class RunStatistics:
 
     def _spectrum(self, index: int) -> Spectrum:
         """The runs on one Hessian as a spectrum; each row has the nodes of its run."""
-        runs, goal = self.runs[index], self.goal
-        steps = max(len(run.alphas) for run in runs)
-        values, weights = np.zeros((2, len(runs), steps))
-        for row, run in enumerate(runs):
-            values[row, : len(run.alphas)], weights[row, : len(run.alphas)] = run.ritz[:2]
-        return Spectrum(
-            eigenvalues=values,
-            weights=weights,
-            counts=np.array([len(run.alphas) for run in runs]),
+        runs = self.runs[index]
+        return Spectrum.of(
+            [run.ritz[:2] for run in runs],
+            steps=max(len(run.alphas) for run in runs),
             size=self._size,
-            steps=steps,
-            seed=goal.seed,
+            seed=self.goal.seed,
             dtype=self._dtype,
             legacy=False,
             matvecs=sum(run.matvecs for run in runs),

@@ -96,8 +96,7 @@ def run_until(
         NonFiniteError: a product is not finite.
     """
     while True:
-        goal = least if lanczos.done < least else most
-        amount = min(_BETWEEN_LOOKS, goal - lanczos.done)
+        amount = min(_BETWEEN_LOOKS, (least if lanczos.done < least else most) - lanczos.done)
         lanczos.advance(amount)
         on_step(amount)
         t = lanczos.tridiagonal()

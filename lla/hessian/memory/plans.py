@@ -150,9 +150,8 @@ def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
     kept = {}
     for size in (4, 2):
         try:
-            first = problem.over(micro_batches(batch, size)[:1])
-            (part,) = first.batches
-            function = first.batch_loss(part, space, state)
+            (part,) = problem.over(micro_batches(batch, size)[:1]).batches
+            function = problem.batch_loss(part, space, state)
             kept[part.size] = Retained(function, theta, problem.deterministic).kept_bytes
         except (InputError, RuntimeError, TypeError, ValueError, IndexError):
             # the model or the loss may take batches of one size only
