@@ -10,11 +10,11 @@ from lla.errors import (
     NonFiniteError,
 )
 from lla.estimate import Estimate
-from lla.hessian.accuracy.targets import Target
+from lla.hessian.accuracy import Target
 from lla.hessian.criteria.criteria import Criteria, criteria
 from lla.hessian.density import spectral_density
 from lla.hessian.eigenpairs import Eigenpairs, top_eigenpairs
-from lla.hessian.memory.settings import Memory
+from lla.hessian.memory.plans import Memory
 from lla.hessian.operator import HessianOperator
 from lla.hessian.ratios import spectrum_criteria
 from lla.hessian.spectrum import Spectrum

@@ -118,7 +118,7 @@ class Batches:
                 )
             if digest:
                 hasher.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-                hasher.update(_bytes(tensor))
+                hasher.update(raw_bytes(tensor))
         return len(tensors[0]), hasher.digest()
 
 
@@ -164,12 +164,11 @@ def _rows(value: Any, start: int, stop: int) -> Any:
 
 def _as_pairs(source: Any) -> Iterable[Any]:
     """A tuple of pairs, or the loader itself."""
-    if isinstance(source, Sequence) and len(source) == 2 and isinstance(source[0], Tensor):
-        return (tuple(source),)
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Mapping):
-        return (source,)
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], Tensor):
-        return (source,)
+    if isinstance(source, Sequence) and len(source) == 2:
+        x, y = source
+        named = isinstance(x, Mapping) or isinstance(y, Tensor)
+        if isinstance(x, Tensor) or (named and isinstance(source, tuple)):
+            return ((x, y),)
     if isinstance(source, (list, tuple)):
         return tuple(source)
     if isinstance(source, Iterator):
@@ -209,6 +208,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def raw_bytes(tensor: Tensor) -> bytes:
     """The values of a tensor as raw bytes."""
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

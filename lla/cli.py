@@ -16,7 +16,7 @@ from tabulate import tabulate
 import lla
 from lla import data as datasets
 from lla import landscape
-from lla.hessian.accuracy.spread import Over
+from lla.hessian.accuracy import Over
 from lla.hessian.ratios import Reading
 from lla.inputs import load_inputs
 from lla.landscape.directions import Distribution

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -65,10 +65,7 @@ class ParameterSpace:
                 "convert the model with model.float() or model.double()"
             )
         return cls(
-            names=tuple(name for name, _ in named),
-            shapes=tuple(p.shape for _, p in named),
-            dtype=dtype,
-            device=device,
+            tuple(name for name, _ in named), tuple(p.shape for _, p in named), dtype, device
         )
 
     @property
@@ -114,12 +111,8 @@ class ParameterSpace:
                 )
             chosen |= matches
         kept = [i for i, name in enumerate(self.names) if name in chosen]
-        return ParameterSpace(
-            names=tuple(self.names[i] for i in kept),
-            shapes=tuple(self.shapes[i] for i in kept),
-            dtype=self.dtype,
-            device=self.device,
-        )
+        names, shapes = (self.names[i] for i in kept), (self.shapes[i] for i in kept)
+        return replace(self, names=tuple(names), shapes=tuple(shapes))
 
     def flatten(self, tensors: Mapping[str, Tensor] | Sequence[Tensor]) -> Tensor:
         """One flat vector [P] from tensors by name, or in order.

@@ -19,7 +19,7 @@ import pandas as pd
 import lla
 from benchmarks.inputs import Input, accuracy
 from benchmarks.timing import timed
-from lla.hessian.accuracy.scatter import Scatter, probe_and_batch_ranges
+from lla.hessian.accuracy import Scatter, probe_and_batch_ranges
 from lla.hessian.ratios import spectrum_criteria
 from paper_tables.engine import machine
 from paper_tables.engine.records import Record

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from lla.hessian.accuracy.spread import spread
-from lla.hessian.accuracy.targets import MIN_SAMPLES, StandardErrors, reached, targets_of
-from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, describe, plans, try_plans
-from lla.hessian.memory.settings import Memory, memory_settings
+from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, spread, targets_of
+from lla.hessian.memory import plans
+from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
@@ -65,28 +64,28 @@ def spectral_density(
     limits = memory_settings(memory)
     asked = Plan.of(limits, route=operator.route)
     # a kept graph is in memory already
-    example = bytes_an_example(operator.problem, operator.space) if asked.route == "fresh" else 0.0
-    cost = cost_of(operator.problem, operator.space, 0 if legacy else steps, example, together)
+    problem, space = operator.problem, operator.space
+    example = plans.bytes_an_example(problem, space) if asked.route == "fresh" else 0.0
+    cost = plans.cost_of(problem, space, 0 if legacy else steps, example, together)
 
     def run(plan: Plan) -> Spectrum:
         same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
         make = partial(
             quadrature,
             operator if same else operator.without_kept_graphs(plan.micro_batch),
+            plan,
             steps=steps,
             seed=seed,
             legacy=legacy,
             stream=stream,
             together=together,
-            basis_dtype=plan.basis_dtype,
-            basis_device=plan.basis_device,
             progress=progress,
         )
         return make(probes) if targets is None else _until_reached(make, probes, targets)
 
-    candidates = plans(operator.problem, asked, cost, limits.bytes)
-    spectrum, plan, failed = try_plans(run, candidates, operator.device)
-    return replace(spectrum, plan=describe(plan, asked, failed))
+    candidates = plans.plans(problem, asked, cost, limits.bytes)
+    spectrum, plan, failed = plans.try_plans(run, candidates, operator.device)
+    return replace(spectrum, plan=plans.describe(plan, asked, failed))
 
 
 def _until_reached(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.thick_restart import thick_restart
-from lla.hessian.memory.settings import Memory, memory_settings
+from lla.hessian.memory.plans import Memory, memory_settings
 from lla.hessian.operator import HessianOperator
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
@@ -97,69 +99,34 @@ def top_eigenpairs(
         raise InputError(f"max_steps is {max_steps}: it must be positive")
     before = operator.matvecs
     room = max(min(size, max_steps), k)
-    start = gaussian(size, operator.theta, seed)[None]
     limits = memory_settings(memory)
     as_computed = limits.basis_dtype is None and limits.basis_device is None
     if basis_size is None and as_computed:
-        needed = room * size * start.element_size()
+        needed = room * size * operator.dtype.itemsize
         free = available_memory(operator.device) if limits.bytes is None else limits.bytes
         if needed > free // 4:
             basis_size = max(_BOUNDED, 3 * k)
-    if basis_size is not None and basis_size < room:
-        if basis_size < k + 2 or not as_computed:
-            raise InputError(
-                f"basis_size is {basis_size} for k={k}: give at least k + 2, without basis_dtype "
-                "and basis_device"
-            )
-        with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
-            ritz = thick_restart(
-                operator, start[0], k, lambda values: _order(values, which), basis_size, tol,
-                room, lambda steps: gaussian(size, operator.theta, seed, steps), bar.update,
-            )  # fmt: skip
-        return _finished(
-            operator, ritz.vectors, which, ritz.converged, tol, ritz.scale, ritz.steps, before
+    restarts = basis_size is not None and basis_size < room
+    if basis_size is not None and restarts and (basis_size < k + 2 or not as_computed):
+        raise InputError(
+            f"basis_size is {basis_size} for k={k}: give at least k + 2, without basis_dtype "
+            "and basis_device"
         )
-    lanczos = Lanczos(operator, start, room, limits.basis_dtype, limits.basis_device)
+
+    def fresh(*step: int) -> Tensor:
+        return gaussian(size, operator.theta, seed, *step)
+
     with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
-        converged, weights, exact, scale = False, np.zeros((k, 1)), None, 0.0
-        while not converged and lanczos.done < room:
-            # T is diagonalised after every tenth more steps only, which thus stays a small part
-            amount = min(max(k, 5, lanczos.done // 10), room - lanczos.done)
-            lanczos.advance(amount)
-            bar.update(amount)
-            tridiagonal = lanczos.tridiagonal()
-            count = int(tridiagonal.counts[0])
-            exhausted = bool(tridiagonal.exhausted[0])
-            if exhausted and count < size:
-                lanczos.restart(count, gaussian(size, operator.theta, seed, count)[None])
-            values, residuals, weights, scale = _ritz(lanczos, k, which)
-            if lanczos.done == size:
-                converged = True
-            elif exhausted:
-                # one copy of each eigenvalue that was left came with the last start vector
-                converged = (
-                    exact is not None
-                    and len(values) == k
-                    and bool((np.abs(values - exact) <= tol * scale).all())
-                )
-                exact = values if len(values) == k else None
-            elif exact is None:
-                converged = bool((residuals <= tol * scale).all())
-    vectors = lanczos.ritz_vectors(weights)
-    return _finished(operator, vectors, which, converged, tol, scale, lanczos.done, before)
-
-
-def _finished(
-    operator: HessianOperator,
-    vectors: Tensor,
-    which: Which,
-    converged: bool,
-    tol: float,
-    scale: float,
-    steps: int,
-    before: int,
-) -> Eigenpairs:
-    """The result from Ritz vectors [k, P], with a warning if they are not accurate enough."""
+        if basis_size is not None and restarts:
+            found = thick_restart(
+                operator, fresh(), k, partial(_order, which=which), basis_size, tol, room, fresh,
+                bar.update,
+            )  # fmt: skip
+        else:
+            start = fresh()[None]
+            lanczos = Lanczos(operator, start, room, limits.basis_dtype, limits.basis_device)
+            found = _growing(lanczos, k, which, tol, room, fresh, bar.update)
+    vectors, scale, steps, converged = found
     values, vectors, residuals = _refine(operator, vectors)
     order = _order(values, which)
     # a basis in half precision gives vectors of its precision only
@@ -168,7 +135,7 @@ def _finished(
         warnings.warn(
             f"after {steps} steps the residuals are {residuals.max():.2g}, above "
             f"tol={tol:.2g} times {scale:.2g}: raise max_steps or tol",
-            stacklevel=3,
+            stacklevel=2,
         )
     return Eigenpairs(
         values=values[order],
@@ -179,6 +146,42 @@ def _finished(
         steps=steps,
         matvecs=operator.matvecs - before,
     )
+
+
+def _growing(
+    lanczos: Lanczos,
+    k: int,
+    which: Which,
+    tol: float,
+    room: int,
+    fresh: Callable[[int], Tensor],
+    advanced: Callable[[int], object],
+) -> tuple[Tensor, float, int, bool]:
+    """What `thick_restart` gives, from a basis that grows to `room` vectors at most."""
+    size = lanczos.operator.shape[0]
+    converged, weights, scale = False, np.zeros((k, 1)), 0.0
+    exact: np.ndarray | None = None
+    while not converged and lanczos.done < room:
+        # T is diagonalised after every tenth more steps only, which thus stays a small part
+        amount = min(max(k, 5, lanczos.done // 10), room - lanczos.done)
+        lanczos.advance(amount)
+        advanced(amount)
+        tridiagonal = lanczos.tridiagonal()
+        count = int(tridiagonal.counts[0])
+        exhausted = bool(tridiagonal.exhausted[0])
+        if exhausted and count < size:
+            lanczos.restart(count, fresh(count)[None])
+        values, residuals, weights, scale = _ritz(lanczos, k, which)
+        if lanczos.done == size:
+            converged = True
+        elif exhausted:
+            # one copy of each eigenvalue that was left came with the last start vector
+            full = len(values) == k
+            same = full and exact is not None and np.abs(values - exact) <= tol * scale
+            converged, exact = bool(np.all(same)), values if full else None
+        elif exact is None:
+            converged = bool((residuals <= tol * scale).all())
+    return lanczos.ritz_vectors(weights), scale, lanczos.done, converged
 
 
 _BOUNDED = 40  # vectors of a basis that has to be bounded

@@ -15,14 +15,8 @@ from torch import Tensor
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
-from lla.hessian.products.routes import (
-    ROUTES,
-    Product,
-    RouteName,
-    agree,
-    check_route,
-    timed,
-)
+from lla.hessian.products import routes
+from lla.hessian.products.routes import ROUTES, Product, RouteName
 from lla.parameters import Pattern
 from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
@@ -79,7 +73,7 @@ class HessianOperator:
         route: RouteName | None = None,
         memory: int | None = None,
     ) -> None:
-        check_route(route)
+        routes.check_route(route)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = self.space.read(problem._model)  # [P]
@@ -207,7 +201,7 @@ class HessianOperator:
         """Seconds a product, bytes kept, and the product that other routes must reproduce."""
         product, probe = self._make("retained", batch), self._probe()
         product(probe)
-        seconds, expected = timed(lambda: product(probe), probe)
+        seconds, expected = routes.timed(lambda: product(probe), probe)
         return seconds, product.kept_bytes, expected
 
     def _checked(self, index: int, batch: Batch) -> Product:
@@ -241,8 +235,8 @@ def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
     product(probe)
     fastest = math.inf
     for call in (2, 3):
-        seconds, found = timed(lambda: product(probe), probe)
-        if not agree(found, expected):
+        seconds, found = routes.timed(lambda: product(probe), probe)
+        if not routes.agree(found, expected):
             raise RuntimeError(f"product {call} differs from double backward")
         fastest = min(fastest, seconds)
     return fastest

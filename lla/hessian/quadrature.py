@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
-import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.hessian.lanczos.legacy import legacy_tridiagonal
-from lla.hessian.lanczos.process import Lanczos, Tridiagonal
+from lla.hessian.lanczos.process import Lanczos
+from lla.hessian.memory.plans import Plan
 from lla.hessian.operator import HessianOperator
 from lla.hessian.spectrum import Spectrum
 from lla.probes import rademacher
@@ -30,6 +28,7 @@ def clamped(steps: int, size: int) -> int:
 
 def quadrature(
     operator: HessianOperator,
+    plan: Plan,
     probes: int,
     steps: int,
     seed: int,
@@ -38,13 +37,12 @@ def quadrature(
     stream: int,
     together: int = 1,
     first: int = 0,
-    basis_dtype: torch.dtype | None,
-    basis_device: torch.device | str | None,
     progress: bool,
 ) -> Spectrum:
     """The spectrum as asked for, without a check of the memory that it takes.
 
-    The arguments are those of `spectral_density`, and `first` is the index of the first probe.
+    The arguments are those of `spectral_density`; `plan` says how the Lanczos vectors are stored,
+    and `first` is the index of the first probe.
 
     Raises:
         InputError: see `spectral_density`.
@@ -53,7 +51,7 @@ def quadrature(
     """
     if probes < 1 or steps < 1:
         raise InputError(f"probes is {probes} and steps {steps}: both must be at least 1")
-    if legacy and not (basis_dtype is None and basis_device is None):
+    if legacy and not (plan.basis_dtype is None and plan.basis_device is None):
         raise InputError(
             "legacy keeps eleven Lanczos vectors and no basis: leave basis_dtype and basis_device "
             "out"
@@ -65,50 +63,25 @@ def quadrature(
         for begin in range(first, end, width):
             indices = range(begin, min(begin + width, end))
             start = torch.stack([rademacher(size, like, seed, stream, i) for i in indices])
-
-            def step(amount: int = len(indices)) -> None:
-                bar.update(amount)
-
             if legacy:
-                parts.append(legacy_tridiagonal(operator, start[0], steps, seed, step))
-            else:
-                parts.append(_run(operator, start, steps, basis_dtype, basis_device, step))
-    values, weights, counts = _quadrature(parts, steps)
-    return Spectrum(
-        eigenvalues=values,
-        weights=weights,
-        counts=counts,
+                parts.append(legacy_tridiagonal(operator, start[0], steps, seed, bar.update))
+                continue
+            lanczos = Lanczos(operator, start, steps, plan.basis_dtype, plan.basis_device)
+            for _ in range(steps):
+                lanczos.advance(1)
+                bar.update(len(indices))
+            parts.append(lanczos.tridiagonal())
+    runs = []
+    for part in parts:
+        for alphas, betas, n in zip(part.alphas, part.betas, part.counts, strict=True):
+            values, vectors = eigh_tridiagonal(alphas[:n], betas[: n - 1])
+            runs.append((values, vectors[0] ** 2))
+    return Spectrum.of(
+        runs,
+        steps,
         size=size,
-        steps=steps,
         seed=seed,
         dtype=str(operator.dtype).removeprefix("torch."),
         legacy=legacy,
         matvecs=operator.matvecs - before,
     )
-
-
-def _run(
-    operator: HessianOperator,
-    start: Tensor,
-    steps: int,
-    basis_dtype: torch.dtype | None,
-    basis_device: torch.device | str | None,
-    on_step: Callable[[], None],
-) -> Tridiagonal:
-    lanczos = Lanczos(operator, start, steps, basis_dtype, basis_device)
-    for _ in range(steps):
-        lanczos.advance(1)
-        on_step()
-    return lanczos.tridiagonal()
-
-
-def _quadrature(parts: list[Tridiagonal], steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eigenvalues, squared first components of the eigenvectors, and counts of all runs."""
-    alphas = np.concatenate([part.alphas for part in parts])
-    betas = np.concatenate([part.betas for part in parts])
-    counts = np.concatenate([part.counts for part in parts])
-    values, weights = np.zeros((2, len(counts), steps))
-    for i, n in enumerate(counts):
-        eigenvalues, vectors = eigh_tridiagonal(alphas[i, :n], betas[i, : n - 1])
-        values[i, :n], weights[i, :n] = eigenvalues, vectors[0] ** 2
-    return values, weights, counts

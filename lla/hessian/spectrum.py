@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,17 @@ class Spectrum(Saved):
     legacy: bool  # by the Lanczos process of the public code, see `lla.hessian.lanczos.legacy`
     matvecs: int  # Hessian-vector products that it cost
     plan: str = ""  # how it was computed in its memory, see `lla.hessian.memory.plans`
+
+    @classmethod
+    def of(
+        cls, runs: Sequence[tuple[np.ndarray, np.ndarray]], steps: int, **facts: Any
+    ) -> Spectrum:
+        """The spectrum from the nodes and weights of each run; `facts` are the other fields."""
+        values, weights = np.zeros((2, len(runs), steps))
+        for row, (nodes, shares) in enumerate(runs):
+            values[row, : len(nodes)], weights[row, : len(nodes)] = nodes, shares
+        counts = np.array([len(nodes) for nodes, _ in runs])
+        return cls(values, weights, counts, steps=steps, **facts)
 
     @property
     def probes(self) -> int:
@@ -122,10 +134,6 @@ def _sigma(grid: np.ndarray) -> float:
 
 def joined(one: Spectrum, other: Spectrum) -> Spectrum:
     """The spectrum of the probes of two spectra of one Hessian."""
-    return replace(
-        one,
-        eigenvalues=np.concatenate([one.eigenvalues, other.eigenvalues]),
-        weights=np.concatenate([one.weights, other.weights]),
-        counts=np.concatenate([one.counts, other.counts]),
-        matvecs=one.matvecs + other.matvecs,
-    )
+    names = ("eigenvalues", "weights", "counts")
+    both: Any = {n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names}
+    return replace(one, matvecs=one.matvecs + other.matvecs, **both)

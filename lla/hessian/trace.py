@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -63,7 +62,7 @@ def trace(
     before = operator.matvecs
     size = operator.shape[0]
     exact: float = 0.0
-    project: Callable[[Tensor], Tensor] = _keep
+    project: Callable[[Tensor], Tensor] = torch.nn.Identity()
     if method == "hutch++":
         width = min(max(1, max_matvecs // 6), 32, size) if sketch is None else sketch
         if not 1 <= width <= size:
@@ -82,8 +81,10 @@ def trace(
         target = FIRST
         while True:
             left = max_matvecs - (operator.matvecs - before)
-            fresh = _sample(operator, project, seed, len(samples), min(target - len(samples), left))
-            samples.extend(fresh)
+            for i in range(len(samples), min(target, len(samples) + left)):
+                row = project(rademacher(size, operator.theta, seed, _SAMPLE_STREAM, i)[None])
+                samples.append((row.double() * operator.rows(row).double()).sum().item())
+            _refuse_nonfinite(torch.tensor(samples))
             bar.update(operator.matvecs - before - bar.n)
             estimate = Estimate.of(samples, operator.matvecs - before)
             value = exact + estimate.value
@@ -99,10 +100,6 @@ def trace(
                 break
             target = math.ceil(1.25 * len(samples))
     return Estimate(value, stderr, len(samples), operator.matvecs - before)
-
-
-def _keep(rows: Tensor) -> Tensor:
-    return rows
 
 
 def _sketched(
@@ -121,24 +118,6 @@ def _sketched(
         return rows - (rows @ basis) @ basis.T
 
     return float((inside.double() * basis.T.double()).sum()), project
-
-
-def _sample(
-    operator: HessianOperator,
-    project: Callable[[Tensor], Tensor],
-    seed: int,
-    first: int,
-    count: int,
-) -> np.ndarray:
-    """Samples v' H v of `count` projected probes."""
-    size, like = operator.shape[0], operator.theta
-    values = []
-    for i in range(first, first + count):
-        row = project(rademacher(size, like, seed, _SAMPLE_STREAM, i)[None])
-        values.append((row.double() * operator.rows(row).double()).sum())
-    result = torch.stack(values)
-    _refuse_nonfinite(result)
-    return result.cpu().numpy()
 
 
 def _refuse_nonfinite(products: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lla.errors import InputError
 from lla.hessian.eigenpairs import Which, top_eigenpairs
 from lla.hessian.operator import HessianOperator
+from lla.landscape.normalization import check_direction
 from lla.parameters import ParameterSpace, Pattern
 from lla.probes import gaussian, uniform
 from lla.problem import Problem
@@ -142,11 +143,7 @@ def given_directions(problem: Problem, axes: Sequence[Tensor | nn.Module] | Tens
                 )
             found.append(space.read(axis).to(theta) - theta)
         elif isinstance(axis, Tensor):
-            if axis.shape != theta.shape:
-                raise InputError(
-                    f"a direction has shape {tuple(axis.shape)}, the model {len(theta)} "
-                    "parameters: give one flat vector for this model"
-                )
+            check_direction(axis, problem.space)
             found.append(axis.detach().to(theta))
         else:
             raise InputError(f"an axis is {type(axis).__name__}: give flat vectors or models")

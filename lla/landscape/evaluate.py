@@ -25,6 +25,7 @@ from lla.free_memory import available_memory
 from lla.landscape.batchnorm import recalibrated
 from lla.landscape.pooling import SlicedMaxPooling
 from lla.landscape.stacking import StackedConvolution
+from lla.precision import ROUNDING
 from lla.problem import Problem
 
 _TRIAL = 8  # points a route is measured on
@@ -43,11 +44,9 @@ class Directions:
 
     def point(self, coefficients: Tensor) -> Tensor:
         """The weights [P] of one point, coefficients [K] in float64."""
-        theta = self.theta
-        for i, c in enumerate(coefficients.tolist()):
-            theta = (
-                theta.add(self.rows[i], alpha=c) if i == 0 else theta.add_(self.rows[i], alpha=c)
-            )
+        theta = self.theta.clone()
+        for row, c in zip(self.rows, coefficients.tolist(), strict=True):
+            theta.add_(row, alpha=c)
         return theta
 
     def points(self, coefficients: Tensor) -> Tensor:
@@ -93,7 +92,12 @@ def losses(
     function = make_route(route, problem, directions, calibration)
     if route.startswith(tuple(_GROUPED)) and len(coefficients) > 0 and not measured:
         center = torch.zeros_like(coefficients[:1])
-        _check_at_center(route, function, make_route("loop", problem, directions), center)
+        found, expected = function(center), make_route("loop", problem, directions)(center)
+        if not same(found, expected):
+            raise InputError(
+                f"under {route} the model's loss at the centre is {found.item():g}, not "
+                f"{expected.item():g}, perhaps for other dropout masks: take route='loop'"
+            )
     for start in range(0, len(coefficients), _PASS):
         part = slice(start, min(start + _PASS, len(coefficients)))
         yield part, function(coefficients[part]), route
@@ -223,16 +227,6 @@ def _candidates(problem: Problem, pools: bool) -> Sequence[str]:
     return names
 
 
-def _check_at_center(name: str, function: Route, loop: Route, center: Tensor) -> None:
-    """Raise unless a route gives the loss of "loop" at the weights themselves."""
-    found, expected = function(center), loop(center)
-    if not same(found, expected):
-        raise InputError(
-            f"under {name} the model's loss at the centre is {found.item():g}, not "
-            f"{expected.item():g}, perhaps for other dropout masks: take route='loop'"
-        )
-
-
 def _timed(function: Route, coefficients: Tensor) -> tuple[float, Tensor]:
     start = time.perf_counter()
     found = function(coefficients)
@@ -242,5 +236,4 @@ def _timed(function: Route, coefficients: Tensor) -> tuple[float, Tensor]:
 
 def same(found: Tensor, expected: Tensor) -> bool:
     """Whether losses are equal except for rounding; infinite and NaN ones may be equal too."""
-    tolerance = {torch.float32: 1e-4, torch.float64: 1e-10}[expected.dtype]
-    return torch.allclose(found, expected, rtol=tolerance, atol=0.0, equal_nan=True)
+    return torch.allclose(found, expected, rtol=ROUNDING[expected.dtype], atol=0.0, equal_nan=True)

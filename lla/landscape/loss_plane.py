@@ -15,19 +15,11 @@ import torch
 from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
-from lla.batches import Batches
+from lla.batches import Batches, raw_bytes
 from lla.errors import InputError, NonFiniteError
+from lla.landscape import axes as plane_axes
 from lla.landscape import directions as dirs
-from lla.landscape.axes import (
-    AdamAxes,
-    AnyNormalization,
-    Axes,
-    HessianAxes,
-    RandomAxes,
-    chosen_axes,
-    chosen_normalization,
-    plane_directions,
-)
+from lla.landscape.axes import AdamAxes, AnyNormalization, Axes, HessianAxes, RandomAxes
 from lla.landscape.batchnorm import kind, recalibrated, statistics
 from lla.landscape.evaluate import Directions, losses
 from lla.landscape.plane import Plane, grid
@@ -103,19 +95,17 @@ def loss_plane(
     """
     if coordinates is None:
         grid(steps, distance)  # an error before the directions are computed
-    axes = chosen_axes(axes)
-    scaling = chosen_normalization(axes, normalization)
+    axes = plane_axes.chosen_axes(axes)
+    scaling = plane_axes.chosen_normalization(axes, normalization)
     update = axes.update if isinstance(axes, AdamAxes) else "add"
     calibration = _calibration(problem, recalibrate)
-    rows = plane_directions(problem, axes, scaling, seed=seed, freeze=freeze)
+    rows = plane_axes.plane_directions(problem, axes, scaling, seed=seed, freeze=freeze)
     dimensions = 2 if update == "adameq" else len(rows)
     along = _coordinates(coordinates, dimensions, steps, distance, update)
     theta = problem.theta()
-    here = (
-        problem
-        if calibration is None
-        else problem.at(theta, recalibrated(problem, theta, calibration))
-    )
+    here = problem
+    if calibration is not None:
+        here = problem.at(theta, recalibrated(problem, theta, calibration))
     center = here.loss().item()
     mesh = np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, dimensions)
     coefficients = (mesh[:, :1] / np.sqrt(mesh[:, 1:])) if update == "adameq" else mesh
@@ -244,9 +234,7 @@ class _Job:
         leaves = pytree.tree_leaves((self.problem.state(), self.directions.rows, batch.x, batch.y))
         for leaf in leaves:
             if isinstance(leaf, torch.Tensor):
-                digest.update(
-                    leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
-                )
+                digest.update(raw_bytes(leaf))
         digest.update(np.ascontiguousarray(self.coefficients).data)
         facts = (self.center, self.problem.mode, self.problem.seed, self.problem.batch_sizes,
                  self.calibration is not None, tuple(self.scalars))  # fmt: skip
@@ -263,24 +251,16 @@ class _Job:
     def _run(self, values: PlaneValues, route: str | None, progress: bool) -> None:
         at_center = values.mine & (np.abs(self.coefficients).max(1) == 0)
         todo = np.flatnonzero(values.mine & ~values.done & ~at_center)
-        with tqdm(
-            total=int(values.mine.sum()),
-            initial=int(values.done.sum()),
-            desc="plane",
-            unit="point",
-            disable=not progress,
-        ) as bar:
+        coefficients = torch.from_numpy(self.coefficients[todo])
+        total, before = int(values.mine.sum()), int(values.done.sum())
+        look: Any = {"desc": "plane", "unit": "point", "disable": not progress}
+        with tqdm(total=total, initial=before, **look) as bar:
             for i in np.flatnonzero(at_center & ~values.done):
                 values.put([int(i)], [self.center], self._scalars([int(i)]), route or "loop")
                 bar.update(1)
-            coefficients = torch.from_numpy(self.coefficients[todo])
-            for places, found_here, used in losses(
-                self.problem,
-                self.directions,
-                coefficients,
-                route=route,
-                calibration=self.calibration,
-            ):
+            points = self.problem, self.directions, coefficients
+            evaluated = losses(*points, route=route, calibration=self.calibration)
+            for places, found_here, used in evaluated:
                 found = found_here.cpu().numpy()
                 # scalars may take long, so the values of each point are kept at once
                 size = 1 if self.scalars else len(found)
@@ -293,13 +273,10 @@ class _Job:
     def _scalars(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The scalars [S, n] at some points."""
         found = np.empty((len(self.scalars), len(indices)))
-        if not self.scalars:
-            return found
-        for column, i in enumerate(indices):
+        for column, i in enumerate(indices if self.scalars else ()):
             theta = self.directions.point(torch.from_numpy(self.coefficients[i]))
-            buffers = (
-                recalibrated(self.problem, theta, self.calibration) if self.calibration else {}
-            )
+            given = self.calibration
+            buffers = None if given is None else recalibrated(self.problem, theta, given)
             there = self.problem.at(theta, buffers)
             for row, function in enumerate(self.scalars.values()):
                 try:

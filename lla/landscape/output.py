@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.utils import _pytree as pytree
 
+from lla.batches import Batch
 from lla.errors import InputError
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
@@ -59,13 +60,18 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     for path, names in layers.items():
         watched.get_submodule(path).register_forward_hook(watch(path, names), with_kwargs=True)
     for batch in problem.batches:
-        args, kwargs = model_inputs(batch.x)
-        with torch.no_grad(), problem.deterministic(), _unfused():
-            watched(*args, **kwargs)
+        _call(problem, watched, batch)
     return {
         name: (squares[name] / sizes[name]).sqrt().item() if squares[name] > 0 else 0.0
         for name in problem.space.names
     }
+
+
+def _call(problem: Problem, network: nn.Module, batch: Batch) -> None:
+    """Call a network for what its hooks do."""
+    args, kwargs = model_inputs(batch.x)
+    with torch.no_grad(), problem.deterministic(), _unfused():
+        network(*args, **kwargs)
 
 
 def _change(
@@ -97,10 +103,7 @@ def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
         module.register_forward_hook(lambda *_, path=path: called.add(path))
         for path, module in network.named_modules()
     ]
-    batch = next(iter(problem.batches))
-    args, kwargs = model_inputs(batch.x)
-    with torch.no_grad(), problem.deterministic(), _unfused():
-        network(*args, **kwargs)
+    _call(problem, network, next(iter(problem.batches)))
     for handle in handles:
         handle.remove()
     found: dict[str, list[str]] = defaultdict(list)
@@ -198,13 +201,12 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
     """Value and forward-mode derivative."""
     load_forward_mode()
     try:
-        value, derivative = jvp(function, (at,), (along,))[:2]
+        return jvp(function, (at,), (along,))[:2]
     except NotImplementedError as error:
         raise InputError(
             f"normalization 'output' needs forward-mode derivatives, and an operation has none "
             f"({str(error).splitlines()[0]}): take normalization='filter'"
         ) from error
-    return value, derivative
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -85,15 +85,13 @@ class Plane(Saved):
         """The points with these indices along each axis."""
         if len(indices) != self.loss.ndim:
             raise InputError(f"subset takes {self.loss.ndim} index lists, not {len(indices)}")
-        mesh = np.ix_(*indices)
+        mesh: Any = np.ix_(*indices)
         kept = [c[np.asarray(i)] for c, i in zip(self.coordinates, indices, strict=True)]
         return dataclasses.replace(
             self,
             loss=self.loss[mesh],
             evaluated=self.evaluated[mesh],
-            scalars=np.stack([s[mesh] for s in self.scalars])
-            if len(self.names)
-            else np.empty((0, *self.loss[mesh].shape)),
+            scalars=self.scalars[(slice(None), *mesh)],
             a=kept[0],
             b=kept[1] if len(kept) == 2 else self.b,
         )
@@ -197,13 +195,5 @@ def join(parts: Sequence[Plane]) -> Plane:
 
 
 def _same_plane(one: Plane, other: Plane) -> bool:
-    apart = ("loss", "evaluated", "scalars", "route", "a", "b")
-    return (
-        np.array_equal(one.a, other.a)
-        and np.array_equal(one.b, other.b)
-        and all(
-            getattr(one, f.name) == getattr(other, f.name)
-            for f in dataclasses.fields(Plane)
-            if f.name not in apart
-        )
-    )
+    names = {f.name for f in dataclasses.fields(Plane)} - {"loss", "evaluated", "scalars", "route"}
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)

@@ -35,7 +35,7 @@ class SlicedMaxPooling(TorchFunctionMode):
     ) -> Any:
         """Called by torch for every function in the context."""
         kwargs = dict(kwargs or {})
-        if func in _POOLING:
+        if func is F.max_pool2d:
             indices = kwargs.pop("return_indices", args[6] if len(args) > 6 else False)
             if not indices and args[0].ndim == 4 and not torch.is_grad_enabled():
                 self.calls += 1
@@ -43,9 +43,6 @@ class SlicedMaxPooling(TorchFunctionMode):
             kwargs["return_indices"] = indices
             args = args[:6]
         return func(*args, **kwargs)
-
-
-_POOLING = (F.max_pool2d,)
 
 
 def max_pool2d(

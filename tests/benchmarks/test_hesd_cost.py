@@ -9,7 +9,7 @@ from benchmarks.hesd_cost import measurement
 from benchmarks.hesd_cost.measurement import BATCHES, PROBES, CostCase, Linear
 from benchmarks.hesd_cost.view import EXHIBIT
 from benchmarks.publish import publish
-from lla.hessian.accuracy.scatter import Scatter
+from lla.hessian.accuracy import Scatter
 from paper_tables.engine.records import read_records
 from tests.paper_tables.exhibits.cost.test_claims import planted, scattered
 

@@ -19,7 +19,10 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py"
 def imports(path):
     """The modules of lla that a file imports when it is loaded."""
     nodes = ast.parse(path.read_text()).body
-    return [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("lla")]
+    froms = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("lla")]
+    parts = [f"{n.module}.{each.name}" for n in froms for each in n.names]
+    known = set(map(name_of, FILES))
+    return [part if part in known else part.rpartition(".")[0] for part in parts]
 
 
 def room(module):

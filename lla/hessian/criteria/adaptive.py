@@ -32,28 +32,38 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from lla.errors import InputError
-from lla.hessian.criteria.goal import Goal, Measured
-from lla.hessian.criteria.run_statistics import NewRuns, RunStatistics, enough_steps
-from lla.hessian.lanczos.outliers import NO_OUTLIERS, outliers
+from lla.estimate import Estimate
+from lla.hessian.accuracy import MIN_SAMPLES, Spread, reached, spread
+from lla.hessian.criteria.goal import Accuracy, Adaptive, Goal, Stopped
+from lla.hessian.lanczos.outliers import NO_OUTLIERS, Averages, Outliers, outliers
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.runs import Run, run_until
 from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Plan
 from lla.hessian.operator import HessianOperator
+from lla.hessian.ratios import probe_ratios
+from lla.hessian.spectrum import Spectrum
+from lla.parameters import ParameterSpace
 from lla.probes import rademacher
 
 
-def measure(hessians: BatchHessians, count: int, goal: Goal, progress: bool = False) -> Measured:
+def measure(
+    hessians: BatchHessians, goal: Goal, progress: bool = False
+) -> tuple[dict[str, Estimate], tuple[Spectrum, ...], Adaptive]:
     """Measure the criteria that have a target until all are met or nothing is left to add.
 
     Args:
         hessians: the Hessians.
-        count: number of Hessians.
         goal: what is asked for.
         progress: show a progress bar.
+
+    Returns:
+        The estimates of the criteria that were measured, the spectrum of each Hessian that was
+        measured, and how it went.
 
     Raises:
         InputError: the first run alone takes more products than are allowed; a probe has no
@@ -68,49 +78,279 @@ def measure(hessians: BatchHessians, count: int, goal: Goal, progress: bool = Fa
             f"max_matvecs is {goal.max_matvecs}: the first run alone takes {goal.steps} products, "
             "so raise it or take fewer steps"
         )
-    statistics = RunStatistics(goal, count)
+    statistics = RunStatistics(goal, hessians.count, hessians.space)
     with tqdm(desc="Lanczos", unit="product", disable=not progress) as bar:
         while True:
             for index, problem in enumerate(hessians.problems()):
                 if statistics.wanted(index) == 0:
                     continue
-                work = partial(_new_runs, statistics=statistics, index=index, on_step=bar.update)
-                found, plan = hessians.run(problem, work)
-                statistics.add(index, found, plan)
+                work = partial(statistics.new_runs, index=index, on_step=bar.update)
+                (runs, found), plan = hessians.run(problem, work)
+                statistics.add(index, runs, found, plan)
                 stopped = statistics.stopped()
                 if stopped is not None:
                     return statistics.measured(stopped)
 
 
-def _new_runs(
-    operator: HessianOperator,
-    plan: Plan,
-    *,
-    statistics: RunStatistics,
-    index: int,
-    on_step: Callable[[int], object],
-) -> NewRuns:
-    """Make the runs that are wanted on one Hessian, as far as the allowed products reach."""
-    goal, least, left = statistics.goal, statistics.least, statistics.left
-    have, settled = len(statistics.runs[index]), statistics.settled
-    size, like = operator.shape[0], operator.theta
-    runs: list[Run] = []
-    found = NO_OUTLIERS
-    for probe in range(have, have + statistics.wanted(index)):
-        if runs and left < least:
-            break
-        most = min(goal.steps, left)
-        start = rademacher(size, like, goal.seed, index, probe)[None]
-        lanczos = Lanczos(operator, start, most, plan.basis_dtype, plan.basis_device)
-        # once it has converged, r_e is the same from every probe
-        tolerance = math.inf if settled and probe > 0 else goal.re_tolerance
-        run = run_until(lanczos, least, most, goal.steps, tolerance, on_step)
-        if not statistics.visited and not runs:
-            least = enough_steps(run, goal)
-        if probe == 0 and goal.deflates:
-            second = rademacher(size, like, goal.seed, index, 1)
-            count = min(least, len(run.alphas))
-            found = outliers(lanczos, count, second, goal.seed, index)
-        runs.append(run)
-        left -= run.matvecs
-    return NewRuns(runs, found, size, str(operator.dtype).removeprefix("torch."))
+def enough_steps(run: Run, goal: Goal) -> int:
+    """The least number of steps of further runs, from the very first run.
+
+    The bound from a short run is too low. With this number of steps, the share of the negative
+    part that it lacks is at most the standard error asked for. The mean of what runs lack is
+    added; what differs from run to run is then a fraction of the standard error.
+    """
+    if goal.whole_runs:
+        return goal.steps
+    if not goal.wants_kh1:
+        return min(FIRST_LOOK, goal.steps)
+    allowed, count = goal.targets["kh1"] * (run.positive - run.form), len(run.alphas)
+    return next((n for n in range(2, count) if run.missing(n) <= allowed), count)
+
+
+class RunStatistics:
+    """All runs so far, the estimates that follow from them, and what to do next.
+
+    Args:
+        goal: what is asked for.
+        count: number of Hessians.
+        space: the parameters of each.
+
+    Attributes:
+        runs: the runs on each Hessian.
+        least: the least number of steps of the next run.
+    """
+
+    def __init__(self, goal: Goal, count: int, space: ParameterSpace) -> None:
+        self.goal = goal
+        self.runs: list[list[Run]] = [[] for _ in range(count)]
+        corrects = goal.wants_kh1 or goal.whole_runs
+        self.least = goal.steps if corrects else min(FIRST_LOOK, goal.steps)
+        self._outliers: list[Outliers] = []
+        self._plans: list[str] = [""] * count
+        self._size, self._dtype = space.size, str(space.dtype).removeprefix("torch.")
+        self._missing: dict[tuple[int, int], float] = {}
+        self._spreads: dict[str, Spread] = {}  # as long as no run is added
+
+    @property
+    def matvecs(self) -> int:
+        """Products made so far."""
+        return sum(run.matvecs for runs in self.runs for run in runs)
+
+    @property
+    def left(self) -> int:
+        """Products that may still be made."""
+        return self.goal.max_matvecs - self.matvecs
+
+    @property
+    def visited(self) -> list[list[Run]]:
+        """The runs on each Hessian that has any; these Hessians are the first."""
+        return [runs for runs in self.runs if runs]
+
+    @property
+    def settled(self) -> bool:
+        """Whether r_e has converged in the first run on every Hessian."""
+        return all(runs[0].re_within(self.goal.re_tolerance) for runs in self.visited)
+
+    @property
+    def simple(self) -> tuple[bool, bool]:
+        """Whether all outliers, the positive and the negative, are simple by their second probes.
+
+        A repeated eigenvalue has a space of eigenvectors, of which a run sees one. The network's
+        structure causes repetition, so it occurs on nearly all batches or on none. If a single
+        probe among many disagrees, its run was too short.
+        """
+        pairs = zip(self.visited, self._outliers, strict=True)
+        checks = [found.agree(*runs[1].ritz[:2]) for runs, found in pairs if len(runs) > 1]
+        allowed = len(checks) // 4
+        upper, lower = (sum(not c[side] for c in checks) <= allowed for side in (0, 1))
+        return self.goal.deflates and upper, self.goal.deflates and lower
+
+    def wanted(self, index: int) -> int:
+        """Number of probes to add to one Hessian now."""
+        goal, have = self.goal, len(self.runs[index])
+        amount = 1
+        if have == 0 and index == 0 and goal.deflates:
+            amount = 2  # the second checks the outliers
+        elif have > 0 and goal.over == "probes":
+            amount = self._missing_probes(have)
+        return min(amount, goal.probes - have)
+
+    def new_runs(
+        self, operator: HessianOperator, plan: Plan, index: int, on_step: Callable[[int], object]
+    ) -> tuple[list[Run], Outliers]:
+        """Make the runs that are wanted on one Hessian, as far as the allowed products reach.
+
+        Returns:
+            The runs, and the outliers of the first run.
+        """
+        goal, least, left, settled = self.goal, self.least, self.left, self.settled
+        have, like = len(self.runs[index]), operator.theta
+        runs: list[Run] = []
+        found = NO_OUTLIERS
+        for probe in range(have, have + self.wanted(index)):
+            if runs and left < least:
+                break
+            most = min(goal.steps, left)
+            start = rademacher(self._size, like, goal.seed, index, probe)[None]
+            lanczos = Lanczos(operator, start, most, plan.basis_dtype, plan.basis_device)
+            # once it has converged, r_e is the same from every probe
+            tolerance = math.inf if settled and probe > 0 else goal.re_tolerance
+            run = run_until(lanczos, least, most, goal.steps, tolerance, on_step)
+            if not self.visited and not runs:
+                least = enough_steps(run, goal)
+            if probe == 0 and goal.deflates:
+                second = rademacher(self._size, like, goal.seed, index, 1)
+                found = outliers(lanczos, min(least, len(run.alphas)), second, goal.seed, index)
+            runs.append(run)
+            left -= run.matvecs
+        return runs, found
+
+    def add(self, index: int, runs: list[Run], found: Outliers, plan: str) -> None:
+        """Add new runs on one Hessian and the outliers of the first, made under a plan."""
+        if not self.visited:
+            self.least = enough_steps(runs[0], self.goal)
+        if not self.runs[index]:
+            self._outliers.append(found)
+        self.runs[index] += runs
+        self._plans[index] = plan
+        self._spreads.clear()
+
+    def stopped(self) -> Stopped | None:
+        """The reason to stop now; None if there is none."""
+        goal = self.goal
+        unmet = [name for name in goal.targets if not self._met(name)]
+        if not unmet:
+            return "targets"
+        complete = len(self.visited) == len(self.runs)
+        if complete and goal.over == "batches" and all(map(self._out_of_reach, unmet)):
+            return "batches"
+        if all(len(runs) >= goal.probes for runs in self.runs):
+            return "probes"
+        return "budget" if self.left < self.least else None
+
+    def measured(
+        self, stopped: Stopped
+    ) -> tuple[dict[str, Estimate], tuple[Spectrum, ...], Adaptive]:
+        """The result, see `measure`."""
+        names = [*self.goal.targets, *(["negative_share"] if self.goal.wants_kh1 else [])]
+        spreads = {name: self._spread(name) for name in names}
+        estimates = {}
+        for name, found in spreads.items():
+            samples = len(self.visited) if found.dof == math.inf else int(found.dof) + 1
+            estimates[name] = Estimate(found.value, found.stderr, samples, self.matvecs)
+        adaptive = Adaptive(
+            stopped=stopped,
+            accuracy={name: self._accuracy(name, found) for name, found in spreads.items()},
+            probes=tuple(len(runs) for runs in self.visited),
+            averaged=self.simple,
+        )
+        return estimates, tuple(map(self._spectrum, range(len(self.visited)))), adaptive
+
+    def _accuracy(self, name: str, found: Spread) -> Accuracy:
+        value, error = found.value, found.stderr
+        return Accuracy(
+            target=self.goal.targets.get(name),
+            reached=math.inf if error is None or not value else error / abs(value),
+            interval=found.interval,
+            probes=found.within,
+            batches=found.between if self.goal.over == "batches" else None,
+        )
+
+    def _spread(self, name: str) -> Spread:
+        """The mean of a criterion and its error."""
+        if name not in self._spreads:
+            averaged = name in ("kh1", "negative_share")
+            self._spreads[name] = (self._of_averages if averaged else self._of_probes)(name)
+        return self._spreads[name]
+
+    def _of_probes(self, name: str) -> Spread:
+        """Mean and error of r_e or K_H05, of which every run gives a value."""
+        samples, within = [], None
+        place, tolerance = (0, self.goal.re_tolerance) if name == "re" else (2, math.inf)
+        for runs in self.visited:
+            used = [run for run in runs if run.whole or run.re_within(tolerance)] or runs[:1]
+            samples.append(np.array([self._ratios(run)[place] for run in used]))
+        if name == "re" and self.settled:
+            within = float(np.mean([runs[0].re_error() for runs in self.visited]))
+        return spread(samples, self.goal.over, within)
+
+    def _of_averages(self, name: str) -> Spread:
+        """Mean and error of K_H1 or the negative share, which are averaged over outliers."""
+        samples, variances, (upper, lower) = [], [], self.simple
+        for known, runs in zip(self._outliers, self.visited, strict=True):
+            averages = [self._average(run, known.only(upper, lower)) for run in runs]
+            pairs = [
+                (a.kh1, a.kh1_variance) if name == "kh1" else (a.share, a.share_variance)
+                for a in averages
+            ]
+            values, scatter = np.array(pairs).T
+            samples.append(values)
+            variances.append(scatter.mean() / len(runs))
+        # otherwise the denominator varies too much for the scatter of the ratio to be predicted
+        within = math.sqrt(sum(variances)) / len(variances) if upper else None
+        return spread(samples, self.goal.over, within)
+
+    def _ratios(self, run: Run) -> tuple[float, float, float, float]:
+        """The ratios of one run without averaging; an error if no eigenvalue is positive."""
+        eps = float(np.finfo(self._dtype).eps)
+        return probe_ratios(*run.ritz[:2], eps, self.goal.reading)
+
+    def _average(self, run: Run, known: Outliers) -> Averages:
+        """K_H1 and the negative share of one run."""
+        self._ratios(run)
+        return known.average(*run.ritz[:2], self._positive(run), run.form, self._size)
+
+    def _positive(self, run: Run) -> float:
+        """The positive part v' H+ v of one probe, as a run with all steps would give it."""
+        if run.whole:
+            return run.positive
+        whole, steps = [r for runs in self.runs for r in runs if r.whole], len(run.alphas)
+        key = (steps, len(whole))
+        if key not in self._missing:
+            self._missing[key] = float(np.mean([other.missing(steps) for other in whole]))
+        return run.bound + self._missing[key]
+
+    def _met(self, name: str) -> bool:
+        """Whether a target is known to be met."""
+        if self.goal.over == "probes" and len(self.visited) < len(self.runs):
+            return False
+        target = self.goal.targets[name]
+        return reached(self._spread(name), target, self.goal.over, self._dtype)
+
+    def _out_of_reach(self, name: str) -> bool:
+        """Whether a target would be missed even with exact values on all batches."""
+        found = self._spread(name)
+        if len(self.runs) < MIN_SAMPLES:
+            return True
+        if found.between is None or found.within_dof < MIN_SAMPLES:
+            return False
+        return found.factor * found.between > self.goal.targets[name] * abs(found.value)
+
+    def _missing_probes(self, have: int) -> int:
+        """Number of probes that a Hessian with `have` probes still needs, by what is known now."""
+        worst = 0.0  # error in units of the error that is allowed
+        for name in self.goal.targets:
+            found = self._spread(name)
+            if found.safe_stderr is not None and found.value:
+                worst = max(worst, found.safe_stderr / (self.goal.targets[name] * abs(found.value)))
+        # the error over several Hessians goes with the harmonic mean of their numbers of probes
+        mean = len(self.runs) / sum(1 / len(runs) for runs in self.runs)
+        needed = math.ceil(mean * worst**2) if worst > 1 else math.floor(mean) + 1
+        return max(0, needed - have)
+
+    def _spectrum(self, index: int) -> Spectrum:
+        """The runs on one Hessian as a spectrum; each row has the nodes of its run."""
+        runs = self.runs[index]
+        return Spectrum.of(
+            [run.ritz[:2] for run in runs],
+            steps=max(len(run.alphas) for run in runs),
+            size=self._size,
+            seed=self.goal.seed,
+            dtype=self._dtype,
+            legacy=False,
+            matvecs=sum(run.matvecs for run in runs),
+            plan=self._plans[index],
+        )
+
+
+FIRST_LOOK = 10  # steps before the convergence of r_e is tested

@@ -14,13 +14,11 @@ from torch import nn
 
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.accuracy.targets import StandardErrors, Target, targets_of
+from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
 from lla.hessian.criteria.adaptive import measure
-from lla.hessian.criteria.goal import Adaptive, Goal, Measured
+from lla.hessian.criteria.goal import Adaptive, Goal
 from lla.hessian.memory.batch_hessians import BatchHessians
-from lla.hessian.memory.plans import Plan
-from lla.hessian.memory.settings import Memory, memory_settings
-from lla.hessian.operator import HessianOperator
+from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
@@ -47,7 +45,7 @@ class Criteria:
     negative_share: Estimate  # sum_{l<0} |l| w / sum |l| w
     spectra: tuple[Spectrum, ...]  # one for each batch, or one of all batches pooled
     scope: Scope
-    stderr_kind: Literal["batches", "probes"]
+    stderr_kind: Over
     reading: Reading
     legacy: bool
     probes: int  # of each batch; with a target, the largest number of any batch
@@ -76,9 +74,7 @@ class Criteria:
                 "the runs ended early for a target_stderr and cannot be read again: measure again "
                 "with reading=, and with steps and probes in place of a target"
             )
-        names = ("scope", "batches", "route", "plan", "loss")
-        facts = {name: getattr(self, name) for name in names}
-        return _average(self.spectra, {"reading": reading, **facts})
+        return replace(self, reading=reading, **_averages(self.spectra, reading))
 
 
 def criteria(
@@ -171,95 +167,57 @@ def criteria(
     asked = Plan.of(limits, micro_batch, route)
     vectors = 0 if legacy else steps
     hessians = BatchHessians(whole, asked, vectors, parameters, limits.bytes, pooled=pooled)
-
-    def facts() -> dict[str, Any]:
-        """What the result says of the measurement, once it is made."""
-        return {
-            "reading": reading,
-            "scope": scope,
-            "batches": len(whole.batches),
-            "route": hessians.route,
-            "plan": hessians.plan,
-            "loss": mean_loss,
-        }
-
-    if target is not None:
-        count = 1 if pooled else len(whole.batches)
-        most = probes * steps * count if target.max_matvecs is None else target.max_matvecs
-        over = "probes" if count == 1 else target.over
-        goal = Goal(targets, over, probes, steps, most, seed, reading)
-        return _with_target(measure(hessians, count, goal, progress), goal, facts())
-
-    def one(operator: HessianOperator, plan: Plan, stream: int) -> Spectrum:
-        return quadrature(
-            operator,
-            probes,
-            steps,
-            seed,
-            legacy=legacy,
-            stream=stream,
-            basis_dtype=plan.basis_dtype,
-            basis_device=plan.basis_device,
-            progress=progress,
+    over: Over = "probes" if hessians.count == 1 else "batches" if target is None else target.over
+    adaptive = None
+    if target is None:
+        work = partial(
+            quadrature, probes=probes, steps=steps, seed=seed, legacy=legacy, progress=progress
         )
-
-    spectra: list[Spectrum] = []
-    for stream, problem in enumerate(hessians.problems()):
-        spectrum, described = hessians.run(problem, partial(one, stream=stream))
-        spectra.append(replace(spectrum, plan=described))
-    return _average(tuple(spectra), facts())
-
-
-def _with_target(measured: Measured, goal: Goal, facts: dict[str, Any]) -> Criteria:
-    """The criteria that were measured with a target, with a warning if it was not reached."""
-    if not measured.adaptive.converged:
-        warnings.warn(measured.adaptive.shortcoming(measured.matvecs), stacklevel=3)
-    missing = Estimate(math.nan, None, 0, measured.matvecs)
-    if facts["scope"] == "batches":
-        facts["batches"] = len(measured.spectra)
-    estimates: dict[str, Any] = {n: measured.estimates.get(n, missing) for n in _NAMES}
+        made = [
+            hessians.run(problem, partial(work, stream=stream))
+            for stream, problem in enumerate(hessians.problems())
+        ]
+        spectra = tuple(replace(spectrum, plan=described) for spectrum, described in made)
+        estimates = _averages(spectra, reading)
+    else:
+        most = target.max_matvecs
+        most = probes * steps * hessians.count if most is None else most
+        goal = Goal(targets, over, probes, steps, most, seed, reading)
+        found, spectra, adaptive = measure(hessians, goal, progress)
+        matvecs = sum(spectrum.matvecs for spectrum in spectra)
+        if not adaptive.converged:
+            warnings.warn(adaptive.shortcoming(matvecs), stacklevel=2)
+        estimates = {n: found.get(n, Estimate(math.nan, None, 0, matvecs)) for n in _NAMES}
     return Criteria(
         **estimates,
-        **facts,
-        spectra=measured.spectra,
-        stderr_kind=goal.over,
-        legacy=False,
-        probes=max(measured.adaptive.probes),
-        steps=goal.steps,
-        dtype=measured.spectra[0].dtype,
-        matvecs=measured.matvecs,
-        adaptive=measured.adaptive,
+        spectra=spectra,
+        scope=scope,
+        stderr_kind=over,
+        reading=reading,
+        legacy=legacy,
+        probes=max(spectrum.probes for spectrum in spectra),
+        steps=steps,
+        batches=len(whole.batches) if pooled else len(spectra),
+        dtype=spectra[0].dtype,
+        route=hessians.route,
+        plan=hessians.plan,
+        loss=mean_loss,
+        matvecs=sum(spectrum.matvecs for spectrum in spectra),
+        adaptive=adaptive,
     )
 
 
-def _average(spectra: tuple[Spectrum, ...], facts: dict[str, Any]) -> Criteria:
-    """Average over probes, then over spectra.
-
-    Args:
-        spectra: one for each batch, or one of all batches.
-        facts: the fields of the result that do not come from the spectra, with the reading.
-    """
-    parts = [spectrum_criteria(spectrum, facts["reading"]) for spectrum in spectra]
+def _averages(spectra: Sequence[Spectrum], reading: Reading) -> dict[str, Any]:
+    """The estimates by name: averages over the probes, then over the spectra."""
+    parts = [spectrum_criteria(spectrum, reading) for spectrum in spectra]
     matvecs = sum(spectrum.matvecs for spectrum in spectra)
-
-    def estimate(name: str) -> Estimate:
+    found: dict[str, Any] = {}
+    for name in _NAMES:
         per_probe = [getattr(part, name) for part in parts]
         samples = per_probe[0] if len(parts) == 1 else [values.mean() for values in per_probe]
-        result = Estimate.of(samples, matvecs)
-        if not math.isfinite(result.value):
-            raise InputError(f"{name} is {result.value}: a positive eigenvalue is within rounding")
-        return result
-
-    first = spectra[0]
-    estimates: dict[str, Any] = {name: estimate(name) for name in _NAMES}
-    return Criteria(
-        **estimates,
-        **facts,
-        spectra=spectra,
-        stderr_kind="probes" if len(parts) == 1 else "batches",
-        legacy=first.legacy,
-        probes=first.probes,
-        steps=first.steps,
-        dtype=first.dtype,
-        matvecs=matvecs,
-    )
+        found[name] = Estimate.of(samples, matvecs)
+        if not math.isfinite(found[name].value):
+            raise InputError(
+                f"{name} is {found[name].value}: a positive eigenvalue is within rounding"
+            )
+    return found

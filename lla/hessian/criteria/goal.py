@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lla.estimate import Estimate
-from lla.hessian.accuracy.spread import Over
+from lla.hessian.accuracy import Over
 from lla.hessian.ratios import Reading
-from lla.hessian.spectrum import Spectrum
 
 Stopped = Literal["targets", "batches", "probes", "budget"]
 
@@ -94,13 +92,3 @@ class Adaptive:
             f"is {reached}, and {found.target:.2g} was asked for with a margin for few samples: "
             f"{help[self.stopped]}"
         )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a measurement with a target found."""
-
-    estimates: dict[str, Estimate]  # of the criteria that were measured
-    spectra: tuple[Spectrum, ...]  # one for each batch that was measured
-    adaptive: Adaptive
-    matvecs: int

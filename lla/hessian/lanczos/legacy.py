@@ -23,7 +23,7 @@ OFFSET = 1e-6  # added to every norm
 
 
 def legacy_tridiagonal(
-    operator: RowOperator, start: Tensor, steps: int, seed: int, on_step: Callable[[], None]
+    operator: RowOperator, start: Tensor, steps: int, seed: int, on_step: Callable[[], object]
 ) -> Tridiagonal:
     """T of one run from a start vector [P].
 

@@ -9,7 +9,7 @@ less scatter (Blackwell 1947).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,14 +104,8 @@ class Outliers:
 
     def only(self, upper: bool, lower: bool) -> Outliers:
         """The outliers of the chosen sides only."""
-        none = np.zeros(1)
-        return Outliers(
-            above=self.above if upper else np.inf,
-            below=self.below if lower else -np.inf,
-            positive=self.positive if upper else none,
-            negative=self.negative if lower else none,
-            second=self.second,
-        )
+        chosen = self if upper else replace(self, above=np.inf, positive=np.zeros(1))
+        return chosen if lower else replace(chosen, below=-np.inf, negative=np.zeros(1))
 
 
 # nothing is averaged over these

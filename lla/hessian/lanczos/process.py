@@ -31,9 +31,7 @@ class Tridiagonal:
     """
 
     alphas: np.ndarray  # [K, steps] float64, diagonals
-    betas: (
-        np.ndarray
-    )  # [K, steps], betas[:, j] couples j and j + 1; the last is the residual's norm
+    betas: np.ndarray  # [K, steps], [:, j] couples j and j + 1; the last is the residual's norm
     counts: np.ndarray  # [K] int, number of valid steps
     exhausted: np.ndarray  # [K] bool, whether the count is the dimension of the whole Krylov space
 

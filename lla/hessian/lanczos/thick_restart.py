@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,16 +10,6 @@ from torch import Tensor
 
 from lla.errors import NonFiniteError
 from lla.hessian.lanczos.process import RowOperator, coefficients, norms
-
-
-@dataclass(frozen=True)
-class RitzPairs:
-    """The result of a restarted process."""
-
-    vectors: Tensor  # [k, P]
-    scale: float  # largest |Ritz value|
-    steps: int  # products made
-    converged: bool
 
 
 def thick_restart(
@@ -32,8 +21,8 @@ def thick_restart(
     tol: float,
     max_steps: int,
     fresh: Callable[[int], Tensor],
-    advanced: Callable[[int], object] = lambda steps: None,
-) -> RitzPairs:
+    advanced: Callable[[int], object],
+) -> tuple[Tensor, float, int, bool]:
     """The k most wanted Ritz pairs from at most `size` basis vectors at a time.
 
     When the basis is full, the better half of its Ritz vectors stays and the process continues from
@@ -52,6 +41,10 @@ def thick_restart(
         max_steps: most products.
         fresh: number of products made -> a vector [P] to continue from.
         advanced: called with the number of products made since the last call.
+
+    Returns:
+        Ritz vectors [k, P], the largest |Ritz value|, the number of products, and whether the pairs
+        have converged.
 
     Raises:
         NonFiniteError: a product is not finite.
@@ -94,9 +87,7 @@ def thick_restart(
         else:
             converged = exact is None and filled >= k and bool((residuals <= tol * scale).all())
         if converged or steps >= max_steps:
-            kept = ranked[:k]
-            combined = _combine(basis[:filled], vectors[:, kept])
-            return RitzPairs(combined, scale, steps, converged)
+            return _combine(basis[:filled], vectors[:, ranked[:k]]), scale, steps, converged
         if filled == size:
             kept = ranked[: max(k + 1, size // 2)]
             basis[: len(kept)] = _combine(basis[:filled], vectors[:, kept])

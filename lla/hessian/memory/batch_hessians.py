@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import TypeVar
 
 from lla.free_memory import available_memory
-from lla.hessian.memory.plans import (
-    Plan,
-    bytes_an_example,
-    bytes_to_keep,
-    cost_of,
-    describe,
-    plans,
-    try_plans,
-)
+from lla.hessian.memory import plans
+from lla.hessian.memory.plans import Plan
 from lla.hessian.operator import HessianOperator
 from lla.hessian.products.routes import RouteName
 from lla.parameters import Pattern
@@ -40,6 +32,8 @@ class BatchHessians:
         pooled: whether there is only one Hessian, that of all batches together.
 
     Attributes:
+        count: number of Hessians.
+        space: the parameters of each.
         route: of the products, once some were made.
     """
 
@@ -53,11 +47,12 @@ class BatchHessians:
         *,
         pooled: bool = False,
     ) -> None:
-        space = whole.space.select(parameters)
-        example = bytes_an_example(whole, space)
-        self._cost = cost_of(whole, space, vectors, example, pooled=pooled)
+        self.count = 1 if pooled else len(whole.batches)
+        self.space = whole.space.select(parameters)
+        example = plans.bytes_an_example(whole, self.space)
+        self._cost = plans.cost_of(whole, self.space, vectors, example, pooled=pooled)
         self._available = available_memory(whole.device) if memory is None else memory
-        self._candidates = plans(whole, asked, self._cost, memory)
+        self._candidates = plans.plans(whole, asked, self._cost, memory)
         self._parameters, self._device, self._asked = parameters, whole.device, asked
         self._used: list[Plan] = []  # the last plan that worked, if there is one
         self._failed: list[Plan] = []
@@ -86,25 +81,21 @@ class BatchHessians:
         Raises:
             InsufficientMemoryError: it fits into memory by no plan.
         """
-        (result, self.route), plan, before = try_plans(
-            partial(self._under_plan, problem, work),
-            chain(self._used, self._candidates),
-            self._device,
-        )
+
+        def under(plan: Plan) -> tuple[T, RouteName]:
+            size = plan.micro_batch
+            part = problem if size is None else problem.in_micro_batches(size, check=False)
+            keep = plans.bytes_to_keep(plan, self._cost, self._device, self._available)
+            operator = HessianOperator(part, self._parameters, plan.route, keep)
+            return work(operator, plan), operator.route
+
+        tried = chain(self._used, self._candidates)
+        (result, self.route), plan, before = plans.try_plans(under, tried, self._device)
         self._used = [replace(plan, route=self.route)]
         self._failed += before
-        return result, describe(self._used[0], self._used[0], before)
+        return result, plans.describe(self._used[0], self._used[0], before)
 
     @property
     def plan(self) -> str:
         """The plan in use, and why those before it are not, as text."""
-        return describe(self._used[0], self._asked, self._failed)
-
-    def _under_plan(
-        self, problem: Problem, work: Callable[[HessianOperator, Plan], T], plan: Plan
-    ) -> tuple[T, RouteName]:
-        if plan.micro_batch is not None:
-            problem = problem.in_micro_batches(plan.micro_batch, check=False)
-        keep = bytes_to_keep(plan, self._cost, self._device, self._available)
-        operator = HessianOperator(problem, self._parameters, plan.route, keep)
-        return work(operator, plan), operator.route
+        return plans.describe(self._used[0], self._asked, self._failed)

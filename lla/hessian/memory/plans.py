@@ -25,12 +25,29 @@ import torch
 from lla.batches import micro_batches
 from lla.errors import InputError, InsufficientMemoryError, out_of_memory
 from lla.free_memory import available_memory
-from lla.hessian.memory.settings import Memory
 from lla.hessian.products.routes import Retained, RouteName
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Limits on memory, for the `memory` argument of `lla.criteria` and its like.
+
+    >>> Memory(8 * 2**30, basis_dtype=torch.bfloat16).bytes // 2**30
+    8
+    """
+
+    bytes: int | None = None  # to take on the model's device; None: what is available
+    basis_dtype: torch.dtype | None = None  # of the stored Lanczos vectors; None: the parameters'
+    basis_device: torch.device | str | None = None  # that stores them; None: the parameters'
+
+
+def memory_settings(memory: Memory | int | None) -> Memory:
+    """The settings of a `memory` argument; a number means bytes."""
+    return memory if isinstance(memory, Memory) else Memory(memory)
 
 
 @dataclass(frozen=True)
@@ -133,9 +150,8 @@ def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
     kept = {}
     for size in (4, 2):
         try:
-            first = problem.over(micro_batches(batch, size)[:1])
-            (part,) = first.batches
-            function = first.batch_loss(part, space, state)
+            (part,) = problem.over(micro_batches(batch, size)[:1]).batches
+            function = problem.batch_loss(part, space, state)
             kept[part.size] = Retained(function, theta, problem.deterministic).kept_bytes
         except (InputError, RuntimeError, TypeError, ValueError, IndexError):
             # the model or the loss may take batches of one size only

@@ -36,30 +36,11 @@ class LinearizationError(RuntimeError):
     """The function cannot be linearised exactly, so another route is needed."""
 
 
-class LinearMap(nn.Module):
-    """The part of a product that depends on the vector, with its constants.
-
-    Attributes:
-        graph_module: the linear map v [P] -> H v [P].
-        constant_bytes: memory of the constants, shared storage counted once.
-    """
-
-    def __init__(self, graph_module: fx.GraphModule) -> None:
-        super().__init__()
-        self.graph_module = graph_module
-        storages = {s.data_ptr(): s.nbytes() for s in map(Tensor.untyped_storage, self.buffers())}
-        self.constant_bytes = sum(storages.values())
-
-    def forward(self, v: Tensor) -> Tensor:
-        """Return the product with `v` [P]."""
-        return self.graph_module(v)
-
-
 def linearize_gradient(
     function: Callable[[Tensor], Tensor],
     theta: Tensor,
     context: Callable[[], AbstractContextManager[None]],
-) -> LinearMap:
+) -> fx.GraphModule:
     """Linearise the gradient of a scalar function of a flat vector.
 
     Args:
@@ -68,8 +49,8 @@ def linearize_gradient(
         context: entered around the recorded run; fixes the random numbers that it draws.
 
     Returns:
-        The map v [P] -> H v [P] at `theta`. It is right for every v, since the function's control
-        flow cannot depend on v.
+        The map v [P] -> H v [P] at `theta`, with its constants as buffers. It is right for every v,
+        since the function's control flow cannot depend on v.
 
     Raises:
         LinearizationError: an operation that depends on the vector has side effects or is random.
@@ -136,7 +117,10 @@ class _Recorder(TorchDispatchMode):
         func = aten.reshape.default if func in _VIEWS else func
         out = func(*args, **kwargs)
         outputs = [x for x in pytree.tree_leaves(out) if isinstance(x, Tensor)]
-        key = self._key(func, leaves, numbers, structure)
+        # with the type, because 1 == 1.0 == True
+        pairs = zip(leaves, numbers, strict=True)
+        parts = [(type(x), repr(x)) if number is None else number for x, number in pairs]
+        key = (func, str(structure), *parts)
         known = None if random or func._schema.is_mutable else self._known.get(key)
         if known is None:
             known = [next(self._fresh) for _ in outputs]
@@ -147,7 +131,7 @@ class _Recorder(TorchDispatchMode):
             self._number[tensor] = number, tensor._version
         return out
 
-    def finish(self, result: Tensor) -> LinearMap:
+    def finish(self, result: Tensor) -> fx.GraphModule:
         """The recorded graph, with `result` as what it returns."""
         if any(tensor._version != version for tensor, version in self._versions):
             raise LinearizationError("a constant that the product reads is overwritten later")
@@ -162,7 +146,7 @@ class _Recorder(TorchDispatchMode):
         self._forget(used)
         for name in used.intersection(self._later):
             self._root.register_buffer(name, self._later.pop(name)(), persistent=False)
-        return LinearMap(fx.GraphModule(self._root, self._graph))
+        return fx.GraphModule(self._root, self._graph)
 
     def _forget(self, used: set[Any]) -> None:
         """Free all tensors except the used constants and what later constants are made from."""
@@ -181,16 +165,6 @@ class _Recorder(TorchDispatchMode):
             number = next(self._fresh)
             self._number[tensor] = number, tensor._version
         return number
-
-    def _key(
-        self, func: Any, leaves: list[Any], numbers: list[int | None], structure: Any
-    ) -> Hashable:
-        # with the type, because 1 == 1.0 == True
-        parts = (
-            (type(x), repr(x)) if number is None else number
-            for x, number in zip(leaves, numbers, strict=True)
-        )
-        return (func, str(structure), *parts)
 
     def _record(
         self,

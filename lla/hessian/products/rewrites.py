@@ -16,13 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lla.hessian.products.convolutions import (
-    patches_of,
-    selected_convolution,
-    selected_patches,
-    selected_weight_gradient,
-    weight_gradient,
-)
+from lla.hessian.products import convolutions
 
 aten = torch.ops.aten
 
@@ -65,6 +59,10 @@ class Rewriter:
         rule = _RULES.get(func)
         return None if rule is None or kwargs else rule(self, args, out)
 
+    def _node(self, func: Any, args: tuple[Any, ...], out: Tensor) -> fx.Node:
+        """A new operation with the shape and type of a result."""
+        return self._call(func, args, out.shape, out.dtype)
+
     def _fold_factors(self, args: Any, out: Tensor) -> fx.Node | None:
         """(x * a) * b with constants a and b as x * (a b), where that product is small."""
         for inner, outer in (args, args[::-1]):
@@ -78,7 +76,7 @@ class Rewriter:
                 if torch.broadcast_shapes(a.shape, b.shape).numel() > max(a.numel(), b.numel()):
                     continue
                 factors = x, self._constant(a * b)
-                return self._call(aten.mul.Tensor, factors, out.shape, out.dtype)
+                return self._node(aten.mul.Tensor, factors, out)
         return None
 
     def _select_first(self, args: Any, out: Tensor) -> fx.Node | None:
@@ -89,9 +87,8 @@ class Rewriter:
             return None
         inner, shape = flat.args[0], flat.meta["shape"]
         full = inner.meta["shape"]
-        if len(full) < 2 or shape != (*full[:-2], full[-2:].numel()):
-            return None
-        if chosen.shape[:-1] != shape[:-1]:
+        whole = len(full) >= 2 and shape == (*full[:-2], full[-2:].numel())
+        if not whole or chosen.shape[:-1] != shape[:-1]:
             return None
         if _is_call(inner, aten.convolution.default):
             return self._convolve_at(inner, chosen, out)
@@ -105,11 +102,9 @@ class Rewriter:
         arguments = unmasked, dim, index
         node = self._select_first(arguments, out)
         if node is None:
-            node = self._call(aten.gather.default, arguments, out.shape, out.dtype)
+            node = self._node(aten.gather.default, arguments, out)
         picked = self._picked(values, chosen, out.shape)
-        return self._call(
-            aten.threshold_backward.default, (node, picked, level), out.shape, out.dtype
-        )
+        return self._node(aten.threshold_backward.default, (node, picked, level), out)
 
     def _mask_before_unpooling(self, args: Any, out: Tensor) -> fx.Node | None:
         """A mask on the gradient of a max-pooling, applied before the values are put in place."""
@@ -122,7 +117,7 @@ class Rewriter:
         masked = self._call(
             aten.threshold_backward.default, (g, picked, level), chosen.shape, out.dtype
         )
-        return self._call(inner.target, (masked, *inner.args[1:]), out.shape, out.dtype)
+        return self._node(inner.target, (masked, *inner.args[1:]), out)
 
     def _unpool(self, args: Any, out: Tensor) -> fx.Node | None:
         """The gradient of a max-pooling without the values of its input, of which it needs none."""
@@ -133,7 +128,7 @@ class Rewriter:
         shape_alone = self._once(key, lambda: self._constant(out.new_zeros(()).expand_as(out)))
         arguments = args[0], shape_alone, *args[2:]
         func = aten.max_pool2d_with_indices_backward.default
-        return self._call(func, arguments, out.shape, out.dtype)
+        return self._node(func, arguments, out)
 
     def _sum_before_unpooling(self, args: Any, out: Tensor) -> fx.Node | None:
         """A sum over the gradient of a max-pooling, taken before its values are put in place."""
@@ -144,7 +139,7 @@ class Rewriter:
         ndim = len(inner.meta["shape"])
         if not {ndim - 2, ndim - 1} <= {dim % ndim for dim in dims}:
             return None
-        return self._call(aten.sum.dim_IntList, (pooled[0], *args[1:]), out.shape, out.dtype)
+        return self._node(aten.sum.dim_IntList, (pooled[0], *args[1:]), out)
 
     def _patches_for_weights(self, args: Any, out: Any) -> fx.Node | None:
         """The weight gradient of a convolution over a constant with one channel."""
@@ -161,10 +156,13 @@ class Rewriter:
             selected = self._selected(x, place, chosen, g.meta["shape"])
             if selected is not None:
                 return self._call(
-                    selected_weight_gradient, (picked, selected, kernel), shape, x.dtype
+                    convolutions.selected_weight_gradient,
+                    (picked, selected, kernel),
+                    shape,
+                    x.dtype,
                 )
-        patches = self._constant_later(partial(patches_of, x, *place))
-        return self._call(weight_gradient, (g, patches, kernel), shape, x.dtype)
+        patches = self._constant_later(partial(convolutions.patches_of, x, *place))
+        return self._call(convolutions.weight_gradient, (g, patches, kernel), shape, x.dtype)
 
     def _convolve_at(self, convolution: Any, chosen: Tensor, out: Tensor) -> fx.Node | None:
         """A convolution over a constant with one channel, at chosen positions."""
@@ -176,14 +174,14 @@ class Rewriter:
         selected = self._selected(x, place, chosen, convolution.meta["shape"])
         if selected is None:
             return None
-        return self._call(selected_convolution, (weight, bias, selected), out.shape, out.dtype)
+        return self._node(convolutions.selected_convolution, (weight, bias, selected), out)
 
     def _selected(self, x: Tensor, place: Any, chosen: Tensor, full: torch.Size) -> fx.Node | None:
         """Patches of a batch at chosen positions; None if that takes much more memory than all."""
         if chosen.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
             return None
         key = _identity(x), x.shape, _identity(chosen), str(place)
-        make = partial(selected_patches, x, chosen.flatten(2), *place)
+        make = partial(convolutions.selected_patches, x, chosen.flatten(2), *place)
         return self._once(key, lambda: self._constant_later(make))
 
     def _picked(self, values: Tensor, chosen: Tensor, shape: Sequence[int]) -> fx.Node:

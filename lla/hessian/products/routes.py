@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import vmap
 
 from lla.errors import InputError
 from lla.free_memory import available_memory
-from lla.hessian.products.linearize import LinearMap, linearize_gradient
+from lla.hessian.products.linearize import linearize_gradient
 from lla.precision import ROUNDING
 
 RouteName = Literal["linearized", "retained", "fresh"]
@@ -110,7 +110,8 @@ class Linearized:
 
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
         self._map = linearize_gradient(function, theta.detach().clone(), context)
-        self.kept_bytes = self._map.constant_bytes
+        storages = map(Tensor.untyped_storage, self._map.buffers())  # some constants share one
+        self.kept_bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
         self._together: int | None = None  # rows a pass
 
     @torch.no_grad()
@@ -119,7 +120,7 @@ class Linearized:
         if len(rows) == 1:
             return self._map(rows[0])[None]
         if self._together is None:
-            self._together = _measure_together(self._map, rows[:_TOGETHER])
+            self._together = _measure_together(self._map, self.kept_bytes, rows[:_TOGETHER])
         if self._together == 1:
             return torch.stack([self._map(row) for row in rows])
         return vmap(self._map, chunk_size=self._together)(rows)
@@ -128,10 +129,10 @@ class Linearized:
 _TOGETHER = 8  # rows in a vectorised pass: more are no faster on CPU and need more memory
 
 
-def _measure_together(linear_map: LinearMap, rows: Tensor) -> int:
+def _measure_together(linear_map: nn.Module, kept_bytes: int, rows: Tensor) -> int:
     """How many rows to multiply at once: all of the given ones, or one."""
     # a vectorised pass holds the activations of every row, in addition to the kept ones
-    if len(rows) * linear_map.constant_bytes > available_memory(rows.device) // 4:
+    if len(rows) * kept_bytes > available_memory(rows.device) // 4:
         return 1
     one_by_one, expected = timed(lambda: torch.stack([linear_map(row) for row in rows]), rows)
     try:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lla.hessian.accuracy.scatter import budget_stderr
+from lla.hessian.accuracy import budget_stderr
 from lla.report.text import measured
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.fidelity import rank

@@ -15,7 +15,7 @@ import numpy as np
 
 from lla import Spectrum
 from lla.estimate import Estimate
-from lla.hessian.accuracy.scatter import Scatter, probe_and_batch_ranges
+from lla.hessian.accuracy import Scatter, probe_and_batch_ranges
 from lla.hessian.ratios import spectrum_criteria
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings

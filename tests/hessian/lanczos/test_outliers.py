@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from lla.hessian.lanczos.outliers import MAX_OUTLIERS, NO_OUTLIERS, outliers
-from lla.hessian.lanczos.positive_part import gauss_positive
 from lla.hessian.lanczos.process import Lanczos
-from lla.hessian.lanczos.runs import Run
+from lla.hessian.lanczos.runs import Run, gauss_positive
 from lla.probes import rademacher
 
 SIZE = 120

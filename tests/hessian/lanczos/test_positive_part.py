@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lla.hessian.lanczos.positive_part import gauss_positive, lower_positive
 from lla.hessian.lanczos.process import Lanczos
+from lla.hessian.lanczos.runs import gauss_positive, lower_positive
 
 RNG = np.random.default_rng(0)
 SPECTRA = {

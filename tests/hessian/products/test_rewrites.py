@@ -44,7 +44,7 @@ def linear_map(model):
     (batch,) = problem.batches
     function = problem.batch_loss(batch, problem.space, problem.state())
     theta = problem.theta()
-    return linearize_gradient(function, theta, problem.deterministic).graph_module, theta
+    return linearize_gradient(function, theta, problem.deterministic), theta
 
 
 def recorded(model):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lla.hessian.accuracy.spread import spread
-from lla.hessian.accuracy.targets import MIN_SAMPLES, reached
+from lla.hessian.accuracy import MIN_SAMPLES, reached, spread
 
 
 def drawn(rng, batches, probes, between, within):

@@ -1,1 +1,0 @@
-"""Standard errors over probes and batches, and targets for them."""
