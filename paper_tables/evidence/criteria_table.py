@@ -40,13 +40,14 @@ class _Block:
         return next(iter(self.cells.values()))
 
 
-def table(records: Sequence[Record], name: str, legend: str = "") -> Table:
+def table(records: Sequence[Record], name: str, legend: str = "", title: str = "") -> Table:
     """The view of one table.
 
     Args:
         records: all published records.
         name: of the table; one that the paper does not have shows all metrics that were measured.
         legend: what is special about it.
+        title: of one that the paper does not have.
     """
     mine = [record for record in records if record.table == name]
     columns = paper_columns(name) or tuple(dict.fromkeys(record.column for record in mine))
@@ -61,10 +62,9 @@ def table(records: Sequence[Record], name: str, legend: str = "") -> Table:
         groups.setdefault(block.first.row, []).append(_group(block, columns, metrics))
     order = [*rows, *(row for row in groups if row not in rows)]
     entry = tables().get(name, {})
-    title = f"{entry['where']}: {entry['title']}" if entry else f"Other measurements: {name}"
     return Table(
         id=name,
-        title=title,
+        title=f"{entry['where']}: {entry['title']}" if entry else title,
         legend=f"{LEGEND} {legend}".strip() if entry else legend,
         columns=tuple(display(METRIC_NAMES.get(column, column)) for column in columns),
         groups=tuple(group for row in order for group in groups[row]),
@@ -74,10 +74,10 @@ def table(records: Sequence[Record], name: str, legend: str = "") -> Table:
     )
 
 
-def others(records: Sequence[Record], *names: str) -> list[Table]:
-    """Tables that the paper does not have, those with records."""
-    there = {record.table for record in records}
-    return [table(records, name) for name in names if name in there]
+def other(records: Sequence[Record], name: str, title: str) -> list[Table]:
+    """A table that the paper does not have, if there are records of it."""
+    there = any(record.table == name for record in records)
+    return [table(records, name, title=title)] if there else []
 
 
 def _metrics(records: Iterable[Record], name: str) -> tuple[str, ...]:

@@ -9,4 +9,6 @@ from paper_tables.evidence import criteria_table
 
 def tables(records: Records) -> list[Table]:
     """The scatter over probes and batches, where it was measured."""
-    return criteria_table.others(records, "stability")
+    return criteria_table.other(
+        records, "stability", "Section 3.4: how criteria scatter over probes and batches"
+    )

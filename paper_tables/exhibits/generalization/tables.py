@@ -18,10 +18,12 @@ SHORT = {"training": "training", "generalization": "other"}
 
 LEGEND = legend(__file__, "runs")
 
+PLANES_TITLE = "Appendix A.1 and A.2: the loss around trained networks on both data sets"
+
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """The runs, and the planes on both data sets if there are records of them."""
-    return [_runs(records), *criteria_table.others(records, PLANES)]
+    return [_runs(records), *criteria_table.other(records, PLANES, PLANES_TITLE)]
 
 
 def _runs(records: Sequence[Record]) -> Table:

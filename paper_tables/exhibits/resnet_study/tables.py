@@ -12,4 +12,6 @@ from paper_tables.exhibits.resnet_study.cells import TABLE
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """The study, if there are records of it."""
-    return criteria_table.others(records, TABLE)
+    return criteria_table.other(
+        records, TABLE, "ResNet18 at random initialisation: what was tried for r_e"
+    )

@@ -16,5 +16,5 @@ def tables(records: Sequence[Record]) -> list[Table]:
     """Table 2, and what else was measured for the figures of spectra."""
     return [
         criteria_table.table(records, "table2", LEGEND),
-        *criteria_table.others(records, "hesd"),
+        *criteria_table.other(records, "hesd", "Figure 7: criteria of LeNet during training"),
     ]
