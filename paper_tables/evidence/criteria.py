@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from lla.report.text import measured
 from paper_tables.engine.cells import METRIC_NAMES, settings_key
 from paper_tables.engine.exhibit import Decision, MissingError, Predicate, Records, Verdict
-from paper_tables.engine.records import FIDELITIES, Record
-from paper_tables.evidence.intervals import difference_width, quantile
+from paper_tables.engine.records import Record
+from paper_tables.evidence.intervals import decided, difference_width, quantile
+from paper_tables.evidence.selection import grouped, most_faithful_first
 
 MARGIN = (0.8, 1.25)  # "near 1", symmetric on the log scale
 CRITERIA = ("kh1", "kh05", "re")
@@ -65,12 +66,8 @@ def falls(first: Record, second: Record) -> Verdict:
         `holds` if the 95 % interval of the difference (Welch) lies on the side of a fall, `fails`
         if it lies on the other, `undecided` if it straddles 0 or a standard error is missing.
     """
-    if not (has_error(first) and has_error(second)):
-        return "undecided"
-    difference, half = difference_of(first, second)
-    if abs(difference) <= half:
-        return "undecided"
-    return "holds" if difference > 0 else "fails"
+    known = has_error(first) and has_error(second)
+    return decided(*difference_of(first, second)) if known else "undecided"
 
 
 def difference_of(first: Record, second: Record) -> tuple[float, float]:
@@ -82,9 +79,7 @@ def difference_of(first: Record, second: Record) -> tuple[float, float]:
 def below(record: Record, limit: float) -> Verdict:
     """Whether a quantity lies below a limit, by its 95 % interval."""
     half = half_width(record)
-    if half is None or abs(value_of(record) - limit) <= half:
-        return "undecided"
-    return "holds" if value_of(record) < limit else "fails"
+    return "undecided" if half is None else decided(limit - value_of(record), half)
 
 
 # --- the records that a predicate sees
@@ -127,20 +122,19 @@ def evidence_on(records: Sequence[Record], row: str, across_data: bool = False) 
         row: the network.
         across_data: put together what was measured on different sets of pictures.
     """
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in records:
-        if record.row == row and record.value is not None and record.m is not None:
-            key = settings_key(record)
-            if across_data:
-                key = (record.config.get("side"), record.batch_size, record.m, record.probes)
-            groups.setdefault(key, []).append(record)
 
-    def faithful(group: list[Record]) -> tuple[int, int, int]:
-        rank = min(FIDELITIES.index(r.fidelity or FIDELITIES[-1]) for r in group)
-        first = group[0]
-        return (rank, -(first.batch_size or 0), -(first.batches or 0) * (first.probes or 0))
+    def settings(record: Record) -> tuple[object, ...]:
+        if across_data:
+            return (record.config.get("side"), record.batch_size, record.m, record.probes)
+        return settings_key(record)
 
-    return [Evidence(tuple(group)) for group in sorted(groups.values(), key=faithful)]
+    def amount(group: Collection[Record]) -> tuple[int, int]:
+        first = next(iter(group))
+        return (-(first.batch_size or 0), -(first.batches or 0) * (first.probes or 0))
+
+    mine = (r for r in records if r.row == row and r.value is not None and r.m is not None)
+    groups = most_faithful_first(grouped(mine, settings).values(), amount)
+    return [Evidence(tuple(group)) for group in groups]
 
 
 Rule = Callable[[Evidence], Decision]

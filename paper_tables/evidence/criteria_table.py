@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRIC_NAMES
-from paper_tables.engine.records import FIDELITIES, Record
+from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import bars, measured_entry
+from paper_tables.evidence.selection import best_rank
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from paper_tables.paper.names import display
 
@@ -177,7 +178,7 @@ def _rank(block: _Block) -> tuple[object, ...]:
         any(r.fidelity == "substitute" for r in found),
         -(first.batch_size or 0),
         -(first.batches or 0) * (first.probes or 0),
-        min(FIDELITIES.index(r.fidelity) if r.fidelity else len(FIDELITIES) for r in found),
+        best_rank(found),
         bool(first.legacy),
         str(first.config.get("init")),
         str(_family(first, "")),
