@@ -383,7 +383,7 @@ def test_route_that_is_wrong_for_a_later_batch_only(cases, monkeypatch):
     use(monkeypatch, WrongSecond)
     # so that the choice falls on it
     monkeypatch.setattr(
-        operator_module,
+        routes,
         "timed",
         lambda function, like: (float("_check" not in function.__qualname__), function()),
     )
