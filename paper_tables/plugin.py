@@ -39,7 +39,7 @@ _SUITE = pytest.StashKey[Suite]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the suites."""
     group = parser.getgroup("paper tables")
-    group.addoption("--profile", choices=sorted(PROFILES), default="quick", help="how much is computed")
+    group.addoption("--profile", choices=sorted(PROFILES), default="quick", help="how much to run")
     group.addoption("--data-root", metavar="DIR", help="folder of data sets (default: LLA_DATA)")
     group.addoption("--recompute", action="store_true", help="compute finished cells again")
     group.addoption(

@@ -58,7 +58,7 @@ class Images:
 
     @property
     def fidelity(self) -> str:
-        """The fidelity of the least faithful set that is also in the paper."""
+        """The fidelity of the less faithful set; the own test split does not count."""
         return least_faithful((self.train.fidelity, self.other.fidelity))
 
 
@@ -68,7 +68,7 @@ def images(settings: Settings, pair: Pair) -> Images:
 
     Raises:
         MissingDataError: a data set is not found, and nothing stands in for it.
-        InputError: the two sets have not the same classes.
+        InputError: the two sets do not have the same classes.
     """
     return checked(
         Images(
