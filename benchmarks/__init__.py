@@ -1,1 +1,1 @@
-"""What the library costs: pytest-benchmark suites, ratios within one run."""
+"""Benchmarks: what the library costs, as ratios within one run, by pytest-benchmark."""

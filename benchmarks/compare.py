@@ -1,7 +1,7 @@
-"""Hold the last session of benchmarks against those before it: `python -m benchmarks.compare`.
+"""Compare the last session of benchmarks with earlier ones: `python -m benchmarks.compare`.
 
-Seconds are not compared, they are the machine's. What fails is a ratio to the calibration kernel
-that rose beyond a tolerance and the noise, more products, or more memory.
+Seconds are not compared, because they depend on the machine. The comparison fails if a ratio to the
+calibration kernel rose by more than the tolerance and the noise, or if products or memory rose.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from benchmarks import history
 from lla.errors import InputError
 from lla.report.text import plain_table
 
-TOLERANCE = 0.15  # by which a ratio may rise above its baseline, beside the noise
+TOLERANCE = 0.15  # a ratio may rise by this share of its baseline, in addition to the noise
 SIGMAS = 2.0  # standard errors that count as noise; with the tolerance, 3 or more of them
-MEMORY = 0.10  # by which memory may grow
-SLACK = 16 * 2**20  # bytes: what an allocator and the libraries' own buffers vary by
-_NORMAL = 1.349  # quartile range of a normal distribution in its standard deviations
-_MEDIAN = 1.2533  # standard error of a median in those of a mean
-_ENOUGH = 3  # sessions from which their scatter is known
+MEMORY = 0.10  # memory may grow by this share
+SLACK = 16 * 2**20  # bytes: variation by the allocator and the libraries' own buffers
+_NORMAL = 1.349  # quartile range of a normal distribution, in standard deviations
+_MEDIAN = 1.2533  # standard error of a median / standard error of a mean
+_ENOUGH = 3  # from this number of sessions on, their scatter is known
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class Comparison:
 
 
 def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison]:
-    """Compare the last session with the median of the earlier ones like it.
+    """Compare the last session with the median of earlier sessions like it.
 
     Args:
         rows: of all sessions, see `benchmarks.history.read`.
-        tolerance: by which a ratio may rise, as a share of its baseline.
+        tolerance: a ratio may rise by this share of its baseline.
 
     Returns:
-        One a quantity and benchmark of the last session. Sessions are alike on the same
-        kind of device with the same version of torch, threads, type and allocator.
+        One comparison for each quantity and benchmark of the last session. Sessions are alike if
+        they have the same kind of device, version of torch, threads, type and allocator.
 
     Raises:
         InputError: there is no session.
@@ -67,7 +67,7 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison
     found = []
     for _, row in rows[rows.date == rows.date.max()].iterrows():
         alike = earlier[(earlier[history.SAME] == row[history.SAME]).all(axis=1)]
-        limits = (  # by which share and how much more a quantity may rise
+        limits = (  # a quantity may rise by this share plus this amount
             ("ratio", "ratio", tolerance, SIGMAS * noise(row, alike)),
             ("products", "products", 0.0, 0.0),
             ("memory", "peak_bytes", MEMORY, SLACK),
@@ -83,8 +83,8 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison
 def noise(row: pd.Series, before: pd.DataFrame) -> float:
     """Standard error of the difference between a session's ratio and the median of earlier ones.
 
-    NaN without any. From three earlier sessions on their scatter counts where it is larger than
-    that within a session: a process has a layout of its memory that all of its repetitions share.
+    NaN without earlier sessions. With three or more, their scatter counts if it is larger than the
+    scatter within a session: all repetitions in a process share one layout of memory.
     """
     if before.empty:
         return math.nan
@@ -98,7 +98,7 @@ def noise(row: pd.Series, before: pd.DataFrame) -> float:
 
 
 def _standard_error(low: Any, high: Any, rounds: Any) -> Any:
-    """Of the median of a session's repetitions, from their quartiles; numbers or columns."""
+    """Standard error of the median of a session's repetitions, from quartiles; works on columns."""
     return _MEDIAN * (high - low) / _NORMAL / rounds**0.5
 
 
@@ -125,7 +125,7 @@ def _shown(compared: Comparison, value: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare and say what came of it.
+    """Compare, and print the result.
 
     Args:
         arguments: of the command line.

@@ -26,8 +26,8 @@ SIZES = ("tiny", "quick", "paper")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options: how much to measure, where to save it, and without the tuned allocator."""
-    parser.addoption("--size", choices=SIZES, default="quick", help="how much is measured")
+    """Add the options of the benchmarks."""
+    parser.addoption("--size", choices=SIZES, default="quick", help="sizes of networks and batches")
     folder = "folder of results to save to (default: none)"
     parser.addoption("--save", type=Path, metavar="DIR", help=folder)
     parser.addoption("--untuned", action="store_true", help="do not tune the C library's allocator")
@@ -35,12 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
-    """An option; its default where this file was found too late for options to be parsed."""
+    """An option; its default if pytest found this file too late to parse options."""
     return config.getoption(name, default) or default
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin a session: pytest-benchmark, which is configured last, saves it where it belongs."""
+    """Tell pytest-benchmark, which is configured later, where to save the session."""
     folder = _option(config, "save")
     if folder:
         config.option.benchmark_storage = str(folder / "benchmarks" / history.SESSIONS)
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for a `case` or `network` those of its module at the session's size."""
+    """Run a test that asks for `case` or `network` on those of its module at this size."""
     for name, cases in (("case", "CASES"), ("network", "NETWORKS")):
         if name in metafunc.fixturenames:
             found = getattr(metafunc.module, cases)[_option(metafunc.config, "size", "quick")]
@@ -56,19 +56,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let what the paper's sizes need take as long as it takes."""
+    """Set no time limit at the paper's sizes."""
     if _option(config, "size") == "paper":
         for item in items:
             item.add_marker(pytest.mark.timeout(0))
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, str]:
-    """Say nothing of the machine, its name least of all, but the version of Python."""
+    """Record only the version of Python, nothing else about the machine."""
     return {"python_version": platform.python_version()}
 
 
 def pytest_benchmark_generate_commit_info() -> dict[str, str]:
-    """Leave out the checkout: `code`, in what is tracked, also tells uncommitted changes."""
+    """Record nothing about the commit: the tracked `code` also covers uncommitted changes."""
     return {}
 
 
@@ -81,15 +81,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def size(pytestconfig: pytest.Config) -> str:
-    """How much is measured: one of `SIZES`."""
+    """The size of networks and batches: one of `SIZES`."""
     return _option(pytestconfig, "size", "quick")
 
 
 @pytest.fixture(scope="session")
 def save(results: Path | None, allocator: bool) -> Callable[..., None]:
-    """Publishes records where the session saves any; takes an exhibit, the records, see `publish`.
+    """A function that publishes records if the session saves any; see `publish` for arguments.
 
-    What was measured says whether the allocator was tuned.
+    The records of measurements say whether the allocator was tuned.
     """
 
     def put(exhibit: Exhibit, new: list[Record], *together: Callable[[Record], object]) -> None:
@@ -109,13 +109,13 @@ def results(pytestconfig: pytest.Config) -> Path | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def allocator(pytestconfig: pytest.Config) -> bool:
-    """Tune the allocator, for both sides of every ratio; whether it is."""
+    """Tune the allocator, for both sides of every ratio; the value says whether it is tuned."""
     return not _option(pytestconfig, "untuned") and lla.tune_allocator()
 
 
 @pytest.fixture
 def environment(allocator: bool, benchmark: Any) -> dict[str, Any]:
-    """What a timing depends on besides its own code; goes into every session."""
+    """What timings depend on besides their own code; saved with every session."""
     facts = machine.environment(device())
     facts |= {"code": facts.pop("code_version"), "allocator_tuned": allocator, "dtype": "float32"}
     benchmark.extra_info |= facts
@@ -124,7 +124,7 @@ def environment(allocator: bool, benchmark: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def track(benchmark: Any, environment: dict[str, Any]) -> Callable[..., None]:
-    """Tracks a benchmark over sessions; takes what `history.tracked` does."""
+    """A function that tracks a benchmark over sessions, with arguments of `history.tracked`."""
 
     def add(name: str, case: object, ratio: Ratio, **facts: int) -> None:
         benchmark.extra_info |= history.tracked(name, case, ratio, **facts)
@@ -134,5 +134,5 @@ def track(benchmark: Any, environment: dict[str, Any]) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def peak(pytestconfig: pytest.Config) -> Callable[..., Peak[Any]]:
-    """Calls a function in a process of its own, see `isolated`."""
+    """A function that calls another one in a process of its own, see `isolated`."""
     return partial(isolated, tuned=not _option(pytestconfig, "untuned"))

@@ -1,4 +1,4 @@
-"""What the benchmarks publish."""
+"""The exhibits that the benchmarks publish."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """What the benchmarks measured, session by session, in pytest-benchmark's own storage.
 
 `pytest benchmarks --save results` adds a session to `results/benchmarks/sessions`. The comparison
-that pytest-benchmark brings takes seconds, which are the machine's. So what sessions are compared
-by stands in `extra_info`: ratios to one forward and backward pass of the same network in the same
-session, products and memory, with what they depend on. Of the machine it says but the kind of
-device.
+of pytest-benchmark itself takes seconds, which depend on the machine. So `extra_info` has the
+quantities to compare: ratios to one forward and backward pass of the same network in the same
+session, products and memory, with all that they depend on. About the machine it says only the kind
+of device.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lla.report.view import Group, Line, Table
 from paper_tables.engine.exhibit import Drawing
 
 SESSIONS = "sessions"  # folder of the files
-# What two rows share that may be compared.
+# Two rows may be compared if they share these.
 SAME = ["benchmark", "size", "device", "dtype", "threads", "allocator_tuned", "torch"]
 MEASURED = ["ratio", "low", "high", "rounds", "products", "peak_bytes"]
 COLUMNS = {
@@ -45,14 +45,14 @@ def tracked(
     benchmark: str, size: object, ratio: Ratio, products: int | None = None,
     peak_bytes: int | None = None,
 ) -> dict[str, object]:  # fmt: skip
-    """What `extra_info` of a benchmark holds that is tracked over sessions.
+    """The fields of a benchmark's `extra_info` that are tracked over sessions.
 
     Args:
         benchmark: what was measured.
         size: on which network and batch, a case or text.
         ratio: its seconds over those of the calibration kernel.
         products: Hessian-vector products that it made.
-        peak_bytes: the most memory that a process of its own takes for it.
+        peak_bytes: peak memory of a process of its own.
     """
     measured = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
     own = {"rounds": ratio.rounds, "products": products, "peak_bytes": peak_bytes}
@@ -60,13 +60,13 @@ def tracked(
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """What was tracked in all sessions, one row a benchmark and session, the oldest first.
+    """All that was tracked, one row for each session and benchmark, the oldest first.
 
     Args:
         folder: `results/benchmarks`.
 
     Raises:
-        InputError: a file is no session of benchmarks, or a row lacks what it is compared by.
+        InputError: a file is not a session of benchmarks, or a row lacks a field.
     """
     rows, columns = [], ["date", *SAME, *MEASURED]
     for path in sorted((folder / SESSIONS).rglob("*.json")):
@@ -84,7 +84,7 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def write(results: Path) -> None:
-    """Write the page and the figure of all sessions, if there is one that tracks anything."""
+    """Write the page and the figure of all sessions, if any session tracks something."""
     rows = read(results / "benchmarks")
     if len(rows):
         alt = "the ratios over the sessions"
@@ -93,7 +93,7 @@ def write(results: Path) -> None:
 
 
 def table(rows: pd.DataFrame) -> Table:
-    """The latest row of every benchmark, with how many sessions have it."""
+    """The latest row of every benchmark, with the number of its sessions."""
     groups = tuple(
         Group(str(name), "", tuple(_line(like) for _, like in of_one.groupby(SAME, sort=True)))
         for name, of_one in rows.groupby("benchmark", sort=True)

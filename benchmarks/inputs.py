@@ -1,4 +1,4 @@
-"""What the cost of section 3.4 is measured on: networks, batches, and data sets to pass over."""
+"""Inputs for the cost of section 3.4: networks, batches, and data sets for accuracy passes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from lla.errors import MissingDataError
 from lla.models import build, picture_preprocessing, pretrained
 from paper_tables.engine.records import Source
 
-SIDE = 32  # of LeNet's input: digits are zero-padded to it
-EPOCHS = 20  # of LeNet on the bundled digits, where its weights or MNIST are not found
-FEW = 10_000  # images that need so many epochs; 2 are enough for MNIST
+SIDE = 32  # of LeNet's input; digits are zero-padded to this
+EPOCHS = 20  # of LeNet's short training on few images, if no weights are found
+FEW = 10_000  # sets with fewer images take `EPOCHS`; 2 are enough for larger ones
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Input:
 
     model: nn.Module  # on the device, in eval mode
     pairs: Pairs  # batches of the criteria, on the device
-    example: Callable[[int], tuple[Tensor, int]]  # one of those that an accuracy pass goes over
-    count: int  # examples of that pass
+    example: Callable[[int], tuple[Tensor, int]]  # an example of the accuracy pass, by its index
+    count: int  # number of examples in that pass
     data: Source
     weights: Source
     fidelity: str  # paper, reduced or substitute
     note: str
 
     def loader(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """An ordinary DataLoader: examples are read and prepared one by one, in this process."""
+        """An ordinary DataLoader, which reads and prepares examples one by one in this process."""
 
         def batch(indices: list[int]) -> Any:
             return default_collate([self.example(index) for index in indices])
@@ -47,7 +47,7 @@ class Input:
         return iter(DataLoader(range(self.count), batch_size=size, collate_fn=batch))  # type: ignore[arg-type]
 
     def resident(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """As many examples from batches that lie on the device, the same ones again and again."""
+        """As many examples in batches on the device; the same batches are repeated."""
         left = self.count
         for x, y in cycle(self.pairs):
             if left <= 0:
@@ -58,7 +58,7 @@ class Input:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Share of right answers over all batches, as one would write it down."""
+    """Share of right answers over all batches, in the obvious way."""
     device = next(model.parameters()).device
     right = total = 0
     for x, y in pairs:
@@ -109,7 +109,7 @@ def _lenet(batch_size: int, batches: int, examples: int | None, device: str) -> 
 
 
 def _lenet_weights(images: ImageSet) -> tuple[nn.Module, Source, str]:
-    """Weights that are found for MNIST, else those of a short training."""
+    """Weights for MNIST if they are found, else those of a short training."""
     if images.name == "mnist":
         try:
             found = pretrained("lenet")
@@ -124,7 +124,7 @@ def _lenet_weights(images: ImageSet) -> tuple[nn.Module, Source, str]:
 
 
 def _digit(images: ImageSet) -> Callable[[int], tuple[Tensor, int]]:
-    """Digits as torchvision's data sets give them: a picture of Pillow's, then its transforms."""
+    """A digit as torchvision's data sets give it: a Pillow picture, then transforms."""
     transforms = import_torchvision().transforms
     room = SIDE - images.images.shape[-1]
     padding = (room // 2, room // 2, room - room // 2, room - room // 2)
@@ -169,7 +169,7 @@ def _photographs(
 def _photograph(
     pictures: PictureSet, preprocessing: PicturePreprocessing
 ) -> Callable[[int], tuple[Tensor, int]]:
-    """Picture files, decoded and prepared when they are asked for; few of them again and again."""
+    """A picture, decoded from its file and prepared; the few files are repeated."""
 
     def example(index: int) -> tuple[Tensor, int]:
         index %= len(pictures)

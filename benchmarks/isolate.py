@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, so that its peak memory is nothing else's."""
+"""Run a function in a process of its own, so that its peak memory includes nothing else."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Peak(Generic[T]):
-    """What a function returned, and the most memory that was held while it ran."""
+    """What a function returned, and the peak memory while it ran."""
 
     result: T
     bytes: int  # of the process, or on CUDA of what torch allocated
-    added: int  # of these, what was not held before
+    added: int  # the part that was not held before
 
 
 def isolated(function: Callable[..., T], *arguments: Any, tuned: bool = True) -> Peak[T]:
@@ -36,7 +36,7 @@ def isolated(function: Callable[..., T], *arguments: Any, tuned: bool = True) ->
 
     Raises:
         Exception: whatever the function raises.
-        BrokenProcessPool: the process died, for want of memory say.
+        BrokenProcessPool: the process died, for example for lack of memory.
     """
     # not forked: a copy of this process would start with its memory
     spawn = multiprocessing.get_context("spawn")

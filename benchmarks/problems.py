@@ -1,4 +1,4 @@
-"""The networks that costs are measured on, with batches of noise: values do not matter here."""
+"""The networks on which costs are measured, with batches of noise, as values do not matter."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Pairs = list[tuple[Tensor, Tensor]]  # batches of inputs and targets
 
 
 def device() -> str:
-    """Where costs are measured: on the GPU if there is one."""
+    """The device on which costs are measured: the GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def configuration(config: dict[str, Any], device_name: str) -> dict[str, Any]:
-    """A configuration with the kind of device, so that records of a GPU stand beside a CPU's.
+    """A configuration with the kind of device, so that records of GPU and CPU are both kept.
 
-    Those of a CPU have none: some were published before there were others.
+    Records of a CPU have no such entry, because the first were published without one.
     """
     return config if device_name == "cpu" else {**config, "device": device_name}
 
@@ -74,13 +74,13 @@ def one_pass(model: nn.Module, pairs: Pairs) -> Callable[[], None]:
 
 @dataclass(frozen=True)
 class NetworkCase:
-    """A network, a batch and what its curvature may cost."""
+    """A network, a batch, and limits on the cost of its curvature."""
 
     name: str
     batch: int
     shape: tuple[int, ...]
-    product_limit: float = math.inf  # seconds of a product / seconds of forward and backward
-    overhead_limit: float = math.inf  # share of a HESD that is not products
+    product_limit: float = math.inf  # seconds of a product / those of a pass
+    overhead_limit: float = math.inf  # share of a HESD's time outside products
 
     def __str__(self) -> str:
         side = f" at {self.shape[-1]} px" if self.shape[0] == RGB else ""
@@ -95,7 +95,7 @@ class NetworkCase:
 _LENET = NetworkCase("lenet", 512, (1, 32, 32), product_limit=1.3, overhead_limit=0.20)
 _RESNET20 = NetworkCase("resnet20", 64, (RGB, 32, 32), product_limit=2.3, overhead_limit=0.08)
 
-# What is timed at each size of the session; `tiny` tells nothing but that the suites run.
+# What is timed at each size of the session; `tiny` only shows that the suites run.
 CASES = {
     "tiny": [NetworkCase("lenet", 8, (1, 32, 32))],
     "quick": [_LENET, _RESNET20],
@@ -104,18 +104,18 @@ CASES = {
 
 
 def one_product(problem: lla.Problem, route: RouteName | None) -> RouteName:
-    """Make an operator and one product; the route taken."""
+    """Make an operator and one product; return the route."""
     operator = lla.HessianOperator(problem, route=route)
     operator.rows(rademacher(operator.shape[0], operator.theta, 0)[None])
     return operator.route
 
 
 def product_of(case: NetworkCase, route: RouteName | None) -> RouteName:
-    """Make a network, an operator and one product: what is measured for its memory."""
+    """Make a network, an operator and one product, to measure their memory."""
     return one_product(case.make()[0], route)
 
 
 def one_spectrum(case: NetworkCase, steps: int) -> int:
-    """Make a spectrum from one probe, for its memory; its products."""
+    """Make a spectrum from one probe, to measure its memory; return the number of products."""
     operator = lla.HessianOperator(case.make()[0])
     return lla.spectral_density(operator, probes=1, steps=steps).matvecs

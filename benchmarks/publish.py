@@ -1,4 +1,4 @@
-"""How a benchmark is published: its records, and the page and figures made from all of them.
+"""How a benchmark is published: its records, and the page and figures made from them.
 
 Records go to `records/<table>.jsonl` in the folder of results, pages and figures to `benchmarks/`.
 """
@@ -24,12 +24,12 @@ def publish(
     results: Path,
     together: Callable[[Record], object] = view.case,
 ) -> None:
-    """Put records in the place of those of the same measurement, and write the page of all.
+    """Replace the records of the same measurement by new ones, and write the page again.
 
     A reason for not running never takes the place of a measurement.
 
     Args:
-        exhibit: what they are shown by.
+        exhibit: it shows the records.
         new: records of one measurement.
         results: the folder of results.
         together: what the records of one measurement share: row and configuration by default.

@@ -1,4 +1,4 @@
-"""What a spectrum has to agree with: eigenvalues and moments in float64, by other means than lla's.
+"""References for spectra: eigenvalues and moments in float64, computed without lla.
 
 The products are double backward in plain PyTorch, the eigenvalues ARPACK's (Lehoucq, Sorensen and
 Yang 1998).
@@ -21,7 +21,7 @@ Product = Callable[[np.ndarray], np.ndarray]
 
 
 def products(model: nn.Module, pairs: Pairs) -> tuple[Product, int]:
-    """Products with the Hessian of the mean loss over all examples, and P.
+    """The function that multiplies with the Hessian of the mean loss over all examples, and P.
 
     Args:
         model: in float64.
@@ -57,7 +57,7 @@ def largest(product: Product, size: int) -> np.ndarray:
 
 
 def moments(product: Product, start: np.ndarray) -> np.ndarray:
-    """The moments v' H^k v for k = 1..4 of a vector [P], made one in length."""
+    """The moments v' H^k v for k = 1..4 of a vector [P], normalised first."""
     v = start / np.linalg.norm(start)
     first = product(v)
     second = product(first)

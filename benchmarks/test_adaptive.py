@@ -1,4 +1,4 @@
-"""A target for the standard error: products saved, honest errors, seconds beside accuracy."""
+"""A target for the standard error: products saved, honest errors, seconds in accuracy passes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.adaptive.view import EXHIBIT, PLAIN
 
 NETWORKS = {
     "tiny": [HonestyCase("convolutional", 1, 2, random=2000)],
-    "quick": [HonestyCase("perceptron", 8, 20)],  # to catch what is broken; too few to be published
+    "quick": [HonestyCase("perceptron", 8, 20)],  # enough to find errors, too few to publish
     "paper": [HonestyCase("perceptron", 8, 200), HonestyCase("convolutional", 15, 200)],
 }
 CASES = {

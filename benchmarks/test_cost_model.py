@@ -1,4 +1,4 @@
-"""FLOPs, bytes and seconds of Hessian products, against what is predicted."""
+"""FLOPs, bytes and seconds of Hessian products, compared with predictions."""
 
 from __future__ import annotations
 

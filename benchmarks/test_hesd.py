@@ -1,4 +1,4 @@
-"""What of a HESD is not products, and that the Lanczos vectors stay orthogonal."""
+"""The time of a HESD outside products, and the orthogonality of its Lanczos vectors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lla.hessian.lanczos.process import Lanczos
 from lla.probes import rademacher
 
 STEPS = {"tiny": 5, "quick": 100, "paper": 100}
-SHORT = {"tiny": 3, "quick": 10, "paper": 10}  # steps of one repetition of what is tracked
+SHORT = {"tiny": 3, "quick": 10, "paper": 10}  # steps of the tracked benchmark
 
 
 @pytest.mark.usefixtures("environment")
 def test_share_outside_products(
     case: NetworkCase, size: str, benchmark: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reorthogonalisation, T and all else stay a small part of one run of 100 steps."""
+    """Reorthogonalisation, T and the rest take a small share of one run of 100 steps."""
     problem, _ = case.make()
     operator, setup = timed(lambda: lla.HessianOperator(problem))
     rows, steps, in_products = operator.rows, STEPS[size], []

@@ -1,7 +1,7 @@
-"""Section 3.4: seconds of the criteria against what they tell, and against an accuracy pass.
+"""Section 3.4: seconds of the criteria, compared with their accuracy and an accuracy pass.
 
-`--size paper` takes the paper's sizes and ResNet50, for a GPU; what the quick size leaves out of
-them is said beside its cases.
+`--size paper` takes the paper's sizes and ResNet50, for a GPU. Comments at the quick cases say what
+these leave out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.hesd_cost.view import EXHIBIT, file_name
 from benchmarks.problems import device
 from lla.files import atomic_write
 
-IMAGES = 3500  # over which the paper takes the accuracy of ResNet
+IMAGES = 3500  # number of images in the paper's accuracy pass of ResNet
 
 CASES = {
     "tiny": [CostCase("lenet", 32, 16, 4, 3, 2, ((1, 1), (2, 1)), examples=64)],
@@ -37,13 +37,13 @@ CASES = {
         CostCase("resnet50", 224, 64, 100, 5, 4, ((1, 1), (3, 1), (1, 2)), examples=IMAGES),
     ],
 }
-ROOM = 0.25  # by which a budget may miss its prediction
+ROOM = 0.25  # a budget may miss its prediction by this share
 
 
 def test_cost_of_the_criteria(
     case: CostCase, size: str, benchmark: Any, results: Path | None, save: Any
 ) -> None:
-    """Time is linear in probes and batches; records, table and figure of what that buys."""
+    """Time is linear in probes and batches; publishes records, table and figure."""
     given = inputs.make(
         case.network, case.batch_size, case.batches, case.side, case.examples, device()
     )

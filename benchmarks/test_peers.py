@@ -1,4 +1,4 @@
-"""This library and others at equal work, each in a process of its own; which of them are right."""
+"""This library and others at equal work, each in a process of its own, and which are right."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.peers.judgement import judge
 from benchmarks.peers.libraries import ADAPTERS, Adapter, EqualWork
 from benchmarks.peers.view import EXHIBIT, library
 
-# 512 pictures of LeNet, 64 of ResNet20 and 8 of ResNet18 are what speed is promised for; two
-# batches check how they are put together
+# speed is promised for 512 pictures of LeNet, 64 of ResNet20 and 8 of ResNet18; this case checks
+# how a library combines two batches
 _TWO = EqualWork("lenet", (1, 32, 32), 128, 2, steps=100, probes=1)
 
 
@@ -36,11 +36,11 @@ CASES = {
 
 
 def rounds(size: str, case: EqualWork) -> int:
-    """Repetitions, for an error bar, where one takes seconds and not minutes."""
+    """The number of repetitions: several, for an error bar, if one takes only seconds."""
     return 3 if size == "paper" and case == _TWO else 1
 
 
-@functools.lru_cache(maxsize=1)  # libraries on one case come after each other
+@functools.lru_cache(maxsize=1)  # libraries on one case run one after another
 def exact(case: EqualWork) -> tuple[reference.Product, np.ndarray]:
     """Products with the Hessian in float64, and its largest eigenvalues."""
     product, count = reference.products(*case.make(torch.float64))

@@ -1,4 +1,4 @@
-"""What a point of a loss plane costs against a plain loop that loads the weights and calls."""
+"""The cost of a point of a loss plane, compared with a loop that sets weights and calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lla.landscape import grid, random_directions
 
 @dataclass(frozen=True)
 class PlaneCase:
-    """A network, its batch, and how much faster than the plain loop a plane has to be."""
+    """A network, its batch, and the least speed-up of a plane over the plain loop."""
 
     name: str
     classes: int
@@ -51,7 +51,7 @@ PASSES = 10  # of the calibration, for the 41 points of a line
 def plain_loop(
     model: torch.nn.Module, pairs: Pairs, axes: torch.Tensor, points: np.ndarray
 ) -> np.ndarray:
-    """The losses as one would write them down: set the weights, call the model."""
+    """The losses in the obvious way: set the weights, call the model."""
     ((x, y),) = pairs
     parameters = list(model.parameters())
     theta = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
@@ -68,7 +68,7 @@ def plain_loop(
 def test_plane_against_a_plain_loop(
     case: PlaneCase, benchmark: Any, environment: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
-    """A plane by the route that it chooses, and the same points by the plain loop, in turn."""
+    """Times a plane by its chosen route and the same points by the plain loop, in turn."""
     model, pairs = case.make()
     problem = lla.Problem(model, pairs[0])
     axes = 0.01 * random_directions(problem.theta())
@@ -80,8 +80,8 @@ def test_plane_against_a_plain_loop(
         return lla.loss_plane(problem, axes, coordinates=along, normalization=None, route=route)
 
     route = plane(4).route  # 164 points, enough for the routes to be measured
-    # a few rows, so that the loss at the centre, which every plane computes apart, is a small share
-    whole = request.config.getoption("--whole-plane")  # pays for its own choice of a route
+    # a few rows, so that the extra loss at the centre is a small share of a plane
+    whole = request.config.getoption("--whole-plane")  # its time includes the choice of a route
     rows = len(coefficients) if whole else case.rows
     points = mesh[: len(coefficients) * rows]
     both = [

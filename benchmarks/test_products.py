@@ -46,7 +46,7 @@ def test_product_in_passes(
 @pytest.mark.parametrize("columns", [1, 8])
 @pytest.mark.usefixtures("environment")
 def test_columns(case: NetworkCase, columns: int, benchmark: Any) -> None:
-    """Several vectors at once cost no more each than one alone, but for noise."""
+    """Of several vectors at once, each costs no more than a single one, up to noise."""
     problem, step = case.make()
     operator = lla.HessianOperator(problem, route="linearized")
     rows = torch.stack([rademacher(operator.shape[0], operator.theta, i) for i in range(columns)])

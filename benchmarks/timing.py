@@ -23,7 +23,7 @@ class Ratio:
 
     @classmethod
     def of(cls, first: np.ndarray, second: np.ndarray) -> Ratio:
-        """The ratio of seconds [rounds] of two functions in turn.
+        """The ratio of two functions, from their seconds [rounds] in turn.
 
         >>> Ratio.of(np.array([2.0, 4.0, 9.0]), np.array([1.0, 2.0, 3.0])).median
         2.0
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def timed(function: Callable[[], T]) -> tuple[T, float]:
-    """What a call returns, and its seconds, the device's work included."""
+    """What a call returns, and its seconds, which include the device's work."""
     synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     synchronize()
     start = time.perf_counter()
@@ -54,7 +54,7 @@ def in_turn(functions: Sequence[Callable[[], object]], rounds: int, warmup: int)
 
 
 def median(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
-    """The median of what rounds gave, and the standard error of their mean; None for one round.
+    """The median over rounds, and the standard error of their mean; None for one round.
 
     >>> median([3.0, 5.0, 1.0])[0], median([2.0])
     (3.0, (2.0, None))
@@ -72,7 +72,7 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
 
 
 def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:
-    """A function that calls another several times, so that both sides of a ratio last as long."""
+    """A function that calls another one several times, so that both sides last equally long."""
 
     def run() -> None:
         for _ in range(times):

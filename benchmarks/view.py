@@ -1,4 +1,4 @@
-"""What the tables of all benchmarks are put together from: records by place, lines, prose."""
+"""Parts of the tables of all benchmarks: records by place, lines, prose."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def line(name: str, formats: Mapping[str, str], known: Mapping[str, object]) -> 
 
 
 def machine(record: Record) -> str:
-    """On what kind of machine a record was measured."""
+    """The kind of machine on which a record was measured."""
     return f"{record.device}, {record.threads} threads"
 
 
 def data(record: Record) -> str:
-    """What data a record is of, with the fidelity."""
+    """The data of a record, with the fidelity."""
     return f"{record.data.name if record.data else ''} [{record.fidelity}]"
 
 
@@ -72,7 +72,7 @@ def page(name: str) -> Path:
 
 
 def said(name: str, /, **known: object) -> str:
-    """What a template in `pages` says beside a table.
+    """The text beside a table, from a template in `pages`.
 
     Args:
         name: of the template.

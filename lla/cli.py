@@ -29,12 +29,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Data sets: what is here, fetch, verify.", no_args_is_help=True)
+data_app = typer.Typer(help="List, fetch and verify data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder with the data sets; LLA_DATA by default.")
+    Path | None, typer.Option(help="Folder with the data sets (default: LLA_DATA).")
 ]
 
 
@@ -65,15 +65,15 @@ Model = Annotated[
 Data = Annotated[str, typer.Option(help="Data or picture set; see `lla data list`.")]
 Split = Annotated[str, typer.Option(help="Split of the data set.")]
 Weights = Annotated[
-    str | None, typer.Option(help="Checkpoint, or `pretrained`; random weights without one.")
+    str | None, typer.Option(help="A checkpoint, or `pretrained`; without this, random weights.")
 ]
-ModeOption = Annotated[Mode, typer.Option(help="Of BatchNorm and dropout.")]
-BatchCount = Annotated[int, typer.Option(min=1, help="Batches, drawn at random.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Side of pictures; the network's own.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-Precision = Annotated[Literal["float32", "float64"], typer.Option(help="Of the products.")]
-AxesName = Annotated[Literal["random", "hessian"], typer.Option(help="Where the plane lies.")]
+ModeOption = Annotated[Mode, typer.Option(help="Mode of BatchNorm and dropout.")]
+BatchCount = Annotated[int, typer.Option(min=1, help="Number of batches, drawn at random.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images in each batch.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Side of pictures, pixels.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...")]
+Precision = Annotated[Literal["float32", "float64"], typer.Option(help="Type of the products.")]
+AxesName = Annotated[Literal["random", "hessian"], typer.Option(help="Axes of the plane.")]
 DownloadOption = Annotated[bool, typer.Option(help="Fetch data and weights that are missing.")]
 
 
@@ -87,32 +87,30 @@ def criteria(
     batches: BatchCount = 2,
     batch_size: BatchSize = 512,
     size: Size = None,
-    probes: Annotated[int, typer.Option(min=1, help="Random vectors a batch (n_hes).")] = 10,
+    probes: Annotated[int, typer.Option(min=1, help="Random vectors for each batch (n_hes).")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 100,
-    seed: Annotated[int, typer.Option(help="Of weights, batches and probes.")] = 0,
-    reading: Annotated[Reading, typer.Option(help="What the power covers.")] = "product",
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches, probes.")] = 0,
+    reading: Annotated[Reading, typer.Option(help="What the power 1/2 covers.")] = "product",
     legacy: Annotated[bool, typer.Option(help="Imitate the authors' public code.")] = False,
-    pooled: Annotated[bool, typer.Option(help="One Hessian of all batches together.")] = False,
+    pooled: Annotated[bool, typer.Option(help="Take one Hessian of all batches.")] = False,
     parameters: Annotated[
-        list[str] | None, typer.Option(help="Glob or re:... of parameter names; repeatable.")
+        list[str] | None, typer.Option(help="Parameters to take: glob or re:...; repeatable.")
     ] = None,
     micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="Images a product takes at a time; eval mode only.")
+        int | None, typer.Option(min=1, help="Images in each part of a batch; eval mode only.")
     ] = None,
     target_stderr: Annotated[
         float | None,
         typer.Option(
-            help="Of K_H1 and r_e, relative; probes, steps and batches are then the most."
+            help="Relative error to reach in K_H1 and r_e; probes, steps, batches are limits."
         ),
     ] = None,
-    over: Annotated[Over, typer.Option(help="What the target is over.")] = "batches",
+    over: Annotated[Over, typer.Option(help="What --target-stderr is over.")] = "batches",
     precision: Precision = "float32",
     device: Device = "cpu",
     data_root: DataRoot = None,
     download: DownloadOption = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the picture and the spectra.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a picture and the spectra.")] = None,
 ) -> None:
     """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
     lla.tune_allocator()
@@ -139,7 +137,7 @@ def criteria(
         )
     named = {"r_e": result.re, "K_H1": result.kh1, "K_H05": result.kh05}
     named["negative share"] = result.negative_share
-    # a target leaves some unmeasured
+    # with a target some are not measured
     rows = [(label, found.value, found.stderr) for label, found in named.items() if found.n]
     typer.echo(tabulate(rows, headers=("criterion", "value", "stderr"), floatfmt=".4g"))
     typer.echo(
@@ -177,26 +175,30 @@ def plane(
     batch_size: BatchSize = 512,
     size: Size = None,
     axes: AxesName = "random",
-    distribution: Annotated[Distribution, typer.Option(help="Of random axes.")] = "normal",
+    distribution: Annotated[
+        Distribution, typer.Option(help="Distribution of random axes.")
+    ] = "normal",
     normalization: Annotated[
         str, typer.Option(help="auto, output, filter, layer, model, weight or none.")
     ] = "auto",
-    steps: Annotated[int, typer.Option(help="Of the grid; even.")] = 40,
-    distance: Annotated[float, typer.Option(help="From one end of an axis to the other.")] = 1.0,
-    accuracy: Annotated[bool, typer.Option(help="Put the accuracy on the plane, too.")] = False,
-    recalibrate: Annotated[bool, typer.Option(help="Estimate BatchNorm at each point.")] = False,
+    steps: Annotated[int, typer.Option(help="Steps along an axis; even.")] = 40,
+    distance: Annotated[float, typer.Option(help="Length of an axis.")] = 1.0,
+    accuracy: Annotated[bool, typer.Option(help="Also compute the accuracy.")] = False,
+    recalibrate: Annotated[
+        bool, typer.Option(help="Estimate BatchNorm's statistics anew at each point.")
+    ] = False,
     freeze: Annotated[
-        list[str] | None, typer.Option(help="Glob or re:... of what stays; repeatable.")
+        list[str] | None, typer.Option(help="Parameters to freeze: glob or re:...; repeatable.")
     ] = None,
-    cap: Annotated[float | None, typer.Option(help="Highest loss that pictures show.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, batches and axes.")] = 0,
+    cap: Annotated[float | None, typer.Option(help="Highest loss in the pictures.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and axes.")] = 0,
     precision: Precision = "float32",
     device: Device = "cpu",
     data_root: DataRoot = None,
     download: DownloadOption = False,
     out: Annotated[Path, typer.Option(help="Folder for plane and pictures.")] = Path("plane"),
 ) -> None:
-    """Evaluate and draw the loss around a network's weights; an interrupted plane goes on."""
+    """Evaluate and draw the loss around a network's weights; an interrupted run continues."""
     lla.tune_allocator()
     with _one_sentence():
         check_cap(cap)  # before the work, not after it
@@ -262,7 +264,7 @@ def data_list(data_root: DataRoot = None) -> None:
 def data_fetch(
     name: str,
     split: Annotated[
-        list[str] | None, typer.Option(help="Repeatable; train and test by default.")
+        list[str] | None, typer.Option(help="Split; repeatable (default: train and test).")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -285,7 +287,9 @@ def data_verify(name: str, data_root: DataRoot = None) -> None:
 
 @data_app.command("check-pictures")
 def data_check_pictures(
-    folder: Annotated[Path, typer.Argument(help="With labels.csv, or subfolders named by wnid.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with labels.csv, or with subfolders named by wnid.")
+    ],
 ) -> None:
     """Check a folder of pictures: readable, RGB, labelled, none twice, none of an odd shape."""
     with _one_sentence():

@@ -1,7 +1,7 @@
 """How pytest runs the suites: options, cells as parameters, progress, and the report at the end.
 
-A test module offers `cells(settings) -> list[Cell]`; each of its tests that asks for `cell` runs
-once a cell. Without pytest nothing here is needed: see `paper_tables.engine.suite`.
+A test that takes the argument `cell` runs once for each cell of each exhibit. Sessions without
+pytest do not need this module: see `paper_tables.engine.suite`.
 """
 
 from __future__ import annotations
@@ -49,36 +49,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--list-cells", action="store_true", help="show every cell and its cost, compute nothing"
     )
     group.addoption(
-        "--every-plane", action="store_true", help="also planes that the profile leaves out"
+        "--every-plane", action="store_true", help="also compute planes that the profile leaves out"
     )
     group.addoption(
         "--variants", action="store_true",
-        help="criteria of all networks also from a uniform initialisation, and by legacy code",
+        help="also compute criteria from a uniform initialisation, and by imitated public code",
     )  # fmt: skip
     group.addoption(
         "--real-data", action="store_true",
-        help="training runs of section 4 on the data sets that are found, hours on a CPU",
+        help="run the trainings of section 4 on the data sets that are found; hours on a CPU",
     )  # fmt: skip
     group.addoption(
-        "--study", action="store_true", help="also the study of normalizations, about 40 minutes"
+        "--study", action="store_true", help="also run the studies; normalizations take 40 minutes"
     )
     group.addoption(
-        "--seed", type=int, metavar="N", help="of the batches and probes of criteria (default: 0)"
+        "--seed", type=int, metavar="N", help="seed of batches and probes of criteria (default: 0)"
     )
-    group.addoption("--results", metavar="DIR", help="where to publish (default: results)")
+    group.addoption("--results", metavar="DIR", help="folder to publish in (default: results)")
     group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
     for name, what in (
-        ("probes", "random vectors a batch"),
-        ("steps", "Lanczos steps a probe"),
+        ("probes", "random vectors for each batch"),
+        ("steps", "Lanczos steps for each probe"),
         ("batches", "batches that criteria are averaged over"),
-        ("batch-size", "LeNet's images a batch"),
-        ("epochs", "epochs of training, exactly so many"),
-        ("measured", "epochs of a training run at which criteria are measured"),
-        ("images", "photographs a batch"),
-        ("side", "pixels of their sides"),
+        ("batch-size", "images in each batch of LeNet"),
+        ("epochs", "exact number of epochs of training"),
+        ("measured", "number of epochs of a training run at which criteria are measured"),
+        ("images", "photographs in each batch"),
+        ("side", "pixels along a side of photographs"),
         ("points", "points of a loss plane per direction: 3, 5, 9, 21 or 41"),
-        ("planes", "planes with random directions, of seeds 0, 1, ..."),
+        ("planes", "number of planes with random directions, of seeds 0, 1, ..."),
     ):
         group.addoption(f"--{name}", type=_positive, metavar="N", help=f"{what} (of the profile)")
 
@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the session's suite."""
 
     def option(name: str, default: Any = None) -> Any:
-        # With a conftest that is found late the options were never parsed: defaults, then.
+        # If pytest finds the conftest late, options are not parsed: take the defaults.
         return config.getoption(name, default) or default
 
     changes = (
@@ -132,11 +132,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for `cell` those of all exhibits."""
+    """Run a test that asks for `cell` on the cells of all exhibits."""
     if "cell" not in metafunc.fixturenames:
         return
     this = metafunc.config.stash[_SUITE]
-    cells = {  # one that two exhibits have is computed once
+    cells = {  # a cell that two exhibits share is computed once
         cell.place: pytest.param(cell, id=f"{exhibit.name}-{cell.name}")
         for exhibit in this.exhibits
         for cell in exhibit.cells(this.settings)
@@ -145,12 +145,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order cells by stage: a first table stands before the network is trained."""
-    last = 99  # what compares cells, and doctests, come after them
+    """Order cells by stage, so that a first table is shown before a network is trained."""
+    last = 99  # doctests come after the cells
     items.sort(key=lambda item: last if (cell := _cell(item)) is None else cell.stage)
     for item in items:
         if _cell(item) is not None:
-            item.add_marker(pytest.mark.timeout(0))  # a cell takes as long as it takes
+            item.add_marker(pytest.mark.timeout(0))  # a cell may take hours
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,4 +1,4 @@
-"""Every cell of every exhibit: computed unless it is finished, published, compared."""
+"""Runs every cell of every exhibit: computes it if needed, publishes and compares its records."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """What a target for the standard error saves, and whether the stated errors are honest.
 
-Small networks, whose Hessians are known with all eigenvalues, are measured again and again with
-other probes. What comes out is compared with exact values: the mean over all probes.
+Small networks, for which all eigenvalues of the Hessian are computed, are measured many times with
+different probes. The results are compared with exact values: the means over all probes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from paper_tables.engine import machine
 from paper_tables.engine.records import Record, Source
 
 TARGET = 0.05  # of K_H1 and r_e, relative
-FIXED = (10, 100, 4)  # probes, steps and batches that the paper takes
+FIXED = (10, 100, 4)  # the paper's probes, steps and batches
 SIZE, COUNT = 64, 4  # of the batches
 SIDE = 7  # of the pictures, pixels
 AT_ONCE = 2000  # probes of which K_H1 follows from all eigenvalues
@@ -48,7 +48,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class HonestyCase:
-    """Which network is measured, and how often."""
+    """The network that is measured, and how often."""
 
     network: str  # one of NETWORKS
     epochs: int
@@ -61,7 +61,7 @@ class HonestyCase:
 
 @dataclass(frozen=True)
 class SavingCase:
-    """A budget by a target beside the fixed one, on LeNet."""
+    """A comparison on LeNet of a budget set by a target with the fixed one."""
 
     batch_size: int
     steps: int  # Lanczos steps of the probes of the fixed budget that are timed
@@ -75,10 +75,10 @@ class SavingCase:
 
 @dataclass(frozen=True)
 class Repetitions:
-    """What came of many measurements with a target."""
+    """The results of many measurements with a target."""
 
-    # one line each: kh1, its stderr as it was stated, whether the 95 % interval held the exact
-    # value, re, products
+    # one row each: kh1, its stated stderr, whether the 95 % interval contained the exact value, re,
+    # products
     runs: pd.DataFrame
     exact_kh1: float
     exact_re: float
@@ -87,7 +87,7 @@ class Repetitions:
 
 
 def repeat(case: HonestyCase) -> Repetitions:
-    """Measure a network with as many seeds as asked for.
+    """Measure a network once with each seed.
 
     Args:
         case: what to measure.
@@ -149,11 +149,11 @@ def _ratios(values: np.ndarray, vectors: np.ndarray, probes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class BudgetCost:
-    """What a budget takes, and what it leaves of error."""
+    """The cost of a budget, and the error that remains."""
 
     seconds: float
-    # accuracy passes over data that lie on the device that take as long; with the standard error
-    # where both were timed in turn
+    # the time in accuracy passes over data on the device; with a standard error if both were timed
+    # in turn
     passes: tuple[float, float | None]
     products: int
     batches: int
@@ -166,7 +166,7 @@ def compare(case: SavingCase, given: Input) -> dict[str, BudgetCost]:
 
     Args:
         case: what is compared.
-        given: LeNet with batches to draw from where they are a sample; else four are all.
+        given: LeNet with its batches; a target over probes uses only the first `COUNT`.
 
     Returns:
         The cost of `probes` and `batches`, and of `fixed`, which follows from one probe and two
@@ -183,12 +183,12 @@ def compare(case: SavingCase, given: Input) -> dict[str, BudgetCost]:
     def to_target(pairs: Pairs, over: Literal["probes", "batches"]) -> float:
         return run(pairs, probes=100, target_stderr=lla.Target(TARGET, over))
 
-    run(few.pairs[:1], probes=1, steps=2)  # what happens once a process
+    run(few.pairs[:1], probes=1, steps=2)  # warm up: some work is done once per process
     probes, steps, batches = FIXED
     one, two = (run(few.pairs[:1], probes=n, steps=case.steps) for n in (1, 2))
     fixed = batches * (one + (probes - 1) * (two - one)) * steps / case.steps
     accuracy(few.model, few.pairs[:1])
-    with warnings.catch_warnings():  # a target that is missed is part of the result
+    with warnings.catch_warnings():  # a missed target is part of the result
         warnings.simplefilter("ignore", UserWarning)
         both = [
             lambda: to_target(few.pairs, "probes"),
@@ -216,12 +216,12 @@ def _spent(seconds: float, passes: tuple[float, float | None], found: lla.Criter
 # --- records
 
 TABLE = "adaptive"
-HONESTY = "honesty"  # the column of networks that are measured again and again
+HONESTY = "honesty"  # the column of networks that are measured many times
 Values = Mapping[str, tuple[float | None, float | None]]  # with the standard error, by metric
 
 
 def honesty_records(case: HonestyCase, found: Repetitions) -> list[Record]:
-    """The records of one network that was measured again and again.
+    """The records of one network that was measured many times.
 
     Args:
         case: what was measured.
@@ -282,7 +282,7 @@ def saving_records(case: SavingCase, given: Input, found: dict[str, BudgetCost])
 def _records(
     values: Values, config: dict[str, Any], stderr_kind: str | None = None, **shared: Any
 ) -> list[Record]:
-    """A record a metric but where there is no value: no target, or an error that is infinite."""
+    """A record for each metric, except those without a target or with an infinite error."""
     timing = machine.environment()
     config = {**config, "device": timing["device"]}
     return [
@@ -296,7 +296,7 @@ def _records(
 
 
 def _error_of_share(held: np.ndarray) -> float:
-    """Standard error of a share, with two more of each kind: above 0 where all or none held.
+    """Standard error of a share, with two added cases of each kind, so that it is never 0.
 
     A. Agresti and B. A. Coull, The American Statistician 52 (1998).
     """

@@ -1,4 +1,4 @@
-"""The tables of measurements with a target."""
+"""The tables on measurements with a target."""
 
 from __future__ import annotations
 

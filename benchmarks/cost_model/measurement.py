@@ -1,7 +1,7 @@
-"""FLOPs, bytes and products of a Hessian product: predicted, counted, and what seconds they take.
+"""FLOPs, bytes and seconds of a Hessian product, predicted and measured.
 
 With f1 and fr the FLOPs of the forward pass in its first layer and in the rest, a layer's backward
-pass takes as many again for its weights and, but for the first, for its input: a forward and
+pass takes as many again for its weights and (not the first layer) for its input: a forward and
 backward pass takes 2 f1 + 3 fr. A product differentiates each of these once more. Of the products
 of two matrices that gives two terms each, of which those with a derivative of the data vanish: 2 f1
 + 6 fr, or 4 passes less 6 forwards. That is the floor, just below 2 passes. A graph that is not
@@ -36,13 +36,13 @@ TABLE = "cost_model"
 NOTE = "at initialisation, on noise: costs do not depend on values"
 PASS = "forward and backward"
 FLOOR = 2.0  # passes
-PICKED = {"lenet": 1 / 4}  # of a first layer's positions, by the pooling behind it
+PICKED = {"lenet": 1 / 4}  # share of a first layer's positions that the pooling behind it selects
 
-# Operations that the FLOPs are counted in; all else moves data.
+# The operations whose FLOPs are counted; all others move data.
 _MATRIX = re.compile(r"aten::\w*(?:convolution\w*|mm|linear|attention\w*)")
 
 
-Costs = Mapping[str, Mapping[str, float]]  # by function, then by what was measured of it
+Costs = Mapping[str, Mapping[str, float]]  # by function, then by metric
 
 
 def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) -> Costs:
@@ -54,10 +54,10 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
         rounds: repetitions.
 
     Returns:
-        FLOPs of a `forward` pass; products of a `spectrum`; of a pass and of a product by each
-        route FLOPs, seconds of one, `setup` before the first, the share of the time in
+        FLOPs of a `forward` pass, and products of a `spectrum`. For a pass and for a product by
+        each route: FLOPs, seconds, `setup` before the first one, the share of the time in
         convolutions and products of matrices (`matrix_share`), bytes kept between calls, and the
-        peak beside what the process holds before, in a process of its own.
+        peak memory that is added in a process of its own.
     """
     problem, step = case.make()
     batch = next(iter(problem.batches))
@@ -67,7 +67,7 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     kept, setup = {}, {}
     for route in ROUTES:
         make = partial(lla.HessianOperator, problem, route=route)
-        make()  # what happens once a process
+        make()  # warm up: some work is done once per process
         operator, setup[route] = timed(make)
         rows = rademacher(operator.shape[0], operator.theta, 0)[None]
         functions[route] = partial(operator.rows, rows)
@@ -91,7 +91,7 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
             "peak": {route: peak(product_peak, case, route).result for route in ROUTES},
             "setup": setup,
         }
-    ).fillna(0)  # a pass prepares and keeps nothing
+    ).fillna(0)  # a pass has no set-up and keeps nothing
     return {
         "forward": {"flops": forward},
         "spectrum": {"products": spectrum.matvecs, "predicted_products": 2 * 3},
@@ -100,7 +100,7 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
 
 
 def product_peak(case: NetworkCase, route: RouteName) -> int:
-    """Bytes that an operator and one product take beyond network and data, in this process."""
+    """Bytes that an operator and one product take in this process, without network and data."""
     problem, step = case.make()
     step()
     return measured(one_product, problem, route).added
@@ -136,7 +136,7 @@ def flops(function: Callable[[], object]) -> int:
 
 
 def matrix_share(function: Callable[[], object]) -> float:
-    """The share of one call's time that convolutions and products of matrices take."""
+    """The share of a call's time that is spent in convolutions and products of matrices."""
     cuda = torch.cuda.is_available()
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]
     with profile(activities=activities) as profiler:
@@ -144,13 +144,13 @@ def matrix_share(function: Callable[[], object]) -> float:
     averages = profiler.key_averages()
     if not cuda:
         return share({e.key: e.self_cpu_time_total for e in averages})
-    # kernels stand beside the operations that start them, which have their time already
+    # kernels are listed besides the operations that start them, whose time includes theirs
     operations = (e for e in averages if e.key.startswith("aten::"))
     return share({e.key: e.self_device_time_total for e in operations})
 
 
 def share(times: Mapping[str, float]) -> float:
-    """The part of all time that lies in operations that FLOPs are counted in.
+    """The share of all time that is spent in the operations whose FLOPs are counted.
 
     >>> share({"aten::addmm": 3.0, "aten::convolution_backward": 1.0, "aten::mul": 4.0})
     0.5

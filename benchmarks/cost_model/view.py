@@ -23,7 +23,7 @@ COLUMNS = {
     "peak MiB": "{peak:.0f}",
     "estimated": "{predicted_peak:.0f}",
 }
-# The FLOPs are what the floor is made of: what is left is one of these.
+# The floor is the time of the FLOPs alone; the distance to it has one of these causes.
 CAUSES = {
     "slower": "the speed of convolutions and products of matrices",
     "beside": "what is done beside them",
@@ -31,7 +31,7 @@ CAUSES = {
 
 
 def tables(records: Records) -> list[Table]:
-    """One table: a group a network, a line a route; below it what the numbers mean."""
+    """One table with a group for each network and a line for each route; notes stand below it."""
     cases = [(case[0], view.values(case)) for case in view.cases(records)]
     notes = "\n".join(_note(first.row, values) for first, values in cases)
     groups = tuple(
@@ -43,15 +43,15 @@ def tables(records: Records) -> list[Table]:
 
 
 def split(product: Mapping[str, float], step: Mapping[str, float]) -> dict[str, float]:
-    """What the seconds of a product in passes are the product of.
+    """The factors whose product is the time of a Hessian product in passes.
 
     Args:
         product: its values by metric.
         step: those of a forward and backward pass.
 
     Returns:
-        `flops`, `slower`: seconds in matrices a FLOP, `beside`: all seconds over those in
-        matrices; each against a pass.
+        `flops`; `slower`, seconds in matrices per FLOP; `beside`, all seconds / seconds in
+        matrices; each relative to a pass.
     """
     seconds, flops, matrices = (
         product[metric] / step[metric] for metric in ("seconds", "flops", "matrix_share")
@@ -74,7 +74,7 @@ def _line(route: str, values: view.Values) -> Line:
 
 
 def _note(name: str, values: view.Values) -> str:
-    """What a network's numbers come from, and what most of the distance to the floor is."""
+    """The source of a network's numbers, and the main cause of the distance to the floor."""
     step, fastest = values[PASS], min(ROUTES, key=lambda route: values[route]["seconds"])
     factors = split(values[fastest], step)
     largest = max(CAUSES, key=lambda cause: abs(math.log(factors[cause])))

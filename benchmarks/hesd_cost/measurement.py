@@ -1,8 +1,8 @@
-"""Section 3.4 of arXiv:2412.10146: what a criterion costs, and how sure it is for that.
+"""Section 3.4 of arXiv:2412.10146: what a criterion costs, and how accurate it is.
 
 A budget is a number of probes (the paper's n_hes) and of batches. Its time is linear in both, and
-its standard error follows from how much probes and batches scatter. So one run with all probes and
-batches gives the standard error of every smaller budget, and few have to be timed.
+its standard error follows from the scatter of probes and batches. So one run with all probes and
+batches gives the standard error of every smaller budget, and only a few budgets have to be timed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Budget = tuple[int, int]  # probes, batches
 
 @dataclass(frozen=True)
 class CostCase:
-    """What is measured of one network."""
+    """What is measured on one network."""
 
     network: str
     side: int  # of its input, pixels
@@ -41,9 +41,9 @@ class CostCase:
     steps: int  # Lanczos steps a probe
     probes: int  # of the run that shows the scatter
     batches: int
-    timed: tuple[Budget, ...]  # timed before that run; the first two of all give the prediction
+    timed: tuple[Budget, ...]  # timed before that run; the first two give the prediction
     examples: int | None = None  # of the accuracy pass; None: the whole data set
-    stands_for: int | None = None  # examples that the pass's time is scaled to
+    stands_for: int | None = None  # number of examples to which the time of the pass is scaled
 
     def __str__(self) -> str:
         return f"{self.network} {self.batch_size}"
@@ -58,37 +58,37 @@ class Linear:
 
     @classmethod
     def of(cls, timed: Mapping[Budget, float]) -> Linear:
-        """The prediction from the first two budgets, with different numbers of probes."""
+        """The prediction from the first two budgets, which have different numbers of probes."""
         (few, one), (many, other) = list(timed)[:2]
         first, second = timed[few, one] / one, timed[many, other] / other
         run = (second - first) / (many - few)
         return cls(max(0.0, first - few * run), run)
 
     def seconds(self, probes: int, batches: int) -> float:
-        """What is predicted for a budget."""
+        """The predicted seconds of a budget."""
         return batches * (self.setup + probes * self.run)
 
 
 @dataclass(frozen=True)
 class CriteriaCost:
-    """What was measured of one case."""
+    """The measurements of one case."""
 
     kh05: np.ndarray  # [batches, probes] of the run that shows the scatter
     kh1: np.ndarray
     re: np.ndarray
     timed: dict[Budget, float]  # seconds of whole criteria; the run itself is the last
     loader: float  # seconds of an accuracy pass with an ordinary DataLoader
-    resident: float  # of one over data that lie on the device
+    resident: float  # seconds of an accuracy pass over data on the device
     route: str
 
     @property
     def prediction(self) -> Linear:
-        """From the first two budgets that were timed."""
+        """The prediction from the first two budgets that were timed."""
         return Linear.of(self.timed)
 
     @property
     def linearity(self) -> dict[Budget, float]:
-        """Measured seconds over predicted ones, of the budgets that the prediction is not from."""
+        """Measured / predicted seconds of the budgets that were not used for the prediction."""
         linear = self.prediction
         return {b: t / linear.seconds(*b) for b, t in list(self.timed.items())[2:]}
 
@@ -101,7 +101,7 @@ def measure(case: CostCase, given: Input) -> CriteriaCost:
         given: network and data.
     """
     durations: dict[Budget, float] = {}
-    lla.criteria(given.model, given.pairs[:1], probes=1, steps=2)  # what happens once a process
+    lla.criteria(given.model, given.pairs[:1], probes=1, steps=2)  # warm up the process
     for probes, batches in (*case.timed, (case.probes, len(given.pairs))):
         run = partial(lla.criteria, given.model, given.pairs[:batches], probes=probes)
         found, durations[probes, batches] = timed(partial(run, steps=case.steps, seed=0))
@@ -120,7 +120,7 @@ def measure(case: CostCase, given: Input) -> CriteriaCost:
 
 
 def budget_name(probes: int, batches: int) -> str:
-    """How a budget is called.
+    """The name of a budget.
 
     >>> budget_name(10, 4)
     '10 x 4'
@@ -131,15 +131,15 @@ def budget_name(probes: int, batches: int) -> str:
 def cost_records(case: CostCase, given: Input, found: CriteriaCost) -> list[Record]:
     """The records of one case.
 
-    `10 x 4` stands for 10 probes on each of 4 batches: its `seconds` (with a note whether they
-    were measured) and `kh05` with the standard error that it buys. `accuracy pass` has the seconds
-    of both forms of it; `scatter` what the standard errors come from, `linearity` the measured
-    seconds over the predicted ones.
+    `10 x 4` stands for 10 probes on each of 4 batches. It has `seconds` (a note says whether they
+    were measured) and `kh05` with its standard error. `accuracy pass` has the seconds of both kinds
+    of pass. `scatter` has the source of the standard errors, and `linearity` the measured /
+    predicted seconds.
 
     Args:
         case: what was measured.
         given: on which network and data.
-        found: what came of it.
+        found: the measurements.
     """
     return list(_records(found, _record(case, given, found.route), case.stands_for or given.count))
 
@@ -167,26 +167,26 @@ def _records(found: CriteriaCost, record: Callable[..., Record], count: int) -> 
 
 
 def _record(case: CostCase, given: Input, route: str) -> Callable[..., Record]:
-    """A record with all that those of a case share."""
+    """A record with the fields that all records of a case share."""
     settings = {k: v for k, v in asdict(case).items() if k not in ("timed", "network", "steps")}
     settings |= {"batches": len(given.pairs), "batch_size": len(given.pairs[0][1])}
     timing = machine.environment(str(given.pairs[0][0].device.type))
     config: dict[str, Any] = {
         "model": case.network, "mode": "eval", "seed": 0, "dtype": "float32", "m": case.steps,
         "data_sha256": given.data.sha256, "weights_sha256": given.weights.sha256, **settings,
-        # seconds are of one machine: those of another kind of device stand beside these
+        # seconds depend on the machine: records of another kind of device are kept besides these
         "device": timing["device"],
     }  # fmt: skip
     return partial(
         Record, table=TABLE, row=case.network, fidelity=given.fidelity, seed=0, dtype="float32",
-        # the steps stand in the config alone: with m, claims on spectra would look in here
+        # the steps are in the config only: with m set, claims on spectra would take these records
         batch_size=settings["batch_size"], data=given.data, weights=given.weights, route=route,
         config=config, note=given.note, **timing,
     )  # fmt: skip
 
 
 def _scatter(values: np.ndarray, known: Scatter, record: Callable[..., Record]) -> Iterator[Record]:
-    """Where the standard errors come from, and how far single runs and batches are apart."""
+    """The source of the standard errors, and the ranges of single runs and single batches."""
     probes, batches = known.samples
     ranges, of_batches = probe_and_batch_ranges(values)
     scatter = partial(record, column="scatter", probes=probes, batches=batches)

@@ -30,7 +30,7 @@ Cells = dict[str, dict[str, Record]]  # by column, then by metric
 
 
 def tables(records: Records) -> list[Table]:
-    """A table a case: a line a budget."""
+    """One table for each case, with a line for each budget."""
     return [_table(case) for case in view.cases(records)]
 
 
@@ -63,7 +63,7 @@ def _budget(cells: Cells, probes: int, batches: int) -> Line:
 
 
 def file_name(record: Record) -> str:
-    """The name of a case's files: its raw values, its figure."""
+    """The name of a case's files: those of its raw values and its figure."""
     return f"{NAME}_{record.row}_{record.config_hash[:8]}"
 
 
@@ -84,7 +84,7 @@ def figures(records: Records) -> list[Drawing]:
 
 
 def _draw(records: Records, _: Path) -> Figure:
-    """One line a number of batches; the accuracy passes are vertical lines."""
+    """Draw a line for each number of batches, and the accuracy passes as vertical lines."""
     first, cells = records[0], view.columns(records)
     figure = Figure(figsize=(6.8, 4.6), layout="constrained")
     ax = figure.add_subplot()
@@ -106,7 +106,7 @@ def _draw(records: Records, _: Path) -> Figure:
 
 
 def _draw_budgets(ax: Axes, cells: Cells, batches: int, style: dict[str, Any]) -> None:
-    """The budgets with so many batches; filled marks were timed, hollow ones are predicted."""
+    """Draw the budgets with a number of batches; filled marks were timed, hollow ones not."""
     budgets = [cells[budget_name(probes, batches)] for probes in PROBES]
     seconds = [value_of(budget["seconds"]) for budget in budgets]
     errors = [budget["kh05"].stderr or 0.0 for budget in budgets]

@@ -1,1 +1,1 @@
-"""This library and others at equal work."""
+"""A comparison of this library with others at equal work."""

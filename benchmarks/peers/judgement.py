@@ -18,12 +18,12 @@ class Judgement:
     """How far a spectrum is from the reference."""
 
     eigenvalue_error: float  # largest relative error of the top five nodes, of any probe
-    copies: int  # nodes too many among the largest, of any probe
+    copies: int  # surplus nodes among the largest, of any probe
     moment_error: float  # largest relative error of the moments of the first probe
 
     @property
     def correct(self) -> bool:
-        """Whether the top five are there once each and the moments agree."""
+        """Whether each of the top five is found exactly once and the moments agree."""
         return not self.reason
 
     @property
@@ -44,7 +44,7 @@ def judge(found: Quadrature, top: np.ndarray, exact: np.ndarray) -> Judgement:
 
     Args:
         found: the spectrum.
-        top: the largest eigenvalues, one more than is compared, see `reference.largest`.
+        top: the largest eigenvalues, one more than are compared, see `reference.largest`.
         exact: moments of the first probe, see `reference.moments`.
 
     >>> found = Quadrature(np.array([[3.0, 3.0, 2.0, 1.0, 0.5, 0.1]]), np.full((1, 6), 1 / 6),

@@ -1,9 +1,9 @@
 """Other libraries' spectra of the same Hessian: one adapter each, at equal work.
 
 Every adapter makes `probes` runs of `steps` Lanczos steps and gives the nodes and weights that the
-library itself found. The libraries draw probes of their own; the first one is caught on its way to
-the first product, so that its moments can be checked. Adapters change what they call and the
-model that they are given: each runs in a process of its own, see `benchmarks.isolate`.
+library itself found. The libraries draw their own probes. The adapter catches the first one at the
+first product, so that its moments can be checked. Adapters change the library that they call and
+the model that they are given, so each runs in a process of its own, see `benchmarks.isolate`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from benchmarks.problems import Pairs, network, one_pass
 from benchmarks.timing import timed
 from lla.probes import rademacher
 
-# Checkouts to take instead of what is installed, or where nothing can be.
+# Environment variables that name a checkout to take in place of the installed package, if any.
 PYHESSIAN = "LLA_BENCH_PYHESSIAN"  # of github.com/amirgholami/PyHessian
 AUTHORS = "LLA_BENCH_AUTHORS"  # of github.com/GabdullinN/loss-landscape-analysis
-WARM = 9  # forward and backward passes from which the calibration takes its median
+WARM = 9  # the calibration is the median of this many forward and backward passes
 
 
 @dataclass(frozen=True)
 class EqualWork:
-    """What every library is given."""
+    """The work that every library gets."""
 
     network: str
     shape: tuple[int, ...]
-    batch: int  # examples a batch, the same in each: one library averages unequal ones wrongly
+    batch: int  # examples in each batch; equal, since one library averages unequal batches wrongly
     batches: int
     steps: int  # Lanczos steps a probe
     probes: int
@@ -59,7 +59,7 @@ class Quadrature:
     nodes: np.ndarray  # [probes, steps]
     weights: np.ndarray  # [probes, steps]
     products: int  # Hessian-vector products with the whole of the data
-    start: np.ndarray  # [P] the first probe, as it went into the first product
+    start: np.ndarray  # [P] the first probe, as passed to the first product
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ Run = Callable[[nn.Module, Pairs, EqualWork], Quadrature]
 
 @dataclass(frozen=True)
 class Adapter:
-    """A library."""
+    """A library, and how to run it."""
 
     name: str
     package: str
     run: Run
     distribution: str | None = None  # the name under which it is installed; None: it cannot be
-    checkout: str | None = None  # environment variable that names one to take instead
+    checkout: str | None = None  # environment variable that names a checkout to take instead
 
     @property
     def folders(self) -> list[Path]:
-        """Where its package may lie in the checkout to take, if one is named."""
+        """Folders that may hold its package, in the checkout that the variable names."""
         named = os.environ.get(self.checkout) if self.checkout else None
         return [Path(named), Path(named, "src")] if named else []
 
@@ -104,32 +104,32 @@ class Adapter:
 
     @property
     def version(self) -> str:
-        """The version of what runs."""
+        """The version that runs."""
         if self.folders or self.distribution is None:
             return "checkout"
         try:
             return metadata.version(self.distribution)
-        except metadata.PackageNotFoundError:  # it is on Python's path
+        except metadata.PackageNotFoundError:  # this library is on Python's path
             return "checkout"
 
 
 def measure(name: str, work: EqualWork) -> Measurement:
-    """Let one library do the work, between two calibrations, after a small run to warm it up.
+    """Let one library do the work: a small run to warm up, calibration, work, calibration.
 
     Args:
         name: of an adapter.
         work: what to do.
     """
     (adapter,) = (adapter for adapter in ADAPTERS if adapter.name == name)
-    sys.path[:0] = map(str, adapter.folders)  # a checkout goes before what is installed
-    # what happens once a process is no product's: torch imports its compiler for forward mode
+    sys.path[:0] = map(str, adapter.folders)  # a checkout has priority over an installed package
+    # warm up: torch imports its compiler for forward mode once per process
     small = replace(work, batch=2, steps=3, probes=1)
     adapter.run(*small.make(), small)
     model, pairs = work.make()
     step = one_pass(model, pairs)
     step()
     passes = [timed(step)[1] for _ in range(WARM)]
-    torch.manual_seed(work.seed)  # where a library draws its probes from the global generator
+    torch.manual_seed(work.seed)  # some libraries draw their probes from the global generator
     quadrature, duration = timed(lambda: adapter.run(model, pairs, work))
     model.zero_grad(set_to_none=True)
     passes += [timed(step)[1] for _ in range(WARM)]
@@ -152,10 +152,10 @@ def _lla(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
 
 
 def _watch(owner: Any, name: str) -> list[np.ndarray | None]:
-    """Put a function in the place of an owner's that notes its last argument.
+    """Replace a function of an owner by one that also stores its last argument.
 
     Returns:
-        An entry a call: of the first the vector [P], which may come in parts, then None.
+        A list with an entry for each call: the vector [P] for the first one, then None.
     """
     function = getattr(owner, name)
     seen: list[np.ndarray | None] = []
@@ -176,7 +176,7 @@ def _curvlinops(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
     seen = _watch(HessianLinearOperator, "__matmul__")
-    # checks would be two more passes, which the others do not make
+    # its checks are off: they would add two passes, which the others do not make
     hessian = HessianLinearOperator(
         model, nn.CrossEntropyLoss(), list(model.parameters()), pairs, check_deterministic=False
     )
@@ -228,7 +228,7 @@ def _quadrature(
 
 
 def _rows(lists: Sequence[Any]) -> np.ndarray:
-    """Real numbers in float64, whatever a library gives: tensors, arrays or lists, complex too."""
+    """Real float64 numbers from the tensors, arrays or lists, even complex, of a library."""
     rows = [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.array(x) for x in lists]
     return np.real(np.stack(rows)).astype(np.float64)
 

@@ -28,7 +28,7 @@ def library_records(
         adapter: the library.
         work: what it did.
         found: what each process measured.
-        judged: how far it is from the reference.
+        judged: the comparison with the reference.
     """
     quadrature = found[0].result.quadrature
     ratios = [p.result.seconds / p.result.passes / quadrature.products for p in found]
@@ -66,7 +66,7 @@ def in_words(error: BaseException) -> str:
     >>> in_words(FileNotFoundError("no file /var/x"))
     'fails with FileNotFoundError: no file ...'
     """
-    if isinstance(error, NotImplementedError):  # an adapter's own word on what a library is for
+    if isinstance(error, NotImplementedError):  # an adapter says what the library cannot do
         return str(error)
     line = (str(error).strip().splitlines() or [""])[0]
     line = re.sub(r"(?:[A-Za-z]:)?[/\\][^\s'\"]+", "...", line)[:160]

@@ -29,12 +29,12 @@ Library = dict[str, Record]  # by metric
 
 
 def library(record: Record) -> tuple[str, ...]:
-    """What the records of one library on one case share: they are measured one by one."""
+    """What the records of one measurement share: the case and the library."""
     return *view.case(record), record.column
 
 
 def tables(records: Records) -> list[Table]:
-    """A table a case; libraries that were measured together are a group."""
+    """One table for each case; libraries that were measured together form a group."""
     return [_table(case) for case in view.cases(records)]
 
 
@@ -52,7 +52,7 @@ def _table(records: Records) -> Table:
 
 
 def _session(record: Record) -> tuple[object, ...] | None:
-    """What records share whose seconds may be compared; None if nothing was measured."""
+    """What records must share so that seconds can be compared; None for not-run ones."""
     if record.value is None:
         return None
     return record.code_version, record.torch, record.device, record.threads, record.allocator_tuned

@@ -16,20 +16,20 @@ from lla.errors import ChecksumError, InputError, MissingDataError
 
 @dataclass(frozen=True)
 class Availability:
-    """The answer of `describe` for one split of one data set."""
+    """What `describe` says about one split of a data set."""
 
     name: str
     split: str
     available: bool
     source: Source | None  # "download": not here, and `fetch` can get it
-    fidelity: Fidelity | None  # of the form that would be loaded; None if none would
+    fidelity: Fidelity | None  # fidelity of the form that would be loaded; None if there is none
     folder: Path | None  # where it was found; None for a bundled set and for a missing one
     note: str  # what the images are, or how to get them
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """The answer of `verify` for one file."""
+    """What `verify` says about one file."""
 
     path: Path
     state: Literal["right", "wrong", "missing"]
@@ -138,7 +138,7 @@ def fetch(
     splits: Sequence[str] = ("train", "test"),
     progress: bool = False,
 ) -> Path:
-    """Download, check and unpack a data set, except for files that are there and right.
+    """Download, check and unpack a data set; correct files that are there are kept.
 
     Args:
         name: A registered name.
@@ -147,11 +147,11 @@ def fetch(
         progress: Show a progress bar.
 
     Returns:
-        The folder that has it now, which is a data root.
+        The folder with the data set, which can be used as a data root.
 
     Raises:
         InputError: No such data set, or a folder with its name is there and incomplete.
-        MissingDataError: There is no address to download it from, or none answers.
+        MissingDataError: It cannot be downloaded: there is no address, or none answers.
         ChecksumError: The downloaded file is another one.
     """
     entry = get(name)
@@ -191,7 +191,7 @@ def verify(name: str, root: _files.Root = None) -> tuple[FileCheck, ...]:
         root: The data root; None takes LLA_DATA.
 
     Returns:
-        One entry for each file of each form of which at least one file is there; none for a
+        One entry for each file of every form of which at least one file exists; no entries for a
         bundled set.
 
     Raises:
@@ -232,7 +232,7 @@ def _check(folder: Path, file: File) -> FileCheck:
 
 
 def _roots(root: _files.Root) -> list[tuple[Path, Source]]:
-    """The folders that are searched, in this order."""
+    """The folders to search, in this order."""
     given = _files.data_root(root)
     cache: tuple[Path, Source] = _files.cache_folder(), "cache"
     return [cache] if given is None else [(given, "data root"), cache]
@@ -252,7 +252,7 @@ def _find(entry: DataSet, split: str, root: _files.Root) -> tuple[Form, Path, So
 
 
 def _wanted(entry: DataSet, split: str) -> str:
-    """Which files belong where, as text: `a and b into c/ of the data root`."""
+    """The files and their place as text: `a and b into c/ of the data root`."""
     form = entry.forms[0]
     paths = " and ".join(
         file.path if file.images is None else f"the folder {file.path}"
@@ -268,7 +268,7 @@ def _looked_in(root: _files.Root) -> str:
 
 
 def _advice(entry: DataSet, split: str) -> str:
-    """Say where to put the files of a split, and how else to have them."""
+    """Say where to put the files of a split, and how else to get them."""
     text = f"put {_wanted(entry, split)}"
     if downloads := entry.downloads.get(split):
         if downloads in (entry.downloads.get("train"), entry.downloads.get("test")):
@@ -279,7 +279,7 @@ def _advice(entry: DataSet, split: str) -> str:
 
 
 def _check_arrays(entry: DataSet, folder: Path, images: Tensor, labels: Tensor) -> None:
-    """Raise unless the arrays from a reader are a set of labelled images."""
+    """Raise an error unless the arrays from a reader are a set of labelled images."""
     if (
         images.ndim != 4
         or images.dtype != torch.uint8

@@ -1,1 +1,1 @@
-"""Hessian-vector products and what is computed from them."""
+"""Hessian-vector products, and all that is computed from them."""

@@ -22,7 +22,7 @@ Over = Literal["batches", "probes"]
 StandardErrors = float | Mapping[str, float]  # relative to the values: of all, or by criterion
 
 CRITERIA = ("re", "kh1", "kh05")
-MIN_SAMPLES = 4  # batches, or degrees of freedom of probes, before an error is believed
+MIN_SAMPLES = 4  # least number of batches, or degrees of freedom of probes, for a reliable error
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Spread:
 
     @property
     def between(self) -> float | None:
-        """The part of the error that is left with exact values on every batch."""
+        """The part of the error that would remain with exact values on every batch."""
         if self.stderr is None or self.within is None:
             return None
         return math.sqrt(max(0.0, self.stderr**2 - self.within**2))
@@ -53,7 +53,7 @@ class Spread:
 
     @property
     def safe_stderr(self) -> float | None:
-        """The standard error, enlarged for few samples, which may make it too small."""
+        """The standard error, enlarged for few samples, because these may underestimate it."""
         return None if self.stderr is None else self.factor * self.stderr
 
     @property
@@ -110,8 +110,8 @@ class Target:
     """
 
     stderr: StandardErrors  # relative to the value, such as 0.05 or {"re": 0.1, "kh1": 0.05}
-    over: Over = "batches"  # what the standard error is over, see `lla.criteria`
-    max_matvecs: int | None = None  # Hessian-vector products at most; None: probes x steps a batch
+    over: Over = "batches"  # see `lla.criteria`
+    max_matvecs: int | None = None  # most products; None: probes x steps a batch
 
     def __post_init__(self) -> None:
         if self.over not in ("batches", "probes"):
@@ -124,7 +124,7 @@ def targets_of(stderr: StandardErrors, legacy: bool = False) -> dict[str, float]
 
     Args:
         stderr: standard errors relative to the values.
-        legacy: whether the legacy Lanczos process is to be used, which cannot stop at a target.
+        legacy: whether the Lanczos process is the legacy one, which cannot stop at a target.
 
     Raises:
         InputError: an unknown criterion, no criterion, a target that is not a positive number, or
@@ -151,7 +151,7 @@ def targets_of(stderr: StandardErrors, legacy: bool = False) -> dict[str, float]
 
 
 def reached(found: Spread, target: float, over: Over, dtype: str) -> bool:
-    """Whether an error is below its target, and known well enough to say so.
+    """Whether an error is reliably known to be below its target.
 
     Args:
         found: a mean and its error.
@@ -176,7 +176,7 @@ class Scatter:
     mean: float
     probes: float  # standard deviation over the probes of one batch
     batches: float  # standard deviation over batches, of means over infinitely many probes
-    samples: tuple[int, int]  # probes a batch, and batches, from which it is known
+    samples: tuple[int, int]  # probes in each batch, and batches, on which it is based
 
     @classmethod
     def of(cls, values: np.ndarray) -> Scatter:
@@ -203,7 +203,7 @@ class Scatter:
 def budget_stderr(within: float, between: float, probes: int, batches: int) -> float:
     """Standard error of a mean over batches of means over probes.
 
-    It is the limit of resampling batches, and then probes of each, with many draws, but without the
+    It is the limit of resampling batches, then the probes of each, with many draws, but without the
     bias (k - 1) / k of drawing from k values.
 
     Args:

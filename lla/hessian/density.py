@@ -1,4 +1,4 @@
-"""The spectral density of a Hessian, in the memory that there is, to a target if there is one."""
+"""The spectral density of a Hessian within the available memory, to a target if there is one."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def spectral_density(
 def _until_reached(
     make: Callable[..., Spectrum], probes: int, targets: Mapping[str, float]
 ) -> Spectrum:
-    """A spectrum with as many probes as the targets need, checked after every fifth part more.
+    """A spectrum with enough probes for the targets, tested whenever their number grew by a fifth.
 
     Args:
         make: number of probes, index of the first -> their spectrum.

@@ -40,7 +40,7 @@ class Eigenpairs(Saved):
     converged: bool
     which: str
     steps: int  # Lanczos steps made
-    matvecs: int  # Hessian-vector products that it cost
+    matvecs: int  # Hessian-vector products that were made
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the values with their residuals as error bars."""
@@ -79,8 +79,8 @@ def top_eigenpairs(
         basis_size: largest number of Lanczos vectors held at once. When there are as many, the
             better half of their Ritz vectors stays and the others make room (thick restart). None
             holds max_steps vectors, or 40 if those would take more than a quarter of the memory.
-        memory: bytes of memory that there are on the operator's device (what is available by
-            default), or a `lla.Memory`, which also says how the Lanczos vectors are stored.
+        memory: bytes to take on the operator's device (what is available by default), or a
+            `lla.Memory`, which also says how the Lanczos vectors are stored.
         progress: show a progress bar.
 
     Raises:
@@ -157,12 +157,12 @@ def _growing(
     fresh: Callable[[int], Tensor],
     advanced: Callable[[int], object],
 ) -> tuple[Tensor, float, int, bool]:
-    """What `thick_restart` gives, from a basis that grows to `room` vectors at most."""
+    """The result of `thick_restart`, from a basis that grows to at most `room` vectors."""
     size = lanczos.operator.shape[0]
     converged, weights, scale = False, np.zeros((k, 1)), 0.0
     exact: np.ndarray | None = None
     while not converged and lanczos.done < room:
-        # T is diagonalised after every tenth more steps only, which thus stays a small part
+        # T is diagonalised only when the steps grew by a tenth, so that this costs little
         amount = min(max(k, 5, lanczos.done // 10), room - lanczos.done)
         lanczos.advance(amount)
         advanced(amount)
@@ -175,7 +175,7 @@ def _growing(
         if lanczos.done == size:
             converged = True
         elif exhausted:
-            # one copy of each eigenvalue that was left came with the last start vector
+            # the last start vector gave one more copy of each repeated eigenvalue
             full = len(values) == k
             same = full and exact is not None and np.abs(values - exact) <= tol * scale
             converged, exact = bool(np.all(same)), values if full else None
@@ -184,7 +184,7 @@ def _growing(
     return lanczos.ritz_vectors(weights), scale, lanczos.done, converged
 
 
-_BOUNDED = 40  # vectors of a basis that has to be bounded
+_BOUNDED = 40  # number of vectors in a bounded basis
 
 
 def _order(values: np.ndarray, which: Which) -> np.ndarray:

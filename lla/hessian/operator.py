@@ -29,7 +29,7 @@ class RouteTrial:
 
     route: RouteName
     seconds: float | None = None  # one product
-    kept_bytes: int | None = None  # held between products, all batches together
+    kept_bytes: int | None = None  # bytes held between products, all batches together
     reason: str | None = None  # why the route was not taken
 
 
@@ -137,7 +137,7 @@ class HessianOperator:
         batches = self.problem.batches
         if len(rows) == 0:
             return rows.clone()
-        # kept products need no data, which a loader may be slow to give
+        # kept products need no data, and a loader may be slow
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
         with full_precision(self.device):
             if len(batches) == 1:

@@ -39,7 +39,7 @@ def quadrature(
     first: int = 0,
     progress: bool,
 ) -> Spectrum:
-    """The spectrum as asked for, without a check of the memory that it takes.
+    """The spectrum under a given plan, without a check of the memory.
 
     The arguments are those of `spectral_density`; `plan` says how the Lanczos vectors are stored,
     and `first` is the index of the first probe.

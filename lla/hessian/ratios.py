@@ -48,7 +48,7 @@ def spectrum_criteria(spectrum: Spectrum, reading: Reading = "product") -> Probe
 
 
 def check_reading(reading: str) -> None:
-    """Raise for an unknown reading."""
+    """Raise an error for an unknown reading."""
     if reading not in ("product", "density"):
         raise InputError(f"reading is {reading!r}: choose 'product' or 'density'")
 

@@ -35,8 +35,8 @@ class Spectrum(Saved):
     seed: int
     dtype: str  # of the products, "float32" or "float64"
     legacy: bool  # by the Lanczos process of the public code, see `lla.hessian.lanczos.legacy`
-    matvecs: int  # Hessian-vector products that it cost
-    plan: str = ""  # how it was computed in its memory, see `lla.hessian.memory.plans`
+    matvecs: int  # Hessian-vector products that were made
+    plan: str = ""  # how it fit into memory, see `lla.hessian.memory.plans`
 
     @classmethod
     def of(
@@ -133,7 +133,7 @@ def _sigma(grid: np.ndarray) -> float:
 
 
 def joined(one: Spectrum, other: Spectrum) -> Spectrum:
-    """The spectrum of the probes of two spectra of one Hessian."""
+    """The spectrum of all probes of two spectra of one Hessian."""
     names = ("eigenvalues", "weights", "counts")
     both: Any = {n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names}
     return replace(one, matvecs=one.matvecs + other.matvecs, **both)

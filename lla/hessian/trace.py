@@ -16,7 +16,7 @@ from lla.estimate import Estimate
 from lla.hessian.operator import HessianOperator
 from lla.probes import rademacher
 
-FIRST = 16  # samples before the standard error is trusted enough to stop on it
+FIRST = 16  # least number of samples before the standard error may end the measurement
 _SKETCH_STREAM, _SAMPLE_STREAM = 0, 1
 
 

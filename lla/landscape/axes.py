@@ -1,4 +1,4 @@
-"""The axes of a plane: directions, frozen where asked, and normalised."""
+"""The axes of a plane: directions with frozen parts, normalised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lla.problem import Problem
 
 @dataclass(frozen=True)
 class RandomAxes:
-    """Random axes; with a count of 1 a line."""
+    """Random axes: two span a plane, one a line."""
 
     distribution: dirs.Distribution = "normal"  # the paper's is "uniform" in [0, 1)
     count: int = 2
@@ -27,7 +27,7 @@ class RandomAxes:
 
 @dataclass(frozen=True)
 class HessianAxes:
-    """Eigenvectors of extreme eigenvalues of the Hessian; with a count of 1 a line."""
+    """Eigenvectors of extreme eigenvalues of the Hessian: two span a plane, one a line."""
 
     which: Which = "LA"  # largest; "SA" smallest; "LM" largest in magnitude
     count: int = 2
@@ -35,7 +35,7 @@ class HessianAxes:
 
 @dataclass(frozen=True)
 class AdamAxes:
-    """The moments m and v that a trained Adam optimiser holds.
+    """The moments m and v of an Adam optimiser that has trained the model.
 
     The update "add" takes them as directions. With "adameq" the points are
     theta + a / sqrt(b) m / (sqrt(v) + eps), a in [-1, 1] and b in (0, 2], so that the unmodified
@@ -48,7 +48,7 @@ class AdamAxes:
 
 @dataclass(frozen=True)
 class Normalization:
-    """How directions are scaled, see `lla.landscape.normalize` and `normalize_output`."""
+    """How directions are scaled; see `lla.landscape.normalize` and `normalize_output`."""
 
     method: Method | Literal["output"] | None
     order: int = 2  # of the norm
@@ -69,7 +69,7 @@ _NAMED: dict[str, GivenAxes] = {
 
 
 def chosen_axes(axes: Axes) -> GivenAxes:
-    """What a name stands for; other axes as they are.
+    """The axes that a name stands for; other axes are returned unchanged.
 
     Raises:
         InputError: an unknown name, update or count.
@@ -96,9 +96,9 @@ def plane_directions(
     seed: int = 0,
     freeze: dirs.Freeze = None,
 ) -> Tensor:
-    """The directions [K, P] of a plane, normalised, with zeros for what is frozen.
+    """The normalised directions [K, P] of a plane, zero for frozen parameters.
 
-    Arguments as of `loss_plane`.
+    The arguments are those of `loss_plane`.
 
     Raises:
         InputError: see `loss_plane`.
@@ -133,7 +133,7 @@ def plane_directions(
 
 
 def chosen_normalization(axes: GivenAxes, normalization: AnyNormalization) -> Normalization:
-    """What "auto" or the name of a method stands for; "auto" depends on the axes.
+    """The normalization that "auto" or the name of a method stands for; "auto" depends on the axes.
 
     Raises:
         InputError: an unknown method.

@@ -1,1 +1,1 @@
-"""The view: tables as plain values, and the formats that are written from them."""
+"""The view: tables as plain values, and the writers of all formats."""

@@ -1,4 +1,4 @@
-"""What a report says, as plain values: whoever makes one gathers them, `lla.report.html` writes."""
+"""The contents of a report, as plain values; `lla.report.html` writes them as a page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lla.report.view import Table
 
 CLAIM_VERDICTS = ("holds", "fails", "undecided", "not_run")
 
-# A title and its text. A plain text is escaped, its paragraphs parted by empty lines; what is
-# HTML already comes as markupsafe.Markup.
+# A title and its text. Plain text is escaped, with empty lines between paragraphs; HTML is passed
+# as markupsafe.Markup.
 Section = tuple[str, str]
 
 
@@ -39,13 +39,13 @@ class Claim:
 
     @property
     def judged(self) -> bool:
-        """Whether there is a verdict in any scope."""
+        """Whether any scope has a verdict."""
         return any(outcome.verdict != "not_run" for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What marks mean, with a sentence before them and one after."""
+    """The meaning of marks, with a sentence before the list and one after."""
 
     marks: tuple[tuple[str, str], ...]  # mark, meaning
     before: str = ""
@@ -70,8 +70,8 @@ class Gallery:
     pictures: tuple[Picture, ...]
     plots: tuple[Mapping[str, Any], ...] = ()  # name, caption, data and layout of plotly
     kind: str = ""  # of the plots: "surfaces" or "spectra"
-    label: str = ""  # of the choice between plots
-    absence: str = ""  # said where there is nothing to show; without it the section is left out
+    label: str = ""  # label of the choice between plots
+    absence: str = ""  # shown in an empty section; without it, that is left out
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Report:
-    """What stands in the report."""
+    """All that a report shows."""
 
     title: str
     lead: str
@@ -100,7 +100,7 @@ class Report:
 
     @property
     def claim_counts(self) -> list[tuple[str, int]]:
-        """How many scopes of claims have which verdict."""
+        """The number of scopes of claims with each verdict."""
         found: Counter[str] = Counter()
         for claim in self.claims:
             for outcome in claim.outcomes:

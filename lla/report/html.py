@@ -1,4 +1,4 @@
-"""The report as one page of HTML that loads nothing from elsewhere."""
+"""The report as one HTML page that loads nothing else."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lla.report.contents import Report
 from lla.report.plots import plotly_script
 from lla.report.view import absences
 
-LEAD = 120  # characters of a note that are shown before it is opened
+LEAD = 120  # a longer note is folded, and shows this many characters
 
-# What stands for a verdict or a fidelity beside its colour: sign and word.
+# Verdict or fidelity -> the sign and word that are shown besides its colour.
 SIGNS = {
     "reproduced": ("✓", "reproduced"),
     "close": ("≈", "close"),
@@ -35,8 +35,8 @@ def render(report: Report, key: str) -> str:
     """Write the page.
 
     Args:
-        report: what it says.
-        key: what it was written for, kept in it.
+        report: the contents.
+        key: stored in the page, to tell later what it was written for.
     """
     plots = {gallery.kind: gallery.plots for gallery in report.galleries if gallery.plots}
     return _template().render(
@@ -57,7 +57,7 @@ def _template() -> Template:
 
 
 def _lead(note: str) -> str:
-    """The first part of a note, which says most.
+    """The first, most important part of a note.
 
     >>> _lead("18 of 32 planes agree; with signed L1 18"), len(_lead("no " * 100))
     ('18 of 32 planes agree …', 120)
@@ -69,7 +69,7 @@ def _lead(note: str) -> str:
 
 
 def _paragraphs(text: str) -> Markup:
-    """A plain text as paragraphs, escaped; what is HTML already stays as it is."""
+    """A plain text as escaped paragraphs; HTML is returned unchanged."""
     if isinstance(text, Markup):
         return text
     parts = (part.strip() for part in text.split("\n\n"))

@@ -1,8 +1,8 @@
-"""Tables as people read them without a browser: Markdown, LaTeX and plain text for the terminal.
+"""Tables for reading without a browser: Markdown, LaTeX, and plain text for the terminal.
 
 All three show the same entries: the value, the published one in round brackets, the verdict and, in
-square brackets, the fidelity. Columns that are empty throughout are left out. Why something was not
-run stands once, in a numbered note below its table.
+square brackets, the fidelity. Empty columns are left out. The reason why
+something was not run is given once, in a numbered note below its table.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def markdown(tables: Sequence[Table], legend: str = "") -> str:
     """A page of tables.
 
     Args:
-        tables: of the page, the one that it is named after first.
-        legend: how an entry is read, for all tables.
+        tables: of the page; the page has the name of the first one.
+        legend: explains how to read entries, for all tables.
     """
     parts = []
     for i, table in enumerate(tables):
@@ -36,7 +36,7 @@ def markdown(tables: Sequence[Table], legend: str = "") -> str:
 
 
 def latex(tables: Sequence[Table], legend: str = "") -> str:
-    """One float a table that has entries; for the arguments see `markdown`."""
+    """A float for each table with entries; for the arguments see `markdown`."""
     parts = [LATEX_NEEDS]
     for i, table in enumerate(tables):
         notes: Notes = {}
@@ -48,7 +48,7 @@ def latex(tables: Sequence[Table], legend: str = "") -> str:
 
 
 def terminal(tables: Sequence[Table]) -> str:
-    """What was measured, for the terminal: what was not run is left out, and so are long tables.
+    """The measured entries, for the terminal; long tables are left out.
 
     Args:
         tables: any; folded ones are shown only if no other one has a measured entry.
@@ -60,11 +60,11 @@ def terminal(tables: Sequence[Table]) -> str:
 
 
 def grid(table: Table, aligned: bool = True) -> str:
-    """The lines of a table in Markdown, with its notes; without any, why there are none.
+    """The lines of a table in Markdown with its notes; if it has no lines, the reason.
 
     Args:
         table: to write.
-        aligned: with spaces, for readers of the source; else much shorter.
+        aligned: pad cells with spaces, which makes the source readable but longer.
     """
     notes: Notes = {}
     rows, headers = _rows(table, notes)
@@ -76,7 +76,7 @@ def grid(table: Table, aligned: bool = True) -> str:
 
 
 def summary(table: Table) -> str:
-    """How many entries have which verdict, each kind of group apart; empty without any."""
+    """The number of entries with each verdict, by kind of group; empty without entries."""
     kinds: dict[str, Counter[str]] = {}
     missing = 0
     for group, entry in table.entries:
@@ -94,7 +94,7 @@ def summary(table: Table) -> str:
 
 
 def _rows(table: Table, notes: Notes) -> tuple[Cells, list[str]]:
-    """Rows of text and headers without empty columns; new reasons are added to the notes."""
+    """Headers and rows of text, without empty columns; adds new reasons to the notes."""
     rows = [
         [
             *([group.name, _with_fidelity(group.settings, group)] if i == 0 else ["", ""]),
@@ -109,7 +109,7 @@ def _rows(table: Table, notes: Notes) -> tuple[Cells, list[str]]:
 
 
 def _without_empty(rows: Cells, headers: list[str], kept: int = 0) -> tuple[Cells, list[str]]:
-    """The columns that are not empty throughout, and the first ones that are kept in any case."""
+    """The first columns, which are always kept, and all others that are not empty."""
     used = [i for i in range(len(headers)) if i < kept or any(row[i] for row in rows)]
     return [[row[i] for i in used] for row in rows], [headers[i] for i in used]
 
@@ -125,12 +125,12 @@ def _with_fidelity(text: str, of: Group | Line) -> str:
 
 
 def _text(entry: Entry | None, notes: Notes | None, words: Mapping[str, str]) -> str:
-    """One entry; the reason for not running goes to the notes, if there are any."""
+    """One entry; with notes, the reason for not running goes into these."""
     if entry is None:
         return ""
     verdict = "" if entry.verdict == "not_run" else words.get(entry.verdict or "", "")
     text, remark = entry.text, entry.remark
-    if entry.reason:  # the note says all that the remark does
+    if entry.reason:  # the note includes the remark
         text = "not run" + (f", note {_number(entry.reason, notes)}" if notes is not None else "")
         remark = ""
     parts = (
@@ -148,7 +148,7 @@ def _number(reason: str, notes: Notes) -> int:
 
 
 def _measured(table: Table) -> list[Group]:
-    """The groups in which something was measured, without the lines that were not run."""
+    """The groups with measured entries, without lines that were not run."""
     groups = []
     for group in table.groups:
         lines = [x for x in group.lines if any(e.verdict != "not_run" for e in x.present)]

@@ -1,6 +1,6 @@
-"""Pictures that can be turned and zoomed in a page: plotly figures as plain data.
+"""Pictures for turning and zooming in a page: plotly figures as plain data.
 
-The page draws them with plotly.js; without it the drawn figures stand in their place.
+The page draws them with plotly.js; without plotly.js it shows the drawn figures instead.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def spectra(curves: Sequence[tuple[str, Spectrum]], name: str, caption: str) -> 
 @functools.cache
 def plotly_script() -> str:
     """plotly.js, compressed as the page unpacks it: a third of its size."""
-    from plotly.offline import get_plotlyjs  # starting must not wait for what a page alone needs
+    from plotly.offline import get_plotlyjs  # imported late, so that only a page waits for it
 
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
@@ -103,7 +103,7 @@ def _curve(spectrum: Spectrum, name: str, colour: str, bottom: float) -> list[di
     """The density as a line, and its nodes as ticks below."""
     grid = spectrum.grid(POINTS)
     density, floor = spectrum.density(grid), spectrum.floor(grid)
-    runs = slice(max(1, MOST_NODES // spectrum.steps))  # the first ones, if they are many
+    runs = slice(max(1, MOST_NODES // spectrum.steps))  # if there are many, the first ones
     real = np.arange(spectrum.steps) < spectrum.counts[runs, None]
     nodes, weights = spectrum.eigenvalues[runs][real], spectrum.weights[runs][real]
     line = {
@@ -132,7 +132,7 @@ def _curve(spectrum: Spectrum, name: str, colour: str, bottom: float) -> list[di
 
 
 def _rounded(values: np.ndarray, digits: int = DIGITS) -> list[float | None]:
-    """Short numbers; what is not finite becomes a gap."""
+    """Numbers with few digits; values that are not finite become gaps."""
     return [_number(value, digits) for value in values.tolist()]
 
 

@@ -18,14 +18,14 @@ def fill(template: Path, **values: object) -> str:
 
     Args:
         template: the file.
-        **values: what it names; one that is missing is an error.
+        **values: the names in the template; a missing one is an error.
     """
     filters = {"grid": grid, "summary": summary}
     return load(template, filters, keep_trailing_newline=True).render(values)
 
 
 def load(path: Path, filters: Mapping[str, Callable[..., str]], **options: Any) -> Template:
-    """Read a template, in which a name that is missing is an error.
+    """Read a template; a missing name is an error when it is filled.
 
     Args:
         path: the file.

@@ -44,7 +44,7 @@ def plain_table(rows: Rows, headers: Sequence[str]) -> str:
 
 
 def markdown_table(rows: Rows, headers: Sequence[str], aligned: bool = True) -> str:
-    """A table in GitHub's Markdown; not `aligned` it is much shorter where texts are long."""
+    """A table in GitHub's Markdown; without `aligned` it is much shorter if texts are long."""
     safe = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
     if aligned:
         return tabulate(safe, headers, tablefmt="github", disable_numparse=True)
@@ -76,7 +76,7 @@ def latex_float(caption: str, rows: Rows, headers: Sequence[str], notes: Sequenc
 
 
 def latex_text(text: str) -> str:
-    """A text with everything escaped that means something to LaTeX."""
+    """A text in which all special characters of LaTeX are escaped."""
     return _symbols(text.translate(_ESCAPES))
 
 

@@ -1,4 +1,4 @@
-"""What a page shows: tables of entries, plain values that know nothing of where they come from.
+"""What a page shows: tables of entries as plain values, independent of their source.
 
 Every format is written from these: Markdown, LaTeX and the terminal by `lla.report.pages`, HTML by
 `lla.report.html`.
@@ -14,7 +14,7 @@ VERDICTS = ("reproduced", "close", "differs", "not_run")
 
 @dataclass(frozen=True)
 class Trace:
-    """Where a number comes from: what a reader needs to find it or to compute it again."""
+    """The source of a number: all that a reader needs to find it or to compute it again."""
 
     title: str
     facts: tuple[tuple[str, str], ...]  # name, value
@@ -33,7 +33,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chip:
-    """One part of an entry that has a verdict of its own."""
+    """A part of an entry with its own verdict."""
 
     text: str
     verdict: str | None
@@ -66,7 +66,7 @@ class Line:
 
     @property
     def present(self) -> list[Entry]:
-        """Its entries but for the empty ones."""
+        """Its entries, without the empty ones."""
         return [entry for entry in self.entries if entry is not None]
 
 
@@ -78,7 +78,7 @@ class Group:
     settings: str
     lines: tuple[Line, ...]
     fidelity: str | None = None
-    kind: str = ""  # verdicts are counted by it: "plain", "legacy"
+    kind: str = ""  # verdicts are counted by kind: "plain", "legacy"
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Table:
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
     heads: tuple[str, str] = ("", "")  # above the groups' and the lines' names
-    folded: bool = False  # shown on demand: long
+    folded: bool = False  # long, so that it is shown on demand
     files: tuple[str, ...] = ()  # beside the report
-    absence: str = "not run: no record yet"  # said where there are no groups
+    absence: str = "not run: no record yet"  # shown if there are no groups
 
     @property
     def entries(self) -> list[tuple[Group, Entry]]:
@@ -102,7 +102,7 @@ class Table:
 
     @property
     def counts(self) -> list[tuple[str, int]]:
-        """How many entries have which verdict, in the order of `VERDICTS`."""
+        """The number of entries with each verdict, in the order of `VERDICTS`."""
         found = Counter(entry.verdict for _, entry in self.entries)
         return [(verdict, found[verdict]) for verdict in VERDICTS if found[verdict]]
 
@@ -112,7 +112,7 @@ class Table:
 
 
 def absences(table: Table, group: Group) -> list[str]:
-    """What of a group was not run, and why: each reason once."""
+    """What was not run in a group, and why; each reason is given once."""
     found: dict[str, list[str]] = {}
     for line in group.lines:
         if line.reason:

@@ -83,7 +83,7 @@ class SharedStep:
 
     name: str
     seconds: float  # estimate, on 2 CPU cores
-    run: Callable[[Settings], str]  # says in words what came of it
+    run: Callable[[Settings], str]  # returns its outcome in words
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Cell:
     stage: int = 0  # cells of a lower stage run first
     seconds: float = 0.0  # estimate, on 2 CPU cores
     memory: int = 0  # estimate, bytes
-    shared: SharedStep | None = None  # comes before, once for all cells that share it
-    # Gives its records the verdicts that are no comparison of two numbers; None: they all are.
+    shared: SharedStep | None = None  # runs first, once for all cells that share it
+    # Sets the verdicts that need more than the comparison of two numbers; None: there are none.
     judge: Callable[[Cell, Sequence[Record]], list[Record]] | None = None
 
     @property
@@ -118,7 +118,7 @@ class Cell:
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """What tells it from every other cell: table, row, column and configuration."""
+        """What distinguishes it from all other cells: table, row, column and configuration."""
         return (self.table, self.row, self.column, self.hash)
 
     def absent(
@@ -127,12 +127,12 @@ class Cell:
         metrics: tuple[str, ...] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Cell:
-        """This cell where it cannot run.
+        """A copy of this cell that cannot run.
 
         Args:
-            reason: why it cannot.
+            reason: why it cannot run.
             metrics: those whose absence is recorded; by default all.
-            config: identifies it; by default its place, since nothing determines its values.
+            config: identifies the cell; its place by default, because it has no values.
         """
         return dataclasses.replace(
             self,
@@ -156,7 +156,7 @@ class Cell:
             facts: further fields of the record.
 
         Returns:
-            The record, with the settings that stand in `config`.
+            The record, with the settings from `config`.
         """
         paper = paper_value(self.table, self.row, self.column, metric)
         judged = verdict(value, stderr, paper, metric, self.fidelity)
@@ -172,7 +172,7 @@ class Cell:
         )
 
     def estimated(self, metric: str, estimate: Estimate, **facts: Any) -> Record:
-        """The record of an estimate: its value, its standard error, and the samples behind it."""
+        """The record of an estimate, with its value, standard error and number of samples."""
         return self.record(metric, estimate.value, estimate.stderr, n=estimate.n, **facts)
 
     def not_run(self) -> list[Record]:

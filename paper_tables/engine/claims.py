@@ -1,4 +1,4 @@
-"""Verdicts on claims, from records alone: each by the predicate that its exhibit gives."""
+"""Verdicts on claims, from records alone. The predicates come from the exhibits."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
 
     Args:
         records: all published records.
-        exhibits: that have the predicates, and claims of their own.
+        exhibits: they give the predicates, and claims of their own.
 
     Returns:
-        One judgement a claim and scope: the claims of `paper` in its order, then those that
+        One judgement for each claim and scope: the claims of `paper` in its order, then those that
         exhibits state. What cannot be judged is `not_run`, with the reason as its note.
     """
     predicates = {

@@ -51,7 +51,7 @@ def gather(
         exhibits: all of them.
         records: all published records.
         judgements: on every claim.
-        drawings: the figures, which are drawn before.
+        drawings: the figures; their files exist already.
         results: the folder of results, with the figures and the artifacts that records name.
 
     Raises:
@@ -79,7 +79,7 @@ def tables(exhibits: Sequence[Exhibit], records: Records) -> list[Table]:
 
 
 def _claims(judgements: Sequence[Judgement]) -> tuple[Claim, ...]:
-    """Scopes with the same verdict on a claim for the same reason together, in order."""
+    """The claims in order; scopes with the same verdict for the same reason share an outcome."""
     by_claim: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_claim.setdefault(judgement.claim.id, []).append(judgement)

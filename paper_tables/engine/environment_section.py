@@ -54,6 +54,6 @@ def _allocator(record: Record) -> str | None:
 
 
 def _counted(values: Sequence[str | None]) -> tuple[tuple[str, int], ...]:
-    """Most frequent first; equal ones by name."""
+    """The values with their counts, the most frequent first, ties by name."""
     found = Counter(value for value in values if value)
     return tuple(sorted(found.items(), key=lambda item: (-item[1], item[0])))

@@ -24,7 +24,7 @@ Verdict = Literal["holds", "fails", "undecided", "not_run"]
 
 
 class MissingError(Exception):
-    """Records that a predicate needs; the text says which, or why there are none."""
+    """A predicate lacks records that it needs; the text says which, or why there are none."""
 
 
 class ClaimScope(NamedTuple):
@@ -39,13 +39,13 @@ class Decision:
     """What a predicate says of a claim."""
 
     verdict: Verdict
-    records: tuple[Record, ...]  # that it rests on
+    records: tuple[Record, ...]  # the evidence for the verdict
     note: str = ""
-    many: bool = False  # so many cells that pages name their rows alone
+    many: bool = False  # there are many cells, so pages name only their rows
 
 
 Predicate = Callable[[Records], Decision]
-"""Takes all published records; raises `MissingError` where they do not say."""
+"""Takes all published records; raises `MissingError` if they do not decide the claim."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Drawing:
     name: str
     kind: str  # the section of the report: "surfaces", "spectra" or "figures"
     alt: str  # what it shows, for readers who cannot see it
-    records: tuple[Record, ...]  # that it is drawn from: unchanged ones are not drawn again
-    draw: Callable[[Path], Figure]  # takes the folder that the records' artifacts lie in
-    colours: int | None = None  # of the picture's palette; None: all
+    records: tuple[Record, ...]  # it is drawn again only if these or its code change
+    draw: Callable[[Path], Figure]  # takes the folder of the records' artifacts
+    colours: int | None = None  # size of the file's palette; None: no palette
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ def _no_claims() -> dict[ClaimScope, Predicate]:
 class Exhibit:
     """All there is about one table, figure group or study."""
 
-    name: str  # "table3": of its pages and on the command line
-    work: str = WORK  # that it belongs to; pages, claims and results group by it
+    name: str  # "table3": names its pages, and selects it on the command line
+    work: str = WORK  # the work that it belongs to; pages and claims are grouped by it
     cells: Callable[[Settings], list[Cell]] = _nothing
     tables: Callable[[Records], list[Table]] = _nothing  # one view; every format is written from it
     figures: Callable[[Records], list[Drawing]] = _nothing
     plots: Callable[[Records, Path], list[Plot]] = _nothing  # takes the folder of results
-    # file -> text: more than the tables; `<name>.md` here takes the place of theirs
+    # file -> text: pages beside the tables; `<name>.md` here replaces the page of the tables
     pages: Callable[[Records], Mapping[str, str]] = _no_pages
     claims: Mapping[ClaimScope, Predicate] = field(default_factory=_no_claims)
     statements: tuple[Claim, ...] = ()  # claims that are not in `paper`: those of other works
-    claims_legend: str = ""  # what the words of its claims mean, for the page of claims
+    claims_legend: str = ""  # explains the words of its claims, on the page of claims
     findings: Callable[[Records], list[Finding]] = _nothing
-    sources: tuple[str, ...] = ()  # tables of records that are its own; by default its name
-    order: int = 100  # among the exhibits of its work
+    sources: tuple[str, ...] = ()  # the tables whose records it owns; by default its name
+    order: int = 100  # its position among the exhibits of its work

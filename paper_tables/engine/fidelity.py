@@ -8,7 +8,7 @@ from paper_tables.engine.records import FIDELITIES
 
 
 def rank(fidelity: str | None) -> int:
-    """The place of a fidelity in their order, the paper's first; None, not run, comes last.
+    """The position of a fidelity, from the most faithful on; None (not run) is last.
 
     >>> sorted(["substitute", "paper", None, "reduced"], key=rank)
     ['paper', 'reduced', 'substitute', None]

@@ -38,7 +38,7 @@ def write(drawings: Iterable[Drawing], results: Path) -> None:
 
 
 def _png(drawing: Drawing, results: Path, key: str) -> bytes:
-    """The picture, with what it was drawn from; few colours take a third of the size."""
+    """The picture, with its key; a small palette reduces the file to a third."""
     stream, small = io.BytesIO(), io.BytesIO()
     drawing.draw(results).savefig(stream, format="png")
     notes = PngInfo()

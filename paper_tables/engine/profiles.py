@@ -11,24 +11,24 @@ PAPER_EPOCHS = 1000  # what the paper trains for, section 4
 
 @dataclass(frozen=True)
 class Pictures:
-    """Settings of the criteria of networks that see photographs, and cost far more than LeNet."""
+    """Settings of criteria for networks on photographs, which cost far more than LeNet."""
 
     batches: int
     batch_size: int
     side: int  # of the pictures, pixels
     probes: int  # random vectors a batch
     steps: int  # Lanczos steps a probe
-    variants: bool  # a uniform initialisation and the imitated public code as well
+    variants: bool  # also a uniform initialisation and the imitated public code
 
 
 @dataclass(frozen=True)
 class TrainingRuns:
     """Settings of the training runs of section 4, and of what is measured along them."""
 
-    real: bool  # on the data sets that are found; else on the bundled digits alone
+    real: bool  # run on the data sets that are found; else only on the bundled digits
     epochs: int
-    measured: int  # epochs at which criteria are measured, beside that before training
-    curve: int  # epochs at which accuracy and loss are
+    measured: int  # epochs at which criteria are measured, besides epoch 0
+    curve: int  # epochs at which accuracy and loss are measured, besides epoch 0
     batches: int
     batch_size: int  # of LeNet's criteria; ResNet20, whose products take longer, has an eighth
     probes: int
@@ -44,23 +44,23 @@ class Profile:
     batch_size: int
     probes: int  # random vectors a batch
     steps: int  # Lanczos steps a probe
-    criteria: Pictures  # the same of the other networks
+    criteria: Pictures  # the same for the other networks
     runs: TrainingRuns
     epochs: int  # most epochs of training
     target_accuracy: float | None  # training stops here; None: after `epochs`
     download: bool  # whether a data set that is not found is fetched
-    images: int  # of a loss plane, in one batch
-    side: int  # of its pictures, pixels
-    trained_side: int  # of those for trained networks, which recognise nothing in small ones
+    images: int  # in the single batch of a loss plane
+    side: int  # pixels along a side of its pictures
+    trained_side: int  # the same for trained networks, which recognise nothing in small pictures
     points: int  # of a loss plane, per direction: a subset of the 41
     planes: int  # with random directions of seeds 0, 1, ...
     early_stop: bool  # a plane that explodes at its corners is not computed further
-    every_plane: bool  # also those that no claim needs, and of the largest networks
+    every_plane: bool  # also planes that no claim needs, and planes of the largest networks
     eigen_tol: float  # relative residual of the eigenvectors of Hessian axes
-    eigen_steps: int  # most Lanczos steps that they take
+    eigen_steps: int  # most Lanczos steps for these eigenvectors
     small_vit: bool  # a small vision transformer stands in for ViT-B
-    seed: int = 0  # of the batches and probes of criteria; weights keep theirs
-    study: bool = False  # the study behind the recommended normalization as well
+    seed: int = 0  # of batches and probes of criteria; weights have a fixed seed
+    study: bool = False  # also run the studies, such as that of normalizations
 
     def is_the_papers(self) -> bool:
         """Whether criteria computed with these settings have the paper's fidelity.
@@ -81,7 +81,7 @@ PROFILES = {
     for profile in (
         Profile(
             name="quick",
-            batches=4,  # rather than more probes: batches are what the error bar is over
+            batches=4,  # instead of more probes, because the error bar is over batches
             batch_size=128,
             probes=1,
             steps=100,

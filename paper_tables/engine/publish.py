@@ -35,7 +35,7 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
 
 
 def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
-    """Write the pages of one exhibit: `<name>.md`, `.tex` and `.csv`, and what it adds."""
+    """Write the pages of one exhibit: `<name>.md`, `.tex`, `.csv`, and those that it adds."""
     mine = [record for record in records if record.table in (exhibit.sources or (exhibit.name,))]
     tables = exhibit.tables(records)
     texts = {

@@ -1,4 +1,4 @@
-"""Records: one JSON line a number, with everything needed to judge and to repeat it.
+"""Records: one JSON line for each number, with everything needed to judge and to repeat it.
 
 A file of records is replaced as a whole, under a lock, so that it is valid at every moment: a
 process killed while it writes leaves the old file or the new one, never half of either.
@@ -28,7 +28,7 @@ VERDICTS = ("reproduced", "close", "differs", "not_run")
 FIDELITIES = ("paper", "reduced", "substitute")
 STDERR_KINDS = ("probes", "batches", "examples", "planes")
 
-# A path that begins at a root, anywhere in a text; `train/random` and `https://` are none.
+# Matches an absolute path anywhere in a text, but not `train/random` or `https://`.
 _ABSOLUTE_PATH = re.compile(r"""(?:^|[\s'"(=:,])(?:/[\w.~-]|~/|[A-Za-z]:[\\/]|\\\\\w)|file://""")
 
 
@@ -54,9 +54,9 @@ T = TypeVar("T")
 
 
 def _one_sentence(cls: type[T]) -> type[T]:
-    """Let a class of pydantic refuse fields with the errors of the library."""
+    """Make a pydantic class refuse wrong fields with the library's own errors."""
     validate = cls.__init__
-    names = list(cls.__annotations__)  # in the order of arguments without a name
+    names = list(cls.__annotations__)  # the order of positional arguments
 
     @functools.wraps(validate)
     def init(self: T, *args: Any, **fields: Any) -> None:
@@ -189,7 +189,7 @@ class Record:
         return self._json
 
     @functools.cached_property
-    def _json(self) -> str:  # made once: a file is written again with each record that is added
+    def _json(self) -> str:  # made once, as each added record rewrites the file
         return json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False)
 
     @classmethod
@@ -208,7 +208,7 @@ class Record:
 _FIELDS = {field.name for field in dataclasses.fields(Record)}
 
 
-@functools.lru_cache(maxsize=2**14)  # a file is read, and all of it checked, again and again
+@functools.lru_cache(maxsize=2**14)  # files are read and checked again and again
 def _from_json(line: str) -> Record:
     try:
         fields = json.loads(line, parse_constant=_refuse_constant)
@@ -307,7 +307,7 @@ def update_records(
     with filelock.FileLock(path.with_name(".lock")):
         old = read_records(path) if path.exists() else []
         new = function(old)
-        # Unchanged records are not written again: a reader's view of the file stays still.
+        # Unchanged records are not written again, so that readers can rely on the file's time.
         if list(new) != old or not path.exists():
             atomic_write(path, "".join(record.to_json() + "\n" for record in new))
 
@@ -328,10 +328,10 @@ _ADVICE = {
 
 
 def _refusal(error: pydantic.ValidationError, names: list[str]) -> InputError | NonFiniteError:
-    """Say in one sentence what is wrong with the first field that is."""
+    """Describe in one sentence the first wrong field."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):  # of `Record.__post_init__`
+    if isinstance(cause, InputError):  # raised by `Record.__post_init__`
         return cause
     field, *inside = first["loc"]
     name = ".".join(map(str, (names[field] if isinstance(field, int) else field, *inside)))

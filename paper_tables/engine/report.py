@@ -23,7 +23,7 @@ from paper_tables.engine.figures import path_of
 
 PAGE = "report.html"
 MARKDOWN = "README.md"
-HEAD = 1000  # bytes of the page that hold what it was written for
+HEAD = 1000  # bytes at the start of the page, which contain its key
 
 
 def write(
@@ -32,9 +32,9 @@ def write(
     """Write the report into the folder of results.
 
     Args:
-        gather: gathers what it says, which takes seconds: called only if something has changed.
+        gather: collects the content; called only if something changed, because it takes seconds.
         records: all published records.
-        drawings: the figures, drawn before.
+        drawings: the figures; their files exist already.
         results: the folder of results.
     """
     key = _key(records, drawings, results)

@@ -1,4 +1,4 @@
-"""The report in Markdown, for readers of the folder of results where Markdown is shown."""
+"""The report in Markdown, for sites that show the Markdown in the folder of results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def render(report: Report) -> str:
 
 
 def _claims(claims: Sequence[Claim]) -> str:
-    """One line a claim; scopes of equal verdict and fidelity together, those not run last."""
+    """One line for each claim; scopes are grouped by verdict and fidelity, not-run ones last."""
     rows = []
     for claim in claims:
         groups: dict[tuple[bool, str], list[str]] = {}

@@ -1,4 +1,4 @@
-"""Results that functions of settings keep for one session of the suites."""
+"""A cache for the results of functions of settings; it lasts for one session of the suites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SessionCache:
 
     A network, its batch or its eigenvectors take long to make, and the cells that need them come
     one after another. Each `Settings` has a cache of its own: two sessions in one process share
-    nothing, and what a session kept goes with its settings.
+    nothing, and the results of a session are freed with its settings.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class SessionCache:
         kept = self._results.setdefault(key, OrderedDict())
         if arguments not in kept:
             if size is not None and len(kept) >= size:
-                kept.popitem(last=False)  # before the next is made: memory holds only one network
+                kept.popitem(last=False)  # first, because memory holds only one network
             kept[arguments] = compute()
         kept.move_to_end(arguments)
         result: T = kept[arguments]

@@ -1,8 +1,9 @@
 """Finished cells and published records.
 
-Two places. The journal, `records/<table>.jsonl` in the work folder, says what was finished in this
-checkout; the published records, `records/<table>.jsonl` in the folder of results, are committed.
-A finished cell goes to the journal first and is then compared with the published records.
+There are two places. The journal, `records/<table>.jsonl` in the work folder, says what was
+finished in this checkout. The published records, `records/<table>.jsonl` in the folder of results,
+are committed. A finished cell goes to the journal first, then it is compared with the published
+records.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROUNDING = 1e-3
 LEGACY_ROUNDING = 0.25
 
 
-# Tables whose records are many, so that each network has a file of its own.
+# Tables with so many records that each network has a file of its own.
 SPLIT = ("table1",)
 
 
@@ -100,10 +101,10 @@ def _parsed(path: Path, *_version: int) -> tuple[Record, ...]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of publishing a cell."""
+    """The result of publishing a cell."""
 
     conflicts: tuple[str, ...]  # one sentence for each value that disagrees with its published one
-    retrained: bool  # its published records were of another training: nothing was compared
+    retrained: bool  # nothing was compared: the published records are of another training
 
 
 def publish(new: Sequence[Record], work: Path, results: Path) -> Outcome:
@@ -122,7 +123,7 @@ def publish(new: Sequence[Record], work: Path, results: Path) -> Outcome:
         results: where to publish.
 
     Returns:
-        What came of it.
+        The outcome.
     """
     conflicts: list[str] = []
     retrained = False
@@ -181,9 +182,9 @@ def _rounding(record: Record) -> float:
         return LEGACY_ROUNDING
     if record.metric == "ratio":
         if record.config.get("signed"):
-            return 1.0  # anything: signed sums come near zero, and what is divided by them is noise
+            return 1.0  # signed sums come near zero, so a ratio to them may be anything
         return 0.5 if record.config.get("axes") == "hessian" else 0.05
-    # how many points lie beyond float32's range, or just below a cap, turns on the last digits
+    # the last digits decide how many points lie beyond float32's range or just below a cap
     return {"nonfinite": 1.0, "asymmetry": 0.1, "sublevel_points": 0.1}.get(record.metric, ROUNDING)
 
 
@@ -196,7 +197,7 @@ def save_artifact(content: bytes, name: str, work: Path) -> records.Source:
         work: the work folder.
 
     Returns:
-        What the record says of it.
+        Its name and digest, for the record.
     """
     files.atomic_write(work / name, content)
     return records.Source(name, files.sha256_of_bytes(content))
@@ -211,7 +212,7 @@ def save_result(result: Plane | Spectrum, name: str, work: Path) -> records.Sour
 
 
 def artifact(record: Record, folder: Path) -> Path:
-    """The file that a record names, which must be the very one.
+    """The file that a record names, after a check of its digest.
 
     Args:
         record: one with an artifact.

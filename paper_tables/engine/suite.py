@@ -14,7 +14,7 @@ from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
 
-RENDERING = 20.0  # computing goes on for at least this many times what rendering took
+RENDERING = 20.0  # least time between two renderings, in units of the time that one takes
 
 
 class CellError(AssertionError):
@@ -49,11 +49,11 @@ class Suite:
         self.started = 0
         self.prepared: set[str] = set()  # names of shared steps
         self.done: dict[tuple[str, ...], list[Record]] = {}  # cell -> its records
-        self._render_next = 0.0  # when, on the clock of time.monotonic
+        self._render_next = 0.0  # earliest next rendering, by time.monotonic
         self._stale = False  # whether records were published since the last rendering
 
     def run(self, cell: Cell) -> list[Record]:
-        """Bring one cell to its end: compute it unless it is finished, publish, render.
+        """Finish one cell: compute it if it is not finished yet, publish, render.
 
         Returns:
             Its records; those of a cell that cannot run say why.
@@ -105,7 +105,7 @@ class Suite:
         self._stale = False
 
     def finish(self) -> None:
-        """Render what was published since the last time; a session calls it at its end."""
+        """Render what was published since the last rendering; called at the end of a session."""
         if self._stale:
             self.render()
 
@@ -115,12 +115,12 @@ class Suite:
             self.render()
 
     def records(self) -> list[Record]:
-        """The records of all cells that this session has brought to their end."""
+        """The records of all cells that this session has finished."""
         return [record for new in self.done.values() for record in new]
 
     def _finished(self, cell: Cell) -> list[Record] | None:
         key = cell.place
-        if key in self.done:  # two test files share it: once a session is enough
+        if key in self.done:  # done before in this session
             return self.done[key]
         found = None if self.settings.recompute else store.finished(cell, self.settings.work)
         if found is not None:
@@ -132,7 +132,7 @@ class Suite:
         return found
 
     def _prepare(self, cell: Cell) -> None:
-        """Run the step that the cell shares with others; its time is not the cell's."""
+        """Run the step that the cell shares with others; the cell's time does not include it."""
         if cell.shared is None or cell.shared.name in self.prepared:
             return
         self.say(f"{cell.shared.name} ... (about {cell.shared.seconds:.0f} s)")
@@ -194,7 +194,7 @@ def listing(cells: Sequence[Cell], settings: Settings) -> str:
 
 
 def _judged_anew(cell: Cell, record: Record) -> Record:
-    """A finished record with the verdict of today's rule and fidelity, which are no measurement."""
+    """A finished record, judged again by the present rule and fidelity."""
     fresh = cell.record(record.metric, record.value or 0.0, record.stderr)
     names = ("paper_value", "verdict", "fidelity")
     return dataclasses.replace(record, **{name: getattr(fresh, name) for name in names})

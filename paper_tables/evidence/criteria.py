@@ -31,7 +31,7 @@ REVERSED: dict[Verdict, Verdict] = {
 
 
 def missing(what: str) -> MissingError:
-    """The error of a predicate for which something was not computed yet."""
+    """The error to raise if a predicate needs something that was not computed yet."""
     return MissingError(f"not computed yet: {what}")
 
 

@@ -1,6 +1,6 @@
-"""Tables of criteria: Tables 2 and 4, and whatever else has a number a cell.
+"""Tables of criteria: Tables 2 and 4, and others with one number in each cell.
 
-One group a network and its settings, the most faithful first; one line a criterion.
+Each network with its settings is a group, the most faithful first; each criterion is a line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paper_tables.evidence.selection import best_rank
 from paper_tables.paper import paper_columns, paper_rows, paper_value, tables
 from paper_tables.paper.names import display
 
-# Tables whose columns are data sets: those of one line need not share them.
+# Tables whose columns are data sets, so that the cells of one line are on different data.
 DATA_IN_COLUMNS = ("table4",)
 # Shown although the paper does not print it: the reading of K_H05 that converges.
 ADDED = ("kh05_density",)
@@ -46,9 +46,9 @@ def table(records: Sequence[Record], name: str, legend: str = "", title: str = "
 
     Args:
         records: all published records.
-        name: of the table; one that the paper does not have shows all metrics that were measured.
+        name: of the table; one that is not in the paper shows all measured metrics.
         legend: what is special about it.
-        title: of one that the paper does not have.
+        title: of a table that is not in the paper.
     """
     mine = [record for record in records if record.table == name]
     columns = paper_columns(name) or tuple(dict.fromkeys(record.column for record in mine))
@@ -100,7 +100,7 @@ def _place(metric: str) -> int:
 
 
 def _blocks(records: Sequence[Record], name: str) -> list[_Block]:
-    """Sort records into blocks; an accuracy, which needs no Lanczos, joins those on its inputs."""
+    """Sort records into blocks; an accuracy, which has no m, joins the blocks on its inputs."""
     families: dict[tuple[object, ...], list[_Block]] = {}
     loose = []
     for record in records:
@@ -119,7 +119,7 @@ def _blocks(records: Sequence[Record], name: str) -> list[_Block]:
 
 
 def _with_absent(blocks: Sequence[_Block]) -> list[_Block]:
-    """Put what a network has not in its first block, if it has one with values."""
+    """Move the cells that were not run into the network's first block with values, if any."""
     measured: dict[str, _Block] = {}
     for block in blocks:
         if any(record.value is not None for record in block.cells.values()):
@@ -136,7 +136,7 @@ def _with_absent(blocks: Sequence[_Block]) -> list[_Block]:
 
 
 def _put(record: Record, family: list[_Block]) -> None:
-    """Into the first block whose column has the same inputs, so that no cell mixes two."""
+    """Put a record into the first block with the same inputs in its column, else into a new one."""
     inputs = _inputs(record)
     for block in family:
         if block.inputs.setdefault(record.column, inputs) == inputs:
@@ -158,7 +158,7 @@ def _inputs(record: Record) -> tuple[object, ...]:
 
 
 def _takes(block: _Block, record: Record, name: str) -> bool:
-    """Whether an accuracy is one of a block's networks on a block's images."""
+    """Whether an accuracy is of a block's network on that block's images."""
     trained = [r for (_, c), r in block.cells.items() if not c.startswith("random")]
     return any(_place_of(r, name) == _place_of(record, name) for r in trained)
 
@@ -170,7 +170,7 @@ def _place_of(record: Record, name: str) -> tuple[object, ...]:
 
 
 def _rank(block: _Block) -> tuple[object, ...]:
-    """The most faithful first, then most images, plain before legacy."""
+    """The order of blocks: the most faithful first, then most images, plain before legacy."""
     found = list(block.cells.values())
     first = block.first
     return (
@@ -232,7 +232,7 @@ def _settings(block: _Block) -> str:
 
 
 def _absent(row: str, name: str, columns: Sequence[str], metrics: Sequence[str]) -> Group:
-    """A network of the paper without any record: its values, and that none was measured."""
+    """The group of a network without any record: the paper's values, each marked as not run."""
     lines = []
     for metric in metrics:
         printed: Mapping[str, str | None] = {c: paper_value(name, row, c, metric) for c in columns}

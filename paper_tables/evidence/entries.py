@@ -14,7 +14,7 @@ from paper_tables.paper.names import display
 RANGE = 20.0  # values that span more than this factor are drawn on a logarithmic scale
 AXES = {"normal": "Gaussian", "hessian": "Hessian"}
 STATES = {"random": "random weights", "pretrained": "trained weights"}
-DIGITS = 12  # of a sha256 shown in an entry; the list of inputs has all of them
+DIGITS = 12  # of a sha256 in an entry; the list of inputs shows all digits
 
 
 def measured_entry(record: Record, bar: Bar | None = None, common: str | None = None) -> Entry:
@@ -23,7 +23,7 @@ def measured_entry(record: Record, bar: Bar | None = None, common: str | None = 
     Args:
         record: what was measured, or why it was not.
         bar: its error bar.
-        common: a fidelity that its line or group shows for all.
+        common: the fidelity that its line or group shows for all entries.
     """
     return Entry(
         text=measured(record.value, record.stderr),
@@ -73,7 +73,7 @@ def bars(records: Sequence[Record | None]) -> list[Bar | None]:
 
 
 def _interval(record: Record) -> tuple[float, float]:
-    assert record.value is not None  # its callers look first
+    assert record.value is not None  # the callers have checked it
     half = 2 * (record.stderr or 0.0)
     return record.value - half, record.value + half
 
@@ -86,7 +86,7 @@ def _printed(record: Record) -> float | None:
 
 
 def differing(own: str, common: str) -> str | None:
-    """An entry's fidelity where it is not that of its line or group, which says it once for all."""
+    """An entry's fidelity; None if its line or group shows the same one for all entries."""
     return None if own == common else own
 
 
@@ -105,7 +105,7 @@ def short(digest: str) -> str:
 
 
 def trace(record: Record, title: str = "") -> Trace:
-    """The facts of a record that are there."""
+    """The facts that a record has."""
     r = record
     settings = (
         f"m {r.m}" if r.m else "",

@@ -1,4 +1,4 @@
-"""What claims share: words for verdicts, and 95 % intervals."""
+"""95 % intervals, and the verdicts that follow from them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def difference_width(first: tuple[float, int], second: tuple[float, int]) -> flo
 
 
 def combined(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on a claim that says all of them.
+    """The verdict on a claim of several parts, each with a verdict.
 
     >>> combined(["holds", "undecided"]), combined(["holds", "undecided", "fails"])
     ('undecided', 'fails')

@@ -1,1 +1,1 @@
-"""What is measured: networks with their weights, and the images that they see."""
+"""The inputs of measurements: networks with their weights, and images."""

@@ -20,7 +20,7 @@ class Batches:
 
     pairs: list[tuple[Tensor, Tensor]]  # x [batch_size, C, H, W], y [batch_size]
     source: Source  # the set
-    sha256: str  # of the very examples drawn
+    sha256: str  # of the examples that were drawn
 
     def facts(self, weights: Source) -> dict[str, Any]:
         """The fields of a record that name its inputs."""
@@ -28,7 +28,7 @@ class Batches:
 
 
 def source_of(found: ImageSet | PictureSet) -> Source:
-    """The name and the digest of a set; of pictures, the digest of which ones it has."""
+    """The name and the digest of a set; for pictures, of the list of files and labels."""
     if isinstance(found, ImageSet):
         return Source(found.name, found.sha256)
     pairs = zip(found.files, found.labels.tolist(), strict=True)
@@ -37,14 +37,14 @@ def source_of(found: ImageSet | PictureSet) -> Source:
 
 
 def config_of(found: ImageSet | PictureSet) -> dict[str, Any]:
-    """What the configuration of a cell says of a set."""
+    """The part of a cell's configuration that describes a set."""
     return {"data": found.name, "split": found.split, "data_sha256": source_of(found).sha256}
 
 
 def draw(
     settings: Settings, network: str, image_set: ImageSet, batch_size: int, count: int, seed: int
 ) -> Batches:
-    """Batches drawn without replacement, on the session's device, as a network takes them.
+    """Batches drawn without replacement and preprocessed for a network, on the session's device.
 
     Args:
         settings: of the session.
@@ -69,7 +69,7 @@ def draw_pictures(
     count: int,
     seed: int,
 ) -> PictureBatches:
-    """Batches of pictures of so many pixels a side; the rest as for `draw`."""
+    """Batches of pictures with `side` pixels along a side; other arguments as for `draw`."""
     preprocessing = models.picture_preprocessing(network, side)
     return data.picture_batches(
         pictures, preprocessing, batch_size, count=count, seed=seed, device=settings.device

@@ -1,4 +1,4 @@
-"""LeNet on MNIST, or on the bundled digits where MNIST is not: data, batches, training."""
+"""LeNet on MNIST, or on the bundled digits if MNIST is not found: data, batches, training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Stage = Literal["random", "during", "trained"]
 
 @dataclass(frozen=True)
 class TrainedLeNet:
-    """LeNet after training, and on the way."""
+    """LeNet after training and during it."""
 
     after: nn.Module
     during: nn.Module  # after `during_epoch`
@@ -72,7 +72,7 @@ def untrained(settings: Settings, init: str) -> nn.Module:
 
 
 def during_epoch(settings: Settings) -> int:
-    """The epoch that stands for "during training"; a small data set needs more of them."""
+    """The epoch that stands for "during training"; it is later on a small data set."""
     return min(1 if images(settings).name == "mnist" else 8, settings.profile.epochs)
 
 
@@ -90,7 +90,7 @@ def training_step(settings: Settings) -> SharedStep:
     """The training as a step that all cells of the trained network share."""
     image_set, epochs = images(settings), settings.profile.epochs
     if settings.profile.target_accuracy is not None:
-        epochs = min(epochs, 11)  # MNIST gets there in 11
+        epochs = min(epochs, 11)  # on MNIST the target is reached after 11
     return SharedStep(
         name=f"training of LeNet on {image_set.name}",
         seconds=2 + epochs * len(image_set) / 60_000 * 9,

@@ -1,9 +1,9 @@
 """The paper's six networks with their weights and images, at the profile's size.
 
 LeNet sees MNIST as in Table 2, the others photographs of ImageNet-1K, or, where there are none,
-crops of two bundled photographs; ResNet20, which is not in the paper, sees CIFAR-10. What a table
-needs of a network and a weight state is asked for here: first whether it can be had and how
-faithful it is (`origin`, which loads nothing), then the network (`load`) and its batch (`batch`).
+crops of two bundled photographs; ResNet20, which is not in the paper, sees CIFAR-10. For a
+network and a weight state, tables first ask where the weights come from and how faithful they are
+(`origin`, which loads nothing), then for the network (`load`) and its batch (`batch`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Network:
     row: str
     name: str  # in lla.models
     millions: float  # of parameters
-    stand_in: bool = False  # another network than the paper's
+    stand_in: bool = False  # it is not the paper's network
     data: Literal["mnist", "cifar10", "imagenet"] = "imagenet"
 
     @property
@@ -54,10 +54,10 @@ class Network:
 class Origin:
     """Where the weights of a network come from, and how faithful they are."""
 
-    fidelity: str | None  # None: cannot be had
+    fidelity: str | None  # None: there are no weights
     note: str  # what they are, or why there are none
     config: dict[str, Any] = field(default_factory=dict)  # everything that determines them
-    shared: SharedStep | None = None  # that makes them
+    shared: SharedStep | None = None  # the training that makes them
 
 
 def networks(profile: Profile) -> tuple[Network, ...]:
@@ -73,14 +73,14 @@ def networks(profile: Profile) -> tuple[Network, ...]:
     )
 
 
-# Trained with BatchNorm in residual blocks, as the paper's ResNet18, and small: for studies.
+# For studies: small, with BatchNorm in residual blocks like the paper's ResNet18.
 RESNET20 = Network("resnet20", "resnet20", 0.27, data="cifar10")
 
-RESNET50 = Network("resnet50", "resnet50", 25.6)  # Table 4 has it in ResNet18's place
+RESNET50 = Network("resnet50", "resnet50", 25.6)  # Table 4 has it in place of ResNet18
 
 
 def network(profile: Profile, row: str) -> Network:
-    """One of them, or ResNet20 or ResNet50, by its row.
+    """One of the paper's networks, ResNet20 or ResNet50, by its row.
 
     >>> network(PROFILES["paper"], "vit").name
     'vit_base_patch16_224'
@@ -89,19 +89,19 @@ def network(profile: Profile, row: str) -> Network:
 
 
 def _image_count(profile: Profile, net: Network) -> int:
-    """How many images a network's batch has, if there are as many."""
+    """How many images a network's batch has, if the set is large enough."""
     return profile.images * (DIGITS_A_PICTURE if net.digits else 1)
 
 
 def _side(profile: Profile, net: Network, state: State) -> int:
     """Pixels along a side of a network's images."""
     if net.data != "imagenet":
-        return lenet.SIZE  # CIFAR-10's pictures have the same
+        return lenet.SIZE  # CIFAR-10's pictures have the same side
     return profile.side if state == "random" else profile.trained_side
 
 
 def options(net: Network, pixels: int) -> dict[str, Any]:
-    """The options of a network's constructor for pictures of so many pixels a side."""
+    """The options of a network's constructor for pictures with `pixels` along a side."""
     return {"img_size": pixels} if net.row == "vit" and pixels != 224 else {}
 
 
@@ -115,7 +115,7 @@ def pictures(settings: Settings) -> PictureSet:
 
 
 def new_images(settings: Settings) -> PictureSet:
-    """The photographs that ImageNet does not have (the paper's NI).
+    """Photographs that are not in ImageNet (the paper's NI).
 
     Raises:
         MissingDataError: there are none; nothing bundled stands in for them.
@@ -161,13 +161,13 @@ def origin(settings: Settings, net: Network, state: State) -> Origin:
         return _trained_here(settings)
     if not known and not settings.download:
         return Origin(None, f"no weights: {found.advice}")
-    fidelity = "substitute" if net.stand_in else found.fidelity or "paper"  # of what is downloaded
+    fidelity = "substitute" if net.stand_in else found.fidelity or "paper"  # a download's
     note = found.note if known else f"{net.name}, published weights"
     return Origin(fidelity, note, {"weights_file": found.file or "published"})
 
 
 def fidelity(settings: Settings, net: Network, state: State) -> str | None:
-    """How faithful to the paper a plane of a network is, its grid apart.
+    """How faithful to the paper a plane of a network is, apart from its grid.
 
     Returns:
         The least faithful of weights, data, and size; None where there are no weights.
@@ -187,14 +187,14 @@ class Loaded:
 
     model: nn.Module
     weights: Source
-    name: str  # in lla.models, of what was really built: some weights are for a variant
+    name: str  # in lla.models; of a variant if the weights are for that
 
 
 @session_cached(size=1)
 def load(
     settings: Settings, net: Network, state: State, pixels: int | None = None, init: str = "torch"
 ) -> Loaded:
-    """A network on the session's device; the last one is kept, so ask for one after another.
+    """A network on the session's device; only the last one is kept in memory.
 
     Args:
         settings: of the session.
@@ -204,7 +204,7 @@ def load(
         init: how random weights are drawn.
 
     Raises:
-        MissingDataError: its weights cannot be had.
+        MissingDataError: its weights are not found.
     """
     chosen = options(net, pixels or _side(settings.profile, net, state))
     if state == "random":

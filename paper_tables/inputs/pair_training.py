@@ -21,11 +21,11 @@ from paper_tables.engine.session import session_cached
 from paper_tables.inputs import image_sets, pairs, training
 from paper_tables.inputs.pairs import Pair
 
-SECONDS = {"lenet": 1.6e-4, "resnet20": 4e-3}  # an image and epoch, measured on 2 CPU cores
+SECONDS = {"lenet": 1.6e-4, "resnet20": 4e-3}  # per image and epoch, measured on 2 CPU cores
 
 
 def measured_epochs(epochs: int, count: int) -> tuple[int, ...]:
-    """Epoch 0, which is before training, and up to `count` of the others, at equal ratios.
+    """Epoch 0, which is before training, and up to `count` others at equal ratios.
 
     >>> measured_epochs(40, 5)
     (0, 1, 3, 6, 16, 40)
@@ -35,7 +35,7 @@ def measured_epochs(epochs: int, count: int) -> tuple[int, ...]:
 
 
 def missing(settings: Settings, pair: Pair) -> str | None:
-    """Why the images of a pair cannot be had; None if they can."""
+    """Why the images of a pair are missing; None if they are there."""
     try:
         pairs.images(settings, pair)
     except MissingDataError as error:
@@ -44,13 +44,13 @@ def missing(settings: Settings, pair: Pair) -> str | None:
 
 
 def training_config(settings: Settings, pair: Pair) -> dict[str, Any]:
-    """Everything that determines the weights of a run, its length apart."""
+    """Everything that determines the weights of a run, apart from its length."""
     image_set = pairs.images(settings, pair).train
     return training.config(model=pair.row, augmentation=None, **image_sets.config_of(image_set))
 
 
 def config_of(settings: Settings, pair: Pair, epoch: int) -> dict[str, Any]:
-    """What the configuration of a cell says of the network after an epoch."""
+    """The part of a cell's configuration that describes the network after an epoch."""
     found = pairs.images(settings, pair)
     return {
         "training": training_config(settings, pair),
@@ -74,7 +74,7 @@ def step(settings: Settings, pair: Pair) -> SharedStep:
 
 
 def at_epoch(settings: Settings, pair: Pair, epoch: int) -> tuple[nn.Module, Source]:
-    """The network after an epoch of its run, trained first if it is not yet, and its digest."""
+    """The network after an epoch of its run, and its digest; trains the run first if needed."""
     _trained(settings, pair)
     model = untrained(settings, pair)
     models.load_weights(model, kept_checkpoint(_checkpoint(settings, pair), epoch))

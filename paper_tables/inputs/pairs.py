@@ -1,7 +1,8 @@
 """The pairs of data sets of section 4: a network is trained on one and tested on the other too.
 
-A profile that trains on real data takes what is found, SVHN's first images or a recoloured CIFAR-10
-in place of CINIC-10-i if need be; else the bundled digits stand in for MNIST and SVHN.
+A profile that trains on real data takes what is found: if need be SVHN's first images, or a
+recoloured CIFAR-10 in place of CINIC-10-i. In other profiles the bundled digits stand in for MNIST
+and SVHN.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from paper_tables.engine.session import session_cached
 
 @dataclass(frozen=True)
 class Pair:
-    """A network, what it is trained on, and what else it is tested on."""
+    """A network, the data set that it is trained on, and the other one that it is tested on."""
 
     row: str  # of the network
     trained_on: str  # by the paper's name
@@ -26,7 +27,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """Such as "mnist-svhn"."""
+        """The name of the pair, such as "mnist-svhn"."""
         return f"{self.trained_on}-{self.other}"
 
 
@@ -49,25 +50,25 @@ BUNDLED = {"mnist": ("digits",), "svhn": ("rendered-digits-gray",)}
 
 @dataclass(frozen=True)
 class Images:
-    """What a pair comes to."""
+    """The images that were found for a pair."""
 
     train: ImageSet  # of the set it is trained on
     test: ImageSet | None  # that set's own test split; None where there is none
-    other: ImageSet  # the test split of the other set, or what there is of it
+    other: ImageSet  # the test split of the other set, or the part that is there
 
     @property
     def fidelity(self) -> str:
-        """The least faithful of those that the paper has."""
+        """The fidelity of the less faithful set; the own test split does not count."""
         return least_faithful((self.train.fidelity, self.other.fidelity))
 
 
 @session_cached()
 def images(settings: Settings, pair: Pair) -> Images:
-    """The images of a pair.
+    """Load the images of a pair.
 
     Raises:
         MissingDataError: a data set is not found, and nothing stands in for it.
-        InputError: the two sets have not the same classes.
+        InputError: the two sets do not have the same classes.
     """
     return checked(
         Images(
@@ -79,10 +80,10 @@ def images(settings: Settings, pair: Pair) -> Images:
 
 
 def checked(found: Images) -> Images:
-    """The same images.
+    """Return the images unchanged, after a check of their classes.
 
     Raises:
-        InputError: the two sets have not the same classes.
+        InputError: the two sets do not have the same classes.
     """
     if found.train.classes != found.other.classes:
         raise InputError(
@@ -101,7 +102,7 @@ def _own_test(settings: Settings, name: str) -> ImageSet | None:
 
 @session_cached()
 def _load(settings: Settings, name: str, splits: tuple[str, ...]) -> ImageSet:
-    """The first of a set's forms and splits that can be had; the last one's error if none can."""
+    """The first form and split of a set that is found; if there is none, the last one's error."""
     names = (REAL if settings.profile.runs.real else BUNDLED).get(name, ())
     if not names:
         raise MissingDataError(

@@ -1,4 +1,4 @@
-"""Training of the networks that are trained here: by Adam, with checkpoints in the work folder."""
+"""How the suites train networks: by Adam, with checkpoints in the work folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_SIZE = 128  # the paper does not state its own
 
 
 def config(**more: Any) -> dict[str, Any]:
-    """How networks are trained, and whatever else determines the weights of one."""
+    """The settings of a training: the common ones, and all else that determines the weights."""
     return {
         "optimizer": "adam",
         "lr": LR,
@@ -30,9 +30,9 @@ def config(**more: Any) -> dict[str, Any]:
 
 
 def checkpoint(settings: Settings, name: str, config: dict[str, Any]) -> Path:
-    """The file that an interrupted training goes on from, and a finished one is read from.
+    """The file from which an interrupted training continues and a finished one is read.
 
-    A training goes on only on the kind of device that it began on.
+    A training continues only on the kind of device on which it began.
     """
     key = config_hash({**config, "device": settings.device.partition(":")[0]})
     return settings.work / "weights" / f"{name}-{key}.pt"
@@ -61,5 +61,5 @@ def train(
 
 
 def outcome(result: training.TrainingResult) -> str:
-    """What came of a training, in words."""
+    """The outcome of a training, in words."""
     return f"{result.epochs} epochs, training accuracy {100 * result.accuracy[-1]:.2f} %"

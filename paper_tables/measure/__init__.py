@@ -1,1 +1,1 @@
-"""From a network and its images to the values of records."""
+"""Measurements: from a network and its images to the values of records."""

@@ -1,4 +1,4 @@
-"""Consequences of the definitions that hold whatever the paper says, so they test the code."""
+"""Checks of what the definitions imply: a failure shows an error in the code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lla import Criteria, Spectrum
 
 
-THREE_SIGMA = 0.9986501019683699  # of a normal distribution, below three standard deviations
+THREE_SIGMA = 0.9986501019683699  # share of a normal distribution below three standard deviations
 
 
 class BrokenConsequenceError(AssertionError):

@@ -33,29 +33,29 @@ from paper_tables.measure.shares import percent
 Photographs = Literal["imagenet", "ni"]
 MODES = ("train", "eval")
 DTYPE = "float32"
-LARGE = 60.0  # millions of parameters, from which on a short profile computes one mode only
+LARGE = 60.0  # millions of parameters: from here on a short profile computes only one mode
 NO_DOWNLOAD = "no weights: the download failed"
 
 
 class Case(NamedTuple):
-    """Of what the criteria are measured."""
+    """What the criteria are measured on."""
 
     net: Network
     state: State  # of its weights
     mode: str = "eval"  # or "train"
-    photographs: Photographs = "imagenet"  # that it sees
+    photographs: Photographs = "imagenet"  # the input
     init: str = "torch"  # how random weights are drawn
     legacy: bool = False  # imitate the authors' public code
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the criteria of a network take, and by which plan they are computed."""
+    """What the criteria of a network cost, and the plan by which they are computed."""
 
-    seconds: float  # of a product, an image of 224 pixels, on 2 CPU cores
-    activations: int  # bytes that a product holds, an image of 224 pixels
+    seconds: float  # per product and image of 224 pixels, on 2 CPU cores
+    activations: int  # bytes that a product holds per image of 224 pixels
     route: RouteName = "retained"  # fixed: routes round differently
-    micro_batch: int | None = None  # images of a product in eval mode; None: all
+    micro_batch: int | None = None  # images that a product takes in eval mode; None: all
     basis_dtype: str | None = None  # of the Lanczos vectors; None: the network's
 
 
@@ -82,7 +82,7 @@ def spectrum_cell(
         table: where the cell stands.
         column: of the table.
         case: what is measured.
-        accuracy: the share of the same pictures that it recognises as well.
+        accuracy: also record the share of these pictures that the network recognises.
     """
     net, chosen, cost = case.net, settings.profile.criteria, _cost(case.net)
     mode = [] if case.mode in column else [case.mode]
@@ -132,7 +132,7 @@ def accuracy_cell(settings: Settings, net: Network) -> Cell:
 def _begun(
     settings: Settings, case: Case, table: str, column: str, name: str, metrics: tuple[str, ...]
 ) -> Cell:
-    """A cell that knows what it is computed on, or why it cannot be."""
+    """A cell with its inputs, or with the reason why it cannot be computed."""
     net, chosen = case.net, settings.profile.criteria
     weights = networks.origin(settings, net, case.state)
     begun = Cell(table, net.row, column, name, metrics, {}, None, "", stage=2)
@@ -169,7 +169,7 @@ def _begun(
 
 
 def _absent(cell: Cell, reason: str) -> Cell:
-    """The cell with the reason for those of its metrics that the paper prints."""
+    """The cell that cannot run, with the reason, for the metrics that the paper prints."""
     printed = ("accuracy", "kh1", "kh05", "re")
     return cell.absent(reason, tuple(metric for metric in cell.metrics if metric in printed))
 
@@ -221,7 +221,7 @@ def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
     )
     try:
         loaded = _loaded(settings, case)
-    except MissingDataError:  # it was to be downloaded; its message names folders of this machine
+    except MissingDataError:  # a failed download: its message names folders of this machine
         return _absent(cell, NO_DOWNLOAD).not_run()
     alike = networks.modes_alike(loaded.model)
     if alike:
@@ -245,7 +245,7 @@ def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
 
 @session_cached(size=32)
 def _criteria(settings: Settings, case: Case) -> lla.Criteria:
-    """Computed once for what two cells have in common: both modes, or Tables 2 and 4."""
+    """The criteria; computed once if two cells need them, for both modes or for Tables 2 and 4."""
     loaded = _loaded(settings, case)
     pairs = _batches(settings, case.photographs, loaded.name).pairs
     config = {**_criteria_config(settings, case), "seed": settings.profile.seed}
@@ -304,7 +304,7 @@ def _facts(batches: PictureBatches, loaded: Loaded) -> dict[str, Any]:
 
 
 def _save_listing(batches: PictureBatches, settings: Settings) -> Source:
-    """Which pictures the batches hold, one line each."""
+    """Save the list of the pictures in the batches, one line each."""
     labels = [(i, label) for i, (_, y) in enumerate(batches.pairs) for label in y.tolist()]
     listing = pd.DataFrame(labels, columns=["batch", "class_index"])
     listing.insert(1, "file", batches.files)

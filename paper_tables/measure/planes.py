@@ -28,12 +28,12 @@ from paper_tables.inputs import networks
 from paper_tables.inputs.networks import Network, State
 from paper_tables.paper.explosion import MODES, RISES, options
 
-STEPS = 40  # of the paper's grid, which has one point more along an axis
+STEPS = 40  # of the paper's grid, which has 41 points along an axis
 DTYPE = "float32"
-ROUTE = "loop"  # not the measured one: routes round differently; "slices" gives the same bits
-KEPT_FROM = 60.0  # seconds that a plane takes, from which on an interrupted one goes on
+ROUTE = "loop"  # fixed: routes round differently, except "slices", which gives the same bits
+KEPT_FROM = 60.0  # seconds: planes that take longer have a checkpoint to continue from
 
-# Measured on 2 CPU cores: seconds a plane whatever its size, and seconds a point and image; bytes.
+# Measured on 2 CPU cores: seconds per plane, seconds per point and image, bytes.
 COST = {
     "lenet": (0.1, 1e-5, 2**29),
     "resnet18": (0.6, 2e-3, 2**30),
@@ -45,7 +45,7 @@ COST = {
 
 
 def seconds(net: Network, config: dict[str, Any], points: int) -> float:
-    """How long a plane takes on 2 CPU cores, of a network with this configuration."""
+    """How long a plane of a network takes on 2 CPU cores."""
     base, each, _ = COST[net.row]
     area = 1.0 if net.digits else (config["side"] / 64) ** 2
     return base + points**2 * config["images"] * each * area
@@ -56,7 +56,7 @@ class MeasuredPlane:
     """A plane with what its records need."""
 
     plane: Plane
-    stopped: bool  # at its corners
+    stopped: bool  # at its corners, as it exploded there
     loss: float  # of the unmodified weights
     middle: float  # of the plane's middle, evaluated as any other point
     note: str | None  # on its directions
@@ -97,7 +97,7 @@ def measured(
     )
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    # a plane takes its middle as known: here it is evaluated as any other point
+    # a plane does not evaluate its middle, whose loss is known; here it is evaluated
     middle = float(_losses(problem, directions, torch.zeros(1, 2, dtype=torch.float64)))
     return MeasuredPlane(plane, stopped, _loss(settings, net, state, place.mode), middle, note)
 
@@ -118,7 +118,7 @@ def evaluate(
         directions: normalised, [2, P].
         points: along each axis.
         stop: a ratio; if it is reached at a corner, the rest is left out.
-        checkpoint: file that an interrupted plane goes on from.
+        checkpoint: the file from which an interrupted plane continues.
         progress: show a progress bar.
 
     Returns:
@@ -141,7 +141,7 @@ def evaluate(
 
 
 def _exploded(problem: lla.Problem, directions: Tensor, ends: np.ndarray, stop: float) -> bool:
-    """Whether the loss at the corners is not finite or rises to a ratio."""
+    """Whether the loss at a corner is not finite or reaches a ratio."""
     corners = torch.cartesian_prod(torch.from_numpy(ends), torch.from_numpy(ends))
     losses = _losses(problem, directions, corners).cpu().numpy()
     center = problem.loss().item()
@@ -161,7 +161,7 @@ def _route(problem: lla.Problem) -> str:
 
 @session_cached(size=1)
 def plane_problem(settings: Settings, net: Network, state: State, mode: str) -> lla.Problem:
-    """The loss of a network on its batch; the last one is kept, so ask for one after another."""
+    """The loss of a network on its batch; only the last one is kept in memory."""
     model = networks.load(settings, net, state).model
     return lla.Problem(model, networks.batch(settings, net, state).pairs, mode=mode)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
 
-# Metric -> the estimate of `lla.Criteria` that it is, and its reading.
+# Metric -> name of the estimate in `lla.Criteria`, and its reading.
 ESTIMATES = {
     "kh1": ("kh1", "product"),
     "kh05": ("kh05", "product"),
@@ -31,14 +31,14 @@ LEGACY = tuple(metric for metric in PLAIN if metric != "kh05_density")
 
 
 def metrics(legacy: bool) -> tuple[str, ...]:
-    """What a cell of criteria yields."""
+    """The metrics of a cell of criteria."""
     return LEGACY if legacy else PLAIN
 
 
 def criteria_config(
     mode: str, steps: int, probes: int, route: RouteName, legacy: bool = False
 ) -> dict[str, Any]:
-    """What the configuration of a cell says of how its criteria are measured.
+    """The part of a cell's configuration that says how its criteria are measured.
 
     The route is part of it: routes round differently, and a cell that is computed again has to
     give the same value.

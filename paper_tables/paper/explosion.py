@@ -14,7 +14,7 @@ from paper_tables.paper import tables
 
 Category = Literal["none", "rises", "explodes"]
 
-# The ratios from which on a plane is called rising and exploding. The paper gives none.
+# From these ratios on, a plane is called rising and exploding. The paper gives no ratios.
 RISES = 10.0
 EXPLODES = 100.0
 
@@ -41,7 +41,7 @@ class Printed:
     """One of the 24 entries of Table 1."""
 
     explodes: bool
-    methods: tuple[str, ...]  # those that explode (or rise); none with `explodes`: all do
+    methods: tuple[str, ...]  # those that explode (or rise); empty with `explodes`: all of them
 
     def __str__(self) -> str:
         return " ".join(["yes" if self.explodes else "no", *filter(None, [",".join(self.methods)])])
@@ -60,8 +60,8 @@ def printed(row: str, column: str) -> Printed:
 def expected(row: str, column: str, method: str) -> tuple[Category, ...] | None:
     """The categories that agree with what the paper prints about one plane.
 
-    Where the paper lists the methods that explode it is silent on whether another one rises, so
-    both of the rest agree.
+    Where the paper lists the methods that explode, it does not say whether the others rise. So for
+    these both other categories agree.
 
     Args:
         row: the network.
@@ -92,8 +92,8 @@ def category(
     Args:
         ratio: largest finite loss on the plane / max(loss at the centre, ln C).
         nonfinite: points whose loss is infinite or NaN.
-        explodes: ratio from which on it is called an explosion.
-        rises: ratio from which on it is called a rise.
+        explodes: from this ratio on, it is an explosion.
+        rises: from this ratio on, it is a rise.
 
     >>> category(5.0, 0), category(50.0, 0), category(5.0, 1)
     ('none', 'rises', 'explodes')
@@ -106,7 +106,7 @@ def category(
 def judged(
     measured: Category, wanted: tuple[Category, ...] | None, fidelity: str | None
 ) -> str | None:
-    """The verdict on one plane; a stand-in and what the paper does not print have none."""
+    """The verdict on one plane; None for a stand-in, and where the paper prints nothing."""
     if wanted is None or fidelity == "substitute":
         return None
     return "reproduced" if measured in wanted else "differs"

@@ -129,7 +129,7 @@ class RunStatistics:
         self._plans: list[str] = [""] * count
         self._size, self._dtype = space.size, str(space.dtype).removeprefix("torch.")
         self._missing: dict[tuple[int, int], float] = {}
-        self._spreads: dict[str, Spread] = {}  # as long as no run is added
+        self._spreads: dict[str, Spread] = {}  # valid as long as no run is added
 
     @property
     def matvecs(self) -> int:
@@ -327,8 +327,8 @@ class RunStatistics:
         return found.factor * found.between > self.goal.targets[name] * abs(found.value)
 
     def _missing_probes(self, have: int) -> int:
-        """Number of probes that a Hessian with `have` probes still needs, by what is known now."""
-        worst = 0.0  # error in units of the error that is allowed
+        """Estimate of how many more probes a Hessian with `have` probes needs."""
+        worst = 0.0  # error / allowed error
         for name in self.goal.targets:
             found = self._spread(name)
             if found.safe_stderr is not None and found.value:

@@ -48,12 +48,12 @@ class Criteria:
     stderr_kind: Over
     reading: Reading
     legacy: bool
-    probes: int  # of each batch; with a target, the largest number of any batch
+    probes: int  # for each batch; with a target, the largest number of any batch
     steps: int
     batches: int  # that were measured
     dtype: str
     route: str  # of the Hessian products
-    plan: str  # how they were made in the memory, see `lla.hessian.memory.plans`
+    plan: str  # how they fit into memory, see `lla.hessian.memory.plans`
     loss: float  # mean over all examples
     matvecs: int  # products of one batch, all batches and probes
     adaptive: Adaptive | None = None  # how a target was approached; None without a target
@@ -161,7 +161,7 @@ def criteria(
     whole = Problem(model, batches, loss=loss, mode=mode, seed=seed)
     mean_loss = float(whole.loss())  # a bad batch is named before the first product
     if micro_batch is not None:
-        whole.in_micro_batches(micro_batch)  # an error now rather than after some products
+        whole.in_micro_batches(micro_batch)  # raises errors before the first product
     steps = clamped(steps, whole.space.select(parameters).size)
     limits, pooled = memory_settings(memory), scope == "pooled"
     asked = Plan.of(limits, micro_batch, route)

@@ -1,4 +1,4 @@
-"""What a measurement with a target is asked for, and what it found."""
+"""The goal of a measurement with a target, and what it reached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Stopped = Literal["targets", "batches", "probes", "budget"]
 
 @dataclass(frozen=True)
 class Goal:
-    """What a measurement with a target is asked for."""
+    """The goal of a measurement with a target."""
 
     targets: Mapping[str, float]  # criterion -> standard error relative to its value
     over: Over
@@ -42,7 +42,7 @@ class Goal:
 
     @property
     def re_tolerance(self) -> float:
-        """The error that a converged r_e may have, relative to it; inf without a target for it."""
+        """The relative error that a converged r_e may have; inf without a target for r_e."""
         return self.targets["re"] / 2 if "re" in self.targets else math.inf
 
 
@@ -61,7 +61,7 @@ class Accuracy:
 class Adaptive:
     """How a measurement with a target went."""
 
-    stopped: Stopped  # what ended it: the targets are met, or no more batches, probes or products
+    stopped: Stopped  # why it ended: targets met, or batches, probes or products used up
     accuracy: dict[str, Accuracy]  # of each criterion that was measured
     probes: tuple[int, ...]  # of each batch
     averaged: tuple[bool, bool]  # whether K_H1 was averaged over positive, over negative outliers

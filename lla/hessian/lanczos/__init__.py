@@ -1,1 +1,1 @@
-"""The Lanczos process, and what is read from its tridiagonal matrix."""
+"""The Lanczos process, and what follows from its tridiagonal matrix."""

@@ -161,7 +161,7 @@ def _equal(
         known: outliers [k], descending.
         along: expected weights [k].
         end: nodes above it are outliers.
-        most: by which an eigenvalue times its weight may be off.
+        most: allowed error of an eigenvalue times its weight.
     """
     if not len(known):
         return True

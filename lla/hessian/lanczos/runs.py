@@ -1,4 +1,4 @@
-"""Lanczos runs that end as soon as they tell enough, and the positive part v' H+ v of each."""
+"""Lanczos runs that end once their errors are small, and the positive part v' H+ v of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Run:
     alphas: np.ndarray  # [n] float64, diagonal of T
     betas: np.ndarray  # [n], its off-diagonal, then the residual's norm (0 if exhausted)
     whole: bool  # whether it made all steps, or exhausted its Krylov space
-    matvecs: int  # Hessian-vector products that it cost
+    matvecs: int  # Hessian-vector products that were made
 
     @cached_property
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ def run_until(
     re_tolerance: float,
     on_step: Callable[[int], object],
 ) -> Run:
-    """Advance a new process until its run tells enough.
+    """Advance a new process until its run is accurate enough.
 
     Args:
         lanczos: a process of one probe that has made no step.
@@ -107,7 +107,7 @@ def run_until(
             return run
 
 
-_BETWEEN_LOOKS = 5  # steps between two diagonalisations of T, which thus stay a small part
+_BETWEEN_LOOKS = 5  # steps between two diagonalisations of T, so that these cost little
 
 
 def gauss_positive(alphas: np.ndarray, betas: np.ndarray) -> float:

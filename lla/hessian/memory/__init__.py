@@ -1,1 +1,1 @@
-"""How a spectrum is made in the memory that there is."""
+"""How a spectrum is computed within the available memory."""

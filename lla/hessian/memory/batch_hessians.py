@@ -97,5 +97,5 @@ class BatchHessians:
 
     @property
     def plan(self) -> str:
-        """The plan in use, and why those before it are not, as text."""
+        """The plan in use, and why earlier plans were given up, as text."""
         return plans.describe(self._used[0], self._asked, self._failed)

@@ -57,7 +57,7 @@ class Plan:
     micro_batch: int | None = None  # examples that a product takes at a time; None: whole batches
     route: RouteName | None = None  # of the products; None: the fastest that fits
     basis_dtype: torch.dtype | None = None  # of the Lanczos vectors; None: the parameters'
-    basis_device: str | None = None  # where they are; None: the parameters'
+    basis_device: str | None = None  # device that stores them; None: the parameters'
 
     @classmethod
     def of(
@@ -104,7 +104,7 @@ class Need:
 # Peak memory of a product without whole vectors, in units of what double backward keeps; on CPU
 # the largest of ResNet20, ResNet18, SqueezeNet and ViT are 2.7 and 5.9
 _AT_WORK = {"fresh": 2.75, "retained": 2.75, "linearized": 6.0, None: 2.75}
-# what is kept between products, in the same unit
+# memory kept between products, in the same unit
 _BETWEEN = {"fresh": 0.0, "retained": 1.0, "linearized": 2.25, None: 0.0}
 # whole vectors [P] at the peak (weights, gradient, product, Lanczos): 12 were measured for a
 # perceptron of 21 million parameters, 18 where the allocator is tuned to keep freed memory
@@ -140,7 +140,7 @@ def cost_of(
 
 
 def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
-    """Bytes that double backward keeps for an example; 0 where the batch cannot be cut.
+    """Bytes that double backward keeps for an example; 0 if the batch cannot be cut.
 
     Two gradients are recorded, from four examples and from two. Their difference leaves out what
     does not grow with the batch, and two examples are enough for BatchNorm in train mode.
@@ -214,7 +214,7 @@ def plans(problem: Problem, asked: Plan, cost: Cost, memory: int | None = None) 
         asked: the caller's plan. If it names both a route and micro-batches, and no memory is
             given, it comes first even if the estimate says that it does not fit.
         cost: what memory is needed for.
-        memory: bytes on the problem's device, all that is available by default.
+        memory: bytes on the problem's device; by default all that are available.
 
     Raises:
         InsufficientMemoryError: no plan should fit.
@@ -272,7 +272,7 @@ def _can_be_split(problem: Problem, size: int) -> bool:
 def try_plans(
     run: Callable[[Plan], T], candidates: Iterable[Plan], device: torch.device
 ) -> tuple[T, Plan, tuple[Plan, ...]]:
-    """Run under one plan after another until the memory is enough.
+    """Run under one plan after another until one does not run out of memory.
 
     Args:
         run: computes something under a plan.
@@ -307,7 +307,7 @@ def try_plans(
 
 
 def describe(used: Plan, asked: Plan, failed: Iterable[Plan]) -> str:
-    """The plan that was used, and why those before it were not, as text."""
+    """The plan that was used, and why earlier plans were given up, as text."""
     failed = list(failed)
     notes = [f"out of memory: {'; '.join(map(str, failed))}"] if failed else []
     as_asked = used == replace(asked, route=asked.route or used.route)

@@ -79,7 +79,7 @@ class Retained:
 
 
 def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
-    """A saved tensor, after the check that nothing overwrote it, which is up to such hooks."""
+    """A saved tensor, checked for overwriting, which PyTorch leaves to hooks like this one."""
     tensor, version = saved
     if tensor._version != version:
         raise RuntimeError(
@@ -173,6 +173,6 @@ ROUTES: dict[RouteName, Callable[[Function, Tensor, Context], Product]] = {
 
 
 def check_route(route: str | None) -> None:
-    """Raise unless a route is one of `ROUTES`, or None."""
+    """Raise an error unless a route is one of `ROUTES`, or None."""
     if route is not None and route not in ROUTES:
         raise InputError(f"route is {route!r}: choose one of {', '.join(ROUTES)}, or None")

@@ -1,9 +1,9 @@
 """Claims on the cost and the spread of criteria (section 3.4), judged from `benchmarks`' records.
 
 The paper gives ranges of single runs without their number, and times on an A100. So widths and
-ratios of times count as reproduced within a factor of two, and seconds on that device alone. The
-accuracy pass that a claim compares with is that with an ordinary DataLoader, as in the public code;
-the notes also say the other.
+ratios of times count as reproduced within a factor of two, and seconds on that device alone.
+Claims compare with the accuracy pass with an ordinary DataLoader, as in the public code; the notes
+also give the pass over data on the device.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.cost.stability import SCATTER
 
 TABLE = "cost"
-SPREADS = "stability"  # the table of Table 2's spectra, probe by probe
-STEPS = 100  # of the paper: the criterion and its time depend on them
+SPREADS = "stability"  # the table on the scatter of Table 2's spectra from probe to probe
+STEPS = 100  # the paper's; the criterion and its time depend on them
 DIGITS, PHOTOGRAPHS = 2048, 64  # images a batch
 SIDE = 224  # pixels of photographs
-BATCHES = 4  # of both statements on time
-PROBES = {"lenet": 10, "resnet": 1}  # the public code's default where the paper names none
-TIMES = 10.0  # the time of the criteria of LeNet over that of an accuracy pass
-FACTOR = 2.0  # within which a width or a ratio of times is the paper's
+BATCHES = 4  # in both statements on time
+PROBES = {"lenet": 10, "resnet": 1}  # where the paper names none, the public code's default
+TIMES = 10.0  # time of LeNet's criteria / time of an accuracy pass
+FACTOR = 2.0  # a width or a ratio of times within this factor agrees with the paper's
 SECONDS, DEVICE = 22.0, "A100"
 KH05 = 0.16  # the paper's mean, for runs as for batches
 RUNS_RANGE = (0.13, 0.2)  # of single runs
@@ -147,7 +147,7 @@ class _Scatter:
     range_batches: Record
 
     def error(self, probes: int, batches: int) -> float:
-        """Standard error with so many probes on each of so many batches."""
+        """The standard error with these numbers of probes a batch and of batches."""
         return budget_stderr(value_of(self.probes), value_of(self.batches), probes, batches)
 
 
@@ -178,7 +178,7 @@ def _spread_of_batches(records: Records) -> Decision:
     width = found.range_batches
     single = found.error(RUNS, 1)
     ours, shrinks = value_of(width) / value_of(found.mean), found.error(RUNS, BATCHES) / single
-    # runs on each of four batches that are as good as ten runs on a single one
+    # numbers of runs on each of four batches that are as good as ten runs on one batch
     enough = [n for n in (1, 2, 5, 10, 20) if found.error(n, BATCHES) <= single]
     verdicts: list[Verdict] = [
         _within(ours / theirs),
@@ -205,7 +205,7 @@ def _scatter(records: Sequence[Record]) -> _Scatter:
         mean = metrics.get("kh05")
         if not mean or mean.fidelity == "substitute" or not metrics.keys() >= {*SCATTER}:
             continue
-        # one batch does not tell how batches scatter
+        # one batch says nothing about the scatter of batches
         if (mean.batch_size, mean.m) == (DIGITS, STEPS) and (mean.batches or 0) > 1:
             return _Scatter(*(metrics[name] for name in SCATTER))
     raise missing(
@@ -223,7 +223,7 @@ def _half(record: Record) -> float:
 
 
 def _within(ratio: float, half: float = 0.0) -> Verdict:
-    """Whether a ratio to what the paper has is 1 within a factor, by its interval if it has one.
+    """Whether a ratio to the paper's value is 1 within `FACTOR`, by its interval if it has one.
 
     >>> _within(1.8), _within(2.2), _within(2.2, 0.4)
     ('holds', 'fails', 'undecided')

@@ -1,9 +1,9 @@
 """How much spectra differ from probe to probe (section 3.4): eigenvalues, weights, criteria.
 
-The spectra are those of Table 2: the published ones where there are some of these settings. A
+The spectra are those of Table 2; published ones are taken if they have the same settings. A
 spread is a standard deviation over the probes of one batch, relative to their mean; its error bar
-is over batches. Of K_H05 there is also what the paper says in numbers: how it scatters from probe
-to probe and from batch to batch, and how far single runs and single batches lie apart.
+is over batches. For K_H05 there are also the numbers that the paper states: how it scatters from
+probe to probe and from batch to batch, and how far single runs and single batches lie apart.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from paper_tables.measure import lenet_criteria
 
 SPREADS = ("spread_eigenvalues", "spread_weights", "spread_re", "spread_kh1", "spread_kh05")
 SCATTER = ("kh05", "kh05_probes", "kh05_batches", "kh05_range_probes", "kh05_range_batches")
-OUTERMOST = 5  # of the largest Ritz values, which have converged and have the same rank everywhere
+OUTERMOST = 5  # largest Ritz values; they have converged and have the same rank in every run
 
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell: trained LeNet."""
     config = lenet_criteria.config_of(settings, "trained") | {"outermost": OUTERMOST}
-    del config["readings"]  # a spread has one
+    del config["readings"]  # spreads are of the product reading only
     reason = "the spread over probes needs two of them" if config["probes"] < 2 else None
     return [
         Cell(
@@ -92,7 +92,7 @@ def _published(cell: Cell, settings: Settings) -> _Spectra | None:
 
 
 def _parts(pooled: Spectrum, count: int) -> list[Spectrum]:
-    """The spectra of so many batches, of which the probes lie one after another."""
+    """The spectra of the single batches, whose probes follow one another in the pooled one."""
     names = ("eigenvalues", "weights", "counts")
     rows = zip(*(np.split(getattr(pooled, name), count) for name in names), strict=True)
     changes = [dict(zip(names, row, strict=True)) for row in rows]
@@ -104,7 +104,7 @@ def scatter(values: np.ndarray) -> dict[str, Estimate]:
     """How a criterion scatters, from its values [batches, probes] with probes nested in batches.
 
     The standard deviation over batches is that of exact values, without the noise of the probes;
-    where that alone explains what is seen it is zero.
+    it is zero if that noise alone explains the scatter.
 
     >>> found = scatter(np.array([[1.0, 3.0], [5.0, 7.0]]))
     >>> found["kh05_probes"].value, found["kh05_range_batches"].value
@@ -115,7 +115,7 @@ def scatter(values: np.ndarray) -> dict[str, Estimate]:
     return {
         "kh05": Estimate.of(values.mean(axis=1), 0),
         "kh05_probes": Estimate(known.probes, None, batches * (probes - 1), 0),
-        # a single batch does not tell: claims look at more
+        # one batch says nothing about this; claims need more batches
         "kh05_batches": Estimate(known.batches if batches > 1 else 0.0, None, batches - 1, 0),
         "kh05_range_probes": ranges,
         "kh05_range_batches": Estimate(of_batches, None, batches, 0),

@@ -1,4 +1,4 @@
-"""How much criteria scatter; what they cost stands on the pages of the benchmarks."""
+"""How much criteria scatter; the pages of the benchmarks show what they cost."""
 
 from __future__ import annotations
 

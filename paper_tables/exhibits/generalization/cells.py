@@ -1,7 +1,7 @@
 """The training runs of section 4: accuracy, loss and criteria along them, on two data sets.
 
-One cell an epoch and a side: the images that the network was trained on, or those of the other data
-set.
+Each epoch and side has a cell. A side is the data set that the network was trained on, or the other
+one.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from paper_tables.measure.shares import percent
 CURVE = ("accuracy", "loss")  # over all images of a side, as `_over_all` gives them
 HESSIAN = (*(m for m in spectra.PLAIN if m != "loss"), "trace", "top_eigenvalue")
 ROUTE: RouteName = "linearized"  # fixed: routes round differently
-SECONDS = {"lenet": 1e-4, "resnet20": 8e-3}  # an image of a product, measured on 2 CPU cores
+SECONDS = {"lenet": 1e-4, "resnet20": 8e-3}  # per image and product, measured on 2 CPU cores
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """All cells of the runs: the criteria of few epochs, and accuracy and loss of more."""
+    """All cells of the runs: criteria at a few epochs, accuracy and loss at more."""
     found = []
     for pair in PAIRS:
         reason = pair_training.missing(settings, pair)
@@ -64,7 +64,7 @@ def _begun(settings: Settings, pair: Pair, side: str, epoch: int) -> Cell:
     found, runs = pairs.images(settings, pair), settings.profile.runs
     image_set = _side(found, side)
     config = pair_training.config_of(settings, pair, epoch)
-    # what is measured on the training images has nothing to do with the other ones
+    # a measurement on the training images does not depend on the other images
     fidelity = found.train.fidelity if side == "training" else found.fidelity
     return dataclasses.replace(
         _cell(pair, side, f"-epoch{epoch:04d}", ()),
@@ -147,7 +147,7 @@ def _compute_curve(cell: Cell, settings: Settings) -> list[Record]:
 def _over_all(
     settings: Settings, row: str, model: nn.Module, image_set: ImageSet
 ) -> tuple[Estimate, Estimate]:
-    """Accuracy and mean loss over all images of a set, with errors as of a sample."""
+    """Accuracy and mean loss over all images of a set; errors as if these were a sample."""
     model.eval()
     right, losses = [], []
     for images, labels in zip(
@@ -192,10 +192,10 @@ def _compute_criteria(cell: Cell, settings: Settings) -> list[Record]:
 
 
 def _criteria(cell: Cell, settings: Settings, model: nn.Module, batches: Batches) -> lla.Criteria:
-    """The criteria by the cell's route, or, where that fails its check, by double backward.
+    """The criteria by the cell's route, or by double backward if the route fails its check.
 
-    Where almost every image is fitted, all that is left of the loss is rounding of the softmax, and
-    float32 takes the routes apart; double backward is what the others are checked against.
+    Where almost every image is fitted, only rounding of the softmax is left of the loss, and the
+    routes differ in float32; double backward is what the others are checked against.
     """
     try:
         return spectra.measured(settings, model, batches.pairs, cell.config)

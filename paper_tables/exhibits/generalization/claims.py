@@ -1,6 +1,6 @@
 """Claims on the training runs and planes of section 4, judged from records.
 
-Of several runs of a network on a pair of data sets the most faithful and longest is judged. "At the
+If there are several runs of a network on a pair, the most faithful, longest one is judged. "At the
 end" is the last epoch that was measured. Intervals are 95 %: Student's t for what is measured over
 batches or planes, Welch's for differences.
 """
@@ -22,8 +22,8 @@ from paper_tables.evidence.intervals import combined, decided, difference_width,
 from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.exhibits.generalization.shift_planes import TABLE as PLANES
 
-CONVERGED = 99.0  # per cent of training accuracy
-FEWEST_LATE = 4  # epochs that a slope needs
+CONVERGED = 99.0  # training accuracy, per cent
+FEWEST_LATE = 4  # number of epochs that a slope needs
 LENET_LOW = 20.0  # per cent: "below 20 % on SVHN"
 LENET_RANGE = (55.0, 58.0)
 LENET_TRAINING = 90.0
@@ -185,7 +185,7 @@ def _noabs(records: Records) -> Decision:
     return Decision("holds" if same_accuracy and not same_kh05 else "undecided", used, note)
 
 
-# --- what they need
+# --- the records and numbers that claims need
 
 
 def _run(records: Records, pair: str) -> Run:
@@ -208,7 +208,7 @@ def _nearest(run: Run, epoch: int) -> int:
 
 
 def _plane(records: Records, row: str, pair: str, metric: str) -> Record:
-    """The record of planes with the longest training on the most faithful data."""
+    """The record of the planes on the most faithful data, after the longest training."""
     found = [
         r for r in records
         if (r.table, r.row, r.column, r.metric) == (PLANES, row, pair, metric)
@@ -226,7 +226,7 @@ def _within(record: Record, low: float, high: float) -> Verdict:
 
 
 def _change(here: Record, there: Record) -> tuple[float, float, int]:
-    """The change of a value, its standard error, and the samples behind it."""
+    """The change of a value, its standard error, and the number of samples."""
     error = math.hypot(here.stderr or 0.0, there.stderr or 0.0)
     return value_of(there) - value_of(here), error, min(here.n or 2, there.n or 2)
 

@@ -23,7 +23,7 @@ from paper_tables.exhibits.generalization.runs import SIDES, Run
 from paper_tables.paper.names import display
 
 BASELINE = "loss"
-LOG_RATIO = ("re", "trace", "top_eigenvalue")  # their size changes by decades along a training
+LOG_RATIO = ("re", "trace", "top_eigenvalue")  # they change by decades during a training
 CRITERIA = ("kh05", "kh1", "kh05_density", *LOG_RATIO)
 # Predictor -> how it is printed; the loss comes first.
 PREDICTORS = {
@@ -34,14 +34,14 @@ PREDICTORS = {
         for name in CRITERIA
     },
 }
-LEAST = 5  # checkpoints: of fewer no correlation is given
-FEW_RUNS = 3  # from here on runs are resampled
+LEAST = 5  # no correlation is given for fewer checkpoints
+FEW_RUNS = 3  # from this number of runs on, runs are resampled
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """A value and its 95 % interval; all NaN where there is nothing to compute it from."""
+    """A value and its 95 % interval; all three are NaN if it cannot be computed."""
 
     value: float
     low: float
@@ -61,7 +61,7 @@ class Prediction:
     """What one predictor says in one pool of runs."""
 
     pool: str  # "LeNet"
-    fidelity: str  # all that the runs have, "paper, reduced"
+    fidelity: str  # all fidelities of its runs, "paper, reduced"
     runs: tuple[str, ...]  # in words
     resampling: str  # "runs, then checkpoints" or "blocks of checkpoints in each run"
     predictor: str  # one of PREDICTORS
@@ -86,13 +86,13 @@ def predictions(
     """Compare every predictor with the change of accuracy, pool by pool.
 
     Args:
-        found: the runs, those that count most first.
+        found: the runs, the most important first.
         seed: of the resampling.
         resamples: how many.
 
     Returns:
-        One prediction a pool and predictor: first the networks, then all of them together, and
-        those of stand-in data after the others. Predictors without any checkpoint are left out.
+        One prediction for each pool and predictor: first the single networks, then all together,
+        pools on stand-in data last. Predictors without any checkpoint are left out.
     """
     usable = [run for run in found if len(_of_run(run))]
     return [
@@ -103,7 +103,7 @@ def predictions(
 
 
 def _independent(found: Sequence[Run]) -> list[Run]:
-    """The runs without those that repeat the weights of an earlier one, cut shorter."""
+    """The runs, without those that have the same weights as an earlier, longer run."""
 
     def weights(run: Run) -> tuple[str, ...]:
         training = {key: value for key, value in run.training.items() if key != "epochs"}
@@ -131,7 +131,7 @@ def _of_pool(pool: str, members: list[Run], seed: int, resamples: int) -> list[P
         there = points[np.isfinite(points[name])]
         if there.empty:
             continue
-        rng = np.random.default_rng(seed)  # the same resamples for all
+        rng = np.random.default_rng(seed)  # all predictors get the same resamples
         x, loss, y, run = (there[key].to_numpy() for key in (name, BASELINE, "accuracy", "run"))
         tau, within, difference = _compared(x, loss, y, run, rng, resamples)
         found.append(
@@ -158,7 +158,7 @@ def _compared(
     rng: np.random.Generator,
     resamples: int,
 ) -> tuple[Bounds, float, Bounds]:
-    """Tau of x and y, that within runs, and |tau| of the loss and y minus |tau| of x and y."""
+    """Tau of x and y, tau within runs, and |tau| of the loss and y minus |tau| of x and y."""
     if len(x) < LEAST:
         return UNKNOWN, math.nan, UNKNOWN
     counts = _resampled(run, rng, resamples)
@@ -173,10 +173,10 @@ def _compared(
 
 
 def _of_run(run: Run) -> pd.DataFrame:
-    """The predictors of a run's checkpoints and the change of their accuracy, one line each.
+    """The predictors and the change of accuracy of a run's checkpoints, one row each.
 
-    A checkpoint counts after training has begun, with accuracy and loss on both data sets and at
-    least one criterion: so the loss is judged where the criteria are.
+    A checkpoint counts if it is after epoch 0 and has accuracy and loss on both data sets and at
+    least one criterion, so that the loss and the criteria are judged on the same checkpoints.
     """
 
     def change(metric: str) -> np.ndarray:
@@ -222,7 +222,7 @@ def _resampled(run: np.ndarray, rng: np.random.Generator, resamples: int) -> np.
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
         for i, name in enumerate(names):
             mine = np.flatnonzero(run == name)
-            # k samples of n checkpoints, of a run that is drawn k times, are one sample of k n
+            # a run that is drawn k times gives k samples of its n checkpoints: one sample of k n
             share = np.full(len(mine), 1 / len(mine))
             counts[:, mine] = rng.multinomial(drawn[:, i] * len(mine), share)
         return counts
@@ -269,7 +269,7 @@ def _bounds(value: float, drawn: np.ndarray) -> Bounds:
 
 
 def headline(found: Sequence[Prediction]) -> str:
-    """One sentence that says who wins, in the pool with most behind it: all real runs if any."""
+    """One sentence that says which predictor wins in the largest pool, on real data if possible."""
     pools = by_pool(found)
     real = [pool for pool in pools if "substitute" not in pool[0].fidelity]
     chosen = (real or pools)[-1]  # the last one holds all networks
@@ -298,6 +298,6 @@ def by_pool(found: Sequence[Prediction]) -> list[list[Prediction]]:
 
 
 def checkpoints(prediction: Prediction) -> str:
-    """How many runs and checkpoints stand behind a prediction."""
+    """The numbers of runs and checkpoints of a prediction, in words."""
     count = len(prediction.runs)
     return f"{count} run{'s' if count != 1 else ''}, {prediction.n} checkpoints"

@@ -2,7 +2,7 @@
 
 A run is one training of one network, with accuracy, loss and Hessian criteria at chosen epochs on
 the data that it was trained on and on the other data set of its pair. Figures, claims and the study
-of what predicts the accuracy start from here.
+of predictors use these runs.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def pair_and_side(column: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training and what was measured on the way, each metric at equal settings throughout."""
+    """One training, and what was measured during it; a metric keeps its settings throughout."""
 
     row: str  # "lenet"
-    pair: str  # "mnist-svhn", the paper's
+    pair: str  # the paper's pair, "mnist-svhn"
     trained_on: str  # the data sets really used
     other: str
     fidelity: str  # the least faithful of its records
     training: Mapping[str, Any]  # determines the weights after an epoch
     length: int  # epochs of the training
     epochs: np.ndarray  # [E] int, those with a record, ascending; 0 is before training
-    records: Mapping[tuple[str, str, int], Record]  # (side, metric, epoch) -> the one that counts
+    records: Mapping[tuple[str, str, int], Record]  # (side, metric, epoch) -> record that counts
 
     @property
     def name(self) -> str:
-        """The run in words; of stand-ins also what they stand for."""
+        """The run in words; for stand-in data also the pair that it stands for."""
         used = f"{display(self.trained_on)} to {display(self.other)}"
         meant = {p.name: f"{display(p.trained_on)} to {display(p.other)}" for p in PAIRS}
         stand_in = used != meant.get(self.pair, used)
@@ -74,18 +74,18 @@ class Run:
 
 
 def runs(records: Iterable[Record]) -> list[Run]:
-    """The runs that some records tell of.
+    """The runs that the records describe.
 
-    A criterion depends on the number of Lanczos steps, the type, the mode and the batch size. Where
-    one was measured with several of them, or on several draws of batches, those settings count that
-    have the most epochs; of equal ones the most faithful, then the largest, then the first seed.
+    A criterion depends on the number of Lanczos steps, the type, the mode and the batch size. If
+    one was measured with several settings, or on several draws of batches, the settings with the
+    most epochs count; ties are decided by fidelity, then by size, then by the lower seed.
 
     Args:
-        records: any; those of other tables and those that were not run are left out.
+        records: any; records of other tables and not-run ones are left out.
 
     Returns:
-        The runs by network and pair as in the paper, of equal ones the most faithful and longest
-        first.
+        The runs in the paper's order of networks and pairs; within a pair, the most faithful and
+        longest first.
     """
     mine = (r for r in records if r.table == TABLE and r.value is not None and "epoch" in r.config)
     return sorted(map(_run, grouped(mine, _training).values()), key=_rank)
@@ -116,14 +116,14 @@ def _run(group: list[Record]) -> Run:
 
 
 def _comparable(records: list[Record]) -> list[Record]:
-    """Those of one metric that may be compared: one process on both sides, one size on a side."""
+    """The comparable records of one metric: the same process on both sides, one size a side."""
     same = _largest(records, _process)
     sides = [[r for r in same if _place(r)[0] == side] for side in SIDES]
     return [record for side in sides if side for record in _largest(side, _size)]
 
 
 def _process(record: Record) -> tuple[object, ...]:
-    """What a criterion depends on, and the draw of the batches."""
+    """The settings that a criterion depends on, and the draw of the batches."""
     return (record.m, record.dtype, record.legacy, record.config.get("mode"), record.seed)
 
 
@@ -148,7 +148,7 @@ def _place(record: Record) -> tuple[str, str, int]:
 
 
 def _rank(run: Run) -> tuple[object, ...]:
-    place = (run.row, run.pair)  # one that the paper does not have comes last
+    place = (run.row, run.pair)  # pairs that are not in the paper come last
     return (
         ORDER.index(place) if place in ORDER else len(ORDER),
         rank(run.fidelity),

@@ -27,7 +27,7 @@ from paper_tables.inputs.pairs import PAIRS, Pair
 
 TABLE = "shift_planes"
 HEIGHTS = (
-    "median_training",  # of the loss on the plane, nats
+    "median_training",  # median loss on the plane, nats
     "median_generalization",
     "median_change",  # generalization minus training, plane by plane
     "roughness_training",
@@ -36,11 +36,11 @@ HEIGHTS = (
 )
 IMAGES = {"lenet": 512, "resnet20": 64}
 PAPER_POINTS = 41
-POINTS, PLANES = 11, 3  # at least: they are pictures, and have an error bar
+POINTS, PLANES = 11, 3  # the least, for a picture and for an error bar
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """One cell a pair: the end of its training run."""
+    """One cell for each pair: planes around the end of its training run."""
     found = []
     for pair in PAIRS:
         reason = pair_training.missing(settings, pair)
@@ -54,7 +54,7 @@ def roughness(loss: np.ndarray) -> float:
     """How much a plane's loss wriggles from point to point, 0 where its logarithm is linear.
 
     The root mean square of the second differences of log(loss) along both axes, over the standard
-    deviation of log(loss): no unit, and unchanged if the loss is multiplied by a constant.
+    deviation of log(loss). It has no unit and does not change if the loss is scaled.
 
     Args:
         loss: positive values [A, B] at equal distances.

@@ -18,7 +18,7 @@ from paper_tables.paper.explosion import RECOMMENDED
 STEPS, POINTS = (
     40,
     5,
-)  # of the paper's grid, and those along an axis that are computed of it
+)  # steps of the paper's grid, and how many of its points along an axis are computed
 
 Scale = Callable[[Problem, Tensor], Tensor]  # a raw direction [P] -> normalised [P]
 
@@ -41,7 +41,7 @@ def _by(method: str | None) -> Scale:
 
 
 def _floored(problem: Problem, direction: Tensor) -> Tensor:
-    """Filter normalization, but a filter counts at least its share of the whole direction."""
+    """Filter normalization; the norm in a filter counts as at least its share of the whole."""
     theta, scaled = problem.theta(), torch.empty_like(direction)
     norm = torch.linalg.vector_norm(direction)
     for _, shape, place in problem.space:

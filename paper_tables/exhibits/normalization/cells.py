@@ -44,10 +44,10 @@ from paper_tables.inputs.networks import Network, State
 from paper_tables.measure import planes
 from paper_tables.paper.explosion import MODES
 
-EXACT = PROFILES["paper"]  # whose eigenvectors are taken, at any profile's size
+EXACT = PROFILES["paper"]  # gives the settings of eigenvectors in every profile
 
 BATCHNORM = ("resnet18", "mobilenet", "resnet20")  # both modes; dropout alone changes little
-LARGE = 3.0  # networks of so many million parameters get one plane along random axes, others three
+LARGE = 3.0  # million parameters: from here on one plane along random axes, below it three
 EXAMPLES, TRAININGS, PLANES, SEEN = 6000, 4, 4, 1000
 
 
@@ -59,12 +59,12 @@ def cells(settings: Settings) -> list[Cell]:
         for state in networks.STATES:
             weights = networks.origin(settings, net, state)
             if weights.fidelity is None or not _found(settings, net):
-                continue  # Table 1 says why
+                continue  # Table 1 gives the reason
             for mode in MODES if net.row in BATCHNORM else ("eval",):
                 for axes in AXES:
                     for name, candidate in CANDIDATES.items():
                         if axes == CENTRED and name != "filter":
-                            continue  # it is there to say what of the axes it is
+                            continue  # these axes only show the cause of explosions
                         if candidate.recalibrate and (mode == "train" or net.row not in BATCHNORM):
                             continue  # nothing to recalibrate
                         found.append(_plane_cell(settings, net, state, mode, axes, name))
@@ -75,7 +75,7 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def _found(settings: Settings, net: Network) -> bool:
-    """Whether there are images: only CIFAR-10's have no stand-in."""
+    """Whether the network's images were found; only CIFAR-10 has no stand-in."""
     try:
         networks.config_of(settings, net, "random")
     except MissingDataError:
@@ -86,12 +86,12 @@ def _found(settings: Settings, net: Network) -> bool:
 def _cell(
     row: str, parts: tuple[str, ...], config: dict[str, Any], fidelity: str | None, **more: Any
 ) -> Cell:
-    """A cell of the study; none is one of the paper's, but some stand on less than its inputs.
+    """A cell of the study; it computes less than the paper, so it is `reduced` at best.
 
     Args:
         row: the network.
         parts: of the column.
-        config: beside the grid, which all cells share.
+        config: without the grid, which all cells share.
         fidelity: of its inputs.
         more: further fields.
     """
@@ -302,7 +302,7 @@ def _rescaling_cell(settings: Settings, kind: str, candidate: str) -> Cell:
         "axes": "normal",
         "mode": "eval",
         "seed": 0,
-        "dtype": "float64",  # so that what is seen is the candidate and not rounding
+        "dtype": "float64",  # so that rounding does not hide the candidate's effect
     }
     del config["options"]  # LeNet has none
     note = networks.origin(settings, net, state).note

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 TABLE = "normalization"
-CENTRED = "centred"  # uniform in [-1/2, 1/2): what is left of the paper's axes without the mean
+CENTRED = "centred"  # uniform in [-1/2, 1/2): the paper's axes without their mean
 AXES = ("uniform", CENTRED, "normal", "hessian")
 RESCALINGS = ("layers", "filters")
 
-# Minima of LeNet by how they are trained: batch size, epochs, share of examples with random labels
-# that are added. All three fit what they are trained on.
+# Minima of LeNet and their training: batch size, epochs, and the share of added examples with
+# random labels. All three fit their training data.
 MINIMA: dict[str, dict[str, Any]] = {
     "small batch": {"batch_size": 64, "epochs": 15, "poison": 0.0},
     "large batch": {"batch_size": 1000, "epochs": 120, "poison": 0.0},

@@ -1,4 +1,4 @@
-"""The study of normalizations as its records tell it: planes, minima, what each candidate meets."""
+"""The study of normalizations, from its records: planes, minima, and demands on candidates."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from paper_tables.exhibits.normalization.design import CENTRED, MINIMA, TABLE
 from paper_tables.paper.explosion import category
 from paper_tables.paper.names import display
 
-LEAST_CHANGE = 0.10  # of the output at the edge of a plane: less is shrinking the plane
-SAME = 1e-5  # difference up to which two planes are the same
+LEAST_CHANGE = 0.10  # of the output at a plane's edge; with less the plane is only shrunk
+SAME = 1e-5  # two planes are the same up to this difference
 REFERENCE = "small batch"  # the flat minimum that the others are compared with
 
 
 @dataclass(frozen=True)
 class Plane:
-    """The planes of one place of the study: the largest ratio of them."""
+    """The planes at one place of the study, with the largest of their ratios."""
 
     row: str
     state: str
@@ -48,20 +48,20 @@ class Plane:
 
     @property
     def verdict(self) -> str:
-        """As for Table 1."""
+        """The category, as for Table 1."""
         return category(self.ratio, self.nonfinite)
 
 
 @dataclass(frozen=True)
 class Study:
-    """The records of the study, of each place the one with most images."""
+    """The records of the study; at each place the one with the most images."""
 
     planes: list[Plane]
-    others: dict[tuple[str, str], Record]  # (column, metric) -> of minima and rescaling
+    others: dict[tuple[str, str], Record]  # (column, metric) -> records of minima and rescaling
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Study:
-        """Sort records; of a network's inputs the one with most images of most pixels counts."""
+        """Sort records; of a network's inputs the most faithful, then the largest one counts."""
         cells = by_cell(records, TABLE)
         planes: dict[tuple[str, str], Plane] = {}
         others: dict[tuple[str, str], Record] = {}
@@ -80,7 +80,7 @@ class Study:
     def of_candidate(self, name: str) -> list[Plane]:
         """Its planes along uniform, normal and Hessian axes.
 
-        Where there is nothing to recalibrate its planes are those of filter normalization.
+        If there is nothing to recalibrate, these are the planes of filter normalization.
         """
         mine = [p for p in self.planes if p.candidate == name and p.axes != CENTRED]
         if name in CANDIDATES and CANDIDATES[name].recalibrate and mine:
@@ -89,7 +89,7 @@ class Study:
         return mine
 
     def measured(self, name: str) -> bool:
-        """Whether a candidate has a plane wherever any other one has."""
+        """Whether a candidate has a plane at every place where another candidate has one."""
         places = {p.place for p in self.planes if p.axes != CENTRED}
         return {p.place for p in self.of_candidate(name)} == places
 

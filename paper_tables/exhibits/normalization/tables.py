@@ -22,7 +22,7 @@ from paper_tables.paper.names import display
 
 LEGEND = legend(__file__, "candidates")
 PLANES_LEGEND = legend(__file__, "planes")
-# What stands beside filter normalization to show a cause: candidate, axes, the column's name.
+# What is compared with filter normalization to show a cause: candidate, axes, name of the column.
 CAUSES = (
     *(("filter", axes, AXES.get(axes, axes)) for axes in DRAWN),
     ("filter, recalibrated", "uniform", "uniform, recalibrated"),
@@ -33,13 +33,13 @@ WITNESSES = ("top_eigenvalue", "loss", "test_accuracy")
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
-    """What each candidate does; where the explosion comes from; the minima; every plane."""
+    """The summary by candidate, the causes of explosions, the minima, and every plane."""
     study = Study.of(records)
     return [_summary(study), _causes(study), _minima(study), _every_plane(study)]
 
 
 def _summary(study: Study) -> Table:
-    """One line a candidate of the study of normalizations."""
+    """One line for each candidate of the study of normalizations."""
     lines = []
     for name in CANDIDATES:
         mine = study.of_candidate(name)
@@ -87,7 +87,7 @@ def _causes(study: Study) -> Table:
 
 
 def _minima(study: Study) -> Table:
-    """What the planes, and the independent witnesses of sharpness, say of each minimum."""
+    """What the planes and the independent measures of sharpness say about each minimum."""
     places = [("reference", metric) for metric in WITNESSES]
     places += [(name, "rise") for name in CANDIDATES]
     lines, known = [], []

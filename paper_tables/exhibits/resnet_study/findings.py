@@ -9,8 +9,8 @@ from paper_tables.evidence.legends import legend
 from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
 from paper_tables.paper import paper_value
 
-PAPERS_SIZE = "64 images, 224 pixels"  # of the study's variants
-CLOSE = 3.0  # the factor that r_e scatters by in the paper itself
+PAPERS_SIZE = "64 images, 224 pixels"  # one of the study's variants
+CLOSE = 3.0  # the factor by which r_e scatters in the paper itself
 
 
 def findings(records: Records) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The cells of Table 1: a loss plane each, and how far the loss rises on it."""
+"""The cells of Table 1: each is a loss plane, and says how far the loss rises on it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SHAPE = ("asymmetry", "sublevel_points", "asymmetry_wide", "sublevel_points_wide
 AXES = ("uniform", "normal", "hessian")  # the paper's random axes, Gaussian ones, eigenvectors
 STOPS_AT = 1e6  # a plane that rises so far at a corner explodes by any threshold of the table
 
-# Where the loss is capped for its asymmetry, in units of max(loss at the centre, ln C): half way up
-# to the plateau of guessing, and above it. At 1 rounding decides what of the plateau lies below.
+# Caps of the loss for its asymmetry, in units of max(loss at the centre, ln C): half way up to the
+# plateau of guessing, and above it. At 1, rounding decides which part of the plateau lies below.
 CAPS = {"": 0.5, "_wide": 2.0}
 
 
@@ -150,15 +150,15 @@ def plane_cell(
 
 
 def _places(net: Network) -> list[Place]:
-    # axes first: both modes share the random ones, which take long to draw
+    # sorted by axes first: both modes share the random axes, which take long to draw
     found = [Place(mode, axes, method) for axes in AXES for mode in MODES for method in METHODS]
-    if net.row == "resnet18":  # what claim T1.bnfrozen is about
+    if net.row == "resnet18":  # claim T1.bnfrozen is about these
         found += [Place("eval", "uniform", method, frozen=True) for method in PAPER_METHODS]
     return found
 
 
 def _left_out(settings: Settings, net: Network, place: Place, fidelity: str | None) -> str | None:
-    """Why the profile leaves a plane out; None: it does not."""
+    """Why the profile leaves a plane out; None if it does not."""
     if settings.profile.every_plane or net.millions < SMALL:
         return None
     needed = place.axes != "normal" or place.method in ("4", RECOMMENDED)
@@ -171,13 +171,13 @@ def _left_out(settings: Settings, net: Network, place: Place, fidelity: str | No
     return f"left out of profile {settings.profile.name} for its time: --every-plane computes it"
 
 
-# Networks, by millions of parameters, of which a short profile computes every plane; and those of
-# which, as of stand-ins that are never judged, it computes none along Hessian axes and few others.
+# Millions of parameters. Of networks below the first, a short profile computes every plane. Of
+# those above the second, and of stand-ins, it computes few planes, and none along Hessian axes.
 SMALL, LARGE = 1.0, 20.0
 
 
 def _stage(net: Network, state: State) -> int:
-    """A first table comes with LeNet as it is built; the large networks come last."""
+    """When the cell runs: untrained LeNet first, for a first table; large networks last."""
     return 2 if not net.digits else 0 if state == "random" else 1
 
 
@@ -192,7 +192,7 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
         loaded = networks.load(settings, net, state)
     except MissingDataError:  # it was to be downloaded; its message names folders of this machine
         return cell.absent("no weights: the download failed").not_run()
-    alike = networks.modes_alike(loaded.model)  # one function: computed once
+    alike = networks.modes_alike(loaded.model)  # one function in both modes
     found = planes.measured(
         settings,
         net,

@@ -1,8 +1,8 @@
 """Claims about loss planes: T1.*, X.uniform, F1.center, F3.asym.
 
 A plane that explodes on a coarse grid explodes on the paper's; one that does not is provisional,
-and the note of a verdict that rests on such a plane says so. What a claim says of all networks is
-undecided while one is missing and none contradicts it.
+and the note of a verdict that rests on such a plane says so. A claim on all networks is undecided
+while one is missing and none contradicts it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from paper_tables.paper.names import display
 # "asymmetric": more than this share of the points below the cap have a mirror image above it.
 ASYMMETRIC = 0.1
 LEGEND = legend(__file__, "claims", asymmetric=ASYMMETRIC)
-FEWEST = 20  # points below the cap, fewer say nothing of a shape
+FEWEST = 20  # points below the cap; fewer do not show a shape
 
 STATES = {"random init": "random", "pretrained": "pretrained"}
 
@@ -98,7 +98,7 @@ def _safe(evidence: Evidence) -> Decision:
 
 
 def _filter(evidence: Evidence) -> Decision:
-    """Whoever explodes anywhere in a mode explodes under filter L2; L1 avoids it somewhere."""
+    """Networks that explode at all in a mode do so under filter L2; L1 avoids it somewhere."""
     modes = _modes(evidence)
     prone = {at: c for at, c in modes.items() if any(map(_exploding, c.values()))}
     if not prone:
@@ -187,7 +187,7 @@ def _none(evidence: Evidence) -> Decision:
 
 
 def _uniform(evidence: Evidence) -> Decision:
-    """Every plane that explodes along uniform axes under filter L2, again along Gaussian ones."""
+    """The planes that explode along uniform axes under filter L2, compared with Gaussian axes."""
     pairs = {
         f"{display(row)} {mode}": (uniform, normal)
         for row, block in evidence.blocks.items()
@@ -215,7 +215,7 @@ def _uniform(evidence: Evidence) -> Decision:
 
 
 def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
-    """The paper's planes by network and mode, where all of them were computed.
+    """The paper's planes by network and mode, if all of them were computed.
 
     Raises:
         MissingError: there are none.
@@ -244,7 +244,7 @@ def asymmetric(shares: Sequence[float], threshold: float = ASYMMETRIC) -> Verdic
 
     Args:
         shares: of the points below the cap whose mirror image lies above it, one a plane.
-        threshold: share from which on it is called asymmetric.
+        threshold: from this share on, the set is called asymmetric.
 
     >>> asymmetric([0.5, 0.52, 0.48]), asymmetric([0.5])
     ('holds', 'undecided')
@@ -308,7 +308,7 @@ def _decision(verdict: Verdict, note: str, pools: Sequence[Pool], missing: str =
     Args:
         verdict: what the planes say.
         note: why.
-        pools: the planes that it rests on.
+        pools: the planes that are the evidence.
         missing: why some planes were left out.
     """
     if missing:

@@ -1,4 +1,4 @@
-"""The planes of Table 1 as its records tell them: grouped, the finest grid first, seeds pooled."""
+"""The planes of Table 1, from its records: grouped, the finest grid first, seeds pooled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE = "table1"
 FULL = 41  # points along each axis of the paper's planes
 PAPER_AXES = ("uniform", "hessian")
 SMALLEST = 9  # points along an axis: a coarser plane is no picture
-UNKNOWN = "no plane was computed yet"  # why one is missing of which no record says so
+UNKNOWN = "no plane was computed yet"  # the reason where no record gives one
 
 _SEVERITY: dict[Category, int] = {"none": 0, "rises": 1, "explodes": 2}
 
@@ -36,12 +36,12 @@ class PlaneResult:
     stopped: bool  # exploded at its corners, the rest was not computed
     ratio: float
     nonfinite: int
-    center_error: float  # of the loss in the middle against the problem's loss
+    center_error: float  # |loss in the middle - the problem's loss|
     record: Record  # of the ratio
 
     @property
     def complete(self) -> bool:
-        """Whether the ratio is that of the paper's grid and no lower bound."""
+        """Whether the ratio is on the paper's grid, so that it is no lower bound."""
         return self.points >= FULL and not self.stopped
 
     def category(self, explodes: float = EXPLODES, rises: float = RISES) -> Category:
@@ -80,11 +80,11 @@ class Pool:
 
     @property
     def safe(self) -> bool:
-        """Whether a finer grid cannot change the category: a coarse ratio is a lower bound."""
+        """Whether a finer grid cannot change the category; a coarse grid gives a lower bound."""
         return self.complete or self.category() == "explodes"
 
     def category(self, explodes: float = EXPLODES, rises: float = RISES) -> Category:
-        """The category of the median plane, the higher of two."""
+        """The category of the median plane; of an even number, the higher one."""
         found = sorted(
             (p.category(explodes, rises) for p in self.planes), key=_SEVERITY.__getitem__
         )
@@ -101,7 +101,7 @@ class Block:
 
     @property
     def record(self) -> Record:
-        """Of any plane: input and weights are the same for all."""
+        """The record of any plane; input and weights are the same for all."""
         return next(iter(self.pools.values())).planes[0].record
 
     @property
@@ -120,7 +120,7 @@ def results(records: Iterable[Record]) -> list[PlaneResult]:
 
 
 def pictured(records: Iterable[Record]) -> dict[tuple[str, str], PlaneResult]:
-    """The plane to draw of each network and column: the finest, then the most faithful."""
+    """The plane to draw for each network and column: the finest, then the most faithful."""
     usable = [
         plane
         for plane in results(records)
@@ -139,10 +139,10 @@ def pictured(records: Iterable[Record]) -> dict[tuple[str, str], PlaneResult]:
 def blocks(records: Iterable[Record]) -> list[Block]:
     """The planes of Table 1 by network, weight state and input.
 
-    Of several grids of one plane the finest is taken.
+    If a plane has several grids, the finest is taken.
 
     Returns:
-        Blocks; of one network and state the most faithful first.
+        Blocks by network and state, the most faithful first.
     """
     found = map(_block, grouped(results(records), _input).values())
     return sorted(found, key=_rank)
@@ -181,11 +181,11 @@ def _result(metrics: dict[str, Record]) -> PlaneResult:
 
 
 def _stopped(metrics: dict[str, Record]) -> bool:
-    """Whether the plane was left at its corners, so that fewer points than its grid's count."""
+    """Whether the plane was stopped at its corners, so that not all points were computed."""
     ratio, nonfinite = metrics["ratio"], metrics["nonfinite"]
     if nonfinite.n is not None:
         return nonfinite.n < ratio.config["points"] ** 2
-    # older records do not count their points: they stopped where a corner was high enough
+    # older records do not count their points: they were stopped if a corner reached the limit
     limit = ratio.config.get("stops_at", math.inf)
     return bool(nonfinite.value and limit < math.inf) or (ratio.value or 0.0) >= limit
 
@@ -214,7 +214,7 @@ def _rank(block: Block) -> tuple[object, ...]:
 
 
 def paper_pools(block: Block) -> dict[Place, Pool]:
-    """Those of the planes that the paper has."""
+    """The planes of a block that are also in the paper."""
     return {
         place: pool
         for place, pool in block.pools.items()
@@ -224,11 +224,11 @@ def paper_pools(block: Block) -> dict[Place, Pool]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The planes of all networks in one weight state, each of its most faithful input."""
+    """The planes of all networks in one weight state, each on its most faithful input."""
 
     state: str
     blocks: dict[str, Block]  # by row
-    reasons: dict[str, str]  # row -> why it has no planes that can be judged
+    reasons: dict[str, str]  # row -> why none of its planes can be judged
 
     @classmethod
     def of(cls, records: Records, state: str) -> Evidence:
@@ -243,7 +243,7 @@ class Evidence:
             mine = [block for block in found if block.row == row]
             faithful = [block for block in mine if block.fidelity != "substitute"]
             if faithful:
-                # the most complete one; the most faithful of those that are equally so
+                # the most complete one; ties go to the most faithful
                 chosen[row] = max(faithful, key=lambda block: len(paper_pools(block)))
             else:
                 why = "only a stand-in was computed" if mine else reason(records, row, state)
@@ -267,11 +267,11 @@ class Evidence:
         return {method: self.pool(row, Place(mode, axes, method)) for method in PAPER_METHODS}
 
     def columns(self, row: str, mode: str) -> dict[str, dict[str, Pool]]:
-        """The same along each of the paper's axes."""
+        """The planes of the paper's four methods along each of the paper's axes."""
         return {axes: self.column(row, mode, axes) for axes in PAPER_AXES}
 
     def nothing(self) -> MissingError:
-        """The error of a predicate that finds no plane at all."""
+        """The error to raise if a predicate finds no plane at all."""
         return MissingError(self.absent() or UNKNOWN)
 
     def absent(self) -> str:

@@ -19,7 +19,7 @@ SHOWN = ("4", RECOMMENDED)  # methods: one that explodes, one that does not
 
 
 def plots(records: Records, folder: Path) -> list[Plot]:
-    """The finest planes of the first networks that have some.
+    """Surfaces of the finest planes, network after network in the paper's order.
 
     Args:
         records: all published records.
@@ -32,7 +32,7 @@ def plots(records: Records, folder: Path) -> list[Plot]:
 
 
 def _planes(records: Records) -> list[PlaneResult]:
-    """The finest planes, one of each place; those of trained weights and eval mode first."""
+    """The finest planes, one for each place; trained weights and eval mode first."""
     best = [
         plane
         for plane in pictured(records).values()
@@ -69,5 +69,5 @@ def _plot(result: PlaneResult, folder: Path) -> Plot:
 
 
 def _method(method: str) -> str:
-    """Of those of `SHOWN`, in words."""
+    """The name of a method of `SHOWN`."""
     return "filter L2" if method == "4" else repr(method)

@@ -19,7 +19,7 @@ from paper_tables.paper.names import display
 
 THRESHOLDS = (10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5, 1e6)
 
-# Random axes of a line, and which method stands for the paper's method 3, in words.
+# (random axes, method that stands for the paper's method 3) -> name of the line.
 LINES = {
     ("uniform", "3"): "uniform axes",
     ("uniform", "3s"): "uniform axes, signed L1",
@@ -174,7 +174,7 @@ def _method_name(method: str) -> str:
 
 
 def _grids(pools: Iterable[Pool]) -> str:
-    """The grids of some planes; 2 x 2 are those that were stopped at their corners."""
+    """The grids of some planes; 2 stands for planes that were stopped at their corners."""
     sizes = {2 if p.stopped else p.points for pool in pools for p in pool.planes}
     return "/".join(str(size) for size in sorted(sizes)) + " points an axis" if sizes else ""
 
@@ -193,7 +193,7 @@ def _lines(block: Block, columns: Sequence[str]) -> list[Line]:
                 if (pool := block.pools.get(Place(mode, used, third if method == "3" else method)))
             }
             measured_here |= bool(pools) and kind == "random"
-            hidden = kind == "hessian" and axes == "normal"  # stands in the lines above
+            hidden = kind == "hessian" and axes == "normal"  # shown in the lines above
             entries.append(None if hidden or not pools else _entry(block, column, used, pools))
         if measured_here:
             entries.append(None if third == "3s" else _recommended(block, axes))

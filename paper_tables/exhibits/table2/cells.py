@@ -1,6 +1,6 @@
 """The cells of Table 2, criteria at random initialisation and after training, and of its figures.
 
-LeNet on MNIST stands here, the networks that see photographs in `paper_tables.measure.photographs`.
+LeNet on MNIST is measured here, networks on photographs in `paper_tables.measure.photographs`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def _cells_of_photographs(settings: Settings) -> list[Cell]:
-    """The cells of the other networks, one network and weight state after another."""
+    """The cells of the other networks, ordered by network, then by weight state."""
     found = []
     for net in networks.networks(settings.profile):
         if net.digits:
@@ -53,9 +53,9 @@ def _cells_of_photographs(settings: Settings) -> list[Cell]:
 
 
 def _variants(settings: Settings, state: str) -> list[tuple[str, bool]]:
-    """Initialisations, and whether by the imitated public code; a short profile has one.
+    """Pairs of an initialisation and whether public code is imitated; short profiles have one.
 
-    Training starts from torch's default.
+    Training always starts from torch's default initialisation.
     """
     if not settings.profile.criteria.variants:
         return [("torch", False)]
@@ -98,7 +98,7 @@ def _spectrum_cell(
     )
 
 
-# Measured on 2 CPU cores, allocator tuned, which keeps what the training took.
+# Measured on 2 CPU cores with the tuned allocator, which keeps the memory of the training.
 SECONDS_AN_IMAGE = 6e-5  # of a product
 BYTES_AN_IMAGE = 450_000
 BASE_MEMORY = 512 * 2**20  # Python, torch, the data set
@@ -151,6 +151,6 @@ def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
         "note": f"{note}; LeNet's two modes are one function, so this is their mean",
     }
     drawn = cell.estimated("accuracy", percent(share, len(y)), stderr_kind="examples", **facts)
-    facts["batch_sha256"] = None  # of all images: no sample
+    facts["batch_sha256"] = None  # it is of all images, not of a sample
     whole = lenet.trained(settings).result.accuracy[-1]
     return [drawn, cell.record("training_accuracy", 100 * whole, **facts)]

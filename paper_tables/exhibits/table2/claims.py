@@ -19,7 +19,7 @@ ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
 LARGE_SHARE = 0.25  # "a large negative part": at least this share of the magnitude
 NO_FALL = 0.1  # "fails to fall": falls by less than this share
-ENOUGH = 4  # networks that a rank correlation needs
+ENOUGH = 4  # least number of networks for a rank correlation
 ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
 LOW_LOSS = 0.1  # "trained to low loss"; ln 10 = 2.3 is chance level
 
@@ -83,7 +83,7 @@ def _in_training(
     *metrics: str,
     states: tuple[str, str] = ("random", "pretrained"),
 ) -> Rule:
-    """What a judge says of some metrics in two weight states, in both modes."""
+    """A rule: a judge compares some metrics in two weight states, in both modes."""
 
     def predicate(evidence: Evidence) -> Decision:
         pairs = [
@@ -98,7 +98,7 @@ def _in_training(
 
 
 def _stays(first: Record, second: Record) -> Verdict:
-    """Whether a value fails to fall: by less than a share of the first, by its 95 % interval."""
+    """Whether a value falls by less than a share of the first one, by its 95 % interval."""
     if not (criteria.has_error(first) and criteria.has_error(second)):
         return "undecided"
     fall, half = criteria.difference_of(first, second)

@@ -11,7 +11,7 @@ from paper_tables.paper.names import display
 
 
 def findings(records: Records) -> list[Finding]:
-    """K_H1 above 1 where it cannot be: piecewise-linear networks in eval mode."""
+    """Printed K_H1 above 1 where that is impossible: piecewise-linear networks in eval mode."""
     parts = []
     for row in ("squeezenet", "mobilenet"):
         printed = paper_value("table2", row, "random/eval", "kh1")

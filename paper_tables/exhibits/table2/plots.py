@@ -1,4 +1,4 @@
-"""Hessian spectra that can be zoomed: of one network and data set at all its stages."""
+"""Zoomable Hessian spectra: each plot shows all stages of a network on a data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paper_tables.paper.names import display
 
 
 def plots(records: Records, folder: Path) -> list[Plot]:
-    """One picture a network and data set.
+    """One plot for each network and data set.
 
     Args:
         records: all published records.

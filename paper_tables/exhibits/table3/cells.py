@@ -1,8 +1,8 @@
 """The cells of Table 3: sizes and splits of the data sets, counted from what the loaders give.
 
-What is there only in part is not counted: the reason says how many images there are. The shape of
-an image shows in a part as well. It is that of the network's input, as in the paper, where MNIST
-is padded to 32 x 32 and SVHN converted to grayscale.
+A data set that is only partly there is not counted; the reason says how many images there are. Its
+part is enough for the shape of an image. This is the shape of the network's input, as in the paper,
+where MNIST is padded to 32 x 32 and SVHN is converted to grayscale.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from paper_tables.engine.session import session_cached
 from paper_tables.paper import paper_columns, paper_rows, paper_value
 
 TABLE = "table3"
-SIDE = 32  # that images are padded to
+SIDE = 32  # images are padded to this
 SHAPE = ("height", "width", "channels")  # the metrics of the column `image`
 
-GRAY = {"svhn": "svhn-gray"}  # of which set a row's shape is, where that is another one
-# The splits that a size is the sum of. SVHN's additional images are in no number of the paper.
+GRAY = {"svhn": "svhn-gray"}  # row -> the set that its shape is taken from, if it is another one
+# The splits that add up to a size. The paper counts SVHN's additional images nowhere.
 SIZE = {"cinic10": ("train", "valid", "test")}
 WORDS = {"train": "training", "valid": "validation", "test": "test"}
-SECONDS = {"cinic10": 60.0, "cinic10-i": 60.0}  # a split, of so many files; other sets need one
+SECONDS = {"cinic10": 60.0, "cinic10-i": 60.0}  # for a split of many files; others take one
 
 _Available = Mapping[tuple[str, str], Availability]  # by name and split
 
@@ -47,7 +47,7 @@ def _cell(settings: Settings, found: _Available, row: str, column: str) -> Cell:
     name, splits = _inputs(row, column)
     enough = _enough(found, row, column)
     runs = enough or settings.download
-    # what is downloaded is complete
+    # a download is complete
     fidelity = least_faithful(found[name, s].fidelity for s in splits) if enough else "paper"
     config = {"data": name, "splits": splits, "form": fidelity}
     return Cell(
@@ -78,7 +78,7 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     download = not _enough(found, cell.row, cell.column)
     try:
         counts = [_count(settings, name, split, download) for split in splits]
-    except MissingDataError:  # its text names folders of this machine
+    except MissingDataError:  # the error's text names folders of this machine
         reason = f"the download failed; {_reason(settings, found, cell.row)}"
         return cell.absent(reason, config=cell.config).not_run()
     digests = "\n".join(count.sha256 for count in counts)
@@ -99,14 +99,14 @@ def _available(settings: Settings) -> _Available:
 
 
 def _enough(found: _Available, row: str, column: str) -> bool:
-    """Whether a cell can be counted from what is there."""
+    """Whether the images that are there are enough for a cell."""
     name, splits = _inputs(row, column)
     items = [found[name, split] for split in splits]
     return all(i.available and (i.fidelity == "paper" or column == "image") for i in items)
 
 
 def _reason(settings: Settings, found: _Available, row: str) -> str:
-    """What there is of a data set, and what to do; the same for all of its cells."""
+    """What is there of a data set, and what to do; the same for all of its cells."""
     parts = []
     for split in _inputs(row, "size")[1]:
         item = found[row, split]

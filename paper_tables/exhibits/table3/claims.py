@@ -19,7 +19,7 @@ REMARK = (
 
 
 def sizes(records: Records) -> Decision:
-    """Whether every data set has the sizes that the paper prints; only complete splits count.
+    """Whether every data set has the printed sizes; only complete splits are counted.
 
     Args:
         records: all published records.
@@ -61,7 +61,7 @@ def sizes(records: Records) -> Decision:
 
 
 def _place(row: str, columns: Sequence[str], every: Sequence[str]) -> str:
-    """A data set and those of its columns that are meant, unless they are all.
+    """A data set, with the names of the columns unless these are all.
 
     >>> _place("svhn", ["train"], ["size", "train"])
     'SVHN train'

@@ -21,18 +21,18 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Shown:
-    """One size as it is shown."""
+    """One size, as the table shows it."""
 
     text: str  # "60000", "32x32x1" or "not run"
     paper: str
     verdict: str | None
     fidelity: str | None
     reason: str | None
-    records: tuple[Record, ...]  # that it is made from; none if it was not computed yet
+    records: tuple[Record, ...]  # its source; empty if it was not computed yet
 
 
 def shown(records: Iterable[Record], row: str, column: str) -> Shown:
-    """One cell of the table, of its most faithful records.
+    """One cell of the table, from its most faithful records.
 
     Args:
         records: all published records.

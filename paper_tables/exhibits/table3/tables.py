@@ -44,7 +44,7 @@ def _entry(size: Shown) -> Entry:
         paper=size.paper,
         verdict=size.verdict,
         fidelity=size.fidelity,
-        remark=(size.reason or "").partition(":")[0],  # the rest says what to do then
+        remark=(size.reason or "").partition(":")[0],  # the part after the colon says what to do
         reason=size.reason or "",
         traces=tuple(trace(record, record.metric) for record in size.records),
     )

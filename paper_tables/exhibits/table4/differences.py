@@ -1,8 +1,8 @@
-"""What the two sets of Table 4 differ by, against the noise.
+"""The differences between the two sets of Table 4, compared with their noise.
 
-The paper has one batch of 64 pictures a set and no error bar. Of an accuracy the noise is known:
-k of 64 is binomial. Of a criterion it is taken from the batches measured here, as the scatter of a
-single batch.
+The paper has one batch of 64 pictures a set and no error bar. The noise of an accuracy is known:
+k of 64 is binomial. The noise of a criterion is the scatter of a single batch, from the batches
+measured here.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ COLUMNS: tuple[Literal["imagenet", "ni"], ...] = ("imagenet", "ni")
 
 @dataclass(frozen=True)
 class Difference:
-    """New images minus ImageNet, of one metric of one network."""
+    """One metric of one network: its value on new images minus that on ImageNet."""
 
     row: str
     metric: str
     paper: float
-    paper_beyond: bool | None  # the noise; None: nothing says how large that is
+    paper_beyond: bool | None  # whether it exceeds the noise; None: the noise is not known
     value: float | None = None  # measured
     stderr: float | None = None
     beyond: bool | None = None
@@ -57,7 +57,7 @@ def by_settings(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def differences(records: Iterable[Record]) -> list[Difference]:
-    """What the paper's two sets differ by, and what was measured, network by network."""
+    """The differences in the paper and the measured ones, network by network."""
     best = {group[0].row: group for group in reversed(by_settings(records))}
     return [
         _difference(row, metric, best.get(row, []))

@@ -16,7 +16,7 @@ def findings(records: Records) -> list[Finding]:
     found = differences(records)
 
     def named(of_accuracy: bool) -> dict[str, str]:
-        """The networks whose difference is beyond the noise, and within it; of accuracy alone."""
+        """The networks, by whether their difference is beyond the noise."""
         names: dict[bool | None, list[str]] = {True: [], False: [], None: []}
         for d in found:
             if (d.metric == "accuracy") is of_accuracy:

@@ -25,7 +25,7 @@ def tables(records: Sequence[Record]) -> list[Table]:
 
 
 def _differences(records: Sequence[Record]) -> Table:
-    """New images minus ImageNet: one line a network, the paper's difference and the measured."""
+    """New images minus ImageNet: one line a network, with printed and measured differences."""
     found = differences(records)
     lines = tuple(
         Line(display(row), tuple(map(_entry, mine)))
