@@ -84,7 +84,7 @@ def trace(
             for i in range(len(samples), min(target, len(samples) + left)):
                 row = project(rademacher(size, operator.theta, seed, _SAMPLE_STREAM, i)[None])
                 samples.append((row.double() * operator.rows(row).double()).sum().item())
-            _refuse_nonfinite(torch.tensor(samples))
+            _refuse_nonfinite(torch.tensor(samples, device="cpu"))
             bar.update(operator.matvecs - before - bar.n)
             estimate = Estimate.of(samples, operator.matvecs - before)
             value = exact + estimate.value

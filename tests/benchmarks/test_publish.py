@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import publish
+from benchmarks import publish, view
 from benchmarks.exhibits import EXHIBITS
 from lla.report import pages
 from lla.report.view import Entry, Group, Line, Table
@@ -70,4 +70,4 @@ def test_any_writer_can_write_them(exhibit):
     assert found
     assert pages.latex(found).count("\\begin{table}") == len(found)
     assert exhibit.work == "benchmarks"
-    assert exhibit.page.is_file()
+    assert view.page(exhibit.name).is_file()

@@ -44,7 +44,9 @@ EXHIBIT = """
 import json, time
 from pathlib import Path
 from paper_tables.engine.cells import Cell, SharedStep
+from lla.report.view import Group, Line, Table
 from paper_tables.engine.exhibit import Exhibit
+from paper_tables.evidence.entries import measured_entry
 
 HERE = Path(__file__).parents[2]
 KNOBS = json.loads((HERE / "knobs.json").read_text())
@@ -74,7 +76,11 @@ def cells(settings):
           for i in range(6)),
     ]
 
-EXHIBIT = Exhibit("tiny", "a test", cells, sources=("table2",))
+def tables(records):
+    lines = tuple(Line(f"tiny {r.column}", (measured_entry(r),)) for r in records)
+    return [Table("tiny", "Tiny", "", ("K_H1",), (Group("", "", lines),))] if lines else []
+
+EXHIBIT = Exhibit("tiny", "a test", cells, tables, sources=("table2",))
 """
 
 AFTER = """
@@ -165,9 +171,9 @@ def test_cells_are_computed_once_and_seen_while_they_are(runs):
     assert "a shared step done in" in output
     assert "all went well" in output
     assert "no such data" in output, "what does not run is said"
-    assert "LeNet c3" in output.split("paper tables")[1], "the short table at the end"
+    assert "tiny c3" in output.split("paper tables")[1], "the short table at the end"
     assert len(read_records(runs.published)) == 7
-    assert (runs.folder / "results" / "table2.md").exists()
+    assert (runs.folder / "results" / "tiny.md").exists()
 
     code, output = runs.run()
     assert code == 0, output

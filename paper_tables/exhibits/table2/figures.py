@@ -110,4 +110,5 @@ def _quality(stages: dict[str, Record]) -> tuple[int, ...]:
 
 def _is_spectrum(record: Record) -> bool:
     """Whether the record names a spectrum; that of the loss names its pictures."""
-    return record.artifact is not None and record.artifact.name.startswith("spectra/")
+    name = record.artifact.name if record.artifact else ""
+    return name.startswith("spectra/") and name.endswith(".npz")
