@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,9 +78,7 @@ class PlaneValues:
         self._written = time.monotonic()
         if self._path is not None:
             values = _Values(self.loss, self.scalars, self.done, self.route, self._fingerprint)
-            beside = self._path.with_name(self._path.name + ".new")
-            save_result(values, beside)
-            os.replace(beside, self._path)
+            save_result(values, self._path)
 
     def _read(self, path: Path) -> None:
         values = load_result(_Values, path)

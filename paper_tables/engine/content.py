@@ -106,29 +106,27 @@ def _galleries(
     plots = [plot for exhibit in exhibits for plot in exhibit.plots(records, results)]
     ordered = sorted(drawings, key=lambda drawing: drawing.name)
 
-    def pictures(kind: str) -> tuple[Picture, ...]:
-        return tuple(_embedded(drawing, results) for drawing in ordered if drawing.kind == kind)
+    def gallery(kind: str, id: str, title: str, label: str = "", absence: str = "") -> Gallery:
+        pictures = (_embedded(drawing, results) for drawing in ordered if drawing.kind == kind)
+        data = (plot.data for plot in plots if plot.kind == kind)
+        return Gallery(id, title, tuple(pictures), tuple(data), kind, label, absence)
 
     return (
-        Gallery(
+        gallery(
+            "surfaces",
             "surface",
             "Loss surfaces",
-            pictures("surfaces"),
-            tuple(plot.data for plot in plots if plot.kind == "surfaces"),
-            kind="surfaces",
-            label="Loss surface to turn: which plane",
-            absence="no plane of enough points yet",
+            "Loss surface to turn: which plane",
+            "no plane of enough points yet",
         ),
-        Gallery(
+        gallery(
+            "spectra",
             "spectra",
             "Spectra",
-            pictures("spectra"),
-            tuple(plot.data for plot in plots if plot.kind == "spectra"),
-            kind="spectra",
-            label="Hessian spectrum to zoom: which network",
-            absence="no spectrum yet",
+            "Hessian spectrum to zoom: which network",
+            "no spectrum yet",
         ),
-        Gallery("figures", "Other figures", pictures("figures")),
+        gallery("figures", "figures", "Other figures"),
     )
 
 

@@ -31,6 +31,7 @@ STATES: tuple[State, ...] = ("random", "pretrained")
 BATCHNORM = (nn.modules.batchnorm._BatchNorm,)
 
 SEED = 0  # of initialisation and of the choice of images
+NO_DOWNLOAD = "no weights: the download failed"  # the error itself names folders of this machine
 DIGITS_A_PICTURE = 32  # LeNet's batch is larger: 2048 against 64, as for the paper's criteria
 
 

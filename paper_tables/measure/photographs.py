@@ -34,7 +34,6 @@ Photographs = Literal["imagenet", "ni"]
 MODES = ("train", "eval")
 DTYPE = "float32"
 LARGE = 60.0  # millions of parameters: from here on a short profile computes only one mode
-NO_DOWNLOAD = "no weights: the download failed"
 
 
 class Case(NamedTuple):
@@ -222,7 +221,7 @@ def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
     try:
         loaded = _loaded(settings, case)
     except MissingDataError:  # a failed download: its message names folders of this machine
-        return _absent(cell, NO_DOWNLOAD).not_run()
+        return _absent(cell, networks.NO_DOWNLOAD).not_run()
     alike = networks.modes_alike(loaded.model)
     if alike:
         case = case._replace(mode="eval")
@@ -278,7 +277,7 @@ def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
     try:
         loaded = _loaded(settings, case)
     except MissingDataError:
-        return _absent(cell, NO_DOWNLOAD).not_run()
+        return _absent(cell, networks.NO_DOWNLOAD).not_run()
     batches = _batches(settings, "imagenet", loaded.name)
     return [_accuracy(cell, loaded, batches, MODES)]
 

@@ -191,7 +191,7 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     try:
         loaded = networks.load(settings, net, state)
     except MissingDataError:  # it was to be downloaded; its message names folders of this machine
-        return cell.absent("no weights: the download failed").not_run()
+        return cell.absent(networks.NO_DOWNLOAD).not_run()
     alike = networks.modes_alike(loaded.model)  # one function in both modes
     found = planes.measured(
         settings,
