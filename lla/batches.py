@@ -38,7 +38,7 @@ class Batches:
             tensor on another device, or different data on the second pass.
     """
 
-    def __init__(self, source: Any, device: torch.device) -> None:
+    def __init__(self, source: Any, device: torch.device, whole: bool = False) -> None:
         self._source: Iterable[Any] = _as_pairs(source)
         self.device = device
         fixed = self.in_memory
@@ -76,7 +76,7 @@ class Batches:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
-        for (x, y), size in zip(_undisturbed(self._source), self.sizes, strict=True):
+        for (x, y, *_), size in zip(_undisturbed(self._source), self.sizes, strict=True):
             yield Batch(x, y, size)
 
     def split(self, size: int) -> Batches:
@@ -96,6 +96,8 @@ class Batches:
 
     def _inspect(self, index: int, pair: Any, digest: bool) -> tuple[int, bytes]:
         """Check one element of the source; its number of examples and a digest of its bytes."""
+        if isinstance(pair, Batch):
+            pair = (pair.x, pair.y)
         if not (isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2):
             raise InputError(
                 f"batch {index} is {type(pair).__name__}, not a pair (x, y): wrap the loader so "
@@ -211,3 +213,10 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 def raw_bytes(tensor: Tensor) -> bytes:
     """The values of a tensor as raw bytes."""
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def model_arguments(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    x = pytree.tree_map_only(Tensor, Tensor.clone, x)
+    if isinstance(x, Mapping):
+        return (), dict(x)
+    return (tuple(x) if isinstance(x, (tuple, list)) else (x,)), {}

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
 
 from lla.batches import Batch, Batches
-from lla.errors import InputError, NonFiniteError, out_of_memory
-from lla.model_views import Mode, model_inputs, private_view, with_tensors
+from lla.errors import InputError, NonFiniteError
+from lla.loss_call import Loss, LossCall, logits, own_loss
+from lla.model_call import Mode, current_tensors, setting_of, unwrapped
+from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
-from lla.precision import ROUNDING, full_precision, refuse_autocast
+from lla.precision import ROUNDING
 from lla.probes import gaussian
-from lla.seeding import seeded
+from lla.reduction import Reduction, reduction_of
+from lla.trial import describe, rejections, try_call
 
-Loss = Callable[[Any, Any], Tensor]
+Precision = Literal["float32", "float64"]
 
 _NEARBY = 0.3  # length, relative to the parameters, of a step to other parameters
 
@@ -31,26 +32,44 @@ _NEARBY = 0.3  # length, relative to the parameters, of a step to other paramete
 class Problem:
     """The mean loss L(theta) of a model over all examples of all batches.
 
+    L is the loss of all examples at once, as far as the loss says what that is
+    (`lla.reduction`): a mean counts each batch by what it is a mean over, a sum is added.
+
     Args:
         model: any module; it is never changed. Its weights are read when a quantity is computed,
-            so the second of two calls sees training in between.
+            so the second of two calls sees training in between. The network inside `DataParallel`,
+            `DistributedDataParallel` or `torch.compile` is taken out.
         batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs each time
             it is read. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
-        loss: (output, y) -> mean loss over the batch. An output with a `logits` attribute
-            (Hugging Face) is replaced by its logits.
+            A batch may also be a mapping, such as Hugging Face's: all of it are keyword arguments,
+            and its `labels` are y.
+        loss: (output, y) -> loss of the batch, a mean or a sum. By default the model's own loss,
+            if its output has an attribute or a key `loss`, else the cross-entropy. An output with
+            logits is replaced by these, unless the loss cannot take them. A loss whose parameters
+            are named `model` and `batch` is called with these; a batch is then whatever it takes.
         mode: "eval" uses stored BatchNorm statistics and no dropout. "train" uses the batch's
             statistics, does not change the stored ones, and draws one dropout mask from the seed,
-            so that L is a deterministic function.
+            so that L is a deterministic function. A layer that was put into eval mode inside a
+            model in train mode stays so.
         seed: of the dropout mask, and of any other random number that the forward pass draws.
+        weights: what the loss of each batch weighs in L, one number a batch, for a loss of which
+            this cannot be told; L is then their weighted mean.
+        precision: "float64" computes a float32 model in float64: theta, products and losses are
+            float64 then. None takes the model's own type.
+        check: whether to check the model's calls here, and its derivatives before the first
+            product (`lla.door`).
 
     Attributes:
+        model: the model; do not change it in a call.
         space: the trainable parameters as a flat vector of P elements.
         batches: the batches, checked.
         classes: C of the outputs [n, C, ...] if the targets are class indices, else None.
 
     Raises:
         InputError: see `lla.ParameterSpace.of` and `lla.batches.Batches`; the model rejects its
-            input, or the loss its targets; the loss is not a scalar tensor; an unknown mode.
+            input, or the loss its targets; the loss is not a scalar tensor; an unknown mode or
+            precision; a loss that differs from call to call, reads the parameters in a way that
+            cannot be seen, or is computed in half precision.
 
     >>> model = torch.nn.Linear(2, 3)
     >>> problem = Problem(model, (torch.ones(4, 2), torch.zeros(4, dtype=torch.long)))
@@ -62,23 +81,42 @@ class Problem:
         self,
         model: nn.Module,
         batches: Any,
-        loss: Loss = F.cross_entropy,
+        loss: Loss | None = None,
         mode: Mode = "eval",
         seed: int = 0,
+        *,
+        weights: Sequence[float] | None = None,
+        precision: Precision | None = None,
+        check: bool = True,
     ) -> None:
         if mode not in ("eval", "train"):
             raise InputError(f"mode is {mode!r}: choose 'eval' or 'train'")
-        self.space = ParameterSpace.of(model)
-        self.batches = Batches(batches, self.space.device)
+        if precision not in (None, "float32", "float64"):
+            raise InputError(f"precision is {precision!r}: choose 'float32', 'float64' or None")
+        self.model = unwrapped(model)
+        own = ParameterSpace.of(self.model)
+        self.space = own if precision is None else replace(own, dtype=getattr(torch, precision))
         self.mode = mode
         self.seed = seed
-        self._loss = loss
-        self._model = private_view(model, mode)
-        self.classes = self._try_first_batch()
+        self.check = check
+        call = LossCall.of(loss)
+        self.batches = Batches(batches, own.device, whole=call.takes_model)
+        self.objective = Objective(
+            self.model,
+            setting_of(self.model, mode),
+            Findings(call),
+            own.device,
+            seed,
+            self.space.dtype,
+            own.dtype,
+        )
+        self._tensors: Mapping[str, Tensor] | None = None  # of its own; None: the model's
+        self._coefficients = _normalized(weights, len(self.batches))
+        self._reduction, self.classes = self._try_first_batch()
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the parameters."""
+        """Type of the flat vector of the parameters."""
         return self.space.dtype
 
     @property
@@ -97,9 +135,20 @@ class Problem:
         return self.batches.examples
 
     @property
-    def network(self) -> nn.Module:
-        """The model in the problem's mode, with the model's own tensors. Do not change it."""
-        return self._model
+    def findings(self) -> Findings:
+        """What calls of the model have shown."""
+        return self.objective.findings
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The numbers c_b, one a batch, in L = sum_b c_b L_b.
+
+        Raises:
+            InputError: there are several batches, and what their losses weigh cannot be told.
+        """
+        if self._coefficients is None:
+            self._coefficients = self._read_coefficients()
+        return self._coefficients
 
     def at(self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None) -> Problem:
         """The same problem with other parameters [P], and other buffers where given.
@@ -107,9 +156,11 @@ class Problem:
         It has tensors of its own, so later changes of the model do not affect it.
         """
         moved = copy.copy(self)
-        moved._model = with_tensors(
-            self._model, {**self.state(), **self.space.unflatten(theta.detach()), **(buffers or {})}
-        )
+        moved._tensors = {
+            **self.state(),
+            **{n: t.clone() for n, t in self.space.unflatten(theta.detach()).items()},
+            **(buffers or {}),
+        }
         return moved
 
     def over(self, batches: Any) -> Problem:
@@ -119,18 +170,38 @@ class Problem:
             InputError: as for the class.
         """
         other = copy.copy(self)
-        other.batches = Batches(batches, self.device)
-        other.classes = other._try_first_batch()
+        call = self.findings.call
+        other.batches = Batches(batches, self.device, whole=call.takes_model)
+        other.check = False  # the model and the loss are known
+        other._coefficients = None
+        other._reduction, other.classes = other._try_first_batch()
+        other.check = self.check
+        return other
+
+    def in_precision(self, precision: Precision) -> Problem:
+        """The same problem, computed in another type; see the class.
+
+        Raises:
+            InputError: the model or the loss cannot be computed in this type.
+        """
+        other = copy.copy(self)
+        other.space = replace(self.space, dtype=getattr(torch, precision))
+        other.objective = replace(self.objective, dtype=other.dtype)
+        if self._tensors is not None:
+            other._tensors = other._cast(self._tensors)
+        other.check = False
+        other._try_first_batch()
+        other.check = self.check
         return other
 
     def in_micro_batches(self, size: int, check: bool = True) -> Problem:
         """The same function of the parameters, computed from at most `size` examples at a time.
 
-        Each batch is split along dimension 0 of its tensors. Its mean loss, and so its gradient and
-        its Hessian, is the size-weighted mean over the parts, if the loss is a mean over examples
-        that do not affect each other. This is checked: both problems' losses must agree, batch by
-        batch, at the model's parameters and at others near them (with a last layer of zeros, for
-        example, all networks have the same loss).
+        Each batch is split along dimension 0 of its tensors. Its loss, and so its gradient and its
+        Hessian, is the weighted mean (or the sum) over the parts, if the loss is a mean (or a sum)
+        over examples that do not affect each other. This is checked: both problems' losses must
+        agree, batch by batch, at the model's parameters and at others near them (with a last layer
+        of zeros, for example, all networks have the same loss).
 
         Args:
             size: examples a part, at most.
@@ -148,6 +219,7 @@ class Problem:
             )
         split = copy.copy(self)
         split.batches = self.batches.split(size)
+        split._coefficients = self._shares_of(split.batches, size)
         if check and len(split.batches) > len(self.batches):
             theta = self.theta()
             step = gaussian(len(theta), theta, 0)
@@ -156,52 +228,69 @@ class Problem:
                 self._check_same(split, point)
         return split
 
+    def _shares_of(self, parts: Batches, size: int) -> tuple[float, ...]:
+        """The coefficients of micro-batches of `size` examples: of each batch, shared out."""
+        how = Reduction(False, by_size) if self._reduction is None else self._reduction
+        amounts = [1.0 if how.sums else how.amount(part) for part in parts]
+        shares: list[float] = []
+        for whole, examples in zip(self.coefficients, self.batch_sizes, strict=True):
+            own = amounts[len(shares) : len(shares) + math.ceil(examples / size)]
+            total = 1.0 if how.sums else sum(own)
+            shares += [whole * amount / total if total else math.nan for amount in own]
+        return tuple(shares)
+
     def _check_same(self, split: Problem, theta: Tensor) -> None:
-        """Raise unless each batch's loss at theta [P] is the mean over its micro-batches."""
+        """Raise unless each batch's loss at theta [P] is what its micro-batches give."""
         whole, parts = self.batch_losses(theta).tolist(), split.batch_losses(theta).tolist()
         largest, first = max(split.batch_sizes), 0
+        shares = split.coefficients
         for index, size in enumerate(self.batch_sizes):
             own = slice(first, first + math.ceil(size / largest))
             first = own.stop
-            weighted = zip(parts[own], split.batch_sizes[own], strict=True)
-            mean = sum(part * n for part, n in weighted) / size
+            together = sum(p * c for p, c in zip(parts[own], shares[own], strict=True))
+            together /= self.coefficients[index]
             # the loss of a trained network has the rounding of an untrained one, ln C
             scale = max(map(abs, [whole[index], *parts[own], math.log(self.classes or 1)]))
             # a loss that is not finite is not compared: `loss` names it
-            if abs(mean - whole[index]) > ROUNDING[self.dtype] * scale:
+            if abs(together - whole[index]) > ROUNDING[self.dtype] * scale:
                 raise InputError(
-                    f"the loss of batch {index} is {whole[index]:.6g} whole and {mean:.6g} from "
-                    f"micro-batches of {largest}: the loss is not a mean over examples, or the "
-                    "network mixes examples, so leave micro_batch out"
+                    f"the loss of batch {index} is {whole[index]:.6g} whole and {together:.6g} "
+                    f"from micro-batches of {largest}: the loss is no mean or sum over examples, "
+                    "or the network mixes examples, so leave micro_batch out"
                 )
 
     def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
         """A copy [P] of the model's present parameters, or of those that the patterns select."""
-        return self.space.select(parameters).read(self._model)
+        return self.space.select(parameters).flatten(self._cast(self._current())).clone()
 
-    @contextmanager
-    def deterministic(self) -> Iterator[None]:
-        """Random numbers from the problem's seed, and attention that can be differentiated twice.
+    def parameters(self) -> dict[str, Tensor]:
+        """The model's present trainable parameters by name; not copies."""
+        now = self._current()
+        return self._cast({name: now[name] for name in self.space.names})
 
-        The global random state is the same afterwards. The fused attention kernels have
-        no second derivative, so the mathematical form is taken.
+    def deterministic(self) -> AbstractContextManager[None]:
+        """The context of calls of the model, see `lla.objective.Objective.deterministic`."""
+        return self.objective.deterministic()
+
+    def holding(
+        self, theta: Tensor | None = None, buffers: Mapping[str, Tensor] | None = None
+    ) -> AbstractContextManager[nn.Module]:
+        """The model in the problem's mode, with copies of its tensors, in `deterministic()`.
+
+        Args:
+            theta: [P], the model's present parameters by default.
+            buffers: some by name; the model's present ones by default.
         """
-        if torch.is_inference_mode_enabled():
-            raise InputError(
-                "torch.inference_mode() is on, which allows no derivatives: call outside of it"
-            )
-        refuse_autocast(self.device)
-        with (
-            seeded(self.device, self.seed),
-            sdpa_kernel(SDPBackend.MATH),
-            full_precision(self.device),
-        ):
-            yield
+        given = {} if theta is None else self.space.unflatten(theta)
+        return self.objective.holding({**self.state(), **given, **(buffers or {})})
+
+    def run(self, model: nn.Module, batch: Batch) -> Any:
+        """Call the model that `holding` gives on a batch, in `deterministic()`."""
+        return self.objective.run(model, batch)
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all parameters and buffers as they are now, by name."""
-        tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
-        return {name: tensor.detach().clone() for name, tensor in tensors}
+        return {name: tensor.clone() for name, tensor in self._cast(self._current()).items()}
 
     def batch_loss(
         self,
@@ -209,7 +298,7 @@ class Problem:
         space: ParameterSpace | None = None,
         state: dict[str, Tensor] | None = None,
     ) -> Callable[[Tensor], Tensor]:
-        """The function theta [P] -> mean loss of one batch, to be called in `deterministic()`.
+        """The function theta [P] -> loss of one batch, to be called in `deterministic()`.
 
         Args:
             batch: one of `problem.batches`.
@@ -219,13 +308,16 @@ class Problem:
         space = self.space if space is None else space
         # copies, so that further training does not change a kept graph
         fixed = self.state() if state is None else state
-        output = self.batch_output(batch, space, fixed)
+        return lambda theta: self.objective.value({**fixed, **self._parts(space, theta)}, batch)
 
-        def evaluate(theta: Tensor) -> Tensor:
-            y = pytree.tree_map_only(Tensor, Tensor.clone, batch.y)
-            return self._loss(output(theta), y)
+    def batch_output(
+        self, batch: Batch, space: ParameterSpace, state: dict[str, Tensor]
+    ) -> Callable[[Tensor], Any]:
+        """The function theta [P] -> the model's output on one batch, its logits where it has any.
 
-        return evaluate
+        Arguments as of `batch_loss`.
+        """
+        return lambda theta: self.objective.output({**state, **self._parts(space, theta)}, batch)
 
     def outputs(
         self, theta: Tensor | None = None, state: dict[str, Tensor] | None = None
@@ -243,42 +335,22 @@ class Problem:
                 output = self.batch_output(batch, self.space, state)(theta)
             yield output, batch.y
 
-    def batch_output(
-        self, batch: Batch, space: ParameterSpace, state: dict[str, Tensor]
-    ) -> Callable[[Tensor], Any]:
-        """The function theta [P] -> the model's output on one batch, its logits where it has any.
-
-        Arguments as of `batch_loss`.
-        """
-        buffers = {name for name, _ in self._model.named_buffers()}
-
-        def evaluate(theta: Tensor) -> Any:
-            now = {
-                # a copy of each buffer, since the forward pass may write into it
-                **{name: t.clone() if name in buffers else t for name, t in state.items()},
-                **space.unflatten(theta),
-            }
-            output = functional_call(self._model, now, *model_inputs(batch.x))
-            return getattr(output, "logits", output)
-
-        return evaluate
-
     def batch_losses(self, theta: Tensor | None = None) -> Tensor:
         """The mean loss of every batch [batches], without a graph, finite or not.
 
         Raises:
             InputError: the model or the loss rejects a batch; it is named.
         """
-        theta = self.theta() if theta is None else theta
+        theta, state = self.theta() if theta is None else theta, self.state()
         losses = []
         with torch.no_grad():
             for i, batch in enumerate(self.batches):
                 said = (
-                    f"the model or the loss rejects batch {i} (input {_describe(batch.x)}, targets "
-                    f"{_describe(batch.y)})"
+                    f"the model or the loss rejects batch {i} (input {describe(batch.x)}, targets "
+                    f"{describe(batch.y)})"
                 )
-                with self.deterministic(), _rejections(said):
-                    losses.append(self.batch_loss(batch)(theta))
+                with self.deterministic(), rejections(said):
+                    losses.append(self.batch_loss(batch, state=state)(theta))
         return torch.stack(losses)
 
     def loss(self, theta: Tensor | None = None) -> Tensor:
@@ -297,67 +369,127 @@ class Problem:
         return self.pool(losses)
 
     def pool(self, values: Tensor) -> Tensor:
-        """The mean over all examples, from the means of the batches [batches, ...]."""
-        if len(self.batch_sizes) == 1:
+        """The value for all examples, from the values of the batches [batches, ...]."""
+        if self.coefficients == (1.0,):
             return values[0]
-        sizes = torch.tensor(self.batch_sizes, dtype=values.dtype, device=values.device)
-        return torch.tensordot(sizes / self.examples, values, dims=1)
+        shares = torch.tensor(self.coefficients, dtype=torch.float64).to(values)
+        return torch.tensordot(shares, values, dims=1)
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """The gradient of L [P] at the given vector [P] or at the model's present parameters."""
         theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
-        total = torch.zeros_like(theta)
-        for batch in self.batches:
+        total, state = torch.zeros_like(theta), self.state()
+        for batch, share in zip(self.batches, self.coefficients, strict=True):
             with self.deterministic(), torch.enable_grad():
-                value = self.batch_loss(batch)(theta)
+                value = self.batch_loss(batch, state=state)(theta)
                 if not value.requires_grad:  # a constant
                     continue
                 (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
-            total.add_(gradient, alpha=batch.size / self.examples)
+            total.add_(gradient, alpha=share)
         return total
 
-    def _try_first_batch(self) -> int | None:
-        """The number of classes, from one forward pass, which also finds wrong inputs early."""
+    def _current(self) -> Mapping[str, Tensor]:
+        """All parameters and buffers as they are now; not copies."""
+        return current_tensors(self.model) if self._tensors is None else self._tensors
+
+    def _cast(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the model's own type in the problem's."""
+        own = self.objective.own_dtype
+        return {n: t.to(self.dtype) if t.dtype == own else t for n, t in tensors.items()}
+
+    def _parts(self, space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
+        """The parameters in a vector [P] by name, as a call of the model takes them."""
+        parts = space.unflatten(theta)
+        for (name, shape, place), part in zip(space, list(parts.values()), strict=True):
+            if place.start % 2 and shape and shape[-1] == 2:
+                parts[name] = part.clone()  # torch.view_as_complex needs an even offset
+        within = torch._C._functorch.peek_interpreter_stack() is not None
+        if not (torch.is_grad_enabled() or within or self.findings.needs_graph):
+            # a loss may look at requires_grad, of all parameters as an optimiser would
+            return {name: part.detach().requires_grad_() for name, part in parts.items()}
+        return parts
+
+    def _try_first_batch(self) -> tuple[Reduction | None, int | None]:
+        """How the loss puts examples together, and the number of classes, from one call.
+
+        It also finds wrong inputs early, see `lla.trial`.
+        """
         batch = next(iter(self.batches))
-        args, kwargs = model_inputs(batch.x)
-        buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
-        with torch.no_grad(), self.deterministic():
-            rejected = f"({_describe(batch.x)}, parameters {self.dtype})"
-            with _rejections(f"the model rejects the input of batch 0 {rejected}"):
-                output = functional_call(self._model, buffers, args, kwargs)
-            output = getattr(output, "logits", output)
-            name = getattr(self._loss, "__name__", type(self._loss).__name__)
-            with _rejections(
-                f"the loss {name} rejects targets ({_describe(batch.y)}) for outputs "
-                f"({_describe(output)})",
-                "; cross_entropy, for example, takes int64 class indices below the number of "
-                "outputs",
-            ):
-                value = self._loss(output, batch.y)
-        if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
-            raise InputError(
-                f"the loss {name} gives {_describe(value)}, not one number: average it over the "
-                "batch (reduction='mean')"
-            )
+        value, output = try_call(self.objective, self.state(), batch, self.check)
+        scores, own = logits(output), own_loss(output)
+        call = self.findings.call
+        reduction: Reduction | None = Reduction(False, by_size)
+        self._inside_model = call.takes_model or (call.loss is None and own is not None)
+        if call.loss is not None and not call.takes_model:
+            given = output if call.whole_output else scores
+            with torch.no_grad(), self.deterministic(), self.holding():
+                reduction = reduction_of(call.loss, given, batch)
+        elif not self._inside_model:
+            reduction = reduction_of(F.cross_entropy, scores, batch)
         indices = isinstance(batch.y, Tensor) and not batch.y.is_floating_point()
-        many = isinstance(output, Tensor) and output.ndim >= 2
-        return output.shape[1] if indices and many else None
+        many = isinstance(scores, Tensor) and scores.ndim >= 2
+        return reduction, scores.shape[1] if indices and many else None
+
+    def _read_coefficients(self) -> tuple[float, ...]:
+        """The coefficients from what the loss of each batch is a mean over."""
+        if len(self.batches) == 1:
+            return (1.0,)
+        if self._reduction is None:
+            raise InputError(
+                f"the loss of batch 0 is neither the mean nor the sum over its examples, so what "
+                f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
+                "number a batch"
+            )
+        if self._reduction.sums:
+            return (1.0,) * len(self.batches)
+        if self._inside_model and self.check:
+            self._check_mean()
+        amounts = [self._reduction.amount(batch) for batch in self.batches]
+        return tuple(amount / sum(amounts) for amount in amounts)
 
 
-@contextmanager
-def _rejections(said: str, hint: str = "") -> Iterator[None]:
-    """Turn what a model or a loss raises for its arguments into an `InputError`."""
-    try:
-        yield
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if out_of_memory(error):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{said}: {reason}{hint}") from error
+    def _check_mean(self) -> None:
+        """Raise unless a loss that the model computes is a mean over the examples of a batch.
+
+        Only the first batch is looked at, in eval mode, where its examples do not affect each
+        other. One that cannot be cut is not compared.
+        """
+        first = next(iter(self.batches))
+        alone = self.over([first])
+        alone.mode = "eval"
+        alone.objective = replace(self.objective, setting=setting_of(self.model, "eval"))
+        try:
+            split = alone.in_micro_batches(max(1, 2 * first.size // 3), check=False)
+        except InputError:
+            return
+        try:
+            alone._check_same(split, self.theta())
+        except InputError as error:
+            raise InputError(
+                f"the loss that the model gives for batch 0 is no mean over its examples, so what "
+                f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
+                "number a batch, such as the number of its labels"
+            ) from error
 
 
-def _describe(value: Any) -> str:
-    """Type and shape, for a message."""
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    return type(value).__name__
+def by_size(batch: Batch) -> float:
+    """What a mean over the examples of a batch weighs: their number."""
+    return float(batch.size)
+
+
+def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, ...] | None:
+    """Weights that sum to 1.
+
+    Raises:
+        InputError: not one number a batch; a negative one, or one that is not finite; all are zero.
+    """
+    if weights is None:
+        return None
+    found = [float(weight) for weight in weights]
+    total = sum(found)
+    if len(found) != batches or not (min(found) >= 0 and 0 < total < math.inf):
+        raise InputError(
+            f"weights are {found[:4]} for {batches} batches: give one number a batch, none of them "
+            "negative, not all zero"
+        )
+    return tuple(weight / total for weight in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,12 +36,22 @@ def generator(*seeds: int) -> torch.Generator:
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generators of the CPU and of one device, and restore their states afterwards."""
+    """Seed the generators of the CPU, of one device, of NumPy and of Python; restore them after.
+
+    NumPy's is the global one (`np.random.rand` and its like).
+    """
     cuda = [device] if device.type == "cuda" else []
+    kept, state = random.getstate(), np.random.get_state()  # noqa: NPY002  (models use it)
     with torch.random.fork_rng(devices=cuda):
         # torch.manual_seed would also seed devices whose state is not restored
         torch.default_generator.manual_seed(seed)
         for each in cuda:
             with torch.cuda.device(each):
                 torch.cuda.manual_seed(seed)
-        yield
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(kept)
+            np.random.set_state(state)  # noqa: NPY002

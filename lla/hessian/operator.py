@@ -13,6 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from lla.batches import Batch
+from lla.door import check_derivatives
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
@@ -76,10 +77,11 @@ class HessianOperator:
         routes.check_route(route)
         self.problem = problem
         self.space = problem.space.select(parameters)
-        self.theta = self.space.read(problem._model)  # [P]
+        self.theta = problem.theta(parameters)  # [P]
         self._state = problem.state()
         self.matvecs = 0
         problem.loss()  # raises if a batch's loss is not finite
+        check_derivatives(problem)
         memory = available_memory(self.device) // 2 if memory is None else memory
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
@@ -140,11 +142,12 @@ class HessianOperator:
         # kept products need no data, and a loader may be slow
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
         with full_precision(self.device):
-            if len(batches) == 1:
+            shares = self.problem.coefficients
+            if shares == (1.0,):
                 return next(products)(rows)
             total = torch.zeros_like(rows)
-            for size, product in zip(batches.sizes, products, strict=True):
-                total.add_(product(rows), alpha=size / batches.examples)
+            for share, product in zip(shares, products, strict=True):
+                total.add_(product(rows), alpha=share)
             return total
 
     def without_kept_graphs(self, micro_batch: int | None) -> HessianOperator:

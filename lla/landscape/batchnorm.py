@@ -6,12 +6,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lla.batches import Batch
 from lla.errors import InputError
-from lla.model_views import model_inputs
 from lla.problem import Problem
 
 
@@ -42,33 +40,36 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
     Raises:
         InputError: the model rejects a batch, such as one with a single value for each channel.
     """
-    network = problem.at(theta).network
-    layers = statistics(network)
     found: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        for kind in ("running_mean", "running_var"):
-            found[f"{name}.{kind}" if name else kind] = torch.zeros_like(getattr(layer, kind))
-        layer.train()
     seen = 0
     for i, batch in enumerate(batches):
         seen += batch.size
-        for layer in layers.values():
-            layer.momentum = batch.size / seen  # so the running value is the weighted mean
-        args, kwargs = model_inputs(batch.x)
-        with torch.no_grad(), problem.deterministic():
+        with torch.no_grad(), problem.deterministic(), problem.holding(theta, found) as network:
+            layers = statistics(network)
+            for name, layer in layers.items():
+                if not found:
+                    layer.running_mean.zero_()
+                    layer.running_var.zero_()
+                layer.training = True
+                layer.momentum = batch.size / seen  # so the running value is the weighted mean
             try:
-                functional_call(network, found, args, kwargs)  # writes into `found`
+                problem.run(network, batch)
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 raise InputError(
                     f"batch {i} cannot recalibrate BatchNorm ({error}): give batches that the "
                     "model takes, of two examples or more"
                 ) from error
+            found = {
+                f"{name}.{kind}" if name else kind: getattr(layer, kind)
+                for name, layer in layers.items()
+                for kind in ("running_mean", "running_var")
+            }
     return found
 
 
-def kind(network: nn.Module) -> str:
+def kind(problem: Problem) -> str:
     """Where BatchNorm's statistics come from: "stored", "batch", or "none" without BatchNorm."""
-    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    # in train mode a problem's network tracks nothing: see lla.problem
-    stored = any(layer.running_mean is not None and not layer.training for layer in layers)
+    with problem.deterministic(), problem.holding() as network:
+        layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        stored = any(layer.running_mean is not None and not layer.training for layer in layers)
     return "stored" if stored else "batch" if layers else "none"

@@ -94,7 +94,7 @@ def adam_directions(problem: Problem, optimizer: torch.optim.Optimizer | None) -
             "axes='adam' needs the optimizer that trained the model: give AdamAxes(optimizer)"
         )
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    parameters = dict(problem.network.named_parameters())
+    parameters = dict(problem.model.named_parameters())
     moments: list[dict[str, Tensor]] = [{}, {}]
     for name in problem.space.names:
         if id(parameters[name]) not in known:

@@ -218,7 +218,7 @@ def _candidates(problem: Problem, pools: bool) -> Sequence[str]:
     cuda = problem.device.type == "cuda"
     names = ["slices"] if pools and not cuda else []
     grouped = ["vmap:8", "vmap:32"] if cuda else ["vmap:8"]
-    if not cuda and any(isinstance(module, nn.Conv2d) for module in problem.network.modules()):
+    if not cuda and any(isinstance(module, nn.Conv2d) for module in problem.model.modules()):
         grouped.insert(0, "stacked:4")
     for name in grouped:
         weights = int(name.partition(":")[2]) * problem.space.size * problem.dtype.itemsize

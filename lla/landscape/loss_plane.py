@@ -132,7 +132,7 @@ def loss_plane(
         signed=scaling.signed,
         update=update,
         mode=problem.mode,
-        batchnorm="recalibrated" if calibration is not None else kind(problem.network),
+        batchnorm="recalibrated" if calibration is not None else kind(problem),
         frozen=dirs.frozen(problem.space, freeze),
         seed=seed,
         norms=tuple(dirs.inner(row, row) ** 0.5 for row in rows),
@@ -182,7 +182,7 @@ def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
         raise InputError(
             "in train mode BatchNorm takes the batch's statistics: recalibrate in eval"
         )
-    if not statistics(problem.network):
+    if not statistics(problem.model):
         warnings.warn(
             "recalibrate: the model has no BatchNorm with stored statistics, so this is plain "
             "eval mode",

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.utils import _pytree as pytree
 
 from lla.batches import Batch
 from lla.errors import InputError
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
-from lla.model_views import model_inputs
+from lla.model_call import installed
 from lla.problem import Problem
 
 
@@ -38,40 +38,44 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     """
     check_direction(direction, problem.space)
     parts = problem.space.unflatten(direction)
-    theta = problem.theta()
-    # two copies: one has the hooks, which call layers of the other
-    watched, quiet = problem.at(theta).network, problem.at(theta).network
-    layers = _layers(problem, watched)
     squares: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
     sizes: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+    inside = False  # of a layer that a hook calls
 
-    def watch(path: str, names: Sequence[str]) -> Any:
-        layer = quiet.get_submodule(path)
-
+    def watch(path: str, layer: nn.Module, names: Sequence[str]) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            size = _square(output)
+            nonlocal inside
+            if inside:
+                return
+            inside, size = True, _square(output)
             for name in names:
                 local = name.removeprefix(f"{path}.")
                 squares[name] = squares[name] + _change(layer, local, parts[name], args, kwargs)
                 sizes[name] = sizes[name] + size
+            inside = False
 
         return hook
 
-    for path, names in layers.items():
-        watched.get_submodule(path).register_forward_hook(watch(path, names), with_kwargs=True)
+    layers: dict[str, list[str]] = {}
     for batch in problem.batches:
-        _call(problem, watched, batch)
+        with _called(problem) as network:
+            layers = layers or _layers(problem, network, batch)
+        with _called(problem) as network:
+            for path, names in layers.items():
+                layer = network.get_submodule(path)
+                layer.register_forward_hook(watch(path, layer, names), with_kwargs=True)
+            problem.run(network, batch)
     return {
         name: (squares[name] / sizes[name]).sqrt().item() if squares[name] > 0 else 0.0
         for name in problem.space.names
     }
 
 
-def _call(problem: Problem, network: nn.Module, batch: Batch) -> None:
-    """Call a network for what its hooks do."""
-    args, kwargs = model_inputs(batch.x)
-    with torch.no_grad(), problem.deterministic(), _unfused():
-        network(*args, **kwargs)
+@contextmanager
+def _called(problem: Problem) -> Iterator[nn.Module]:
+    """The network, to be called with hooks; they are gone afterwards."""
+    with torch.no_grad(), problem.deterministic(), _unfused(), problem.holding() as network:
+        yield network
 
 
 def _change(
@@ -83,7 +87,8 @@ def _change(
     def output(parameter: Tensor) -> Any:
         # copies: a layer may work in place
         inputs, named = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))
-        return _floating(functional_call(layer, {name: parameter}, inputs, named))
+        with installed(layer, {name: parameter}):
+            return _floating(layer(*inputs, **named))
 
     return _square(_derivative(output, weights, part)[1])
 
@@ -96,16 +101,12 @@ def _square(output: Any) -> Tensor:
     return total
 
 
-def _layers(problem: Problem, network: nn.Module) -> dict[str, list[str]]:
+def _layers(problem: Problem, network: nn.Module, batch: Batch) -> dict[str, list[str]]:
     """Path of a called module -> the parameters of which it is the layer."""
     called: set[str] = set()
-    handles = [
+    for path, module in network.named_modules():
         module.register_forward_hook(lambda *_, path=path: called.add(path))
-        for path, module in network.named_modules()
-    ]
-    _call(problem, network, next(iter(problem.batches)))
-    for handle in handles:
-        handle.remove()
+    problem.run(network, batch)
     found: dict[str, list[str]] = defaultdict(list)
     for name in problem.space.names:
         path = name.rpartition(".")[0]

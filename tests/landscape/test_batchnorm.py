@@ -162,7 +162,7 @@ def test_train_mode_is_refused():
 
 def test_kind_of_statistics(cases):
     expected = {"cnn_bn_eval": "stored", "cnn_bn_train": "batch", "mlp_mse": "none"}
-    assert {name: kind(cases.BY_NAME[name].problem().network) for name in expected} == expected
+    assert {name: kind(cases.BY_NAME[name].problem()) for name in expected} == expected
     for mode, name in (("eval", "stored"), ("train", "batch")):
         model, x, y = linear_and_norm()
         problem = lla.Problem(model, (x, y), mode=mode)

@@ -85,7 +85,7 @@ def criteria(
     steps: int = 100,
     seed: int = 0,
     *,
-    loss: Loss = F.cross_entropy,
+    loss: Loss | None = None,
     reading: Reading = "product",
     legacy: bool = False,
     scope: Scope = "batches",

@@ -65,8 +65,7 @@ class BatchHessians:
             yield self._whole
             return
         for batch in self._whole.batches:
-            # a list, since a pair whose input is a pair looks like two pairs
-            yield self._whole.over([(batch.x, batch.y)])
+            yield self._whole.over([batch])
 
     def run(self, problem: Problem, work: Callable[[HessianOperator, Plan], T]) -> tuple[T, str]:
         """Compute something from the Hessian of a problem, again with less memory if it ran out.

@@ -1,0 +1,80 @@
+"""Whether double backward gives the derivative of a gradient, for any scalar function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lla.probes import gaussian
+
+Function = Callable[[Tensor], Tensor]  # [P] -> scalar
+
+# by the type of the computation: lengths of the step of the central difference, relative to the
+# point, and the largest error of H v, relative to it, that rounding may cause
+_STEPS = {torch.float64: (1e-7, 1e-5), torch.float32: (1e-2, 1e-3, 1e-4)}
+_ERRORS = {torch.float64: 1e-3, torch.float32: 0.3}
+_ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-2}
+_FLOOR = 100  # eps of the gradient, which its difference cannot resolve
+
+
+def disagreement(
+    function: Function, point: Tensor, precision: torch.dtype, constant: Tensor | None = None
+) -> str | None:
+    """What is wrong with double backward through a function; None if nothing is.
+
+    Args:
+        function: differentiable, of a vector.
+        point: where [P], generic: at a kink the derivative is a convention.
+        precision: the type in which the function computes.
+        constant: mask [P] of elements that the gradient takes as constants.
+
+    Raises:
+        RuntimeError: an operation has no second derivative.
+    """
+    v, u = (gaussian(len(point), point, 0, i) for i in (1, 2))
+    if constant is not None:
+        v[constant], u[constant] = 0, 0
+    theta = point.detach().clone().requires_grad_()
+    gradient = _gradient(function, theta, create_graph=True)
+    images = [_derivative(gradient, theta, w) for w in (v, u)]
+    size = max(map(torch.linalg.vector_norm, images)).item()
+    if not math.isfinite(size):
+        return None  # said where products are used
+    left, right = torch.dot(u, images[0]).item(), torch.dot(v, images[1]).item()
+    if abs(left - right) > _ASYMMETRY[precision] * size:
+        return f"is not symmetric (u'Hv is {left:.4g} and v'Hu {right:.4g})"
+    length = torch.linalg.vector_norm(point).item() or math.sqrt(len(point))
+    errors = []
+    for relative in _STEPS[precision]:
+        step = relative * length / torch.linalg.vector_norm(v).item()
+        ends = [_gradient(function, (point + s * v).requires_grad_()) for s in (step, -step)]
+        difference = (ends[0] - ends[1]) / (2 * step)
+        reach = max(map(torch.linalg.vector_norm, ends)).item()
+        floor = _FLOOR * torch.finfo(precision).eps * reach / step
+        excess = torch.linalg.vector_norm(difference - images[0]).item() - floor
+        scale = torch.linalg.vector_norm(difference).item()
+        errors.append(max(0.0, excess) / scale if scale else 0.0)
+        if not errors[-1] > _ERRORS[precision]:
+            return None
+    return f"differs by {min(errors):.0%} from the difference of gradients"
+
+
+def _gradient(function: Function, theta: Tensor, create_graph: bool = False) -> Tensor:
+    value = function(theta)
+    if not value.requires_grad:
+        return torch.zeros_like(theta)
+    (gradient,) = torch.autograd.grad(
+        value, theta, create_graph=create_graph, materialize_grads=True
+    )
+    return gradient
+
+
+def _derivative(gradient: Tensor, theta: Tensor, along: Tensor) -> Tensor:
+    if not gradient.requires_grad:
+        return torch.zeros_like(theta)
+    return torch.autograd.grad(
+        gradient, theta, along, retain_graph=True, materialize_grads=True
+    )[0]

@@ -1,0 +1,257 @@
+"""The check of a problem's derivatives before its first Hessian-vector product.
+
+Double backward is wrong without a word for some functions, and for models whose gradient is not
+the derivative of their loss, or whose second derivative is not that of their gradient (a detached
+tensor, a custom function that stores its derivative). So three things are compared once a problem,
+on a few examples:
+
+- the gradient through the problem with that of the caller's own model by plain backward;
+- u' H v with v' H u, for two random vectors;
+- H v with a central difference of gradients.
+
+The last two are computed in float64, where a step can be so small that no kink of a ReLU lies in
+between, and a little away from the model's weights: exactly at the weights of a fresh network the
+inputs of many ReLUs are zero, where the derivative is a convention.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lla.batches import Batch, micro_batches
+from lla.derivative_checks import Function, disagreement
+from lla.errors import InputError, out_of_memory
+from lla.free_memory import available_memory
+from lla.model_call import installed
+from lla.precision import ROUNDING
+from lla.probes import gaussian
+from lla.problem import Problem
+
+EXAMPLES = 8  # of the first batch
+_AWAY = 0.01  # length of the step away from the weights, relative to them
+_VECTORS = 12  # vectors [P] in float64 that the check holds
+
+
+def check_derivatives(problem: Problem) -> None:
+    """Check that products with the Hessian of a problem are right; once a model and a loss.
+
+    It takes about eight forward and backward passes over `EXAMPLES` examples. If the third
+    derivatives of torch's normalizations are at fault, formulas take their place from here on
+    (`lla.replacements`).
+
+    Raises:
+        InputError: the derivatives are wrong, or an operation has no second one; the module is
+            named where one alone is at fault.
+    """
+    found = problem.findings
+    if not problem.check or found.differentiable:
+        return
+    part = _part(problem)
+    _check_gradient(part)
+    exact = _in_float64(part)
+    said = _fault(exact)
+    if said is not None and not found.normalizations:
+        found.normalizations = True
+        found.normalizations = _fault(exact) is None
+    if said is not None and not found.normalizations:
+        raise InputError(_named(exact, said))
+    found.differentiable = True
+
+
+def _part(problem: Problem) -> Problem:
+    """The problem over a few examples, or over its first batch where that cannot be cut."""
+    batch = next(iter(problem.batches))
+    try:
+        x, y = micro_batches(batch, EXAMPLES)[0]
+        return problem.over([Batch(x, y, min(EXAMPLES, batch.size))])
+    except InputError:  # such as a model that takes batches of one size only
+        return problem.over([batch])
+
+
+def _check_gradient(part: Problem) -> None:
+    """Compare the gradient through the problem with that by plain backward.
+
+    Raises:
+        InputError: they differ.
+    """
+    objective, names = part.objective, part.space.names
+    own = dict(part.model.named_parameters())
+    same = all(torch.equal(own[name], tensor) for name, tensor in part.parameters().items())
+    if part.findings.writes or not same:  # then the model's own call would be another one
+        return
+    (batch,) = part.batches
+    buffers = {n: b.detach() for n, b in part.model.named_buffers()}
+    with torch.enable_grad(), objective.deterministic():
+        value = objective.value(buffers, batch)
+        if not value.requires_grad:
+            return
+        parts = torch.autograd.grad(
+            value, [own[name] for name in names], allow_unused=True, materialize_grads=True
+        )
+    plain, found = torch.cat([p.reshape(-1) for p in parts]), part.gradient()
+    norm = torch.linalg.vector_norm
+    error, scale = norm(found - plain), norm(plain)
+    if not error <= ROUNDING[part.dtype] * scale and scale.isfinite():
+        # the gradient of a trained network has the rounding of one that is not
+        away = norm(part.gradient(_away(part.theta())))
+        if not error <= ROUNDING[part.dtype] * away:
+            raise InputError(
+                f"the gradient differs by {(error / scale).item():.0%} from that of the model by "
+                "plain backward: the model or the loss takes parameters in a way that cannot be "
+                "seen, or a hook changes gradients"
+            )
+
+
+def _away(theta: Tensor) -> Tensor:
+    """A vector [P] a little away from another one."""
+    step = gaussian(len(theta), theta, 0)
+    norm = torch.linalg.vector_norm
+    return theta + step * (_AWAY * (norm(theta) or 1.0) / norm(step))
+
+
+def _in_float64(part: Problem) -> Problem:
+    """The problem in float64, where memory, the model and the loss allow that."""
+    if part.dtype == torch.float64:
+        return part
+    if _VECTORS * part.space.size * torch.float64.itemsize > available_memory(part.device) / 2:
+        return part
+    try:
+        return part.in_precision("float64")
+    except InputError:  # such as a model with types of its own
+        return part
+
+
+def _fault(part: Problem) -> str | None:
+    """What is wrong with products of the problem; None if nothing is."""
+    (batch,) = part.batches
+    precision = _Lowest(part.dtype)
+    theta = part.theta()
+    with precision, torch.no_grad(), part.deterministic():
+        points = [_away(theta), theta]
+        function = part.batch_loss(batch)
+        try:
+            finite = bool(function(points[0]).isfinite())
+        except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
+            finite = False  # the weights may have to stay in some set
+    point = points[0] if finite else points[1]
+    with torch.enable_grad(), part.deterministic():
+        try:
+            return disagreement(
+                _seeded(part, function), point, precision.found, _constant(part)
+            )
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            return f"cannot be computed ({str(error).splitlines()[0]})"
+
+
+def _seeded(part: Problem, function: Function) -> Function:
+    """The function with the same random numbers at every call."""
+
+    def call(theta: Tensor) -> Tensor:
+        with part.deterministic():
+            return function(theta)
+
+    return call
+
+
+def _constant(part: Problem) -> Tensor:
+    """Mask [P] of the rows of embeddings for padding, which have no gradient."""
+    mask = torch.zeros(part.space.size, dtype=torch.bool, device=part.device)
+    parts = part.space.unflatten(mask)
+    names = {id(parameter): name for name, parameter in part.model.named_parameters()}
+    for module in part.model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            name = names.get(id(module._parameters.get("weight")))
+            if name in parts:
+                parts[name][module.padding_idx] = True
+    return mask
+
+
+class _Lowest(TorchDispatchMode):
+    """Finds whether an operation computes in a shorter type than float64.
+
+    Attributes:
+        found: float64 or float32.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.found = dtype
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.itemsize < 8:
+                self.found = torch.float32
+        return out
+
+
+def _named(part: Problem, said: str) -> str:
+    """The message, with the module that is alone at fault."""
+    name = _module_at_fault(part)
+    where = f"in {name}" if name else f"in the model or the loss {part.findings.call.name}"
+    return (
+        f"the Hessian-vector product by double backward {said}, {where}: a function there has a "
+        "wrong second derivative or none, so write it with other operations (check=False computes "
+        "it all the same)"
+    )
+
+
+def _module_at_fault(part: Problem) -> str | None:
+    """Name and type of an innermost module whose own derivatives are wrong."""
+    (batch,) = part.batches
+    calls: list[tuple[str, nn.Module, Any, Any]] = []
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, _output: Any) -> None:
+            calls.append((name, module, args, kwargs))
+
+        return hook
+
+    with torch.no_grad(), part.deterministic(), part.holding(_away(part.theta())) as network:
+        for name, module in network.named_modules():
+            module.register_forward_hook(note(name), with_kwargs=True)
+        part.run(network, batch)
+        calls.sort(key=lambda call: -call[0].count("."))  # the innermost first
+        for name, module, args, kwargs in calls:
+            if name and _at_fault(module, args, kwargs, part.dtype):
+                return f"{name} ({type(module).__name__})"
+    return None
+
+
+def _at_fault(module: nn.Module, args: Any, kwargs: Any, dtype: torch.dtype) -> bool:
+    """Whether a function of the parameters and inputs of one module has wrong derivatives."""
+    given, structure = pytree.tree_flatten((args, kwargs))
+    inputs = [x for x in given if isinstance(x, Tensor) and x.dtype == dtype]
+    named = [(n, t.detach()) for n, t in module.named_parameters() if t.dtype == dtype]
+    tensors = [t.detach() for _, t in named] + [x.detach() for x in inputs]
+    if not tensors:
+        return False
+    sizes = [t.numel() for t in tensors]
+
+    def function(vector: Tensor) -> Tensor:
+        parts = [p.view_as(t) for p, t in zip(vector.split(sizes), tensors, strict=True)]
+        own = {name: p for (name, _), p in zip(named, parts, strict=False)}
+        rest = iter(parts[len(named) :])
+        moved = [next(rest) * 1 if any(x is i for i in inputs) else x for x in given]
+        a, k = pytree.tree_unflatten(moved, structure)
+        with installed(module, own):
+            output = module(*a, **k)
+        outputs = [o for o in pytree.tree_leaves(output) if isinstance(o, Tensor)]
+        # a general function of the outputs, so that none of their derivatives drops out
+        return sum(torch.sin(o.double()).sum() for o in outputs if o.is_floating_point())
+
+    point = torch.cat([t.reshape(-1) for t in tensors])
+    try:
+        with torch.enable_grad():
+            return disagreement(function, point, dtype) is not None
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        return True

@@ -1,0 +1,241 @@
+"""Calling a user's model with other tensors, and leaving it as it was.
+
+The model's own modules are called, not copies of them: a copy would call a forward that was
+replaced on the instance, or a function that captured the module, with the tensors of the original.
+For the time of a call, every place of a module that holds a parameter or a buffer holds another
+tensor. Afterwards each module has the attributes that it had before.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
+
+from lla.errors import InputError
+
+Mode = Literal["eval", "train"]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside `DataParallel`, `DistributedDataParallel` or `torch.compile`.
+
+    Raises:
+        InputError: what is given is no module, or one whose derivatives cannot be taken: a
+            TorchScript module, parameters on the meta device or without a shape.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is {type(model).__name__}: give a torch.nn.Module")
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, wrappers) or "_orig_mod" in model._modules:
+        inner = model.module if isinstance(model, wrappers) else model._modules["_orig_mod"]
+        assert isinstance(inner, nn.Module)
+        model = inner
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                f"{name or 'the model'} is a TorchScript module, whose tensors cannot be exchanged:"
+                " give the Python module that it was made from"
+            )
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+            raise InputError(
+                f"{name} has no shape yet (a lazy module): call the model once on a batch before"
+            )
+        if tensor.device.type == "meta":
+            raise InputError(
+                f"{name} is on the meta device and has no values: load the weights first, for "
+                "example with model.to_empty(device='cpu') and load_state_dict"
+            )
+    return model
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the modules of a model are set to during a call, besides their tensors.
+
+    Attributes:
+        attributes: values by module and name of the attribute.
+        streams: random generators that modules hold, as pairs of functions that get and set the
+            state, with the state at every call.
+    """
+
+    attributes: Mapping[nn.Module, Mapping[str, Any]]
+    streams: tuple[tuple[Callable[[], Any], Callable[[Any], Any], Any], ...] = ()
+
+
+NOTHING_SET = Setting({})
+
+
+def setting_of(model: nn.Module, mode: Mode) -> Setting:
+    """The training flags and other settings of a problem's mode.
+
+    In train mode a layer stays in eval mode if it is so while the model is in train mode: the
+    caller froze it. BatchNorm normalises with the batch and leaves its stored statistics alone.
+    Spectral norm keeps its stored vectors in both modes: each step of its power iteration would
+    change the function. An embedding's `max_norm` is a projection of the weights that a forward
+    pass makes in place; it is made when weights are read (`current_tensors`) and not again. Sparse
+    gradients have no second derivative, and dense ones are equal. Gradients that are divided by
+    the frequency of a row are those of no function.
+    """
+    attributes: dict[nn.Module, dict[str, Any]] = {}
+    with installed(model, {}):  # a module's own `train` may change more than its flag
+        if mode == "eval":
+            model.eval()
+        elif not model.training:
+            model.train()
+        for module in model.modules():
+            attributes[module] = {"training": module.training and not _iterates(module)}
+    for module, found in attributes.items():
+        if found["training"] and getattr(module, "track_running_stats", False):
+            found["track_running_stats"] = False
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            found |= {"max_norm": None, "sparse": False, "scale_grad_by_freq": False}
+    streams = (
+        stream
+        for module in model.modules()
+        for value in vars(module).values()
+        if (stream := _stream(value)) is not None
+    )
+    return Setting(attributes, tuple((get, put, get()) for get, put in streams))
+
+
+def _iterates(module: nn.Module) -> bool:
+    """Whether a module makes a step of spectral norm's power iteration in train mode."""
+    hooks = module._forward_pre_hooks.values()
+    return isinstance(module, parametrizations._SpectralNorm) or any(
+        isinstance(hook, SpectralNorm) for hook in hooks
+    )
+
+
+def _stream(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
+    """The functions that get and set the state of a random generator; None for anything else."""
+    if isinstance(value, torch.Generator):
+        return value.get_state, value.set_state
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator
+        return lambda: copy.deepcopy(bits.state), lambda state: setattr(bits, "state", state)
+    if isinstance(value, np.random.RandomState):
+        return value.get_state, value.set_state
+    if isinstance(value, random.Random):
+        return value.getstate, value.setstate
+    return None
+
+
+def current_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name, without history, as a forward pass would use them.
+
+    Rows of an embedding that are longer than its `max_norm` are scaled to it in a copy, which a
+    forward pass does to the rows that it looks up (`torch.embedding_renorm_`).
+    """
+    found = {name: tensor.detach() for name, tensor in named_tensors(model)}
+    names = {id(tensor): name for name, tensor in named_tensors(model)}
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+            name = names.get(id(module._parameters.get("weight")))
+            if name is not None:  # a computed weight is no tensor of the model
+                found[name] = found[name].clone()
+                rows = torch.arange(module.num_embeddings, device=found[name].device)
+                torch.embedding_renorm_(found[name], rows, module.max_norm, module.norm_type)
+    return found
+
+
+def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """All parameters and buffers, each once, under its first name."""
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+@contextmanager
+def installed(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    setting: Setting = NOTHING_SET,
+    dtype: torch.dtype | None = None,
+) -> Iterator[nn.Module]:
+    """The model with other tensors; afterwards it is as it was.
+
+    A layer that two names reach, and a parameter that two layers share, are one tensor. Lists,
+    tuples and dicts of parameters that a module holds are exchanged, too. Tensors that are no
+    parameters or buffers are copies, and so a forward pass may write into them.
+
+    Args:
+        model: the model.
+        tensors: by the first name of each parameter or buffer; others stay.
+        setting: see `setting_of`.
+        dtype: type of the floating tensors that are no parameters or buffers; None keeps it.
+    """
+    exchanged = {
+        id(tensor): tensors[name] for name, tensor in named_tensors(model) if name in tensors
+    }
+    modules = list(model.modules())
+    before = [dict(vars(module)) for module in modules]
+    contents = [
+        (value, copy.copy(value))
+        for attributes in before
+        for value in attributes.values()
+        if type(value) in _CONTAINERS
+    ]
+    states = [(put, get()) for get, put, _ in setting.streams]
+    try:
+        for module in modules:
+            _exchange(vars(module), exchanged, dtype)
+            vars(module).update(setting.attributes.get(module, {}))
+        for _, put, state in setting.streams:
+            put(state)
+        yield model
+    finally:
+        for module, attributes in zip(modules, before, strict=True):
+            vars(module).clear()
+            vars(module).update(attributes)
+        for value, content in contents:
+            value.clear()
+            (value.extend if isinstance(value, (list, deque)) else value.update)(content)
+        for put, state in states:
+            put(state)
+
+
+_CONTAINERS = (list, dict, set, OrderedDict, defaultdict, deque)
+
+
+def _exchange(
+    attributes: dict[str, Any], exchanged: Mapping[int, Tensor], dtype: torch.dtype | None
+) -> None:
+    """Put other tensors into the attributes of a module."""
+
+    def other(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) in exchanged:
+            return exchanged[id(value)]
+        if isinstance(value, nn.Parameter):
+            return value
+        cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
+        return value.detach().clone().to(cast)  # a copy: the forward pass may write into it
+
+    for kind in ("_parameters", "_buffers"):
+        tensors = attributes[kind]
+        for name, tensor in tensors.items():
+            if tensor is not None and id(tensor) in exchanged:
+                tensors[name] = exchanged[id(tensor)]
+    for name, value in attributes.items():
+        if name in _REGISTRIES:
+            continue
+        if isinstance(value, Tensor):
+            attributes[name] = other(value)
+        elif type(value) in (list, tuple) and any(isinstance(v, Tensor) for v in value):
+            attributes[name] = type(value)(map(other, value))
+        elif type(value) is dict and any(isinstance(v, Tensor) for v in value.values()):
+            attributes[name] = {key: other(v) for key, v in value.items()}
+
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules")

@@ -1,0 +1,185 @@
+"""The loss of a batch as a function of the tensors of a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
+
+from lla.batches import Batch
+from lla.errors import InputError
+from lla.loss_call import LossCall, logits
+from lla.model_call import Setting, installed, named_tensors
+from lla.precision import full_precision, refuse_autocast
+from lla.replacements import Exchanged, Replaced
+from lla.seeding import seeded
+
+
+@dataclass
+class Findings:
+    """What calls of a model have shown; all problems of one model and loss share it.
+
+    Attributes:
+        call: how the loss is called.
+        needs_graph: whether the model differentiates itself, so that gradients must be enabled.
+        writes: whether a forward pass writes into parameters, so that it gets copies of them.
+        exchanged: whether a closure has captured parameters.
+        normalizations: see `lla.replacements.Replaced`.
+        differentiable: whether the derivatives were found to be right.
+    """
+
+    call: LossCall
+    needs_graph: bool = False
+    writes: bool = False
+    exchanged: bool = False
+    normalizations: bool = False
+    differentiable: bool = False
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A model and a loss, to be called with other tensors.
+
+    Attributes:
+        model: the caller's own, which is after every call as it was before.
+        setting: of its modules, see `lla.model_call.setting_of`.
+        findings: what its calls have shown.
+        device: of its tensors.
+        seed: of the random numbers that a call draws.
+        dtype: the model's own type, or another one in which to compute.
+        own_dtype: the model's own type.
+    """
+
+    model: nn.Module
+    setting: Setting
+    findings: Findings
+    device: torch.device
+    seed: int
+    dtype: torch.dtype
+    own_dtype: torch.dtype
+
+    @contextmanager
+    def deterministic(self) -> Iterator[None]:
+        """Random numbers from the seed, and operations that can be differentiated twice.
+
+        The global random state is the same afterwards. The fused attention kernels have
+        no second derivative, so the mathematical form is taken. Compiled parts of a model run
+        without their compiled code.
+        """
+        if torch.is_inference_mode_enabled():
+            raise InputError(
+                "torch.inference_mode() is on, which allows no derivatives: call outside of it"
+            )
+        if parametrize._cache_enabled:
+            raise InputError(
+                "parametrize.cached() is on, which keeps the weights of one point: call outside of "
+                "it"
+            )
+        refuse_autocast(self.device)
+        with ExitStack() as stack:
+            stack.enter_context(seeded(self.device, self.seed))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(full_precision(self.device))
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+
+    @contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """The model with other tensors, by name; to be entered in `deterministic()`.
+
+        A tensor that is not given is the model's own.
+        """
+        # the forward pass may write into buffers
+        buffers = {name for name, _ in self.model.named_buffers()}
+        tensors = {
+            name: tensor.clone() if name in buffers or self.findings.writes else tensor
+            for name, tensor in tensors.items()
+        }
+        named = named_tensors(self.model)
+        given = [(tensor, tensors[name]) for name, tensor in named if name in tensors]
+        cast = None if self.dtype == self.own_dtype else self.dtype
+        loss, default = self.findings.call.loss, torch.get_default_dtype()
+        with ExitStack() as stack:
+            stack.enter_context(installed(self.model, tensors, self.setting, cast))
+            if isinstance(loss, nn.Module):  # its buffers may be written into
+                own = {n: self._cast(t.detach().clone()) for n, t in loss.named_buffers()}
+                own |= {n: self._cast(t) for n, t in loss.named_parameters()}
+                held = {id(tensor) for tensor in tensors.values()}
+                own = {n: t for n, t in own.items() if id(t) not in held}
+                stack.enter_context(installed(loss, own, dtype=cast))
+            stack.enter_context(Replaced(self.findings.normalizations))
+            if self.findings.exchanged:
+                stack.enter_context(Exchanged(given))
+            if cast is not None:
+                torch.set_default_dtype(cast)
+                stack.callback(torch.set_default_dtype, default)
+            yield self.model
+
+    def value(self, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The loss of a batch; without a graph if gradients are disabled."""
+        with self.holding(tensors) as model, self._graph():
+            value = self.called(model, batch)
+        return value if torch.is_grad_enabled() else value.detach()
+
+    def output(self, tensors: Mapping[str, Tensor], batch: Batch) -> Any:
+        """The model's output on a batch, its logits where it has any, see `run`."""
+        with self.holding(tensors) as model:
+            output = self.run(model, batch)
+        if torch.is_grad_enabled():
+            return output
+        return pytree.tree_map_only(Tensor, Tensor.detach, output)
+
+    def run(self, model: nn.Module, batch: Batch) -> Any:
+        """The output of the model that `holding` gives.
+
+        If the loss takes the model, it is a tuple of the outputs of all calls.
+        """
+        with self._graph():
+            if not self.findings.call.takes_model:
+                return logits(self.whole_output(model, batch))
+            outputs: list[Any] = []
+            handle = model.register_forward_hook(lambda _module, _args, out: outputs.append(out))
+            self.called(model, batch)
+            handle.remove()
+            return tuple(outputs)
+
+    def called(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch, of the model that `holding` gives."""
+        if self.findings.call.takes_model:
+            return self._loss_call().of_model(model, self._cast_all(batch).x)
+        return self.of_output(self.whole_output(model, batch), batch)
+
+    def whole_output(self, model: nn.Module, batch: Batch) -> Any:
+        """The output of one call, with all that it has beside logits."""
+        return self.findings.call.output(model, self._cast_all(batch).x)
+
+    def of_output(self, output: Any, batch: Batch) -> Tensor:
+        """The loss of an output."""
+        return self._loss_call().of_output(output, self._cast_all(batch).y)
+
+    def _loss_call(self) -> LossCall:
+        call = self.findings.call
+        return call if self.dtype == self.own_dtype else call.cast(self.dtype)
+
+    def _graph(self) -> Any:
+        """Gradients enabled, if the model needs them, else as they are."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() or self.findings.needs_graph)
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        """A tensor of the model's own type in the type of the computation."""
+        return tensor.to(self.dtype) if tensor.dtype == self.own_dtype else tensor
+
+    def _cast_all(self, batch: Batch) -> Batch:
+        if self.dtype == self.own_dtype:
+            return batch
+        x, y = pytree.tree_map_only(Tensor, self._cast, (batch.x, batch.y))
+        return batch._replace(x=x, y=y)

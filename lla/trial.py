@@ -1,0 +1,170 @@
+"""The first call of a model and its loss: it finds wrong inputs, and how both must be called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lla.batches import Batch
+from lla.errors import InputError, out_of_memory
+from lla.loss_call import logits
+from lla.model_call import current_tensors
+from lla.objective import Objective
+from lla.precision import ROUNDING
+
+
+def try_call(
+    objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, check: bool
+) -> tuple[Tensor, Any]:
+    """Call the model and the loss on one batch, and write what that shows into the findings.
+
+    Args:
+        objective: the model and the loss.
+        tensors: all parameters and buffers by name, copies of the model's.
+        batch: the batch.
+        check: whether to look for what would make results wrong, in a second call.
+
+    Returns:
+        The loss, and the output that it takes; None if the loss takes the model.
+
+    Raises:
+        InputError: the model rejects the input, or the loss the targets; the loss is no number;
+            with `check`, a loss that differs from call to call, that reads parameters in a way
+            that cannot be seen, or that is computed in half precision.
+    """
+    found, watch = objective.findings, _LowPrecision()
+    with torch.enable_grad(), objective.deterministic():
+        with watch:
+            value, output = _called(objective, tensors, batch)
+        check_number(value, found.call.name)
+        if check and value.requires_grad and not found.exchanged:
+            names = _captured(objective, value)
+            if names:
+                found.exchanged = True
+                value, output = _called(objective, tensors, batch)
+                names = _captured(objective, value)
+            if names:
+                raise InputError(
+                    f"the loss reads {names[0]} as a tensor that was taken from the model before, "
+                    "in a way that cannot be exchanged: read it from the model inside of the loss"
+                )
+    if not check:
+        return value.detach(), output
+    if watch.found is not None:
+        raise InputError(
+            f"{watch.found} is computed inside of the model or the loss, which is too imprecise "
+            "for second derivatives: leave out autocast and casts to half precision"
+        )
+    _find_writes(objective, tensors)
+    with torch.no_grad(), objective.deterministic():
+        try:
+            again = objective.value(tensors, batch)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            found.needs_graph = True  # the call with gradients enabled has succeeded
+            again = objective.value(tensors, batch)
+    scale = max(abs(value.item()), 1e-3)
+    if value.isfinite() and not abs(again.item() - value.item()) <= ROUNDING[again.dtype] * scale:
+        raise InputError(
+            f"the loss of batch 0 is {value.item():.7g} and then {again.item():.7g} for the same "
+            "weights: the model or the loss draws random numbers from a generator of its own, or "
+            "depends on earlier calls, so make it deterministic"
+        )
+    return value.detach(), output
+
+
+def _called(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Any, Any]:
+    """The loss and the output, with the errors of wrong inputs."""
+    call, x = objective.findings.call, describe(batch.x)
+    with objective.holding(tensors) as model:
+        if call.takes_model:
+            with rejections(f"the loss {call.name} rejects the model or batch 0 ({x})"):
+                return objective.called(model, batch), None
+        with rejections(
+            f"the model rejects the input of batch 0 ({x}, parameters {objective.dtype})"
+        ):
+            output = objective.whole_output(model, batch)
+        with rejections(
+            f"the loss {call.name} rejects targets ({describe(batch.y)}) for outputs "
+            f"({describe(logits(output))})",
+            "; cross_entropy, for example, takes int64 class indices below the number of outputs",
+        ):
+            objective.findings.call = call.takes_logits(output, batch.y)
+            return objective.of_output(output, batch), output
+
+
+def check_number(value: Any, name: str) -> None:
+    """Raise unless a loss is one real number.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
+        raise InputError(
+            f"the loss {name} gives {describe(value)}, not one number: average it over the "
+            "batch (reduction='mean')"
+        )
+
+
+def _captured(objective: Objective, value: Tensor) -> list[str]:
+    """The names of the model's own parameters on which a loss depends."""
+    if not value.requires_grad:
+        return []
+    named = [(name, p) for name, p in objective.model.named_parameters() if p.requires_grad]
+    parts = torch.autograd.grad(
+        value, [p for _, p in named], allow_unused=True, retain_graph=True
+    )
+    return [name for (name, _), part in zip(named, parts, strict=True) if part is not None]
+
+
+def _find_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
+    """Note whether the call has written into a parameter, and undo it."""
+    now = current_tensors(objective.model)
+    parameters = [name for name, _ in objective.model.named_parameters()]
+    for name in parameters:
+        own = now[name].to(tensors[name].dtype)
+        if not torch.equal(own.nan_to_num(), tensors[name].nan_to_num()):
+            objective.findings.writes = True
+            tensors[name].copy_(own)
+
+
+class _LowPrecision(TorchDispatchMode):
+    """Notes the first operation whose result has a type of half precision."""
+
+    found: str | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if self.found is None:
+            for leaf in pytree.tree_leaves(out):
+                if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
+                    self.found = f"{func.overloadpacket} in {leaf.dtype}"
+        return out
+
+
+@contextmanager
+def rejections(said: str, hint: str = "") -> Iterator[None]:
+    """Turn what a model or a loss raises for its arguments into an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{said}: {reason}{hint}") from error
+
+
+def describe(value: Any) -> str:
+    """Type and shape, for a message."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__
