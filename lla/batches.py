@@ -122,7 +122,7 @@ class Batches:
         x, y = _parted(element, index, self.whole)
         size = element.size if isinstance(element, Batch) else _size(x, index, self.whole)
         hasher = hashlib.blake2b(digest_size=16)
-        for leaf in _leaves((x, y)):
+        for leaf in leaves((x, y)):
             # the batch sizes of a packed sequence are on the CPU always
             held = leaf.data if isinstance(leaf, PackedSequence) else leaf
             if held.device != self.device:
@@ -199,7 +199,7 @@ def micro_batches(batch: Batch, size: int | None) -> list[Batch]:
     """
     if size is None or size >= batch.size:
         return [batch]
-    for leaf in _leaves((batch.x, batch.y)):
+    for leaf in leaves((batch.x, batch.y)):
         if isinstance(leaf, PackedSequence):
             raise InputError(
                 f"a PackedSequence of {batch.size} sequences cannot be split: leave micro_batch out"
@@ -300,7 +300,7 @@ def _size(x: Any, index: int, whole: bool) -> int:
 
     With `whole`, tensors without rows are passed over.
     """
-    lengths = [_length(leaf) for leaf in _leaves(x)]
+    lengths = [_length(leaf) for leaf in leaves(x)]
     if not lengths:
         raise InputError(
             f"the input of batch {index} is {type(x).__name__} and holds no tensor: convert it "
@@ -327,17 +327,17 @@ def _most(source: Iterable[Any]) -> int:
         return _MOST
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
     """All tensors and packed sequences in nested tuples, lists and mappings."""
     for leaf in pytree.tree_leaves(value, is_leaf=_is_packed):
         if isinstance(leaf, (Tensor, PackedSequence)):
             yield leaf
         elif isinstance(leaf, Mapping):  # one that is no dict, such as BatchEncoding
             for item in leaf.values():
-                yield from _leaves(item)
+                yield from leaves(item)
         elif isinstance(leaf, (list, tuple)):  # a subclass
             for item in leaf:
-                yield from _leaves(item)
+                yield from leaves(item)
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
