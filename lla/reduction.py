@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ from lla.random_states import RandomStates
 from lla.seeding import seeded
 
 Count = Callable[[Tensor], float]
+Path = tuple[Any, ...]  # keys and indices into a batch
 
 
 def _size(batch: Batch) -> float:
@@ -124,19 +125,18 @@ def declared(evaluate: Callable[[Any, Any], Tensor], batch: Batch) -> Reduction 
         return Reduction(sums=True)
     if reduction not in ("mean", "batchmean"):
         return None
-    own = _tensors(batch)
-    for index, (tensor, copy) in enumerate(
-        zip(own, _tensors(Batch(x, y, batch.size)), strict=True)
-    ):
+    copies = _tensors(batch._replace(x=x, y=y))
+    for path, tensor in _tensors(batch).items():
+        copy = copies[path]
         used = any(
             isinstance(each, Tensor) and _same_memory(each, copy) for each in arguments.values()
         )
         # the targets come first; of the input only a tensor that the loss was given
-        if index >= len(_tensors(batch._replace(x=None))) and not used:
+        if path[0] == "x" and not used:
             continue
         count = _count(call, tensor, copy, by_example=reduction == "batchmean")
         if count is not None:
-            return Reduction(False, _amount(index, count))
+            return Reduction(False, _amount(path, count))
     return None
 
 
@@ -176,24 +176,34 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _amount(index: int, count: Count) -> Callable[[Batch], float]:
-    """The amount of a batch, from the tensor of it that has this index."""
+def _amount(path: Path, count: Count) -> Callable[[Batch], float]:
+    """The amount of a batch, from the tensor of it at this place."""
 
     def amount(batch: Batch) -> float:
         tensors = _tensors(batch)
-        if index >= len(tensors):
+        if path not in tensors:
             raise InputError(
-                f"a batch has {len(tensors)} tensors where the first one has more, so it is not "
-                "known how many terms its loss has: give weights=, one number a batch"
+                f"a batch has no tensor at {'.'.join(map(str, path))}, from which the terms of its "
+                "loss are counted: give weights=, one number a batch"
             )
-        return float(count(tensors[index]))
+        return float(count(tensors[path]))
 
     return amount
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
-    """The tensors of a batch, those of the targets first."""
-    return [leaf for leaf in leaves((batch.y, batch.x)) if isinstance(leaf, Tensor)]
+def _tensors(batch: Batch) -> dict[Path, Tensor]:
+    """The tensors of a batch by their places, those of the targets first."""
+    return dict([*_places(batch.y, ("y",)), *_places(batch.x, ("x",))])
+
+
+def _places(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
+    """The tensors in nested tuples, lists and mappings, with their keys and indices."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, (Mapping, list, tuple)):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _places(item, (*path, key))
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:

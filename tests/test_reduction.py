@@ -94,8 +94,8 @@ TORCH = [
     (F.multilabel_margin_loss, nn.MultiLabelMarginLoss, LOGITS, indices(N, C), {}),
     (F.multi_margin_loss, nn.MultiMarginLoss, LOGITS, indices(N), {"weight": WEIGHT, "p": 2}),
     (F.gaussian_nll_loss, None, A, B, {"var": 0.7}),
-    (F.margin_ranking_loss, None, A, B, {"target": ONE, "margin": 0.2}),
-    (partial(F.margin_ranking_loss, ONE), None, A, SIGNS, {"margin": 0.2}),
+    (F.margin_ranking_loss, None, A, B, {"target": ONE[None, None], "margin": 0.2}),
+    (partial(F.margin_ranking_loss, ONE[None, None]), None, A, SIGNS, {"margin": 0.2}),
     (F.cosine_embedding_loss, None, A[..., 0], B[..., 0], {"target": ONE}),
     (F.cosine_embedding_loss, None, A[..., 0], B[..., 0], {"target": -ONE}),
     (partial(F.cosine_embedding_loss, real(1, 3)), None, A[..., 0], SIGNS[:, 0, 0], {}),
@@ -229,8 +229,8 @@ def test_targets_in_a_dict_and_through_views():
         return F.cross_entropy(output.flatten(0, 1), given["labels"].flatten())
 
     found = reduction_of(loss, x[:5], Batch(None, {"ids": B[:5], "labels": y[:5]}, 5))
-    amounts = [found.amount(Batch(None, {"ids": None, "labels": each}, 0)) for each in (y[:5],)]
-    assert amounts == [30]
+    assert found.amount(Batch(None, {"ids": B[:5], "labels": y[:5]}, 5)) == 30
+    assert found.amount(Batch(None, {"labels": y[5:], "ids": B[5:]}, 3)) == 6  # another order
     later = Batch(None, {"ids": B[5:], "labels": y[5:]}, 3)
     assert found.amount(later) == 6
     whole = loss(x, {"labels": y})
