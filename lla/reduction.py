@@ -82,7 +82,7 @@ def reduction_of(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) 
     >>> found.sums, found.amount(Batch(None, y, 3))
     (False, 2.0)
     """
-    own = declared(lambda _, y: loss(cloned(output), y), batch)
+    own = declared(lambda _, y: loss(cloned(output), y), batch._replace(x=None))
     return own if own is not None else _compared(loss, output, batch)
 
 
@@ -107,10 +107,16 @@ def declared(evaluate: Callable[[Any, Any], Tensor], batch: Batch) -> Reduction 
     Args:
         evaluate: (x, y) -> the loss, called once with copies of the batch's.
         batch: the first one.
+
+    >>> def loss(x, y):  # of a model that is given its targets
+    ...     return F.cross_entropy(x["scores"], x["labels"], ignore_index=0)
+    >>> batch = Batch({"scores": torch.zeros(3, 2), "labels": torch.tensor([0, 1, 1])}, None, 3)
+    >>> declared(loss, batch).amount(batch)
+    2.0
     """
     x, y = cloned((batch.x, batch.y))
     recorder = _Recorder()
-    with _undisturbed(), recorder:
+    with _undisturbed((x, y)), recorder:
         value = evaluate(x, y)
     call = next((each for each in recorder.calls if each.value is value), None)
     if call is None:
@@ -169,9 +175,13 @@ class _Recorder(TorchFunctionMode):
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No change of random states, and no warning that the caller has had before."""
-    with RandomStates().kept(), warnings.catch_warnings():
+def _undisturbed(value: Any) -> Iterator[None]:
+    """No change of random states, and no warning that the caller has had before.
+
+    The states are those of the CPU and of the device of the value's first tensor.
+    """
+    tensor = next((leaf for leaf in leaves(value) if isinstance(leaf, Tensor)), torch.empty(0))
+    with RandomStates(tensor.device).kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -331,7 +341,7 @@ def _compared(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) -> 
     for point in range(3):
         at = _moved(output, cut, point)
         try:
-            with _undisturbed():
+            with _undisturbed(at):
                 whole, first, second = (
                     _value(loss, *rows((at, batch.y), *part))
                     for part in ((0, n), (0, cut), (cut, n))
@@ -358,8 +368,7 @@ def _compared(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) -> 
 def _value(loss: Callable[[Any, Any], Tensor], output: Any, y: Any) -> float:
     """The loss at copies, with the same random numbers each time."""
     output, y = cloned((output, y))
-    device = next(iter(leaves(output))).device
-    with seeded(device, 0):
+    with seeded(next(leaves(output)).device, 0):
         return loss(output, y).item()
 
 
