@@ -119,8 +119,7 @@ def loss_plane(
     along = _coordinates(coordinates, dimensions, steps, distance, update)
     theta = problem.theta()
     buffers = MovingBuffers()
-    named = isinstance(axes, str | RandomAxes | HessianAxes | AdamAxes)
-    if scaling.method is None and not named:
+    if not isinstance(axes, str | RandomAxes | HessianAxes | AdamAxes) and scaling.method is None:
         buffers = towards_models(problem, axes)
     here = problem
     if calibration is not None:
