@@ -156,7 +156,12 @@ def test_a_point_at_which_recalibration_raises():
     problem = lla.Problem(Calibrated(), (x, torch.zeros(6)), mean_square)
     row = torch.cat([EYE.flatten(), torch.zeros(6, dtype=torch.float64)])
     line = lla.loss_plane(
-        problem, [row], distance=4.0, steps=4, recalibrate=True, scalars={"loss": lambda p: p.loss()}
+        problem,
+        [row],
+        distance=4.0,
+        steps=4,
+        recalibrate=True,
+        scalars={"loss": lambda p: p.loss()},
     )
     assert np.isnan(line.loss[:2]).all()
     assert np.isnan(line.scalar("loss")[:2]).all()
