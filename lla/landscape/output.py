@@ -217,7 +217,7 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
             generator.set_state(state)
 
     try:
-        output, derivative = jvp(function, (at,), (along,))
+        output, derivative = jvp(function, (at,), (along,))[:2]
     except Exception as error:  # the network has worked without forward mode: it is what fails
         if out_of_memory(error):
             raise
@@ -266,9 +266,7 @@ def _twice_backward(
                 raise _no_derivative(str(error).splitlines()[0]) from error
             # a backward of an operation that leaves autograd would silently add nothing to J d
             pairs = [*zip(w, derivatives, strict=True), (-back, along)]
-            left = sum(
-                torch.sum(a.detach().double() * b.detach().double()).item() for a, b in pairs
-            )
+            left = sum(_product(a, b) for a, b in pairs)
             scale = sum(_norm(a) * _norm(b) for a, b in pairs)
             if abs(left) > ROUNDING[at.dtype] / 10 * scale:
                 raise _no_derivative("its backward cannot be differentiated, and does not say so")
@@ -285,6 +283,10 @@ def _pulled_and_pushed(
     if not back.requires_grad:
         return back, [torch.zeros_like(tensor) for tensor in outputs]
     return back, torch.autograd.grad(back, w, along, materialize_grads=True)
+
+
+def _product(one: Tensor, other: Tensor) -> float:
+    return torch.sum(one.detach().double() * other.detach().double()).item()
 
 
 def _norm(tensor: Tensor) -> float:
