@@ -47,17 +47,17 @@ def towards_models(problem: Problem, axes: Sequence[Tensor | nn.Module] | Tensor
         InputError: a model has other buffers; an integer buffer or a parameter that is not trained
             differs, and the way between has no place for either; a change is not finite.
     """
-    network = problem.network
-    own = {name: buffer.detach() for name, buffer in network.named_buffers()}
+    state = problem.state()
     changes: list[dict[str, Tensor]] = []
     for axis in axes:
         changes.append({})
         if not isinstance(axis, nn.Module):
             continue
-        _check_fixed(network, axis)
+        fixed = {name: tensor.detach() for name, tensor in axis.named_parameters()}
+        _check_fixed(problem, state, fixed)
         others = {name: buffer.detach() for name, buffer in axis.named_buffers()}
-        for name in sorted({*own, *others}):
-            here, there = own.get(name), others.get(name)
+        for name in sorted({*state, *others} - {*fixed}):
+            here, there = state.get(name), others.get(name)
             if here is None or there is None or here.shape != there.shape:
                 kinds = ["none" if b is None else f"shape {tuple(b.shape)}" for b in (here, there)]
                 raise InputError(
@@ -67,7 +67,7 @@ def towards_models(problem: Problem, axes: Sequence[Tensor | nn.Module] | Tensor
             change = _change(name, here, there)
             if change is not None:
                 changes[-1][name] = change
-    start = {name: own[name].clone() for change in changes for name in change}
+    start = {name: state[name] for change in changes for name in change}
     return MovingBuffers(start, tuple(changes)) if start else MovingBuffers()
 
 
@@ -93,14 +93,15 @@ def _change(name: str, here: Tensor, there: Tensor) -> Tensor | None:
     return change
 
 
-def _check_fixed(network: nn.Module, other: nn.Module) -> None:
+def _check_fixed(
+    problem: Problem, state: Mapping[str, Tensor], others: Mapping[str, Tensor]
+) -> None:
     """Raise unless both have the same parameters that are not trained: the axis leaves them out."""
-    others = dict(other.named_parameters())
-    for name, here in network.named_parameters():
-        there = others.get(name)
-        if here.requires_grad or there is None:
+    for name, there in others.items():
+        here = state.get(name)
+        if name in problem.space.names:
             continue
-        if there.shape != here.shape or not torch.equal(there.detach().to(here), here.detach()):
+        if here is None or there.shape != here.shape or not torch.equal(there.to(here), here):
             raise InputError(
                 f"the parameter {name}, which is not trained, differs in the model that an axis "
                 "points to, so the axis does not end there: call requires_grad_(True) on it in "

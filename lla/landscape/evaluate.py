@@ -8,9 +8,6 @@ most of the time, as on a GPU.
 
 A point at which an operation raises, such as a Cholesky factorisation of a matrix that is not
 positive definite there, is NaN: see `lla.landscape.point_errors`. At the centre it raises.
-
-No graph is recorded, since no weights need gradients; gradients are not switched off, because a
-model may differentiate itself by its input.
 """
 
 from __future__ import annotations
@@ -156,10 +153,10 @@ def _point_loss(
         if not coefficients.any() or not of_one_point(error):
             raise
         return theta.new_full((), torch.nan)
-    return value.detach().to(problem.dtype)
+    return value.to(problem.dtype)
 
 
-@torch.enable_grad()
+@torch.no_grad()
 def _one_by_one(
     problem: Problem,
     directions: Directions,
@@ -194,7 +191,7 @@ def _one_by_one(
     return problem.pool(found)
 
 
-@torch.enable_grad()
+@torch.no_grad()
 def _together(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
     """The losses [n], one call of the model for `size` points and each batch."""
     state = problem.state()
@@ -206,7 +203,7 @@ def _together(problem: Problem, directions: Directions, coefficients: Tensor, si
             thetas = directions.points(rows)
             try:
                 with problem.deterministic():
-                    part = function(thetas).detach().to(problem.dtype)
+                    part = function(thetas).to(problem.dtype)
             except POINT_ERRORS:  # which of the points it is turns out one by one
                 pairs = zip(rows, thetas, strict=True)
                 each = [_point_loss(problem, batch, row, theta, state) for row, theta in pairs]
@@ -216,7 +213,7 @@ def _together(problem: Problem, directions: Directions, coefficients: Tensor, si
     return problem.pool(torch.stack(found))
 
 
-@torch.enable_grad()
+@torch.no_grad()
 def _stacked(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
     """The losses [n], the first convolution for `size` points at once."""
     state = problem.state()

@@ -37,8 +37,7 @@ class SlicedMaxPooling(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is F.max_pool2d:
             indices = kwargs.pop("return_indices", args[6] if len(args) > 6 else False)
-            recorded = torch.is_grad_enabled() and args[0].requires_grad
-            if not indices and args[0].ndim == 4 and not recorded:
+            if not indices and args[0].ndim == 4 and not torch.is_grad_enabled():
                 self.calls += 1
                 return max_pool2d(*args[:6], **kwargs)
             kwargs["return_indices"] = indices

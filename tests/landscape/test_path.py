@@ -226,8 +226,8 @@ def test_a_plane_of_the_path_is_drawn_below_in_either_type(dtype, tmp_path):
     found.save(tmp_path / "path.npz")
     plane.save(tmp_path / "plane.npz")
     Path.load(tmp_path / "path.npz").plot(lla.Plane.load(tmp_path / "plane.npz"))
-    double = pca_path(walk(5, 9).double())
-    nn.utils.vector_to_parameters(walk(5, 9)[-1].to(dtype), problem.network.parameters())
+    double = pca_path(walk(5, 9))
+    problem = problem.at(walk(5, 9)[-1].to(dtype))
     options["coordinates"] = double.grid(3)
     double.plot(lla.loss_plane(problem, double.directions, **options))
 
