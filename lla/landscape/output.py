@@ -217,7 +217,9 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
             generator.set_state(state)
 
     try:
-        output, derivative = jvp(function, (at,), (along,))[:2]
+        with torch.enable_grad():  # a detached output, as of calls without, has no tangent either
+            found = jvp(function, (at,), (along,))[:2]
+            output, derivative = pytree.tree_map_only(Tensor, Tensor.detach, found)
     except Exception as error:  # the network has worked without forward mode: it is what fails
         if out_of_memory(error):
             raise

@@ -85,6 +85,20 @@ class Force(nn.Module):
             return -torch.autograd.grad(energy, x, create_graph=True)[0]
 
 
+class ForceOfInput(Force):
+    """Its forces are the gradient by what a function makes of the input."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = self.wrap(x)
+            energy = self.last(torch.tanh(self.first(x))).sum()
+            return -torch.autograd.grad(energy, x, create_graph=True)[0]
+
+
 def difference(problem, direction, step=1e-5):
     """||J d|| / ||f|| from central differences of the output."""
     theta = problem.theta()
@@ -112,6 +126,20 @@ def test_networks_without_forward_mode(model):
     plane = lla.loss_plane(problem, steps=2)  # the default, "output"
     assert torch.isfinite(torch.from_numpy(plane.loss)).all()
     assert plane.center == problem.loss().item()
+
+
+@pytest.mark.parametrize("kind", ["outside", "copy"])
+def test_derivatives_inside_of_the_network(kind):
+    outside = torch.zeros(6, 3, dtype=torch.float64, requires_grad=True)
+    wrap = {
+        "outside": lambda x: x.detach() + outside,
+        "copy": lambda x: x.detach().clone().requires_grad_(),
+    }[kind]
+    problem = problem_of(ForceOfInput(wrap))
+    direction = random_directions(problem.theta(), 1)[0]
+    assert output_change(problem, direction) == pytest.approx(
+        difference(problem, direction), rel=1e-7
+    )
 
 
 def test_an_old_function_scales_as_the_same_in_torch():
