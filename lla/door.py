@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lla.batches import Batch, micro_batches
+from lla.batches import micro_batches
 from lla.derivative_checks import Function, disagreement
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
@@ -67,8 +67,7 @@ def _part(problem: Problem) -> Problem:
     """The problem over a few examples, or over its first batch where that cannot be cut."""
     batch = next(iter(problem.batches))
     try:
-        x, y = micro_batches(batch, EXAMPLES)[0]
-        return problem.over([Batch(x, y, min(EXAMPLES, batch.size))])
+        return problem.over(micro_batches(batch, EXAMPLES)[:1])
     except InputError:  # such as a model that takes batches of one size only
         return problem.over([batch])
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lla.batches import model_arguments
+from lla.batches import cloned, model_arguments
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -52,7 +52,7 @@ class LossCall:
 
     def of_output(self, output: Any, y: Any) -> Tensor:
         """The loss of an output."""
-        y = pytree.tree_map_only(Tensor, Tensor.clone, y)
+        y = cloned(y)
         if self.loss is None:
             own = own_loss(output)
             return F.cross_entropy(logits(output), y) if own is None else own
@@ -61,7 +61,7 @@ class LossCall:
     def of_model(self, model: nn.Module, x: Any) -> Tensor:
         """The loss that is called with the model and a batch."""
         assert self.loss is not None
-        return self.loss(model, pytree.tree_map_only(Tensor, Tensor.clone, x))
+        return self.loss(model, cloned(x))
 
     def takes_logits(self, output: Any, y: Any) -> LossCall:
         """The same loss, called with the logits of an output, or with all of it.

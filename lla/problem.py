@@ -21,7 +21,7 @@ from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
 from lla.probes import gaussian
-from lla.reduction import Reduction, reduction_of
+from lla.reduction import Reduction, declared, reduction_of
 from lla.trial import describe, rejections, try_call
 
 Precision = Literal["float32", "float64"]
@@ -230,7 +230,7 @@ class Problem:
 
     def _shares_of(self, parts: Batches, size: int) -> tuple[float, ...]:
         """The coefficients of micro-batches of `size` examples: of each batch, shared out."""
-        how = Reduction(False, by_size) if self._reduction is None else self._reduction
+        how = Reduction(False) if self._reduction is None else self._reduction
         amounts = [1.0 if how.sums else how.amount(part) for part in parts]
         shares: list[float] = []
         for whole, examples in zip(self.coefficients, self.batch_sizes, strict=True):
@@ -418,14 +418,15 @@ class Problem:
         value, output = try_call(self.objective, self.state(), batch, self.check)
         scores, own = logits(output), own_loss(output)
         call = self.findings.call
-        reduction: Reduction | None = Reduction(False, by_size)
-        self._inside_model = call.takes_model or (call.loss is None and own is not None)
-        if call.loss is not None and not call.takes_model:
-            given = output if call.whole_output else scores
-            with torch.no_grad(), self.deterministic(), self.holding():
-                reduction = reduction_of(call.loss, given, batch)
-        elif not self._inside_model:
-            reduction = reduction_of(F.cross_entropy, scores, batch)
+        self._compare = False
+        with torch.no_grad(), self.deterministic(), self.holding() as model:
+            if call.takes_model or (call.loss is None and own is not None):
+                reduction = declared(lambda x, y: self.objective.called(model, batch), batch)
+                self._compare = reduction is None
+                reduction = reduction or Reduction(False)
+            else:
+                given = output if call.whole_output else scores
+                reduction = reduction_of(call.loss or F.cross_entropy, given, batch)
         indices = isinstance(batch.y, Tensor) and not batch.y.is_floating_point()
         many = isinstance(scores, Tensor) and scores.ndim >= 2
         return reduction, scores.shape[1] if indices and many else None
@@ -442,7 +443,7 @@ class Problem:
             )
         if self._reduction.sums:
             return (1.0,) * len(self.batches)
-        if self._inside_model and self.check:
+        if self._compare and self.check:
             self._check_mean()
         amounts = [self._reduction.amount(batch) for batch in self.batches]
         return tuple(amount / sum(amounts) for amount in amounts)
@@ -470,11 +471,6 @@ class Problem:
                 f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
                 "number a batch, such as the number of its labels"
             ) from error
-
-
-def by_size(batch: Batch) -> float:
-    """What a mean over the examples of a batch weighs: their number."""
-    return float(batch.size)
 
 
 def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, ...] | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lla.errors import InputError
+from lla.random_states import RandomStates
 
 
 def stream_seed(*seeds: int) -> int:
@@ -36,22 +37,16 @@ def generator(*seeds: int) -> torch.Generator:
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generators of the CPU, of one device, of NumPy and of Python; restore them after.
+    """Seed torch's, NumPy's and Python's global generators; their states are restored afterwards.
 
-    NumPy's is the global one (`np.random.rand` and its like).
+    Of torch's, those of the CPU and of one device.
     """
-    cuda = [device] if device.type == "cuda" else []
-    kept, state = random.getstate(), np.random.get_state()  # noqa: NPY002  (models use it)
-    with torch.random.fork_rng(devices=cuda):
+    with RandomStates(device).kept():
         # torch.manual_seed would also seed devices whose state is not restored
         torch.default_generator.manual_seed(seed)
-        for each in cuda:
-            with torch.cuda.device(each):
+        if device.type == "cuda":
+            with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(kept)
-            np.random.set_state(state)  # noqa: NPY002
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - models draw from it
+        yield

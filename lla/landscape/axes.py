@@ -13,7 +13,7 @@ from lla.errors import InputError
 from lla.hessian.eigenpairs import Which
 from lla.landscape import directions as dirs
 from lla.landscape.normalization import METHODS, Method, normalize
-from lla.landscape.output import normalize_output
+from lla.landscape.output import layer_changes, normalize_output
 from lla.problem import Problem
 
 
@@ -127,9 +127,22 @@ def plane_directions(
             normalize(row, theta, problem.space, scaling.method, scaling.order, scaling.signed)
             for row in rows
         ]
+    for i, row in enumerate(scaled):
+        if scaling.method == "output" and not row.any():
+            _check_outputs(problem, i, rows[i])
     rows = torch.stack(scaled)
     dirs.check_axes(rows)
     return rows
+
+
+def _check_outputs(problem: Problem, index: int, direction: Tensor) -> None:
+    """Raise if a direction is zero because no output of a layer depends on the parameters."""
+    scaled = normalize(direction, problem.theta(), problem.space, "filter")
+    if scaled.any() and not any(layer_changes(problem, scaled).values()):
+        raise InputError(
+            f"direction {index} changes no layer's output: the loss does not depend on the "
+            "parameters that move, so check that the model uses them, or freeze others"
+        )
 
 
 def chosen_normalization(axes: GivenAxes, normalization: AnyNormalization) -> Normalization:

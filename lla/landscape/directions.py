@@ -74,10 +74,20 @@ def hessian_directions(
         seed: of the start vector.
         tol: of the residuals, see `lla.top_eigenpairs`.
         basis_size: most vectors held at once, see `lla.top_eigenpairs`.
+
+    Raises:
+        InputError: the Hessian is zero; see `lla.top_eigenpairs`.
     """
     # always the same route: an interrupted plane, or another part of it, needs the same bits
     operator = HessianOperator(problem, route="fresh")
     pairs = top_eigenpairs(operator, count, which, seed, tol=tol, basis_size=basis_size)
+    theta = problem.theta()
+    if not pairs.values.any() and not (operator @ gaussian(len(theta), theta, seed, 1)).any():
+        raise InputError(
+            "the Hessian is zero, so no eigenvector stands out: the loss does not depend on the "
+            "parameters, or it is linear in them, so check the model and the loss, or take "
+            "axes='random'"
+        )
     return torch.from_numpy(pairs.vectors).to(problem.device)
 
 

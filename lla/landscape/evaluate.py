@@ -5,6 +5,9 @@ bitwise the same and on CPU much faster (attention layers leave their fused kern
 differently). `stacked:k` also computes the first convolution of k points at once. `vmap:k` stacks
 the weights of k points and calls the model once, which is faster if the launches of kernels take
 most of the time, as on a GPU.
+
+A point at which an operation raises, such as a Cholesky factorisation of a matrix that is not
+positive definite there, is NaN: see `lla.landscape.point_errors`. At the centre it raises.
 """
 
 from __future__ import annotations
@@ -13,16 +16,18 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from lla.batches import Batches
+from lla.batches import Batch, Batches
 from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.landscape.batchnorm import recalibrated
+from lla.landscape.buffers import MovingBuffers
+from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.landscape.pooling import SlicedMaxPooling
 from lla.landscape.stacking import StackedConvolution
 from lla.precision import ROUNDING
@@ -37,10 +42,11 @@ _PASS = 16  # points evaluated at a time, in one pass over a loader
 
 @dataclass(frozen=True)
 class Directions:
-    """The points `theta + coefficients @ rows`."""
+    """The points `theta + coefficients @ rows`, and the buffers that go along with them."""
 
     theta: Tensor  # [P]
     rows: Tensor  # [K, P]
+    buffers: MovingBuffers = field(default_factory=MovingBuffers)
 
     def point(self, coefficients: Tensor) -> Tensor:
         """The weights [P] of one point, coefficients [K] in float64."""
@@ -79,12 +85,14 @@ def losses(
         Which points, their losses (in the problem's type, finite or not), and the route.
 
     Raises:
-        InputError: an unknown route, one that is not possible with calibration, or one under which
-            the model has other losses: random numbers under vmap may depend on the memory layout.
+        InputError: an unknown route, one that is not possible with calibration or with buffers
+            that move, or one under which the model has other losses: random numbers under vmap may
+            depend on the memory layout.
     """
-    if calibration is not None:
+    if calibration is not None or directions.buffers:
         if route not in (None, "loop", "slices"):
-            raise InputError(f"route {route!r} cannot recalibrate: take route='loop'")
+            what = "recalibrate" if calibration is not None else "move buffers with the weights"
+            raise InputError(f"route {route!r} cannot {what}: take route='loop'")
         route = route or "loop"
     measured = route is None and len(coefficients) >= _WORTH
     if route is None:
@@ -119,6 +127,35 @@ def make_route(
     raise InputError(f"route is {name!r}: choose 'loop', 'slices', 'stacked:4', 'vmap:8' or None")
 
 
+def point_buffers(
+    problem: Problem,
+    directions: Directions,
+    coefficients: Tensor,
+    theta: Tensor,
+    calibration: Batches | None,
+) -> dict[str, Tensor]:
+    """The buffers of one point with weights theta [P] that are not those at the centre."""
+    moved = directions.buffers.at(coefficients)
+    if calibration is None:
+        return moved
+    there = problem.at(theta, moved) if moved else problem
+    return {**moved, **recalibrated(there, theta, calibration)}
+
+
+def _point_loss(
+    problem: Problem, batch: Batch, coefficients: Tensor, theta: Tensor, state: dict[str, Tensor]
+) -> Tensor:
+    """The loss of one batch at weights [P], NaN if an operation raises and it is not the centre."""
+    try:
+        with problem.deterministic():
+            value = problem.batch_loss(batch, state=state)(theta)
+    except POINT_ERRORS as error:
+        if not coefficients.any() or not of_one_point(error):
+            raise
+        return theta.new_full((), torch.nan)
+    return value.to(problem.dtype)
+
+
 @torch.no_grad()
 def _one_by_one(
     problem: Problem,
@@ -135,18 +172,22 @@ def _one_by_one(
     with SlicedMaxPooling() if sliced else contextlib.nullcontext():
         if calibration is not None or problem.batches.in_memory:  # weights computed once a point
             for i, row in enumerate(coefficients):
-                theta, here = directions.point(row), state
-                if calibration is not None:
-                    here = {**state, **recalibrated(problem, theta, calibration)}
+                theta = directions.point(row)
+                try:
+                    moved = point_buffers(problem, directions, row, theta, calibration)
+                except POINT_ERRORS as error:  # the network cannot be calibrated at this point
+                    if not row.any() or not of_one_point(error):
+                        raise
+                    found[:, i] = torch.nan
+                    continue
+                here = {**state, **moved}
                 for b, batch in enumerate(problem.batches):
-                    with problem.deterministic():
-                        found[b, i] = problem.batch_loss(batch, state=here)(theta)
+                    found[b, i] = _point_loss(problem, batch, row, theta, here)
         else:  # each batch is loaded once for all these points
             for b, batch in enumerate(problem.batches):
-                function = problem.batch_loss(batch, state=state)
                 for i, row in enumerate(coefficients):
-                    with problem.deterministic():
-                        found[b, i] = function(directions.point(row))
+                    here = {**state, **directions.buffers.at(row)}
+                    found[b, i] = _point_loss(problem, batch, row, directions.point(row), here)
     return problem.pool(found)
 
 
@@ -159,8 +200,15 @@ def _together(problem: Problem, directions: Directions, coefficients: Tensor, si
         function = vmap(problem.batch_loss(batch, state=state), randomness="same")
         parts = []
         for rows in coefficients.split(size):
-            with problem.deterministic():
-                parts.append(function(directions.points(rows)).to(problem.dtype))
+            thetas = directions.points(rows)
+            try:
+                with problem.deterministic():
+                    part = function(thetas).to(problem.dtype)
+            except POINT_ERRORS:  # which of the points it is turns out one by one
+                pairs = zip(rows, thetas, strict=True)
+                each = [_point_loss(problem, batch, row, theta, state) for row, theta in pairs]
+                part = torch.stack(each)
+            parts.append(part)
         found.append(torch.cat(parts))
     return problem.pool(torch.stack(found))
 
@@ -174,13 +222,12 @@ def _stacked(problem: Problem, directions: Directions, coefficients: Tensor, siz
     )
     with SlicedMaxPooling(), StackedConvolution() as stacking:
         for b, batch in enumerate(problem.batches):
-            function = problem.batch_loss(batch, state=state)
             for start in range(0, len(coefficients), size):
-                thetas = directions.points(coefficients[start : start + size])
-                stacking.begin(thetas, batch.x)
-                for i in range(len(thetas)):
-                    with problem.deterministic():
-                        found[b, start + i] = function(stacking.at(i))
+                rows = coefficients[start : start + size]
+                stacking.begin(directions.points(rows), batch.x)
+                for i, row in enumerate(rows):
+                    theta = stacking.at(i)
+                    found[b, start + i] = _point_loss(problem, batch, row, theta, state)
     return problem.pool(found)
 
 

@@ -21,9 +21,12 @@ from lla.landscape import axes as plane_axes
 from lla.landscape import directions as dirs
 from lla.landscape.axes import AdamAxes, AnyNormalization, Axes, HessianAxes, RandomAxes
 from lla.landscape.batchnorm import kind, recalibrated, statistics
-from lla.landscape.evaluate import Directions, losses
+from lla.landscape.buffers import MovingBuffers, towards_models
+from lla.landscape.evaluate import Directions, losses, point_buffers
+from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane, grid
 from lla.landscape.plane_values import PlaneValues
+from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.problem import Problem
 
 Scalar = Callable[[Problem], float]
@@ -57,7 +60,9 @@ def loss_plane(
             of the largest eigenvalues, or `HessianAxes` of others; `AdamAxes`, the moments of an
             optimiser (all three of `lla.landscape`); or one or two flat vectors [P], or other
             models, towards which the axes point (the other model is then at coefficient 1: give
-            distance=2).
+            distance=2). On the way to a model the buffers, such as BatchNorm's statistics, go
+            along, b_0 + sum_k c_k (b_k - b_0), so that the end is the other model. They stay along
+            vectors, and with a normalization, since a scaled direction does not end at a model.
         normalization: "weight", "filter", "layer", "model" or None, see `lla.landscape.normalize`,
             or "output", see `lla.landscape.normalize_output`; or a `lla.landscape.Normalization`,
             which also says the order of the norm. "auto" is "output" for random and Hessian axes,
@@ -71,18 +76,23 @@ def loss_plane(
             every point (the centre too). For eval mode.
         scalars: name -> function of the problem at a point, for other numbers than the loss:
             `accuracy`, `top_eigenvalue` and `negative_ratio` (r_e) of `lla.landscape`, or your own.
-            The value is NaN where the function raises a NonFiniteError.
+            The value is NaN where the function raises a NonFiniteError, or another error of
+            `lla.landscape.point_errors` where the loss is not finite either.
         route: how points are evaluated, see `lla.landscape.evaluate`; None measures the routes.
         checkpoint: file in which values are kept as they come; an interrupted plane goes on from
             it.
         part: (k, n) evaluates every n-th point from the k-th on, for n processes; `join` them.
         progress: show a progress bar.
 
+    The loss is NaN at a point where an operation raises a LinAlgError, a ValueError or an
+    ArithmeticError, as a Cholesky factorisation of a matrix that is not positive definite does.
+
     Raises:
-        InputError: an argument out of range; directions that are zero, parallel or of another
-            model; Adam's axes without a trained optimiser of this model; a checkpoint of another
-            plane.
+        InputError: no problem is given; an argument out of range; directions that are zero,
+            parallel or of another model; a model with other buffers; a Hessian that is zero; Adam's
+            axes without a trained optimiser of this model; a checkpoint of another plane.
         NonFiniteError: the loss at the centre is not finite.
+        Exception: what an operation raises at the centre.
 
     Warns:
         UserWarning: recalibrate without BatchNorm; it goes on with the mode as it is.
@@ -93,6 +103,11 @@ def loss_plane(
     >>> plane.loss.shape, bool(plane.loss[2, 2] == problem.loss())
     ((5, 5), True)
     """
+    if not isinstance(problem, Problem):
+        raise InputError(
+            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
+            "lla.loss_plane(lla.Problem(model, batches))"
+        )
     if coordinates is None:
         grid(steps, distance)  # an error before the directions are computed
     axes = plane_axes.chosen_axes(axes)
@@ -103,13 +118,17 @@ def loss_plane(
     dimensions = 2 if update == "adameq" else len(rows)
     along = _coordinates(coordinates, dimensions, steps, distance, update)
     theta = problem.theta()
+    buffers = MovingBuffers()
+    if not isinstance(axes, str | RandomAxes | HessianAxes | AdamAxes) and scaling.method is None:
+        buffers = towards_models(problem, axes)
     here = problem
     if calibration is not None:
         here = problem.at(theta, recalibrated(problem, theta, calibration))
     center = here.loss().item()
     mesh = np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, dimensions)
     coefficients = (mesh[:, :1] / np.sqrt(mesh[:, 1:])) if update == "adameq" else mesh
-    job = _Job(problem, Directions(theta, rows), coefficients, center, calibration, scalars or {})
+    directions = Directions(theta, rows, buffers)
+    job = _Job(problem, directions, coefficients, center, calibration, scalars or {})
     path = None if checkpoint is None else Path(checkpoint)
     dtype = np.float32 if problem.dtype == torch.float32 else np.float64
     key = job.fingerprint() if path or part else ""
@@ -132,12 +151,14 @@ def loss_plane(
         signed=scaling.signed,
         update=update,
         mode=problem.mode,
-        batchnorm="recalibrated" if calibration is not None else kind(problem),
+        batchnorm=_batchnorm(problem, calibration, buffers),
         frozen=dirs.frozen(problem.space, freeze),
         seed=seed,
         norms=tuple(dirs.inner(row, row) ** 0.5 for row in rows),
         route=values.route,
         key=key if part else None,
+        weights_hash=vector_hash(theta),
+        direction_hashes=tuple(vector_hash(row) for row in rows),
     )
 
 
@@ -192,6 +213,15 @@ def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
     return problem.batches if recalibrate is True else Batches(recalibrate, problem.device)
 
 
+def _batchnorm(problem: Problem, calibration: Batches | None, buffers: MovingBuffers) -> str:
+    """What `Plane.batchnorm` says."""
+    if calibration is not None:
+        return "recalibrated"
+    found = kind(problem)
+    moved = any(name.endswith(("running_mean", "running_var")) for name in buffers.start)
+    return "interpolated" if found == "stored" and moved else found
+
+
 def _coordinates(
     given: tuple[Sequence[float], ...] | None,
     dimensions: int,
@@ -232,9 +262,14 @@ class _Job:
         digest = hashlib.blake2b(digest_size=16)
         batch = next(iter(self.problem.batches))
         leaves = pytree.tree_leaves((self.problem.state(), self.directions.rows, batch.x, batch.y))
+        for change in self.directions.buffers.changes:
+            for name in sorted(change):
+                leaves += [name, change[name]]
         for leaf in leaves:
             if isinstance(leaf, torch.Tensor):
                 digest.update(raw_bytes(leaf))
+            elif isinstance(leaf, str):
+                digest.update(leaf.encode())
         digest.update(np.ascontiguousarray(self.coefficients).data)
         facts = (self.center, self.problem.mode, self.problem.seed, self.problem.batch_sizes,
                  self.calibration is not None, tuple(self.scalars))  # fmt: skip
@@ -256,7 +291,8 @@ class _Job:
         look: Any = {"desc": "plane", "unit": "point", "disable": not progress}
         with tqdm(total=total, initial=before, **look) as bar:
             for i in np.flatnonzero(at_center & ~values.done):
-                values.put([int(i)], [self.center], self._scalars([int(i)]), route or "loop")
+                scalars = self._scalars([int(i)], [self.center])
+                values.put([int(i)], [self.center], scalars, route or "loop")
                 bar.update(1)
             points = self.problem, self.directions, coefficients
             evaluated = losses(*points, route=route, calibration=self.calibration)
@@ -267,20 +303,31 @@ class _Job:
                 for begin in range(0, len(found), size):
                     some = slice(begin, begin + size)
                     indices = todo[places][some]
-                    values.put(indices, found[some], self._scalars(indices), used)
+                    values.put(indices, found[some], self._scalars(indices, found[some]), used)
                     bar.update(len(indices))
 
-    def _scalars(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The scalars [S, n] at some points."""
-        found = np.empty((len(self.scalars), len(indices)))
+    def _scalars(
+        self, indices: Sequence[int] | np.ndarray, found_losses: Sequence[float] | np.ndarray
+    ) -> np.ndarray:
+        """The scalars [S, n] at some points, where these losses have been found."""
+        found = np.full((len(self.scalars), len(indices)), np.nan)
         for column, i in enumerate(indices if self.scalars else ()):
-            theta = self.directions.point(torch.from_numpy(self.coefficients[i]))
-            given = self.calibration
-            buffers = None if given is None else recalibrated(self.problem, theta, given)
-            there = self.problem.at(theta, buffers)
+            finite = bool(np.isfinite(found_losses[column]))
+            coefficients = torch.from_numpy(self.coefficients[i])
+            theta = self.directions.point(coefficients)
+            given = self.problem, self.directions, coefficients, theta, self.calibration
+            try:
+                there = self.problem.at(theta, point_buffers(*given))
+            except POINT_ERRORS as error:
+                if finite or not of_one_point(error):
+                    raise
+                continue
             for row, function in enumerate(self.scalars.values()):
                 try:
                     found[row, column] = function(there)
                 except NonFiniteError:  # as where a plane explodes; other points have a value
-                    found[row, column] = np.nan
+                    pass
+                except POINT_ERRORS as error:
+                    if finite or not of_one_point(error):
+                        raise
         return found

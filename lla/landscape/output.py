@@ -14,10 +14,12 @@ from torch.func import jvp
 from torch.utils import _pytree as pytree
 
 from lla.batches import Batch
-from lla.errors import InputError
+from lla.errors import InputError, out_of_memory
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
 from lla.model_call import installed
+from lla.precision import ROUNDING
+from lla.probes import gaussian
 from lla.problem import Problem
 
 
@@ -199,15 +201,106 @@ _MOST = 2.0  # relative change of the output for a coefficient of 1; planes end 
 
 
 def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) -> tuple[Any, Any]:
-    """Value and forward-mode derivative."""
+    """Value at a vector and its derivative along another, J d, in forward mode where possible.
+
+    Forward mode fails for an `autograd.Function` without a rule for it, for derivatives taken
+    inside of the network and for some compiled ones, and it may draw another dropout mask than a
+    plain call; then it is `_twice_backward`.
+    """
     load_forward_mode()
+    generators = [torch.default_generator]
+    if at.device.type == "cuda":
+        generators.append(torch.cuda.default_generators[at.device.index or 0])
+    states = [generator.get_state() for generator in generators]
+
+    def draw_again() -> None:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
     try:
-        return jvp(function, (at,), (along,))[:2]
-    except NotImplementedError as error:
-        raise InputError(
-            f"normalization 'output' needs forward-mode derivatives, and an operation has none "
-            f"({str(error).splitlines()[0]}): take normalization='filter'"
-        ) from error
+        with torch.enable_grad():  # a detached output, as of calls without, has no tangent either
+            found = jvp(function, (at,), (along,))[:2]
+            output, derivative = pytree.tree_map_only(Tensor, Tensor.detach, found)
+    except Exception as error:  # the network has worked without forward mode: it is what fails
+        if out_of_memory(error):
+            raise
+    else:
+        pairs = zip(generators, states, strict=True)
+        if all(torch.equal(generator.get_state(), state) for generator, state in pairs):
+            return output, derivative
+        draw_again()
+        with torch.no_grad():
+            plain = function(at)
+        if _same(_floating(output), _floating(plain), ROUNDING[at.dtype]):
+            return output, derivative
+    draw_again()
+    return _twice_backward(function, at, along)
+
+
+def _same(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
+    pairs = zip(found, expected, strict=True)
+    return all(_norm(one - other) <= tolerance * _norm(other) for one, other in pairs)
+
+
+def _twice_backward(
+    function: Callable[[Tensor], Any], at: Tensor, along: Tensor
+) -> tuple[Any, list[Tensor]]:
+    """The same, the floating outputs only: J d = d/dw (J'w)'d, since J'w is linear in w.
+
+    Raises:
+        InputError: an operation has no second derivative, or one that is wrong.
+    """
+    with torch.enable_grad():
+        weights = at.detach().clone().requires_grad_()
+        output = function(weights)
+        tensors = _floating(output)
+        used = [i for i, tensor in enumerate(tensors) if tensor.requires_grad]
+        found = [torch.zeros_like(tensor) for tensor in tensors]
+        if used:
+            outputs = [tensors[i] for i in used]
+            # random ones for the check below
+            w = [gaussian(t.numel(), t, 0, i).view(t.shape).requires_grad_()
+                 for i, t in enumerate(outputs)]  # fmt: skip
+            try:
+                back, derivatives = _pulled_and_pushed(outputs, weights, w, along)
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
+                raise _no_derivative(str(error).splitlines()[0]) from error
+            # a backward of an operation that leaves autograd would silently add nothing to J d
+            pairs = [*zip(w, derivatives, strict=True), (-back, along)]
+            left = sum(_product(a, b) for a, b in pairs)
+            scale = sum(_norm(a) * _norm(b) for a, b in pairs)
+            if abs(left) > ROUNDING[at.dtype] / 10 * scale:
+                raise _no_derivative("its backward cannot be differentiated, and does not say so")
+            for i, derivative in zip(used, derivatives, strict=True):
+                found[i] = derivative.detach()
+    return [tensor.detach() for tensor in tensors], found
+
+
+def _pulled_and_pushed(
+    outputs: list[Tensor], weights: Tensor, w: list[Tensor], along: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """J'w, and J d for each of the outputs."""
+    (back,) = torch.autograd.grad(outputs, weights, w, create_graph=True, materialize_grads=True)
+    if not back.requires_grad:
+        return back, [torch.zeros_like(tensor) for tensor in outputs]
+    return back, torch.autograd.grad(back, w, along, materialize_grads=True)
+
+
+def _product(one: Tensor, other: Tensor) -> float:
+    return torch.sum(one.detach().double() * other.detach().double()).item()
+
+
+def _norm(tensor: Tensor) -> float:
+    return torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64).item()
+
+
+def _no_derivative(reason: str) -> InputError:
+    return InputError(
+        "normalization 'output' needs the derivative of the network's outputs, and an operation "
+        f"has none ({reason}): take normalization='filter'"
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lla.errors import InputError
+from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane
 from lla.parameters import ParameterSpace
 from lla.plotting import COLOURS, plot_path
@@ -29,6 +30,7 @@ class Path:
     directions: Tensor  # [2, P], orthonormal; the first weights have no negative coordinate
     coordinates: np.ndarray  # [T, 2] float64 of theta_t - theta_T; the last are (0, 0)
     explained: np.ndarray  # [2] float64, shares of the variance
+    weights_hash: str | None = None  # of theta_T; None in a file of an older version
 
     def grid(self, points: int = 41, margin: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [points] along each axis that enclose the path.
@@ -58,12 +60,36 @@ class Path:
         Args:
             plane: the loss on the plane of `directions` around the last weights; drawn below.
             ax: axes to draw into; a new figure by default.
+
+        Raises:
+            InputError: the plane is centred at other weights or has other axes, or it cannot be
+                told, since an older version has made it or the path.
         """
         if plane is None:
             return plot_path(self.coordinates, self.explained, ax=ax, colour=COLOURS[0])
+        self._check_below(plane)
         figure = plane.plot("contour", ax=ax)
         ax = figure.axes[0] if ax is None else ax
         return plot_path(self.coordinates, self.explained, ax=ax)
+
+    def _check_below(self, plane: Plane) -> None:
+        """Raise unless the plane has the path's last weights as its centre, and its directions."""
+        for which, made, by in ((plane, "plane", "lla.loss_plane"), (self, "path", "pca_path")):
+            if which.weights_hash is None:
+                raise InputError(
+                    f"the {made} does not tell its weights, as an older version of lla has made "
+                    f"it: compute it again with {by}"
+                )
+        if plane.weights_hash != self.weights_hash:
+            raise InputError(
+                "the plane is centred at other weights than the last of the path: compute it with "
+                "the model at those weights"
+            )
+        if plane.direction_hashes != tuple(vector_hash(row) for row in self.directions):
+            raise InputError(
+                "the plane has other directions than the path: compute it with "
+                "axes=path.directions and normalization=None"
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to an npz file."""
@@ -84,6 +110,7 @@ class _Arrays:
     directions: np.ndarray
     coordinates: np.ndarray
     explained: np.ndarray
+    weights_hash: str | None = None
 
 
 def pca_path(
@@ -130,6 +157,7 @@ def pca_path(
         directions=_combined(vectors, weights * signs[:, None]),
         coordinates=coordinates * signs,
         explained=values / np.trace(centered),
+        weights_hash=vector_hash(vectors[-1]),
     )
 
 

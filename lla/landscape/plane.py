@@ -38,15 +38,20 @@ class Plane(Saved):
     signed: bool
     update: str
     mode: str
-    batchnorm: str  # "stored", "batch", "recalibrated", or "none" without BatchNorm
+    # "stored", "interpolated" towards another model, "batch", "recalibrated", or "none" without it
+    batchnorm: str
     frozen: tuple[str, ...]
     seed: int
     norms: tuple[float, ...]  # of the directions
     route: str  # by which most points were evaluated
     key: str | None = None  # of a part: hash of what determines the values
+    # hashes of theta and of the directions; a file of an older version has none
+    weights_hash: str | None = None
+    direction_hashes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("names", "frozen", "norms"):  # a file has lists in place of tuples
+        # a file has lists in place of tuples
+        for name in ("names", "frozen", "norms", "direction_hashes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -196,4 +201,6 @@ def join(parts: Sequence[Plane]) -> Plane:
 
 def _same_plane(one: Plane, other: Plane) -> bool:
     names = {f.name for f in dataclasses.fields(Plane)} - {"loss", "evaluated", "scalars", "route"}
+    if one.weights_hash is None or other.weights_hash is None:  # of an older version: not known
+        names -= {"weights_hash", "direction_hashes"}
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)

@@ -11,6 +11,7 @@ from torch import nn
 
 import lla
 from lla.landscape import (
+    HessianAxes,
     RandomAxes,
     adam_directions,
     hessian_directions,
@@ -327,3 +328,61 @@ def test_bad_random_directions():
         random_directions(LIKE, 0)
     with pytest.raises(lla.InputError, match="the seed -1 is negative"):
         random_directions(LIKE, 2, seed=-1)
+
+
+class Ignored(nn.Module):
+    """Computes with its input alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return x.clone()
+
+
+class Constant(nn.Module):
+    """A loss that does not depend on the parameters, though the layer's output does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return x + 0 * self.layer(x)
+
+
+@pytest.mark.parametrize("model", [Ignored, Constant])
+@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+def test_axes_of_a_hessian_that_is_zero(model, which):
+    # issue 14, item 17: "direction 0 is zero" hid that the loss does not depend on the parameters
+    problem = lla.Problem(model(), (torch.ones(4, 3), torch.arange(4) % 3))
+    with pytest.raises(
+        lla.InputError, match=r"the Hessian is zero, .* the loss does not depend on"
+    ):
+        lla.loss_plane(problem, HessianAxes(which), steps=2)
+
+
+def test_a_zero_eigenvalue_of_a_hessian_that_is_not_zero(cases):
+    A, _ = cases.matrix([-2.0, -1.0, 0.0, 0.0])
+    batch = (torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1))
+    problem = lla.Problem(cases.Quadratic(torch.as_tensor(A)), batch, cases.take_output)
+    plane = lla.loss_plane(problem, "hessian", normalization=None, steps=2)
+    assert plane.loss.shape == (3, 3)
+
+
+def test_directions_that_change_no_output():
+    problem = lla.Problem(Ignored(), (torch.ones(4, 3), torch.arange(4) % 3))
+    said = "direction 0 changes no layer's output: the loss does not depend on the parameters"
+    with pytest.raises(lla.InputError, match=said):
+        lla.loss_plane(problem, steps=2)
+    constant = lla.Problem(Constant(), (torch.ones(4, 3), torch.arange(4) % 3))
+    assert np.ptp(lla.loss_plane(constant, steps=2).loss) == 0  # the layer's output changes
+
+
+def test_axes_of_a_model_in_place_of_a_problem():
+    for function in (lla.loss_plane, lambda model: lla.landscape.loss_planes(model, 2)):
+        with pytest.raises(
+            lla.InputError, match=r"is Sequential, not a lla.Problem: give lla.loss_plane\(lla.Prob"
+        ):
+            function(mlp())

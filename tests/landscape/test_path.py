@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 import lla
 from lla.landscape import Path, path, pca_path
+from lla.storage import save_result
 
 
 def walk(T=12, P=300, dtype=torch.float64, seed=0):
@@ -202,3 +205,80 @@ def test_it_is_drawn_alone_and_over_its_plane():
         (line,) = [line for line in ax.get_lines() if line.get_label() == "path"]
         np.testing.assert_allclose(np.stack(line.get_data()).T, path.coordinates)
         assert f"{path.explained[0]:.1%} of the variance" in ax.get_xlabel()
+
+
+def path_and_plane(dtype=torch.float32, grid=5):
+    """A path of a small model (issue 14, item 9), and the problem at its last weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Linear(2, 3)
+    thetas = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    nn.utils.vector_to_parameters(thetas[-1].clone(), model.parameters())
+    problem = lla.Problem(model.to(dtype), (torch.ones(4, 2, dtype=dtype), torch.arange(4) % 3))
+    found = pca_path(thetas)
+    return found, problem, {"coordinates": found.grid(grid), "normalization": None}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_plane_of_the_path_is_drawn_below_in_either_type(dtype, tmp_path):
+    found, problem, options = path_and_plane(dtype)
+    plane = lla.loss_plane(problem, found.directions, **options)
+    found.save(tmp_path / "path.npz")
+    plane.save(tmp_path / "plane.npz")
+    Path.load(tmp_path / "path.npz").plot(lla.Plane.load(tmp_path / "plane.npz"))
+    double = pca_path(walk(5, 9))
+    problem = problem.at(walk(5, 9)[-1].to(dtype))
+    options["coordinates"] = double.grid(3)
+    double.plot(lla.loss_plane(problem, double.directions, **options))
+
+
+def test_a_plane_that_is_centred_elsewhere_is_refused():
+    found, problem, options = path_and_plane()
+    elsewhere = problem.at(problem.theta() * 1.001)
+    plane = lla.loss_plane(elsewhere, found.directions, **options)
+    with pytest.raises(lla.InputError, match="centred at other weights than the last of the path"):
+        found.plot(plane)
+
+
+@pytest.mark.parametrize("kind", ["swapped", "negative", "longer", "filter", "frozen", "line"])
+def test_a_plane_of_other_directions_is_refused(kind):
+    found, problem, options = path_and_plane()
+    rows = found.directions
+    rows = {"swapped": rows.flip(0), "negative": -rows, "longer": 2 * rows, "line": rows[:1]}.get(
+        kind, rows
+    )
+    options |= {"filter": {"normalization": "filter"}, "frozen": {"freeze": "bias"}}.get(kind, {})
+    if kind == "line":
+        options["coordinates"] = options["coordinates"][:1]
+    plane = lla.loss_plane(problem, rows, **options)
+    with pytest.raises(lla.InputError, match="the plane has other directions than the path: comp"):
+        found.plot(plane)
+
+
+def older(result, names, file):
+    """A result saved as an older version did, without some fields."""
+    plain = dataclasses.make_dataclass(
+        type(result).__name__, [f.name for f in dataclasses.fields(result) if f.name not in names]
+    )
+    values = {f.name: getattr(result, f.name) for f in dataclasses.fields(plain)}
+    save_result(plain(**values), file)
+
+
+def test_files_of_an_older_version_are_read_and_not_drawn_over_each_other(tmp_path):
+    found, problem, options = path_and_plane()
+    plane = lla.loss_plane(problem, found.directions, **options)
+    older(plane, {"weights_hash", "direction_hashes"}, tmp_path / "plane.npz")
+    arrays = {**vars(found), "directions": found.directions.numpy()}
+    older(path._Arrays(**arrays), {"weights_hash"}, tmp_path / "path.npz")
+    old_plane, old_path = (
+        lla.Plane.load(tmp_path / "plane.npz"),
+        Path.load(tmp_path / "path.npz"),
+    )
+    assert np.array_equal(old_plane.loss, plane.loss)
+    assert np.array_equal(old_path.coordinates, found.coordinates)
+    old_plane.plot()
+    old_path.plot()
+    with pytest.raises(lla.InputError, match=r"the plane does not tell its weights.*loss_plane"):
+        found.plot(old_plane)
+    with pytest.raises(lla.InputError, match=r"the path does not tell its weights.*with pca_path"):
+        old_path.plot(plane)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lla
-from lla.landscape import Plane, grid, nested
+from lla.landscape import Plane, grid, join, nested
 
 
 def plane_of(loss, a=None, b=None, **change):
@@ -171,3 +171,17 @@ def test_explosion_and_asymmetry_are_those_of_the_values():
 def test_a_negative_cap_is_refused():
     with pytest.raises(lla.InputError, match="cap is -1"):
         plane_of(np.ones((3, 3))).plot(cap=-1.0)
+
+
+def test_parts_of_one_plane_have_the_same_weights_and_directions():
+    first = plane_of([0.5, np.nan], evaluated=np.array([True, False]), weights_hash="a",
+                     direction_hashes=("b",))  # fmt: skip
+    loss, rest = np.array([np.nan, 0.25]), np.array([False, True])
+    second = dataclasses.replace(first, loss=loss, evaluated=rest)
+    assert join([first, second]).weights_hash == "a"
+    for change in ({"weights_hash": "c"}, {"direction_hashes": ("c",)}):
+        with pytest.raises(lla.InputError, match="the parts are of different planes"):
+            join([first, dataclasses.replace(second, **change)])
+    # one that an older version has made does not tell
+    old = dataclasses.replace(second, weights_hash=None, direction_hashes=())
+    assert join([first, old]).loss.tolist() == [0.5, 0.25]

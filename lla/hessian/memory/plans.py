@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import torch
 
-from lla.batches import Batch, micro_batches
+from lla.batches import micro_batches
 from lla.errors import InputError, InsufficientMemoryError, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products.routes import Retained, RouteName
@@ -150,7 +150,7 @@ def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
     kept = {}
     for size in (4, 2):
         try:
-            (part,) = problem.over([Batch(*micro_batches(batch, size)[0], min(size, batch.size))]).batches
+            (part,) = problem.over(micro_batches(batch, size)[:1]).batches
             function = problem.batch_loss(part, space, state)
             kept[part.size] = Retained(function, theta, problem.deterministic).kept_bytes
         except (InputError, RuntimeError, TypeError, ValueError, IndexError):
