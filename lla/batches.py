@@ -218,7 +218,7 @@ def micro_batches(batch: Batch, size: int | None) -> list[Batch]:
 
 def rows(value: Any, start: int, stop: int) -> Any:
     """The same nested value with the rows start..stop of every tensor, as views."""
-    return _mapped(value, lambda tensor: tensor[start:stop])
+    return mapped(value, lambda tensor: tensor[start:stop])
 
 
 def cloned(value: Any) -> Any:
@@ -226,11 +226,11 @@ def cloned(value: Any) -> Any:
 
     A network may work in place on its input, and a loader may refill its tensors.
     """
-    return _mapped(value, Tensor.clone)
+    return mapped(value, Tensor.clone)
 
 
 def model_arguments(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the model's call on the input of a batch, as copies.
+    """Positional and keyword arguments of the model's call on the input of a batch.
 
     A mapping gives keyword arguments, a tuple or list positional ones; anything else, also a
     `PackedSequence`, is the one argument.
@@ -238,7 +238,6 @@ def model_arguments(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     >>> model_arguments({"x": torch.ones(2)})
     ((), {'x': tensor([1., 1.])})
     """
-    x = cloned(x)
     if isinstance(x, Mapping):
         return (), dict(x)
     positional = isinstance(x, (tuple, list)) and not isinstance(x, PackedSequence)
@@ -340,8 +339,8 @@ def leaves(value: Any) -> Iterator[Any]:
                 yield from leaves(item)
 
 
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nested value with every tensor changed."""
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same nested value with every tensor changed, also in a `PackedSequence`."""
 
     def leaf(each: Any) -> Any:
         if isinstance(each, Tensor):
@@ -352,12 +351,12 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         if isinstance(each, MutableMapping):  # one that is no dict keeps its type
             changed = copy.copy(each)
             for key, item in each.items():
-                changed[key] = _mapped(item, change)
+                changed[key] = mapped(item, change)
             return changed
         if isinstance(each, Mapping):
-            return {key: _mapped(item, change) for key, item in each.items()}
+            return {key: mapped(item, change) for key, item in each.items()}
         if isinstance(each, (list, tuple)):  # a subclass
-            return type(each)(_mapped(item, change) for item in each)
+            return type(each)(mapped(item, change) for item in each)
         return each
 
     return pytree.tree_map(leaf, value, is_leaf=_is_packed)

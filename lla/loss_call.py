@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lla.batches import cloned, model_arguments
+from lla.batches import model_arguments
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -46,13 +46,12 @@ class LossCall:
         return str(getattr(inner, "__name__", type(inner).__name__))
 
     def output(self, model: nn.Module, x: Any) -> Any:
-        """The model's output on an input, which the model may overwrite."""
+        """The model's output on an input."""
         args, kwargs = model_arguments(x)
         return model(*args, **kwargs)
 
     def of_output(self, output: Any, y: Any) -> Tensor:
         """The loss of an output."""
-        y = cloned(y)
         if self.loss is None:
             own = own_loss(output)
             return F.cross_entropy(logits(output), y) if own is None else own
@@ -61,7 +60,7 @@ class LossCall:
     def of_model(self, model: nn.Module, x: Any) -> Tensor:
         """The loss that is called with the model and a batch."""
         assert self.loss is not None
-        return self.loss(model, cloned(x))
+        return self.loss(model, x)
 
     def takes_logits(self, output: Any, y: Any) -> LossCall:
         """The same loss, called with the logits of an output, or with all of it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from lla.batches import Batch
+from lla.batches import Batch, cloned, mapped
 from lla.errors import InputError
 from lla.loss_call import LossCall, logits
 from lla.model_call import Setting, installed, named_tensors
@@ -126,60 +126,68 @@ class Objective:
 
     def value(self, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The loss of a batch; without a graph if gradients are disabled."""
-        with self.holding(tensors) as model, self._graph():
-            value = self.called(model, batch)
-        return value if torch.is_grad_enabled() else value.detach()
+        with self.holding(tensors) as model:
+            return self._ungraphed(lambda: self.called(model, batch))
 
     def output(self, tensors: Mapping[str, Tensor], batch: Batch) -> Any:
         """The model's output on a batch, its logits where it has any, see `run`."""
         with self.holding(tensors) as model:
-            output = self.run(model, batch)
-        if torch.is_grad_enabled():
-            return output
-        return pytree.tree_map_only(Tensor, Tensor.detach, output)
+            return self.run(model, batch)
 
     def run(self, model: nn.Module, batch: Batch) -> Any:
         """The output of the model that `holding` gives.
 
         If the loss takes the model, it is a tuple of the outputs of all calls.
         """
-        with self._graph():
-            if not self.findings.call.takes_model:
-                return logits(self.whole_output(model, batch))
-            outputs: list[Any] = []
-            handle = model.register_forward_hook(lambda _module, _args, out: outputs.append(out))
-            self.called(model, batch)
-            handle.remove()
-            return tuple(outputs)
+        if not self.findings.call.takes_model:
+            return self._ungraphed(lambda: logits(self.whole_output(model, batch)))
+        outputs: list[Any] = []
+        handle = model.register_forward_hook(lambda _module, _args, out: outputs.append(out))
+        self._ungraphed(lambda: (self.called(model, batch), outputs)[1])
+        handle.remove()
+        return tuple(outputs)
 
     def called(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of a batch, of the model that `holding` gives."""
-        if self.findings.call.takes_model:
-            return self._loss_call().of_model(model, self._cast_all(batch).x)
-        return self.of_output(self.whole_output(model, batch), batch)
+        return self.of_copies(model, *self._copies(batch))
+
+    def of_copies(self, model: nn.Module, x: Any, y: Any) -> Tensor:
+        """The same of an input and targets that the model and the loss may overwrite."""
+        call = self._loss_call()
+        return call.of_model(model, x) if call.takes_model else call.of_output(
+            call.output(model, x), y
+        )
 
     def whole_output(self, model: nn.Module, batch: Batch) -> Any:
         """The output of one call, with all that it has beside logits."""
-        return self.findings.call.output(model, self._cast_all(batch).x)
+        return self.findings.call.output(model, self._copies(batch)[0])
 
     def of_output(self, output: Any, batch: Batch) -> Tensor:
         """The loss of an output."""
-        return self._loss_call().of_output(output, self._cast_all(batch).y)
+        return self._loss_call().of_output(output, self._copies(batch)[1])
 
     def _loss_call(self) -> LossCall:
         call = self.findings.call
         return call if self.dtype == self.own_dtype else call.cast(self.dtype)
 
-    def _graph(self) -> Any:
-        """Gradients enabled, if the model needs them, else as they are."""
-        return torch.set_grad_enabled(torch.is_grad_enabled() or self.findings.needs_graph)
+    def _ungraphed(self, evaluate: Callable[[], Any]) -> Any:
+        """What a function gives, with gradients enabled inside if the model needs them."""
+        if torch.is_grad_enabled() or not self.findings.needs_graph:
+            return evaluate()
+        with torch.enable_grad():
+            found = evaluate()
+        return pytree.tree_map_only(Tensor, Tensor.detach, found)
 
     def _cast(self, tensor: Tensor) -> Tensor:
         """A tensor of the model's own type in the type of the computation."""
         return tensor.to(self.dtype) if tensor.dtype == self.own_dtype else tensor
 
-    def _cast_all(self, batch: Batch) -> Batch:
+    def _copies(self, batch: Batch) -> tuple[Any, Any]:
+        """Copies of a batch's input and targets, in the type of the computation.
+
+        A network may work in place on its input, and a loader may refill its tensors.
+        """
+        x, y = cloned((batch.x, batch.y))
         if self.dtype == self.own_dtype:
-            return batch
-        x, y = pytree.tree_map_only(Tensor, self._cast, (batch.x, batch.y))
-        return batch._replace(x=x, y=y)
+            return x, y
+        return mapped((x, y), self._cast)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -421,7 +422,7 @@ class Problem:
         self._compare = False
         with torch.no_grad(), self.deterministic(), self.holding() as model:
             if call.takes_model or (call.loss is None and own is not None):
-                reduction = declared(lambda x, y: self.objective.called(model, batch), batch)
+                reduction = declared(partial(self.objective.of_copies, model), batch)
                 self._compare = reduction is None
                 reduction = reduction or Reduction(False)
             else:

@@ -84,7 +84,8 @@ def _change(
     layer: nn.Module, name: str, part: Tensor, args: Any, kwargs: Mapping[str, Any]
 ) -> Tensor:
     """||J d||^2 of a layer's output with respect to one of its parameters."""
-    weights = layer.get_parameter(name).detach()
+    path, _, last = name.rpartition(".")
+    weights = getattr(layer.get_submodule(path), last).detach()
 
     def output(parameter: Tensor) -> Any:
         # copies: a layer may work in place
