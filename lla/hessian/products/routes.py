@@ -8,15 +8,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.func import vmap
 
 from lla.errors import InputError
@@ -30,68 +30,111 @@ Context = Callable[[], AbstractContextManager[None]]  # random numbers and atten
 
 
 class Product(Protocol):
-    """Multiplies the rows of a matrix [K, P] with the Hessian.
+    """Multiplies the rows of a matrix [K, P] with the Hessian."""
 
-    Attributes:
-        kept_bytes: memory held between calls.
-    """
-
-    kept_bytes: int
+    @property
+    def kept_bytes(self) -> int:
+        """Memory held between calls."""
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
 
 
 class Retained:
-    """Double backward (Pearlmutter 1994) through a gradient graph that is kept."""
+    """Double backward (Pearlmutter 1994) through a gradient graph that is kept.
+
+    Raises:
+        InputError: PyTorch has no second derivative of an operation.
+    """
 
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
         self._point = theta.detach().clone().requires_grad_()
         self._gradient: Tensor | None = None
-        storages: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> tuple[Tensor, int]:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            # with its history, a tensor would hold the node that saves it, a reference cycle
-            return tensor.detach(), tensor._version
-
-        with context(), torch.enable_grad(), saved_tensors_hooks(note, _unchanged):
+        with context(), torch.enable_grad(), _second_derivatives():
             value = function(self._point)
             if value.requires_grad:
                 (gradient,) = torch.autograd.grad(
                     value, self._point, create_graph=True, materialize_grads=True
                 )
                 self._gradient = gradient if gradient.requires_grad else None
-        self.kept_bytes = sum(storages.values())
+        if any(node.name() == "torch::autograd::Error" for node in self._nodes()):
+            # products would leave out what depends on it, without an error
+            raise InputError(_no_derivative("a function that is marked @once_differentiable"))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that the graph holds; without what a hook of the model's own packs away."""
+        slots = (slot for node in self._nodes() for slot in _slots(node))
+        # as they are stored: unpacking would compute a checkpoint's segment again
+        stored = (slot.data for slot in slots)
+        storages = (data.untyped_storage() for data in stored if isinstance(data, Tensor))
+        return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+    def _nodes(self) -> Iterator[Any]:
+        """The nodes of the gradient's graph."""
+        todo: list[Any] = [] if self._gradient is None else [self._gradient.grad_fn]
+        seen: set[Any] = set()
+        while todo:
+            node = todo.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                yield node
+                todo += [before for before, _ in node.next_functions]
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
         if self._gradient is None:  # a constant or linear loss
             return torch.zeros_like(rows)
-        products = [
-            torch.autograd.grad(
-                self._gradient, self._point, row, retain_graph=True, materialize_grads=True
-            )[0]
-            for row in rows
-        ]
+        with _second_derivatives():
+            products = [
+                torch.autograd.grad(
+                    self._gradient, self._point, row, retain_graph=True, materialize_grads=True
+                )[0]
+                for row in rows
+            ]
         return torch.stack(products)
 
 
-def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
-    """A saved tensor, checked for overwriting, which PyTorch leaves to hooks like this one."""
-    tensor, version = saved
-    if tensor._version != version:
-        raise RuntimeError(
-            f"a tensor {tuple(tensor.shape)} that the gradient needs was changed in place"
-        )
-    return tensor
+def _slots(node: Any) -> Iterator[Any]:
+    """What a node of a graph saves.
+
+    It is read off the node. Hooks that see tensors while they are saved would forbid
+    `torch.func.grad` and its like inside the model.
+    """
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            found = getattr(node, name)
+            yield from found if isinstance(found, (tuple, list)) else [found]
+
+
+@contextmanager
+def _second_derivatives() -> Iterator[None]:
+    """Say in one sentence that PyTorch has no derivative of an operation."""
+    try:
+        yield
+    except RuntimeError as error:
+        missing = _NOT_IMPLEMENTED.search(str(error))
+        if missing is None:
+            raise
+        raise InputError(_no_derivative(missing[1], "second " if missing[2] else "")) from error
+
+
+def _no_derivative(name: str, order: str = "second ") -> str:
+    return (
+        f"PyTorch has no {order}derivative of {name}, so there is no Hessian: write the loss or "
+        "the layer with operations that have one"
+    )
+
+
+# PyTorch names the backward of an operation: "derivative for aten::_ctc_loss_backward is not
+# implemented", "the derivative for '_cdist_backward' is not implemented."
+_NOT_IMPLEMENTED = re.compile(r"derivative for '?(?:aten::)?_?(\w+?)(_backward)?'? is not impl")
 
 
 class Fresh:
     """Double backward through a graph that is rebuilt for every call and then dropped."""
 
-    kept_bytes = 0
+    kept_bytes: int = 0
 
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
         self._arguments = (function, theta.detach().clone(), context)
