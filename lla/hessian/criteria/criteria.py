@@ -166,7 +166,11 @@ def criteria(
     limits, pooled = memory_settings(memory), scope == "pooled"
     asked = Plan.of(limits, micro_batch, route)
     vectors = 0 if legacy else steps
-    hessians = BatchHessians(whole, asked, vectors, parameters, limits.bytes, pooled=pooled)
+    hessians = BatchHessians(
+        whole, asked, vectors, parameters, limits.bytes, pooled=pooled,
+        # with a target nearly every batch gets one probe
+        products=steps if targets else probes * steps,
+    )  # fmt: skip
     over: Over = "probes" if hessians.count == 1 else "batches" if target is None else target.over
     adaptive = None
     if target is None:

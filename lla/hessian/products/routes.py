@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.products.linearize import linearize_gradient
 from lla.precision import ROUNDING
+
+T = TypeVar("T")
 
 RouteName = Literal["linearized", "retained", "fresh"]
 Function = Callable[[Tensor], Tensor]  # theta [P] -> loss of a batch
@@ -189,7 +191,7 @@ def _measure_together(linear_map: nn.Module, kept_bytes: int, rows: Tensor) -> i
     return len(rows) if together < one_by_one and agree(found, expected) else 1
 
 
-def timed(function: Callable[[], Tensor], like: Tensor) -> tuple[float, Tensor]:
+def timed(function: Callable[[], T], like: Tensor) -> tuple[float, T]:
     """Seconds that one call takes on the device of a tensor, and what it returns."""
     cuda = like.device.type == "cuda"
     if cuda:
