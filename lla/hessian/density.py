@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, spread, targets_of
+from lla.hessian.arguments import check_counts
 from lla.hessian.memory import plans
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
-from lla.hessian.operator import HessianOperator
+from lla.hessian.operator import HessianOperator, check_operator
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
 from lla.hessian.spectrum import Spectrum, joined
@@ -59,6 +60,8 @@ def spectral_density(
         NonFiniteError: a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
     """
+    check_operator("spectral_density", operator)
+    check_counts(probes=probes, steps=steps, together=together)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)
     steps = clamped(steps, operator.shape[0])
     limits = memory_settings(memory)

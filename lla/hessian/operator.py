@@ -15,6 +15,7 @@ from torch import Tensor
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
+from lla.hessian.arguments import check_counts
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Product, RouteName
@@ -87,7 +88,13 @@ class HessianOperator:
         memory: int | None = None,
         products: int = 100,
     ) -> None:
+        if not isinstance(problem, Problem):
+            raise InputError(
+                f"HessianOperator takes a Problem, not {type(problem).__name__}: give it "
+                "lla.Problem(model, batches, loss)"
+            )
         routes.check_route(route)
+        check_counts(products=products)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = self.space.read(problem._model)  # [P]
@@ -124,7 +131,10 @@ class HessianOperator:
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""
         if not isinstance(vectors, Tensor):
-            raise InputError(f"H @ v takes a tensor, not a {type(vectors).__name__}")
+            convert = "torch.from_numpy" if isinstance(vectors, np.ndarray) else "torch.as_tensor"
+            raise InputError(
+                f"H @ v takes a tensor, not {type(vectors).__name__}: convert it with {convert}(v)"
+            )
         if vectors.ndim not in (1, 2):
             raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
         if vectors.ndim == 1:
@@ -253,6 +263,17 @@ class HessianOperator:
     def _probe(self) -> Tensor:
         """The fixed vector [1, P] that routes are checked with."""
         return gaussian(self.space.size, self.theta, 0)[None]
+
+
+def check_operator(name: str, operator: object) -> None:
+    """Raise an error unless what the function `name` was given is a Hessian."""
+    if isinstance(operator, HessianOperator):
+        return
+    kind = type(operator).__name__
+    made = "problem" if isinstance(operator, Problem) else "lla.Problem(model, batches, loss)"
+    raise InputError(
+        f"{name} takes a HessianOperator, not {kind}: give it lla.HessianOperator({made})"
+    )
 
 
 _SHORT = 0.02  # seconds

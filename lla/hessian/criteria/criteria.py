@@ -15,10 +15,12 @@ from torch import nn
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
+from lla.hessian.arguments import check_counts
 from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal
 from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
+from lla.hessian.operator import HessianOperator
 from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
@@ -79,7 +81,7 @@ class Criteria:
 
 def criteria(
     model: nn.Module,
-    batches: Any,
+    batches: Any = None,
     mode: Mode = "eval",
     probes: int = 10,
     steps: int = 100,
@@ -150,6 +152,12 @@ def criteria(
     >>> crit.re.value < 1e-5, crit.kh1.n, crit.stderr_kind  # a convex problem
     (True, 4, 'probes')
     """
+    if isinstance(model, (Problem, HessianOperator)):
+        raise InputError(
+            f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
+            "batches, loss=loss)"
+        )
+    check_counts(probes=probes, steps=steps)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)
