@@ -15,11 +15,11 @@ from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.free_memory import available_memory
-from lla.hessian.arguments import check_counts
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.thick_restart import thick_restart
 from lla.hessian.memory.plans import Memory, memory_settings
 from lla.hessian.operator import HessianOperator, check_operator
+from lla.hessian.refusals import whole_number
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
 from lla.saved import Saved
@@ -90,7 +90,8 @@ def top_eigenpairs(
         NonFiniteError: a product is not finite.
     """
     check_operator("top_eigenpairs", operator)
-    check_counts(k=k, max_steps=max_steps, basis_size=0 if basis_size is None else basis_size)
+    k, max_steps = whole_number("k", k), whole_number("max_steps", max_steps)
+    basis_size = None if basis_size is None else whole_number("basis_size", basis_size)
     size = operator.shape[0]
     if not 1 <= k <= size:
         raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")

@@ -15,10 +15,10 @@ from torch import Tensor
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
-from lla.hessian.arguments import check_counts
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Product, RouteName
+from lla.hessian.refusals import whole_number
 from lla.parameters import Pattern
 from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
@@ -94,7 +94,6 @@ class HessianOperator:
                 "lla.Problem(model, batches, loss)"
             )
         routes.check_route(route)
-        check_counts(products=products)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = self.space.read(problem._model)  # [P]
@@ -105,7 +104,7 @@ class HessianOperator:
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        self._products = products
+        self._products = whole_number("products", products)
         with full_precision(self.device):
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":

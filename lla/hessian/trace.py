@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lla.errors import InputError, NonFiniteError
+from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.arguments import check_counts
 from lla.hessian.operator import HessianOperator, check_operator
+from lla.hessian.refusals import not_finite, whole_number
 from lla.probes import rademacher
 
 FIRST = 16  # least number of samples before the standard error may end the measurement
@@ -72,7 +72,8 @@ def trace(
     Estimate(value=5.0, stderr=0.0, n=2, matvecs=2)
     """
     check_operator("trace", operator)
-    check_counts(max_matvecs=max_matvecs, sketch=0 if sketch is None else sketch)
+    max_matvecs = whole_number("max_matvecs", max_matvecs)
+    sketch = None if sketch is None else whole_number("sketch", sketch)
     if method not in ("hutchinson", "hutch++"):
         raise InputError(f"method is {method!r}: choose 'hutchinson' or 'hutch++'")
     if not rtol > 0:
@@ -106,7 +107,7 @@ def trace(
             for i in range(len(samples), min(target, len(samples) + left)):
                 row = project(rademacher(size, operator.theta, seed, _SAMPLE_STREAM, i)[None])
                 samples.append((row.double() * operator.rows(row).double()).sum().item())
-            _refuse_nonfinite(torch.tensor(samples, device="cpu"))
+            _refuse_nonfinite(torch.tensor(samples, device="cpu"), operator.dtype)
             bar.update(operator.matvecs - before - bar.n)
             estimate = Estimate.of(samples, operator.matvecs - before)
             value = exact + estimate.value
@@ -143,7 +144,7 @@ def _diagonal_sum(operator: HessianOperator, progress: bool) -> float:
             block = slice(start, start + count)
             rows[:, block] = torch.eye(count, device="cpu").to(rows)
             products = operator.rows(rows)
-            _refuse_nonfinite(products)
+            _refuse_nonfinite(products, operator.dtype)
             total += float(products[:, block].double().diagonal().sum())
             bar.update(count)
     return total
@@ -156,10 +157,10 @@ def _sketched(
     size, like = operator.shape[0], operator.theta
     probes = torch.stack([rademacher(size, like, seed, _SKETCH_STREAM, i) for i in range(width)])
     images = operator.rows(probes)
-    _refuse_nonfinite(images)
+    _refuse_nonfinite(images, operator.dtype)
     basis = torch.linalg.qr(images.T)[0]  # [P, width]
     inside = operator.rows(basis.T.contiguous())
-    _refuse_nonfinite(inside)
+    _refuse_nonfinite(inside, operator.dtype)
 
     def project(rows: Tensor) -> Tensor:
         return rows - (rows @ basis) @ basis.T
@@ -167,6 +168,6 @@ def _sketched(
     return float((inside.double() * basis.T.double()).sum()), project
 
 
-def _refuse_nonfinite(products: Tensor) -> None:
+def _refuse_nonfinite(products: Tensor, dtype: torch.dtype) -> None:
     if not bool(torch.isfinite(products).all()):
-        raise NonFiniteError("a Hessian-vector product is not finite: check the weights")
+        raise not_finite(dtype)

@@ -15,7 +15,6 @@ from torch import nn
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
-from lla.hessian.arguments import check_counts
 from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal
 from lla.hessian.memory.batch_hessians import BatchHessians
@@ -24,6 +23,7 @@ from lla.hessian.operator import HessianOperator
 from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
+from lla.hessian.refusals import whole_number
 from lla.hessian.spectrum import Spectrum
 from lla.parameters import Pattern
 from lla.problem import Loss, Mode, Problem
@@ -157,7 +157,7 @@ def criteria(
             f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
             "batches, loss=loss)"
         )
-    check_counts(probes=probes, steps=steps)
+    probes, steps = whole_number("probes", probes), whole_number("steps", steps)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)
