@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from torch.func import vmap
 from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.products.linearize import linearize_gradient
+from lla.missing_derivatives import missing_derivatives_named, no_derivative
 from lla.precision import ROUNDING
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Retained:
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
         self._point = theta.detach().clone().requires_grad_()
         self._gradient: Tensor | None = None
-        with context(), torch.enable_grad(), _second_derivatives():
+        with context(), torch.enable_grad(), missing_derivatives_named():
             value = function(self._point)
             if value.requires_grad:
                 (gradient,) = torch.autograd.grad(
@@ -61,7 +61,7 @@ class Retained:
                 self._gradient = gradient if gradient.requires_grad else None
         if any(node.name() == "torch::autograd::Error" for node in self._nodes()):
             # products would leave out what depends on it, without an error
-            raise InputError(_no_derivative("a function that is marked @once_differentiable"))
+            raise no_derivative("a function that is marked @once_differentiable")
 
     @property
     def kept_bytes(self) -> int:
@@ -87,7 +87,7 @@ class Retained:
         """H applied to each row [K, P]."""
         if self._gradient is None:  # a constant or linear loss
             return torch.zeros_like(rows)
-        with _second_derivatives():
+        with missing_derivatives_named():
             products = [
                 torch.autograd.grad(
                     self._gradient, self._point, row, retain_graph=True, materialize_grads=True
@@ -107,30 +107,6 @@ def _slots(node: Any) -> Iterator[Any]:
         if name.startswith("_raw_saved_"):
             found = getattr(node, name)
             yield from found if isinstance(found, (tuple, list)) else [found]
-
-
-@contextmanager
-def _second_derivatives() -> Iterator[None]:
-    """Say in one sentence that PyTorch has no derivative of an operation."""
-    try:
-        yield
-    except RuntimeError as error:
-        missing = _NOT_IMPLEMENTED.search(str(error))
-        if missing is None:
-            raise
-        raise InputError(_no_derivative(missing[1], "second " if missing[2] else "")) from error
-
-
-def _no_derivative(name: str, order: str = "second ") -> str:
-    return (
-        f"PyTorch has no {order}derivative of {name}, so there is no Hessian: write the loss or "
-        "the layer with operations that have one"
-    )
-
-
-# PyTorch names the backward of an operation: "derivative for aten::_ctc_loss_backward is not
-# implemented", "the derivative for '_cdist_backward' is not implemented."
-_NOT_IMPLEMENTED = re.compile(r"derivative for '?(?:aten::)?_?(\w+?)(_backward)?'? is not impl")
 
 
 class Fresh:
