@@ -188,7 +188,6 @@ WITHOUT = {
     "multi_margin_loss": (nn.Linear(3, 3), (X, CLASSES), F.multi_margin_loss),
     "multilabel_margin_loss": (
         nn.Linear(3, 3), (X, CLASSES[:, None].expand(6, 3)), F.multilabel_margin_loss),
-    "a function that is marked @once_differentiable": (WithOnce(), (X, CLASSES), F.cross_entropy),
 }  # fmt: skip
 
 
@@ -201,3 +200,20 @@ def test_item_12_no_second_derivative_in_pytorch(name, route):
         lla.HessianOperator(problem, route=route) @ torch.ones(problem.space.size)
     with pytest.raises(lla.InputError, match=f"no second derivative of {name}, so there is no"):
         lla.criteria(model, batch, loss=loss, probes=1, steps=2, route=route)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_item_4_once_differentiable_is_refused(route):
+    """By its node in the graph of the gradient, or by the problem's own check."""
+    with pytest.raises(
+        lla.InputError, match=r"marked @once_differentiable|wrong second derivative"
+    ):
+        lla.HessianOperator(lla.Problem(WithOnce(), (X, CLASSES)), route=route) @ torch.ones(31)
+
+
+def test_item_4_once_differentiable_is_seen_in_the_graph():
+    weights = torch.linspace(0.1, 1, 6)
+    with pytest.raises(
+        lla.InputError, match="second derivative of a function that is marked @once"
+    ):
+        Retained(lambda theta: (Once.apply(theta) ** 2 * weights).sum(), weights, torch.enable_grad)
