@@ -23,6 +23,6 @@ class Saved:
 
         Raises:
             ChecksumError: the file is truncated or not an npz file.
-            InputError: it holds another type of result.
+            InputError: it holds another type of result, or none of this library.
         """
         return load_result(cls, path)

@@ -34,18 +34,26 @@ def load_result(cls: type[T], path: str | os.PathLike[str]) -> T:
 
     Raises:
         ChecksumError: the file is truncated or no npz file.
-        InputError: it holds another type of result.
+        InputError: it holds another type of result, or none of this library.
     """
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            arrays = {name: file[name] for name in file.files if name != "header"}
-            kind, plain = header["type"], header["plain"]
-        result = cls(**plain, **arrays) if kind == cls.__name__ else None
+            ours = "header" in file.files and file["header"].dtype.kind == "U"
+            header = str(file["header"]) if ours else ""
+            arrays = {name: file[name] for name in file.files if name != "header"} if ours else {}
     except FileNotFoundError:
         raise
-    except Exception as error:  # zipfile, zlib, numpy and json each have their own
+    except Exception as error:  # zipfile, zlib and numpy each have their own
         raise ChecksumError(f"{path} cannot be read ({error}): write it again") from error
-    if result is None:
+    foreign = f"{path} holds no {cls.__name__} that this library saved: name another file"
+    try:
+        parts = json.loads(header)
+        kind, plain = parts["type"], parts["plain"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(foreign) from error
+    if kind != cls.__name__:
         raise InputError(f"{path} holds a {kind}, not a {cls.__name__}")
-    return result
+    try:
+        return cls(**plain, **arrays)
+    except TypeError as error:
+        raise InputError(foreign) from error

@@ -166,9 +166,11 @@ def test_npz_file_of_someone_else(tmp_path):
     np.savez(tmp_path / "c.npz", header=np.array('{"type": "Result", "plain": {}}'))
     with (tmp_path / "d.npz").open("wb") as file:
         np.save(file, np.ones(3))
-    for name in "abcd":
-        with pytest.raises((lla.ChecksumError, lla.InputError), match=rf"{name}\.npz"):
+    for name in "abc":
+        with pytest.raises(lla.InputError, match=rf"{name}\.npz holds no Result that this library"):
             load_result(Result, tmp_path / f"{name}.npz")
+    with pytest.raises(lla.ChecksumError, match=r"d\.npz cannot be read"):
+        load_result(Result, tmp_path / "d.npz")
 
 
 def test_pickled_content_is_refused(tmp_path):

@@ -169,6 +169,31 @@ def reached(found: Spread, target: float, over: Over, dtype: str) -> bool:
 _ROUNDING = 32  # eps
 
 
+def shortfall(found: Spread, target: float) -> str:
+    """What is compared with a target that was not reached, to follow "the standard error is".
+
+    >>> shortfall(Spread(1.0, 0.045, 3, None, 0), 0.05)
+    "0.073 of the value (0.045, enlarged by Student's t for few samples), and 0.05 was asked for"
+    >>> shortfall(Spread(1.0, 0.02, 2, None, 0), 0.05)
+    '0.02 of the value, but rests on fewer than four samples'
+    """
+    if found.stderr is None or found.safe_stderr is None:
+        return "not known from so few samples"
+    if not found.value:
+        return f"{found.stderr:.2g} and the value 0"
+    plain, compared = (error / abs(found.value) for error in (found.stderr, found.safe_stderr))
+    if compared <= target:
+        return f"{plain:.2g} of the value, but rests on fewer than four samples"
+    # as many digits as show which is larger
+    texts = (f"{compared:.{digits}g}" for digits in range(2, 18))
+    text = next((text for text in texts if float(text) > target), f"{compared}")
+    if found.factor > 1.01:
+        text += f" of the value ({plain:.2g}, enlarged by Student's t for few samples)"
+    else:
+        text += " of the value"
+    return f"{text}, and {target:g} was asked for"
+
+
 @dataclass(frozen=True)
 class Scatter:
     """How much a criterion differs from probe to probe and from batch to batch."""

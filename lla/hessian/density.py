@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, spread, targets_of
+from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, shortfall, spread, targets_of
 from lla.hessian.memory import plans
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
-from lla.hessian.operator import HessianOperator
+from lla.hessian.operator import HessianOperator, check_operator
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
+from lla.hessian.refusals import whole_number
 from lla.hessian.spectrum import Spectrum, joined
 
 
@@ -59,6 +60,9 @@ def spectral_density(
         NonFiniteError: a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
     """
+    check_operator("spectral_density", operator)
+    probes, steps = whole_number("probes", probes), whole_number("steps", steps)
+    together = whole_number("together", together)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)
     steps = clamped(steps, operator.shape[0])
     limits = memory_settings(memory)
@@ -108,10 +112,10 @@ def _until_reached(
         if not missed:
             return spectrum
         if spectrum.probes >= probes:
-            error = errors[missed[0]]
+            name = missed[0]
             warnings.warn(
-                f"after {spectrum.probes} probes {missed[0]} is {error.value:.3g} with a standard "
-                f"error of {error.stderr}, more than {targets[missed[0]]:.2g} of it: raise probes",
+                f"after {spectrum.probes} probes {name} is {errors[name].value:.3g} and its "
+                f"standard error {shortfall(errors[name], targets[name])}: raise probes",
                 stacklevel=5,
             )
             return spectrum

@@ -18,7 +18,8 @@ from lla.free_memory import available_memory
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.thick_restart import thick_restart
 from lla.hessian.memory.plans import Memory, memory_settings
-from lla.hessian.operator import HessianOperator
+from lla.hessian.operator import HessianOperator, check_operator
+from lla.hessian.refusals import whole_number
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
 from lla.saved import Saved
@@ -88,6 +89,9 @@ def top_eigenpairs(
             than k + 2 vectors, or one that restarts and has another type or device.
         NonFiniteError: a product is not finite.
     """
+    check_operator("top_eigenpairs", operator)
+    k, max_steps = whole_number("k", k), whole_number("max_steps", max_steps)
+    basis_size = None if basis_size is None else whole_number("basis_size", basis_size)
     size = operator.shape[0]
     if not 1 <= k <= size:
         raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")

@@ -17,11 +17,17 @@ from lla.door import check_derivatives
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
+from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Product, RouteName
+from lla.hessian.refusals import whole_number
 from lla.parameters import Pattern
 from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
 from lla.problem import Problem
+
+
+class RouteError(InputError):
+    """The product of a route that was asked for by name is not that of double backward."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,14 @@ class RouteTrial:
     """The measurement of one route on the first batch, or why it was left out."""
 
     route: RouteName
-    seconds: float | None = None  # one product
+    seconds: float | None = None  # one product, all batches together
     kept_bytes: int | None = None  # bytes held between products, all batches together
     reason: str | None = None  # why the route was not taken
+    setup: float | None = None  # seconds to record and check the products of all batches
+
+    def cost(self, products: int) -> float:
+        """Seconds for a number of products, with all that comes before them."""
+        return (self.setup or 0.0) + products * (self.seconds or 0.0)
 
 
 class HessianOperator:
@@ -45,10 +56,13 @@ class HessianOperator:
         parameters: glob, regular expression ("re:..." or compiled) or several that select the
             parameters; the result is that diagonal block of the Hessian. None takes all.
         route: "linearized", "retained" or "fresh", see `lla.hessian.products.routes`. None
-            measures the first two on the first batch and takes the faster one that fits into
-            memory, else "fresh". A route other than "fresh" is first compared, batch by batch,
-            with double backward on its second and third call.
+            measures the first two on the first batch and takes the one that fits into memory and
+            is faster for the expected number of products, else "fresh". A route other than "fresh"
+            is first compared, batch by batch, with double backward on its second and third call.
         memory: bytes that routes may keep between products; half of what is free by default.
+        products: about how many products will be made. To record and check the linearised product
+            of a batch takes as long as many products of a small batch. The values do not depend
+            on it, except for rounding.
 
     Attributes:
         route: the route taken.
@@ -73,7 +87,13 @@ class HessianOperator:
         parameters: Pattern | Sequence[Pattern] | None = None,
         route: RouteName | None = None,
         memory: int | None = None,
+        products: int = 100,
     ) -> None:
+        if not isinstance(problem, Problem):
+            raise InputError(
+                f"HessianOperator takes a Problem, not {type(problem).__name__}: give it "
+                "lla.Problem(model, batches, loss)"
+            )
         routes.check_route(route)
         self.problem = problem
         self.space = problem.space.select(parameters)
@@ -86,6 +106,7 @@ class HessianOperator:
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
+        self._products = whole_number("products", products)
         with full_precision(self.device):
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
@@ -111,7 +132,10 @@ class HessianOperator:
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""
         if not isinstance(vectors, Tensor):
-            raise InputError(f"H @ v takes a tensor, not a {type(vectors).__name__}")
+            convert = "torch.from_numpy" if isinstance(vectors, np.ndarray) else "torch.as_tensor"
+            raise InputError(
+                f"H @ v takes a tensor, not {type(vectors).__name__}: convert it with {convert}(v)"
+            )
         if vectors.ndim not in (1, 2):
             raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
         if vectors.ndim == 1:
@@ -175,37 +199,50 @@ class HessianOperator:
         return ROUTES[route](function, self.theta, self.problem.deterministic)
 
     def _choose(self, memory: int) -> RouteName:
-        """Measure the routes on the first batch, take the fastest that fits, keep its product."""
+        """Measure the routes on the first batch, take the best that fits, keep its product."""
         batch = next(iter(self.problem.batches))
         whole = self.problem.examples / batch.size
-        seconds, kept_bytes, expected = self._measure_retained(batch)
-        trials = [_trial("retained", seconds * whole, kept_bytes * whole, memory)]
+        probe, count = self._probe(), len(self.problem.batches)
+        retained, kept_bytes, expected = self._measure_retained(batch, probe)
+        trials = [_trial("retained", retained, kept_bytes, whole, count, memory)]
         product = None
         # the recorded run holds about the memory of two training steps
         if 3 * kept_bytes > memory:
             trials.append(RouteTrial("linearized", reason="its recorded run would not fit"))
         else:
             try:
-                product = self._make("linearized", batch)
-                seconds = _check(product, self._probe(), expected)
+                warm_up()
+                made, product = routes.timed(lambda: self._make("linearized", batch), probe)
+                tested, seconds = routes.timed(lambda: _check(product, probe, expected), probe)
+                # a batch's product is compared with one of a graph that is made for this
+                setup = made + tested + retained[0] + retained[1]
                 kept_bytes = product.kept_bytes
-                trials.append(_trial("linearized", seconds * whole, kept_bytes * whole, memory))
+                found = _trial("linearized", (setup, seconds), kept_bytes, whole, count, memory)
+                trials.append(found)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 trials.append(RouteTrial("linearized", reason=reason))
         self.trials = tuple(trials)
-        usable = {trial.seconds or 0.0: trial.route for trial in trials if trial.reason is None}
-        route: RouteName = usable[min(usable)] if usable else "fresh"
+        usable = [trial for trial in trials if trial.reason is None]
+        if not usable:
+            return "fresh"
+        route = min(usable, key=lambda trial: trial.cost(self._products)).route
         if route == "linearized" and product is not None:
             self._kept.append(product)
         return route
 
-    def _measure_retained(self, batch: Batch) -> tuple[float, int, Tensor]:
-        """Seconds a product, bytes kept, and the product that other routes must reproduce."""
-        product, probe = self._make("retained", batch), self._probe()
-        product(probe)
+    def _measure_retained(
+        self, batch: Batch, probe: Tensor
+    ) -> tuple[tuple[float, float], int, Tensor]:
+        """Seconds to record and to multiply, bytes kept, and the product to be reproduced."""
+        setup, product = routes.timed(lambda: self._make("retained", batch), probe)
+        product(probe)  # the first takes longer
         seconds, expected = routes.timed(lambda: product(probe), probe)
-        return seconds, product.kept_bytes, expected
+        if seconds < _SHORT:  # another process may have taken most of it
+            seconds = min(
+                seconds, *(routes.timed(lambda: product(probe), probe)[0] for _ in range(3))
+            )
+        return (setup, seconds), product.kept_bytes, expected
 
     def _checked(self, index: int, batch: Batch) -> Product:
         """The route's product for one batch, compared with double backward."""
@@ -220,7 +257,7 @@ class HessianOperator:
                 raise
             if not self._named:
                 return self._make("retained", batch)
-            raise InputError(
+            raise RouteError(
                 f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
             ) from error
         return product
@@ -228,6 +265,20 @@ class HessianOperator:
     def _probe(self) -> Tensor:
         """The fixed vector [1, P] that routes are checked with."""
         return gaussian(self.space.size, self.theta, 0)[None]
+
+
+def check_operator(name: str, operator: object) -> None:
+    """Raise an error unless what the function `name` was given is a Hessian."""
+    if isinstance(operator, HessianOperator):
+        return
+    kind = type(operator).__name__
+    made = "problem" if isinstance(operator, Problem) else "lla.Problem(model, batches, loss)"
+    raise InputError(
+        f"{name} takes a HessianOperator, not {kind}: give it lla.HessianOperator({made})"
+    )
+
+
+_SHORT = 0.02  # seconds
 
 
 def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
@@ -245,7 +296,25 @@ def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
     return fastest
 
 
-def _trial(route: RouteName, seconds: float, kept_bytes: float, memory: int) -> RouteTrial:
-    fits = kept_bytes <= memory
-    reason = None if fits else f"would keep {kept_bytes / 2**30:.1f} GiB between products"
-    return RouteTrial(route, seconds, int(kept_bytes), reason)
+def _trial(
+    route: RouteName,
+    measured: tuple[float, float],
+    kept_bytes: int,
+    whole: float,
+    count: int,
+    memory: int,
+) -> RouteTrial:
+    """The trial of a route, for all batches together.
+
+    Args:
+        route: its name.
+        measured: seconds to set up, and for a product, of the first batch.
+        kept_bytes: by the first batch.
+        whole: examples of all batches, as a multiple of the first.
+        count: number of batches.
+        memory: bytes that may be kept.
+    """
+    setup, seconds = measured
+    total = kept_bytes * whole
+    reason = None if total <= memory else f"would keep {total / 2**30:.1f} GiB between products"
+    return RouteTrial(route, seconds * whole, int(total), reason, setup * count)

@@ -66,6 +66,11 @@ def probe_ratios(
     """
     largest = np.abs(values).max()
     positive, negative = values > eps * largest, values < -eps * largest
+    if largest == 0:
+        raise InputError(
+            "every eigenvalue that a probe sees is 0, so the ratios are not defined: the loss does "
+            "not depend on these parameters, or only linearly (if it does, take another seed)"
+        )
     if not positive.any():
         raise InputError(
             f"no eigenvalue is positive (the largest of {len(values)} is {values.max():.3g}), so "

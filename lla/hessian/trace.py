@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lla.errors import InputError, NonFiniteError
+from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.operator import HessianOperator
+from lla.hessian.operator import HessianOperator, check_operator
+from lla.hessian.refusals import not_finite, whole_number
 from lla.probes import rademacher
 
 FIRST = 16  # least number of samples before the standard error may end the measurement
+_ROWS = 16  # unit vectors that are multiplied at a time
 _SKETCH_STREAM, _SAMPLE_STREAM = 0, 1
 
 
@@ -38,6 +40,11 @@ def trace(
     standard error is at most rtol |value|, which is tested after 16 samples and then after every
     quarter more, or when the products are used up, with a warning.
 
+    If the standard error seems to need at least P products more, and P products are left, these are
+    made with the unit vectors instead: the sum of the diagonal is the trace, with a standard error
+    of 0. Where P is no more than the first samples take, or no more samples would fit beside it,
+    nothing is sampled at all.
+
     Args:
         operator: the Hessian.
         method: "hutchinson" or "hutch++".
@@ -49,20 +56,31 @@ def trace(
         progress: show a progress bar.
 
     Returns:
-        The estimate; its `matvecs` are the products that were made.
+        The estimate; its `matvecs` are the products that were made. For the sum of the diagonal
+        its `n` is P.
 
     Raises:
-        InputError: an unknown method, rtol not positive, or too few products for two samples.
+        InputError: an unknown method, rtol not positive, too few products for two samples, or a
+            first argument that is no operator.
         NonFiniteError: a product is not finite.
+
+    >>> import lla
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> x, y = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1)
+    >>> problem = lla.Problem(model, (x, y), loss=torch.nn.functional.mse_loss)
+    >>> trace(lla.HessianOperator(problem))
+    Estimate(value=5.0, stderr=0.0, n=2, matvecs=2)
     """
+    check_operator("trace", operator)
+    max_matvecs = whole_number("max_matvecs", max_matvecs)
+    sketch = None if sketch is None else whole_number("sketch", sketch)
     if method not in ("hutchinson", "hutch++"):
         raise InputError(f"method is {method!r}: choose 'hutchinson' or 'hutch++'")
     if not rtol > 0:
         raise InputError(f"rtol is {rtol}: it must be positive")
     before = operator.matvecs
     size = operator.shape[0]
-    exact: float = 0.0
-    project: Callable[[Tensor], Tensor] = torch.nn.Identity()
+    width = 0  # of the sketch
     if method == "hutch++":
         width = min(max(1, max_matvecs // 6), 32, size) if sketch is None else sketch
         if not 1 <= width <= size:
@@ -72,8 +90,13 @@ def trace(
                 f"max_matvecs is {max_matvecs}: a sketch of {sketch} takes {2 * sketch}, and two "
                 "samples two more"
             )
-        if max_matvecs >= 2 * width + 2:
-            exact, project = _sketched(operator, width, seed)
+    least = 2 * width + FIRST
+    if size <= max_matvecs and (size <= least or max_matvecs < size + least):
+        return Estimate(_diagonal_sum(operator, progress), 0.0, size, size)
+    exact: float = 0.0
+    project: Callable[[Tensor], Tensor] = torch.nn.Identity()
+    if width and max_matvecs >= 2 * width + 2:
+        exact, project = _sketched(operator, width, seed)
     if max_matvecs - (operator.matvecs - before) < 2:
         raise InputError(f"max_matvecs is {max_matvecs}: too few for two samples")
     samples: list[float] = []
@@ -84,13 +107,17 @@ def trace(
             for i in range(len(samples), min(target, len(samples) + left)):
                 row = project(rademacher(size, operator.theta, seed, _SAMPLE_STREAM, i)[None])
                 samples.append((row.double() * operator.rows(row).double()).sum().item())
-            _refuse_nonfinite(torch.tensor(samples, device="cpu"))
+            _refuse_nonfinite(torch.tensor(samples, device="cpu"), operator.dtype)
             bar.update(operator.matvecs - before - bar.n)
             estimate = Estimate.of(samples, operator.matvecs - before)
             value = exact + estimate.value
             stderr = estimate.stderr or 0.0
             if stderr <= rtol * abs(value):
                 break
+            left = max_matvecs - (operator.matvecs - before)
+            if size <= min(left, _samples_wanted(stderr, rtol * abs(value), len(samples))):
+                value = _diagonal_sum(operator, progress)
+                return Estimate(value, 0.0, size, operator.matvecs - before)
             if operator.matvecs - before >= max_matvecs:
                 warnings.warn(
                     f"after {max_matvecs} products the standard error is {stderr:.2g}, above "
@@ -102,6 +129,27 @@ def trace(
     return Estimate(value, stderr, len(samples), operator.matvecs - before)
 
 
+def _samples_wanted(stderr: float, allowed: float, made: int) -> float:
+    """The number of samples that the standard error still needs, by its present value."""
+    return made * ((stderr / allowed) ** 2 - 1) if allowed > 0 else math.inf
+
+
+def _diagonal_sum(operator: HessianOperator, progress: bool) -> float:
+    """The trace by the product with every unit vector."""
+    size, total = operator.shape[0], 0.0
+    with tqdm(total=size, desc="diagonal", unit="product", disable=not progress) as bar:
+        for start in range(0, size, _ROWS):
+            count = min(_ROWS, size - start)
+            rows = operator.theta.new_zeros(count, size)
+            block = slice(start, start + count)
+            rows[:, block] = torch.eye(count, device="cpu").to(rows)
+            products = operator.rows(rows)
+            _refuse_nonfinite(products, operator.dtype)
+            total += float(products[:, block].double().diagonal().sum())
+            bar.update(count)
+    return total
+
+
 def _sketched(
     operator: HessianOperator, width: int, seed: int
 ) -> tuple[float, Callable[[Tensor], Tensor]]:
@@ -109,10 +157,10 @@ def _sketched(
     size, like = operator.shape[0], operator.theta
     probes = torch.stack([rademacher(size, like, seed, _SKETCH_STREAM, i) for i in range(width)])
     images = operator.rows(probes)
-    _refuse_nonfinite(images)
+    _refuse_nonfinite(images, operator.dtype)
     basis = torch.linalg.qr(images.T)[0]  # [P, width]
     inside = operator.rows(basis.T.contiguous())
-    _refuse_nonfinite(inside)
+    _refuse_nonfinite(inside, operator.dtype)
 
     def project(rows: Tensor) -> Tensor:
         return rows - (rows @ basis) @ basis.T
@@ -120,8 +168,6 @@ def _sketched(
     return float((inside.double() * basis.T.double()).sum()), project
 
 
-def _refuse_nonfinite(products: Tensor) -> None:
+def _refuse_nonfinite(products: Tensor, dtype: torch.dtype) -> None:
     if not bool(torch.isfinite(products).all()):
-        raise NonFiniteError(
-            "a Hessian-vector product is not finite: check the weights, or compute in float64"
-        )
+        raise not_finite(dtype)

@@ -369,26 +369,82 @@ def test_whatever_a_route_raises_another_is_taken_or_named(cases, monkeypatch, e
 def test_route_that_is_wrong_for_a_later_batch_only(cases, monkeypatch):
     case = cases.BY_NAME["mlp_mse"]
 
-    class WrongSecond(Linearized):
-        made = 0
-
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            WrongSecond.made += 1
-            self.factor = 1.0 if WrongSecond.made == 1 else 1.001
-
-        def __call__(self, rows):
-            return super().__call__(rows) * self.factor
-
-    use(monkeypatch, WrongSecond)
-    # so that the choice falls on it
-    monkeypatch.setattr(
-        routes,
-        "timed",
-        lambda function, like: (float("_check" not in function.__qualname__), function()),
-    )
+    use(monkeypatch, type("Wrong", (WrongFromTheSecond,), {"made": 0}))
+    clock(monkeypatch, made=0.0, linearized=0.0, retained=1.0)  # so that the choice falls on it
     H = lla.HessianOperator(case.problem((4, 2)))
     check_products(H, cases.hessian(case, (4, 2)), calls=2)
+
+
+class WrongFromTheSecond(Linearized):
+    """Right for the first batch only."""
+
+    made = 0
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        type(self).made += 1
+        self.factor = 1.0 if self.made == 1 else 1.001
+
+    def __call__(self, rows):
+        return super().__call__(rows) * self.factor
+
+
+def clock(monkeypatch, made, linearized, retained):
+    """Seconds to record a linearised product, for one, and for one by double backward."""
+
+    def timed(function, like):
+        if "_choose" in function.__qualname__:
+            return made, function()
+        return (linearized if "_check" in function.__qualname__ else retained), function()
+
+    monkeypatch.setattr(routes, "timed", timed)
+
+
+@pytest.mark.parametrize(("products", "route"), [(10, "retained"), (100, "linearized")])
+def test_item_15_the_choice_weighs_recording_against_products(cases, monkeypatch, products, route):
+    case = cases.BY_NAME["mlp_mse"]
+    clock(monkeypatch, made=0.03, linearized=1e-4, retained=1e-3)
+    H = lla.HessianOperator(case.problem((2,) * 7), products=products)
+    assert H.route == route
+    retained, linearized = H.trials
+    assert retained.cost(products) == pytest.approx(7 * (1e-3 + products * 1e-3))
+    # recording, checking, and the graph and the product that it is checked with
+    assert linearized.cost(products) == pytest.approx(7 * (0.03 + 2e-3 + 0.03 + products * 1e-4))
+    check_products(H, cases.hessian(case, (2,) * 7), calls=1)
+
+
+def test_item_15_many_small_batches_are_not_recorded_for_few_products(cases, monkeypatch):
+    case, made = cases.BY_NAME["mlp_mse"], []
+
+    class Counted(Linearized):
+        def __init__(self, *arguments):
+            made.append(1)
+            super().__init__(*arguments)
+
+    use(monkeypatch, Counted)
+    H = lla.HessianOperator(case.problem((2,) * 50), products=2)
+    assert H.route == "retained"
+    assert len(made) == 1
+
+
+def test_item_5_a_route_that_one_batch_suggested_never_raises_for_another(cases, monkeypatch):
+    case = cases.BY_NAME["mlp_mse"]
+    arguments = case.make(), case.batches((4, 3, 2))
+    options = {"loss": case.loss, "probes": 2, "steps": 4}
+    expected = lla.criteria(*arguments, route="retained", **options)
+    clock(monkeypatch, made=0.0, linearized=0.0, retained=1.0)
+    for scope in ("batches", "pooled"):
+        use(monkeypatch, type("Wrong", (WrongFromTheSecond,), {"made": 0}))
+        found = lla.criteria(*arguments, scope=scope, **options)
+        assert found.spectra[0].plan.startswith("whole batches, linearized")
+        assert found.route == ("retained" if scope == "batches" else "linearized")
+        if scope == "batches":
+            for name in ("re", "kh1", "kh05"):
+                value = getattr(expected, name).value
+                assert getattr(found, name).value == pytest.approx(value, rel=1e-8)
+    use(monkeypatch, type("Wrong", (WrongFromTheSecond,), {"made": 0}))
+    with pytest.raises(lla.InputError, match=r"'linearized' fails for batch 0.*take route"):
+        lla.criteria(*arguments, route="linearized", **options)
 
 
 def test_unknown_route(cases):

@@ -37,7 +37,7 @@ from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.accuracy import MIN_SAMPLES, Spread, reached, spread
+from lla.hessian.accuracy import MIN_SAMPLES, Spread, reached, shortfall, spread
 from lla.hessian.criteria.goal import Accuracy, Adaptive, Goal, Stopped
 from lla.hessian.lanczos.outliers import NO_OUTLIERS, Averages, Outliers, outliers
 from lla.hessian.lanczos.process import Lanczos
@@ -247,14 +247,27 @@ class RunStatistics:
         return estimates, tuple(map(self._spectrum, range(len(self.visited)))), adaptive
 
     def _accuracy(self, name: str, found: Spread) -> Accuracy:
-        value, error = found.value, found.stderr
+        def relative(error: float | None) -> float:
+            return math.inf if error is None or not found.value else error / abs(found.value)
+
+        target = self.goal.targets.get(name)
+        missed = target is not None and not self._met(name)
         return Accuracy(
-            target=self.goal.targets.get(name),
-            reached=math.inf if error is None or not value else error / abs(value),
+            target=target,
+            reached=relative(found.stderr),
+            compared=relative(found.safe_stderr),
+            shortfall=self._shortfall(name, found) if missed else None,
             interval=found.interval,
             probes=found.within,
             batches=found.between if self.goal.over == "batches" else None,
         )
+
+    def _shortfall(self, name: str, found: Spread) -> str:
+        """Why a target is not met."""
+        target, count = self.goal.targets[name], len(self.visited)
+        if self.goal.over == "probes" and count < len(self.runs):
+            return f"that of {count} of the {len(self.runs)} batches, and all were asked for"
+        return shortfall(found, target)
 
     def _spread(self, name: str) -> Spread:
         """The mean of a criterion and its error."""

@@ -19,9 +19,11 @@ from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal
 from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
+from lla.hessian.operator import HessianOperator
 from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
+from lla.hessian.refusals import whole_number
 from lla.hessian.spectrum import Spectrum
 from lla.parameters import Pattern
 from lla.problem import Loss, Mode, Problem
@@ -79,7 +81,7 @@ class Criteria:
 
 def criteria(
     model: nn.Module,
-    batches: Any,
+    batches: Any = None,
     mode: Mode = "eval",
     probes: int = 10,
     steps: int = 100,
@@ -150,6 +152,12 @@ def criteria(
     >>> crit.re.value < 1e-5, crit.kh1.n, crit.stderr_kind  # a convex problem
     (True, 4, 'probes')
     """
+    if isinstance(model, (Problem, HessianOperator)):
+        raise InputError(
+            f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
+            "batches, loss=loss)"
+        )
+    probes, steps = whole_number("probes", probes), whole_number("steps", steps)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)
@@ -166,7 +174,11 @@ def criteria(
     limits, pooled = memory_settings(memory), scope == "pooled"
     asked = Plan.of(limits, micro_batch, route)
     vectors = 0 if legacy else steps
-    hessians = BatchHessians(whole, asked, vectors, parameters, limits.bytes, pooled=pooled)
+    hessians = BatchHessians(
+        whole, asked, vectors, parameters, limits.bytes, pooled=pooled,
+        # with a target nearly every batch gets one probe
+        products=steps if targets else probes * steps,
+    )  # fmt: skip
     over: Over = "probes" if hessians.count == 1 else "batches" if target is None else target.over
     adaptive = None
     if target is None:

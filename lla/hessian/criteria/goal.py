@@ -55,6 +55,8 @@ class Accuracy:
     interval: tuple[float, float]  # 95 %, by Student's t; infinite if it is not known
     probes: float | None  # the probes' part of the standard error; None for one probe a batch
     batches: float | None  # the part left with exact values on each batch; None over probes
+    compared: float  # what is compared with the target: `reached`, enlarged for few samples
+    shortfall: str | None  # why the target is not met, to follow "its standard error is"
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,11 @@ class Adaptive:
     def shortcoming(self, matvecs: int) -> str:
         """Which target was missed, by how much, and what would help, as one sentence."""
         missed = {
-            name: found.reached / found.target
+            name: found.compared / found.target
             for name, found in self.accuracy.items()
-            if found.target is not None
+            if found.target is not None and found.shortfall is not None
         }
         name = max(missed, key=missed.__getitem__)
-        found = self.accuracy[name]
-        reached = "not known" if found.reached == math.inf else f"{found.reached:.2g} of its value"
         help = {
             "budget": "raise max_matvecs",
             "probes": "raise probes",
@@ -89,6 +89,5 @@ class Adaptive:
         }  # fmt: skip
         return (
             f"after {matvecs} products on {len(self.probes)} batches the standard error of {name} "
-            f"is {reached}, and {found.target:.2g} was asked for with a margin for few samples: "
-            f"{help[self.stopped]}"
+            f"is {self.accuracy[name].shortfall}: {help[self.stopped]}"
         )

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla.errors import NonFiniteError
 from lla.hessian.lanczos.process import RowOperator, Tridiagonal
+from lla.hessian.refusals import not_finite
 from lla.probes import rademacher
 
 WINDOW = 11  # vectors that a new one is made orthogonal to
@@ -57,9 +57,7 @@ def legacy_tridiagonal(
         on_step()
     diagonal, off = (x.double().cpu().numpy()[None] for x in (alphas, betas))
     if not (np.isfinite(diagonal).all() and np.isfinite(off).all()):
-        raise NonFiniteError(
-            "a Hessian-vector product is not finite: check the weights, or compute in float64"
-        )
+        raise not_finite(vector.dtype)
     return Tridiagonal(diagonal, off, np.array([steps]), np.array([False]))
 
 

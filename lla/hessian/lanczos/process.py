@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla.errors import InputError, NonFiniteError
+from lla.errors import InputError
+from lla.hessian.refusals import not_finite
 
 
 class RowOperator(Protocol):
@@ -209,10 +210,7 @@ class Lanczos:
         betas = self._betas[:, : self.done].double().cpu().numpy()
         finite = np.isfinite(alphas).all(0) & np.isfinite(betas).all(0)
         if not finite.all():
-            raise NonFiniteError(
-                f"the Hessian-vector product of Lanczos step {int(np.argmin(finite))} is not "
-                "finite: check the weights, or compute in float64"
-            )
+            raise not_finite(self._next.dtype, int(np.argmin(finite)))
         ended = betas[:, self._restarted :] == 0
         steps = [row.argmax() + 1 if row.any() else len(row) for row in ended]
         return Tridiagonal(alphas, betas, self._restarted + np.array(steps), ended.any(1))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla.errors import NonFiniteError
 from lla.hessian.lanczos.process import RowOperator, coefficients, norms
+from lla.hessian.refusals import not_finite
 
 
 def thick_restart(
@@ -65,10 +65,7 @@ def thick_restart(
             projected[:filled, filled - 1] = projected[filled - 1, :filled] = column
             beta = norms(vector[None])[0].item()
             if not np.isfinite(beta) or not np.isfinite(column).all():
-                raise NonFiniteError(
-                    f"the Hessian-vector product of Lanczos step {steps} is not finite: check "
-                    "the weights, or compute in float64"
-                )
+                raise not_finite(start.dtype, steps)
             if beta <= _ROUNDING * torch.finfo(start.dtype).eps * np.abs(column).max():
                 beta, exhausted = 0.0, True
                 break

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
 from lla.free_memory import available_memory
 from lla.hessian.memory import plans
 from lla.hessian.memory.plans import Plan
-from lla.hessian.operator import HessianOperator
+from lla.hessian.operator import HessianOperator, RouteError
 from lla.hessian.products.routes import RouteName
 from lla.parameters import Pattern
 from lla.problem import Problem
@@ -30,6 +31,7 @@ class BatchHessians:
         parameters: see `lla.HessianOperator`.
         memory: bytes to take on the problem's device, what is available by default.
         pooled: whether there is only one Hessian, that of all batches together.
+        products: about how many products are made with each Hessian, see `lla.HessianOperator`.
 
     Attributes:
         count: number of Hessians.
@@ -46,6 +48,7 @@ class BatchHessians:
         memory: int | None = None,
         *,
         pooled: bool = False,
+        products: int = 100,
     ) -> None:
         self.count = 1 if pooled else len(whole.batches)
         self.space = whole.space.select(parameters)
@@ -56,7 +59,7 @@ class BatchHessians:
         self._parameters, self._device, self._asked = parameters, whole.device, asked
         self._used: list[Plan] = []  # the last plan that worked, if there is one
         self._failed: list[Plan] = []
-        self._whole, self._pooled = whole, pooled
+        self._whole, self._pooled, self._products = whole, pooled, products
         self.route: RouteName = "fresh"
 
     def problems(self) -> Iterator[Problem]:
@@ -85,7 +88,7 @@ class BatchHessians:
             size = plan.micro_batch
             part = problem if size is None else problem.in_micro_batches(size, check=False)
             keep = plans.bytes_to_keep(plan, self._cost, self._device, self._available)
-            operator = HessianOperator(part, self._parameters, plan.route, keep)
+            operator = self._operator(part, plan.route, keep)
             return work(operator, plan), operator.route
 
         tried = chain(self._used, self._candidates)
@@ -93,6 +96,22 @@ class BatchHessians:
         self._used = [replace(plan, route=self.route)]
         self._failed += before
         return result, plans.describe(self._used[0], self._used[0], before)
+
+    def _operator(self, problem: Problem, route: RouteName | None, keep: int) -> HessianOperator:
+        """The Hessian by a route; if only another batch suggested it and it fails, by "retained".
+
+        Raises:
+            InputError: see `lla.HessianOperator`.
+        """
+        make = partial(
+            HessianOperator, problem, self._parameters, memory=keep, products=self._products
+        )
+        try:
+            return make(route=route)
+        except RouteError:
+            if self._asked.route is not None:
+                raise
+        return make(route="retained")
 
     @property
     def plan(self) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -75,6 +75,12 @@ def load_forward_mode() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
+
+
+@functools.cache
+def warm_up() -> None:
+    """Linearise something small, since the first time in a process takes a second or two more."""
+    linearize_gradient(lambda t: t.sin().sum(), torch.ones(1, device="cpu"), nullcontext)
 
 
 class _Recorder(TorchDispatchMode):

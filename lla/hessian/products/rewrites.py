@@ -63,6 +63,22 @@ class Rewriter:
         """A new operation with the shape and type of a result."""
         return self._call(func, args, out.shape, out.dtype)
 
+    def _mask_padding(self, args: Any, out: Tensor) -> fx.Node | None:
+        """An embedding without the vector's part on the padding row.
+
+        Backward treats that row as a constant. Forward mode does not, and its product would have
+        no rows for it, but columns.
+        """
+        rows, indices, padding = args[0], _value(args[1]), args[2] if len(args) > 2 else -1
+        if padding < 0 or indices is None:
+            return None
+        key = "padding", _identity(indices), indices.shape, padding, out.dtype
+        other = self._once(
+            key, lambda: self._constant((indices != padding)[..., None].to(out.dtype))
+        )
+        found = self._node(aten.embedding.default, (rows, args[1]), out)
+        return self._node(aten.mul.Tensor, (found, other), out)
+
     def _fold_factors(self, args: Any, out: Tensor) -> fx.Node | None:
         """(x * a) * b with constants a and b as x * (a b), where that product is small."""
         for inner, outer in (args, args[::-1]):
@@ -202,6 +218,7 @@ class Rewriter:
 
 
 _RULES: dict[Any, Callable[[Rewriter, Any, Any], fx.Node | None]] = {
+    aten.embedding.default: Rewriter._mask_padding,
     aten.mul.Tensor: Rewriter._fold_factors,
     aten.gather.default: Rewriter._select_first,
     aten.threshold_backward.default: Rewriter._mask_before_unpooling,

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.func import vmap
 
 from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.products.linearize import linearize_gradient
+from lla.missing_derivatives import missing_derivatives_named, no_derivative
 from lla.precision import ROUNDING
+
+T = TypeVar("T")
 
 RouteName = Literal["linearized", "retained", "fresh"]
 Function = Callable[[Tensor], Tensor]  # theta [P] -> loss of a batch
@@ -30,68 +32,87 @@ Context = Callable[[], AbstractContextManager[None]]  # random numbers and atten
 
 
 class Product(Protocol):
-    """Multiplies the rows of a matrix [K, P] with the Hessian.
+    """Multiplies the rows of a matrix [K, P] with the Hessian."""
 
-    Attributes:
-        kept_bytes: memory held between calls.
-    """
-
-    kept_bytes: int
+    @property
+    def kept_bytes(self) -> int:
+        """Memory held between calls."""
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
 
 
 class Retained:
-    """Double backward (Pearlmutter 1994) through a gradient graph that is kept."""
+    """Double backward (Pearlmutter 1994) through a gradient graph that is kept.
+
+    Raises:
+        InputError: PyTorch has no second derivative of an operation.
+    """
 
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
         self._point = theta.detach().clone().requires_grad_()
         self._gradient: Tensor | None = None
-        storages: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> tuple[Tensor, int]:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            # with its history, a tensor would hold the node that saves it, a reference cycle
-            return tensor.detach(), tensor._version
-
-        with context(), torch.enable_grad(), saved_tensors_hooks(note, _unchanged):
+        with context(), torch.enable_grad(), missing_derivatives_named():
             value = function(self._point)
             if value.requires_grad:
                 (gradient,) = torch.autograd.grad(
                     value, self._point, create_graph=True, materialize_grads=True
                 )
                 self._gradient = gradient if gradient.requires_grad else None
-        self.kept_bytes = sum(storages.values())
+        if any(node.name() == "torch::autograd::Error" for node in self._nodes()):
+            # products would leave out what depends on it, without an error
+            raise no_derivative("a function that is marked @once_differentiable")
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that the graph holds; without what a hook of the model's own packs away."""
+        slots = (slot for node in self._nodes() for slot in _slots(node))
+        # as they are stored: unpacking would compute a checkpoint's segment again
+        stored = (slot.data for slot in slots)
+        storages = (data.untyped_storage() for data in stored if isinstance(data, Tensor))
+        return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+    def _nodes(self) -> Iterator[Any]:
+        """The nodes of the gradient's graph."""
+        todo: list[Any] = [] if self._gradient is None else [self._gradient.grad_fn]
+        seen: set[Any] = set()
+        while todo:
+            node = todo.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                yield node
+                todo += [before for before, _ in node.next_functions]
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
         if self._gradient is None:  # a constant or linear loss
             return torch.zeros_like(rows)
-        products = [
-            torch.autograd.grad(
-                self._gradient, self._point, row, retain_graph=True, materialize_grads=True
-            )[0]
-            for row in rows
-        ]
+        with missing_derivatives_named():
+            products = [
+                torch.autograd.grad(
+                    self._gradient, self._point, row, retain_graph=True, materialize_grads=True
+                )[0]
+                for row in rows
+            ]
         return torch.stack(products)
 
 
-def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
-    """A saved tensor, checked for overwriting, which PyTorch leaves to hooks like this one."""
-    tensor, version = saved
-    if tensor._version != version:
-        raise RuntimeError(
-            f"a tensor {tuple(tensor.shape)} that the gradient needs was changed in place"
-        )
-    return tensor
+def _slots(node: Any) -> Iterator[Any]:
+    """What a node of a graph saves.
+
+    It is read off the node. Hooks that see tensors while they are saved would forbid
+    `torch.func.grad` and its like inside the model.
+    """
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            found = getattr(node, name)
+            yield from found if isinstance(found, (tuple, list)) else [found]
 
 
 class Fresh:
     """Double backward through a graph that is rebuilt for every call and then dropped."""
 
-    kept_bytes = 0
+    kept_bytes: int = 0
 
     def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
         self._arguments = (function, theta.detach().clone(), context)
@@ -146,7 +167,7 @@ def _measure_together(linear_map: nn.Module, kept_bytes: int, rows: Tensor) -> i
     return len(rows) if together < one_by_one and agree(found, expected) else 1
 
 
-def timed(function: Callable[[], Tensor], like: Tensor) -> tuple[float, Tensor]:
+def timed(function: Callable[[], T], like: Tensor) -> tuple[float, T]:
     """Seconds that one call takes on the device of a tensor, and what it returns."""
     cuda = like.device.type == "cuda"
     if cuda:
