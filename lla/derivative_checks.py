@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +23,11 @@ _FLOOR = 100  # eps of the gradient, which its difference cannot resolve
 
 
 def disagreement(
-    function: Function, point: Tensor, precision: torch.dtype, constant: Tensor | None = None
+    function: Function,
+    point: Tensor,
+    precision: torch.dtype,
+    constant: Tensor | None = None,
+    held: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext,
 ) -> str | None:
     """What is wrong with double backward through a function; None if nothing is.
 
@@ -30,6 +36,7 @@ def disagreement(
         point: where [P], generic: at a kink the derivative is a convention.
         precision: the type in which the function computes.
         constant: mask [P] of elements that the gradient takes as constants.
+        held: the context of backward passes at a point.
 
     Raises:
         RuntimeError: an operation has no second derivative.
@@ -38,8 +45,9 @@ def disagreement(
     if constant is not None:
         v[constant], u[constant] = 0, 0
     theta = point.detach().clone().requires_grad_()
-    gradient = _gradient(function, theta, create_graph=True)
-    images = [_derivative(gradient, theta, w) for w in (v, u)]
+    gradient = _gradient(function, theta, held, create_graph=True)
+    with held(theta.detach()):
+        images = [_derivative(gradient, theta, w) for w in (v, u)]
     size = max(map(torch.linalg.vector_norm, images)).item()
     if not math.isfinite(size):
         return None  # said where products are used
@@ -50,7 +58,7 @@ def disagreement(
     errors = []
     for relative in _STEPS[precision]:
         step = relative * length / torch.linalg.vector_norm(v).item()
-        ends = [_gradient(function, (point + s * v).requires_grad_()) for s in (step, -step)]
+        ends = [_gradient(function, (point + s * v).requires_grad_(), held) for s in (step, -step)]
         difference = (ends[0] - ends[1]) / (2 * step)
         reach = max(map(torch.linalg.vector_norm, ends)).item()
         floor = _FLOOR * torch.finfo(precision).eps * reach / step
@@ -62,19 +70,23 @@ def disagreement(
     return f"differs by {min(errors):.0%} from the difference of gradients"
 
 
-def _gradient(function: Function, theta: Tensor, create_graph: bool = False) -> Tensor:
+def _gradient(
+    function: Function,
+    theta: Tensor,
+    held: Callable[[Tensor], AbstractContextManager[Any]],
+    create_graph: bool = False,
+) -> Tensor:
     value = function(theta)
     if not value.requires_grad:
         return torch.zeros_like(theta)
-    (gradient,) = torch.autograd.grad(
-        value, theta, create_graph=create_graph, materialize_grads=True
-    )
+    with held(theta.detach()):
+        (gradient,) = torch.autograd.grad(
+            value, theta, create_graph=create_graph, materialize_grads=True
+        )
     return gradient
 
 
 def _derivative(gradient: Tensor, theta: Tensor, along: Tensor) -> Tensor:
     if not gradient.requires_grad:
         return torch.zeros_like(theta)
-    return torch.autograd.grad(
-        gradient, theta, along, retain_graph=True, materialize_grads=True
-    )[0]
+    return torch.autograd.grad(gradient, theta, along, retain_graph=True, materialize_grads=True)[0]

@@ -27,6 +27,7 @@ from lla.batches import micro_batches
 from lla.derivative_checks import Function, disagreement
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
+from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import installed
 from lla.precision import ROUNDING
 from lla.probes import gaussian
@@ -132,7 +133,8 @@ def _fault(part: Problem) -> str | None:
     theta = part.theta()
     with precision, torch.no_grad(), part.deterministic():
         points = [_away(theta), theta]
-        function = part.batch_loss(batch)
+        state = part.state()
+        function = part.batch_loss(batch, state=state)
         try:
             finite = bool(function(points[0]).isfinite())
         except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
@@ -140,9 +142,14 @@ def _fault(part: Problem) -> str | None:
     point = points[0] if finite else points[1]
     with torch.enable_grad(), part.deterministic():
         try:
-            return disagreement(
-                _seeded(part, function), point, precision.found, _constant(part)
-            )
+            with missing_derivatives_named():
+                return disagreement(
+                    _seeded(part, function),
+                    point,
+                    precision.found,
+                    _constant(part),
+                    lambda theta: part.held(theta, part.space, state),
+                )
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
@@ -217,8 +224,8 @@ def _module_at_fault(part: Problem) -> str | None:
         for name, module in network.named_modules():
             module.register_forward_hook(note(name), with_kwargs=True)
         part.run(network, batch)
-        calls.sort(key=lambda call: -call[0].count("."))  # the innermost first
-        for name, module, args, kwargs in calls:
+        # the innermost first; a copy, since the hooks note the calls below, too
+        for name, module, args, kwargs in sorted(calls, key=lambda call: -call[0].count(".")):
             if name and _at_fault(module, args, kwargs, part.dtype):
                 return f"{name} ({type(module).__name__})"
     return None
@@ -244,7 +251,8 @@ def _at_fault(module: nn.Module, args: Any, kwargs: Any, dtype: torch.dtype) -> 
             output = module(*a, **k)
         outputs = [o for o in pytree.tree_leaves(output) if isinstance(o, Tensor)]
         # a general function of the outputs, so that none of their derivatives drops out
-        return sum(torch.sin(o.double()).sum() for o in outputs if o.is_floating_point())
+        floats = [o for o in outputs if o.is_floating_point()]
+        return torch.stack([torch.sin(o.double()).sum() for o in floats]).sum()
 
     point = torch.cat([t.reshape(-1) for t in tensors])
     try:

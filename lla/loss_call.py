@@ -109,4 +109,6 @@ def _parameter_names(loss: Any) -> list[str]:
         parameters = inspect.signature(loss).parameters.values()
     except (TypeError, ValueError):  # a function of C has no signature
         return []
-    return [p.name for p in parameters if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
+    return [
+        p.name for p in parameters if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD
+    ]

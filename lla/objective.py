@@ -32,6 +32,8 @@ class Findings:
         needs_graph: whether the model differentiates itself, so that gradients must be enabled.
         writes: whether a forward pass writes into parameters, so that it gets copies of them.
         exchanged: whether a closure has captured parameters.
+        packs: whether the model packs what backward needs (checkpoints), so that the model is
+            called again during backward.
         normalizations: see `lla.replacements.Replaced`.
         differentiable: whether the derivatives were found to be right.
     """
@@ -40,6 +42,7 @@ class Findings:
     needs_graph: bool = False
     writes: bool = False
     exchanged: bool = False
+    packs: bool = False
     normalizations: bool = False
     differentiable: bool = False
 
@@ -154,8 +157,10 @@ class Objective:
     def of_copies(self, model: nn.Module, x: Any, y: Any) -> Tensor:
         """The same of an input and targets that the model and the loss may overwrite."""
         call = self._loss_call()
-        return call.of_model(model, x) if call.takes_model else call.of_output(
-            call.output(model, x), y
+        return (
+            call.of_model(model, x)
+            if call.takes_model
+            else call.of_output(call.output(model, x), y)
         )
 
     def whole_output(self, model: nn.Module, batch: Batch) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -260,7 +260,7 @@ class Problem:
                     "or the network mixes examples, so leave micro_batch out"
                 )
 
-    def theta(self, parameters: Pattern | list[Pattern] | None = None) -> Tensor:
+    def theta(self, parameters: Pattern | Sequence[Pattern] | None = None) -> Tensor:
         """A copy [P] of the model's present parameters, or of those that the patterns select."""
         return self.space.select(parameters).flatten(self._cast(self._current())).clone()
 
@@ -284,6 +284,19 @@ class Problem:
         """
         given = {} if theta is None else self.space.unflatten(theta)
         return self.objective.holding({**self.state(), **given, **(buffers or {})})
+
+    def held(
+        self, theta: Tensor, space: ParameterSpace, state: dict[str, Tensor]
+    ) -> AbstractContextManager[Any]:
+        """The context for backward passes from `batch_loss` at theta, in `deterministic()`.
+
+        If the model keeps checkpoints, it is called again in them. Otherwise it does nothing.
+        """
+        if not self.findings.packs:
+            return nullcontext()
+        # parameters that need gradients, so that the same tensors are packed again
+        parts = {n: p.detach().requires_grad_() for n, p in space.unflatten(theta).items()}
+        return self.objective.holding({**state, **parts})
 
     def run(self, model: nn.Module, batch: Batch) -> Any:
         """Call the model that `holding` gives on a batch, in `deterministic()`."""
@@ -385,7 +398,8 @@ class Problem:
                 value = self.batch_loss(batch, state=state)(theta)
                 if not value.requires_grad:  # a constant
                     continue
-                (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
+                with self.held(theta, self.space, state):
+                    (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
             total.add_(gradient, alpha=share)
         return total
 
@@ -416,7 +430,7 @@ class Problem:
         It also finds wrong inputs early, see `lla.trial`.
         """
         batch = next(iter(self.batches))
-        value, output = try_call(self.objective, self.state(), batch, self.check)
+        output = try_call(self.objective, self.state(), batch, self.check)
         scores, own = logits(output), own_loss(output)
         call = self.findings.call
         self._compare = False
@@ -448,7 +462,6 @@ class Problem:
             self._check_mean()
         amounts = [self._reduction.amount(batch) for batch in self.batches]
         return tuple(amount / sum(amounts) for amount in amounts)
-
 
     def _check_mean(self) -> None:
         """Raise unless a loss that the model computes is a mean over the examples of a batch.

@@ -45,7 +45,7 @@ class Replaced(TorchFunctionMode):
 
 
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """g v / ||v||, the norm over all dimensions but one (Salimans and Kingma 2016, equation 2).
+    """G v / ||v||, the norm over all dimensions but one (Salimans and Kingma 2016, equation 2).
 
     Args:
         v: direction, of any shape.
@@ -102,9 +102,7 @@ def batch_norm(
     update.
     """
     if not training or running_mean is not None:
-        return F.batch_norm(
-            x, running_mean, running_var, weight, bias, training, momentum, eps
-        )
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     out = _standardized(x, (0, *range(2, x.ndim)), eps)
     lines = (-1, *[1] * (x.ndim - 2))
     out = out if weight is None else out * weight.view(lines)

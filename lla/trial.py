@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,9 +19,7 @@ from lla.objective import Objective
 from lla.precision import ROUNDING
 
 
-def try_call(
-    objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, check: bool
-) -> tuple[Tensor, Any]:
+def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, check: bool) -> Any:
     """Call the model and the loss on one batch, and write what that shows into the findings.
 
     Args:
@@ -31,14 +29,14 @@ def try_call(
         check: whether to look for what would make results wrong, in a second call.
 
     Returns:
-        The loss, and the output that it takes; None if the loss takes the model.
+        The model's output; None if the loss takes the model.
 
     Raises:
         InputError: the model rejects the input, or the loss the targets; the loss is no number;
             with `check`, a loss that differs from call to call, that reads parameters in a way
             that cannot be seen, or that is computed in half precision.
     """
-    found, watch = objective.findings, _LowPrecision()
+    found, watch = objective.findings, _Watch()
     with torch.enable_grad(), objective.deterministic():
         with watch:
             value, output = _called(objective, tensors, batch)
@@ -54,11 +52,12 @@ def try_call(
                     f"the loss reads {names[0]} as a tensor that was taken from the model before, "
                     "in a way that cannot be exchanged: read it from the model inside of the loss"
                 )
+    found.packs = found.packs or watch.packs
     if not check:
-        return value.detach(), output
-    if watch.found is not None:
+        return output
+    if watch.low is not None:
         raise InputError(
-            f"{watch.found} is computed inside of the model or the loss, which is too imprecise "
+            f"{watch.low} is computed inside of the model or the loss, which is too imprecise "
             "for second derivatives: leave out autocast and casts to half precision"
         )
     _find_writes(objective, tensors)
@@ -77,7 +76,7 @@ def try_call(
             "weights: the model or the loss draws random numbers from a generator of its own, or "
             "depends on earlier calls, so make it deterministic"
         )
-    return value.detach(), output
+    return output
 
 
 def _called(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Any, Any]:
@@ -118,9 +117,7 @@ def _captured(objective: Objective, value: Tensor) -> list[str]:
     if not value.requires_grad:
         return []
     named = [(name, p) for name, p in objective.model.named_parameters() if p.requires_grad]
-    parts = torch.autograd.grad(
-        value, [p for _, p in named], allow_unused=True, retain_graph=True
-    )
+    parts = torch.autograd.grad(value, [p for _, p in named], allow_unused=True, retain_graph=True)
     return [name for (name, _), part in zip(named, parts, strict=True) if part is not None]
 
 
@@ -135,17 +132,27 @@ def _find_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
             tensors[name].copy_(own)
 
 
-class _LowPrecision(TorchDispatchMode):
-    """Notes the first operation whose result has a type of half precision."""
+class _Watch(TorchDispatchMode):
+    """Looks at the operations of a call.
 
-    found: str | None = None
+    Attributes:
+        low: the first one whose result has a type of half precision; None without any.
+        packs: whether one was in a context that packs the tensors that backward needs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low: str | None = None
+        self.packs = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if self.found is None:
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            self.packs = True
+        if self.low is None:
             for leaf in pytree.tree_leaves(out):
                 if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
-                    self.found = f"{func.overloadpacket} in {leaf.dtype}"
+                    self.low = f"{func.overloadpacket} in {leaf.dtype}"
         return out
 
 

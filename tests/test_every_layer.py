@@ -337,7 +337,7 @@ EMBEDDINGS = [
     Case("embedding tied", tied, WORDS),
     # what it calls a gradient is none: each row of it is divided by how often the word occurs
     Case("embedding by frequency", lambda: words(nn.Embedding(5, 3, scale_grad_by_freq=True)),
-         WORDS, refused="embedding"),
+         WORDS, plain=lambda model, _: setattr(model[0], "scale_grad_by_freq", False)),
     Case("embedding_bag", lambda: nn.Sequential(nn.EmbeddingBag(5, 3), dense(nn.Tanh())),
          WORDS, refused="embedding_?bag"),
 ]  # fmt: skip
@@ -383,7 +383,7 @@ ACTIVATIONS = [
 ] + [
     Case("relu6", lambda: dense(nn.ReLU6()), lambda n: 9 * normal(3)(n)),
     Case("glu", lambda: dense(nn.GLU(), width=2)),
-    Case("hardsigmoid", lambda: dense(nn.Hardsigmoid()), refused="hardsigmoid"),
+    Case("hardsigmoid", lambda: dense(nn.Hardsigmoid())),
 ]  # fmt: skip
 
 

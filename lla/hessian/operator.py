@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,7 +197,17 @@ class HessianOperator:
 
     def _make(self, route: RouteName, batch: Batch) -> Product:
         function = self.problem.batch_loss(batch, self.space, self._state)
-        return ROUTES[route](function, self.theta, self.problem.deterministic)
+        return ROUTES[route](function, self.theta, self.problem.deterministic, self._held)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The context of backward passes, see `lla.Problem.held`."""
+        if not self.problem.findings.packs:
+            yield
+            return
+        held = self.problem.held(self.theta, self.space, self._state)
+        with self.problem.deterministic(), held:
+            yield
 
     def _choose(self, memory: int) -> RouteName:
         """Measure the routes on the first batch, take the best that fits, keep its product."""

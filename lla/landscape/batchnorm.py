@@ -46,10 +46,10 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
         seen += batch.size
         with torch.no_grad(), problem.deterministic(), problem.holding(theta, found) as network:
             layers = statistics(network)
-            for name, layer in layers.items():
-                if not found:
-                    layer.running_mean.zero_()
-                    layer.running_var.zero_()
+            for layer in layers.values():
+                for value in (layer.running_mean, layer.running_var):
+                    if not found and value is not None:
+                        value.zero_()
                 layer.training = True
                 layer.momentum = batch.size / seen  # so the running value is the weighted mean
             try:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import nn
 
 from lla.errors import InputError

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -45,19 +45,33 @@ class Product(Protocol):
 class Retained:
     """Double backward (Pearlmutter 1994) through a gradient graph that is kept.
 
+    Args:
+        function: theta [P] -> loss.
+        theta: the point [P].
+        context: of the call of the function.
+        backward: of backward passes; the other routes have the same arguments.
+
     Raises:
         InputError: PyTorch has no second derivative of an operation.
     """
 
-    def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
+    def __init__(
+        self,
+        function: Function,
+        theta: Tensor,
+        context: Context,
+        backward: Context = nullcontext,
+    ) -> None:
         self._point = theta.detach().clone().requires_grad_()
         self._gradient: Tensor | None = None
+        self._backward = backward
         with context(), torch.enable_grad(), missing_derivatives_named():
             value = function(self._point)
             if value.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    value, self._point, create_graph=True, materialize_grads=True
-                )
+                with backward():
+                    (gradient,) = torch.autograd.grad(
+                        value, self._point, create_graph=True, materialize_grads=True
+                    )
                 self._gradient = gradient if gradient.requires_grad else None
         if any(node.name() == "torch::autograd::Error" for node in self._nodes()):
             # products would leave out what depends on it, without an error
@@ -87,7 +101,7 @@ class Retained:
         """H applied to each row [K, P]."""
         if self._gradient is None:  # a constant or linear loss
             return torch.zeros_like(rows)
-        with missing_derivatives_named():
+        with missing_derivatives_named(), self._backward():
             products = [
                 torch.autograd.grad(
                     self._gradient, self._point, row, retain_graph=True, materialize_grads=True
@@ -114,8 +128,14 @@ class Fresh:
 
     kept_bytes: int = 0
 
-    def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
-        self._arguments = (function, theta.detach().clone(), context)
+    def __init__(
+        self,
+        function: Function,
+        theta: Tensor,
+        context: Context,
+        backward: Context = nullcontext,
+    ) -> None:
+        self._arguments = (function, theta.detach().clone(), context, backward)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
@@ -129,7 +149,13 @@ class Linearized:
     several rows shows that this is faster and right.
     """
 
-    def __init__(self, function: Function, theta: Tensor, context: Context) -> None:
+    def __init__(
+        self,
+        function: Function,
+        theta: Tensor,
+        context: Context,
+        backward: Context = nullcontext,
+    ) -> None:
         self._map = linearize_gradient(function, theta.detach().clone(), context)
         storages = map(Tensor.untyped_storage, self._map.buffers())  # some constants share one
         self.kept_bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
@@ -186,7 +212,7 @@ def agree(found: Tensor, expected: Tensor) -> bool:
     return bool(torch.linalg.vector_norm(found - expected) <= ROUNDING[expected.dtype] * scale)
 
 
-ROUTES: dict[RouteName, Callable[[Function, Tensor, Context], Product]] = {
+ROUTES: dict[RouteName, Callable[[Function, Tensor, Context, Context], Product]] = {
     "linearized": Linearized,
     "retained": Retained,
     "fresh": Fresh,
