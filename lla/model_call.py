@@ -32,7 +32,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Raises:
         InputError: what is given is no module, or one whose derivatives cannot be taken: a
-            TorchScript module, parameters on the meta device or without a shape.
+            TorchScript module, or parameters without a shape.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is {type(model).__name__}: give a torch.nn.Module")
@@ -52,12 +52,21 @@ def unwrapped(model: nn.Module) -> nn.Module:
             raise InputError(
                 f"{name} has no shape yet (a lazy module): call the model once on a batch before"
             )
+    return model
+
+
+def check_values(model: nn.Module) -> None:
+    """Raise unless all tensors of a model have values.
+
+    Raises:
+        InputError: one is on the meta device.
+    """
+    for name, tensor in named_tensors(model):
         if tensor.device.type == "meta":
             raise InputError(
                 f"{name} is on the meta device and has no values: load the weights first, for "
                 "example with model.to_empty(device='cpu') and load_state_dict"
             )
-    return model
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ def installed(
     modules = list(model.modules())
     before = [dict(vars(module)) for module in modules]
     contents = [
-        (value, copy.copy(value))
+        (value, value.copy())
         for attributes in before
         for value in attributes.values()
         if type(value) in _CONTAINERS
@@ -198,8 +207,9 @@ def installed(
             vars(module).clear()
             vars(module).update(attributes)
         for value, content in contents:
-            value.clear()
-            (value.extend if isinstance(value, (list, deque)) else value.update)(content)
+            if value or content:
+                value.clear()
+                (value.extend if isinstance(value, (list, deque)) else value.update)(content)
         for put, state in states:
             put(state)
 
@@ -220,7 +230,7 @@ def _exchange(
         if isinstance(value, nn.Parameter):
             return value
         cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
-        return value.detach().clone().to(cast)  # a copy: the forward pass may write into it
+        return value.detach().to(cast, copy=True)  # the forward pass may write into it
 
     for kind in ("_parameters", "_buffers"):
         tensors = attributes[kind]

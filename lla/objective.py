@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from lla.batches import Batch, cloned, mapped
+from lla.batches import Batch, mapped
 from lla.errors import InputError
 from lla.loss_call import LossCall, logits
 from lla.model_call import Setting, installed, named_tensors
@@ -114,10 +114,10 @@ class Objective:
         with ExitStack() as stack:
             stack.enter_context(installed(self.model, tensors, self.setting, cast))
             if isinstance(loss, nn.Module):  # its buffers may be written into
-                own = {n: self._cast(t.detach().clone()) for n, t in loss.named_buffers()}
-                own |= {n: self._cast(t) for n, t in loss.named_parameters()}
-                held = {id(tensor) for tensor in tensors.values()}
-                own = {n: t for n, t in own.items() if id(t) not in held}
+                held = {id(tensor) for tensor in tensors.values()}  # of a model inside of the loss
+                own = {
+                    n: self._copy(t.detach()) for n, t in named_tensors(loss) if id(t) not in held
+                }
                 stack.enter_context(installed(loss, own, dtype=cast))
             stack.enter_context(Replaced(self.findings.normalizations))
             if self.findings.exchanged:
@@ -183,16 +183,14 @@ class Objective:
             found = evaluate()
         return pytree.tree_map_only(Tensor, Tensor.detach, found)
 
-    def _cast(self, tensor: Tensor) -> Tensor:
-        """A tensor of the model's own type in the type of the computation."""
-        return tensor.to(self.dtype) if tensor.dtype == self.own_dtype else tensor
+    def _copy(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor; of the model's own type, it is in the type of the computation."""
+        cast = self.dtype != self.own_dtype and tensor.dtype == self.own_dtype
+        return tensor.to(self.dtype) if cast else tensor.clone()
 
     def _copies(self, batch: Batch) -> tuple[Any, Any]:
         """Copies of a batch's input and targets, in the type of the computation.
 
         A network may work in place on its input, and a loader may refill its tensors.
         """
-        x, y = cloned((batch.x, batch.y))
-        if self.dtype == self.own_dtype:
-            return x, y
-        return mapped((x, y), self._cast)
+        return mapped((batch.x, batch.y), self._copy)

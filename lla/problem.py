@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, logits, own_loss
-from lla.model_call import Mode, current_tensors, setting_of, unwrapped
+from lla.model_call import Mode, check_values, current_tensors, setting_of, unwrapped
 from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
@@ -96,6 +96,7 @@ class Problem:
             raise InputError(f"precision is {precision!r}: choose 'float32', 'float64' or None")
         self.model = unwrapped(model)
         own = ParameterSpace.of(self.model)
+        check_values(self.model)
         self.space = own if precision is None else replace(own, dtype=getattr(torch, precision))
         self.mode = mode
         self.seed = seed

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Product, RouteName
 from lla.hessian.refusals import whole_number
-from lla.parameters import Pattern
+from lla.parameters import ParameterSpace, Pattern
 from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
 from lla.problem import Problem
@@ -197,17 +198,9 @@ class HessianOperator:
 
     def _make(self, route: RouteName, batch: Batch) -> Product:
         function = self.problem.batch_loss(batch, self.space, self._state)
-        return ROUTES[route](function, self.theta, self.problem.deterministic, self._held)
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """The context of backward passes, see `lla.Problem.held`."""
-        if not self.problem.findings.packs:
-            yield
-            return
-        held = self.problem.held(self.theta, self.space, self._state)
-        with self.problem.deterministic(), held:
-            yield
+        # not a method: a kept product that holds its operator would be a cycle
+        held = partial(_held, self.problem, self.theta, self.space, self._state)
+        return ROUTES[route](function, self.theta, self.problem.deterministic, held)
 
     def _choose(self, memory: int) -> RouteName:
         """Measure the routes on the first batch, take the best that fits, keep its product."""
@@ -290,6 +283,18 @@ def check_operator(name: str, operator: object) -> None:
 
 
 _SHORT = 0.02  # seconds
+
+
+@contextmanager
+def _held(
+    problem: Problem, theta: Tensor, space: ParameterSpace, state: dict[str, Tensor]
+) -> Iterator[None]:
+    """The context of backward passes, see `lla.Problem.held`."""
+    if not problem.findings.packs:
+        yield
+        return
+    with problem.deterministic(), problem.held(theta, space, state):
+        yield
 
 
 def _check(product: Product, probe: Tensor, expected: Tensor) -> float:

@@ -130,6 +130,7 @@ def test_a_loader_is_loaded_once_for_many_points(cases, route):
     loader = Loader(batches)
     problem = lla.Problem(case.make(), loader, case.loss)
     directions, coefficients = around(problem, 40)
+    problem.loss()  # also reads what each batch weighs
     before = loader.passes
     found, _ = values(problem, directions, coefficients, route)
     checks = 2 if ":" in route else 0

@@ -76,7 +76,7 @@ def quadratic(cases, dtype):
 
 def closed_form(problem, rows, a, b):
     """0.5 theta' A theta at every point, in float64."""
-    A = problem.network.A.double().numpy()
+    A = problem.model.A.double().numpy()
     theta, (one, two) = problem.theta().double().numpy(), rows.double().numpy()
     points = theta + a[:, None, None] * one + b[None, :, None] * two
     return 0.5 * np.einsum("abi,ij,abj->ab", points, A, points)

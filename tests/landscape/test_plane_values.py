@@ -33,7 +33,7 @@ def problem_of(fuse, seed=0, mode="eval"):
 
 
 OPTIONS = {"normalization": "filter", "steps": 10, "route": "loop"}
-BEFORE = 2  # calls for the trial and for the centre
+BEFORE = 4  # calls for the trial (two), the reduction and the centre
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -131,7 +131,7 @@ def test_the_checkpoint_of_another_plane_is_refused(tmp_path, change):
     loss, mode = other.pop("loss", F.cross_entropy), other.pop("mode", "eval")
     problem = problem_of(loss, other.pop("weights", 0), mode)
     if "data" in other:
-        problem = lla.Problem(problem.network, (other.pop("data"), Y))
+        problem = lla.Problem(problem.model, (other.pop("data"), Y))
     with pytest.raises(lla.InputError, match="holds the values of another plane: remove it, or"):
         lla.loss_plane(problem, checkpoint=file, **{**OPTIONS, **other})
     assert file.read_bytes() == before

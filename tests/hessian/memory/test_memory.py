@@ -72,7 +72,9 @@ print(json.dumps({"peak": paper_tables.engine.machine.peak_memory(), **found}))
 def of_criteria(network="cnn", n=32, side=64, **options):
     """Peak resident bytes of a process that computes criteria, and by which plan; or of none."""
     command = [sys.executable, "-c", CRITERIA, json.dumps(options), network, str(n), str(side)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # glibc gives freed memory back at once, so that a peak is what is in use and not what is kept
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**17)}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
     return json.loads(out.splitlines()[-1])
 
 
