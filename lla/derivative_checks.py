@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,14 +24,21 @@ _FLOOR = 100  # eps of the gradient, which its difference cannot resolve
 _CONVERGED = 0.1  # relative change of a difference from one step to another
 
 
+class Disagreement(NamedTuple):
+    """What is wrong with double backward at a point."""
+
+    said: str | None  # None if nothing is
+    size: float  # of H v, for a random vector v of normal numbers
+
+
 def disagreement(
     function: Function,
     point: Tensor,
     precision: torch.dtype,
     constant: Tensor | None = None,
     held: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext,
-) -> str | None:
-    """What is wrong with double backward through a function; None if nothing is.
+) -> Disagreement:
+    """What is wrong with double backward through a function.
 
     Args:
         function: differentiable, of a vector.
@@ -53,10 +60,10 @@ def disagreement(
     del gradient  # with its graph
     size = max(map(torch.linalg.vector_norm, images)).item()
     if not math.isfinite(size):
-        return None  # said where products are used
+        return Disagreement(None, size)  # said where products are used
     left, right = torch.dot(u, images[0]).item(), torch.dot(v, images[1]).item()
     if abs(left - right) > _ASYMMETRY[precision] * size:
-        return f"is not symmetric (u'Hv is {left:.4g} and v'Hu {right:.4g})"
+        return Disagreement(f"is not symmetric (u'Hv is {left:.4g}, v'Hu {right:.4g})", size)
     length = torch.linalg.vector_norm(point).item() or math.sqrt(len(point))
     found: list[tuple[Tensor, float]] = []  # differences and errors
     for relative in _STEPS[precision]:
@@ -68,14 +75,15 @@ def disagreement(
         error = torch.linalg.vector_norm(difference - images[0]).item()
         scale = max(map(torch.linalg.vector_norm, (difference, images[0]))).item()
         if error <= _ERRORS[precision] * scale:
-            return None
+            return Disagreement(None, size)
         if not scale <= floor / _CONVERGED:
             found.append((difference, error / scale))
     for (one, error), (other, _) in pairwise(found):
         # with a kink in between the difference has not converged, and says nothing
         if torch.linalg.vector_norm(one - other) <= _CONVERGED * torch.linalg.vector_norm(one):
-            return f"differs by {error:.0%} from the difference of gradients"
-    return None
+            said = f"differs by {error:.0%} from the difference of gradients"
+            return Disagreement(said, size)
+    return Disagreement(None, size)
 
 
 def _gradient(

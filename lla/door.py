@@ -16,6 +16,7 @@ inputs of many ReLUs are zero, where the derivative is a convention.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,18 +25,20 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lla.batches import micro_batches
-from lla.derivative_checks import Function, disagreement
+from lla.derivative_checks import Disagreement, Function, disagreement
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
 from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import installed
 from lla.precision import ROUNDING
 from lla.probes import gaussian
-from lla.problem import Problem
+from lla.problem import Precision, Problem
 
 # of the first batch; BatchNorm with the statistics of two examples has no derivative
 EXAMPLES = {"eval": 2, "train": 4}
 _AWAY = 0.01  # length of the step away from the weights, relative to them
+_FURTHER = (0.1, 0.3, 1.0)  # of further steps, where the first finds something
+_TINY = 1e-6  # products that are smaller than those elsewhere by this factor are rounding
 _VECTORS = 12  # vectors [P] in float64 that the check holds
 
 
@@ -81,6 +84,10 @@ def _check_gradient(part: Problem) -> None:
         InputError: they differ.
     """
     objective, names = part.objective, part.space.names
+    if part.dtype != objective.own_dtype:  # the model's own call is in its own type
+        own_type: Precision = "float32" if part.dtype == torch.float64 else "float64"
+        _check_gradient(part.in_precision(own_type))
+        return
     own = dict(part.model.named_parameters())
     same = all(torch.equal(own[name], tensor) for name, tensor in part.parameters().items())
     if part.findings.writes or not same:  # then the model's own call would be another one
@@ -108,11 +115,11 @@ def _check_gradient(part: Problem) -> None:
             )
 
 
-def _away(theta: Tensor) -> Tensor:
-    """A vector [P] a little away from another one."""
+def _away(theta: Tensor, length: float = _AWAY) -> Tensor:
+    """A vector [P] away from another one, by a length relative to that."""
     step = gaussian(len(theta), theta, 0)
     norm = torch.linalg.vector_norm
-    return theta + step * (_AWAY * (norm(theta) or 1.0) / norm(step))
+    return theta + step * (length * (norm(theta) or 1.0) / norm(step))
 
 
 def _in_float64(part: Problem) -> Problem:
@@ -128,33 +135,47 @@ def _in_float64(part: Problem) -> Problem:
 
 
 def _fault(part: Problem) -> str | None:
-    """What is wrong with products of the problem; None if nothing is."""
-    (batch,) = part.batches
-    precision = _Lowest(part.dtype)
+    """What is wrong with products of the problem; None if nothing is.
+
+    In a network whose loss is nearly zero all derivatives are rounding. What is said there stands
+    only if products elsewhere are not much larger, or are wrong as well.
+    """
     theta = part.theta()
-    with precision, torch.no_grad(), part.deterministic():
-        points = [_away(theta), theta]
-        state = part.state()
-        function = part.batch_loss(batch, state=state)
+    near = _fault_at(part, _away(theta)) or _fault_at(part, theta)
+    if near is None or near.said is None:
+        return None
+    for length in _FURTHER:
+        far = _fault_at(part, _away(theta, length))
+        if far is not None and far.said is None and near.size < _TINY * far.size:
+            return None
+    return near.said
+
+
+def _fault_at(part: Problem, point: Tensor) -> Disagreement | None:
+    """The same at one point [P]; None where the loss is not finite."""
+    (batch,) = part.batches
+    state = part.state()
+    function = part.batch_loss(batch, state=state)
+    with _Lowest(part.dtype) as lowest, torch.no_grad(), part.deterministic():
         try:
-            finite = bool(function(points[0]).isfinite())
+            if not function(point).isfinite():
+                return None
         except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
-            finite = False  # the weights may have to stay in some set
-    point = points[0] if finite else points[1]
+            return None  # the weights may have to stay in some set
     with torch.enable_grad(), part.deterministic():
         try:
             with missing_derivatives_named():
                 return disagreement(
                     _seeded(part, function),
                     point,
-                    precision.found,
+                    lowest.found,
                     _constant(part),
                     lambda theta: part.held(theta, part.space, state),
                 )
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            return f"cannot be computed ({str(error).splitlines()[0]})"
+            return Disagreement(f"cannot be computed ({str(error).splitlines()[0]})", math.inf)
 
 
 def _seeded(part: Problem, function: Function) -> Function:
@@ -258,7 +279,7 @@ def _at_fault(module: nn.Module, args: Any, kwargs: Any, dtype: torch.dtype) -> 
     point = torch.cat([t.reshape(-1) for t in tensors])
     try:
         with torch.enable_grad():
-            return disagreement(function, point, dtype) is not None
+            return disagreement(function, point, dtype).said is not None
     except RuntimeError as error:
         if out_of_memory(error):
             raise

@@ -62,7 +62,7 @@ class ParameterSpace:
         if dtype.is_complex:
             raise InputError(
                 f"the parameters are {dtype}, and a Hessian is that of real numbers: hold real and "
-                "imaginary parts in one real parameter [..., 2] and take torch.view_as_complex of it"
+                "imaginary parts in a real parameter [..., 2] and take torch.view_as_complex of it"
             )
         if dtype not in (torch.float32, torch.float64):
             raise InputError(

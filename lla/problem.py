@@ -97,7 +97,7 @@ class Problem:
         self.model = unwrapped(model)
         own = ParameterSpace.of(self.model)
         check_values(self.model)
-        self.space = own if precision is None else replace(own, dtype=getattr(torch, precision))
+        self.space = own
         self.mode = mode
         self.seed = seed
         self.check = check
@@ -109,12 +109,16 @@ class Problem:
             Findings(call),
             own.device,
             seed,
-            self.space.dtype,
+            own.dtype,
             own.dtype,
         )
         self._tensors: Mapping[str, Tensor] | None = None  # of its own; None: the model's
         self._coefficients = _normalized(weights, len(self.batches))
-        self._reduction, self.classes = self._try_first_batch()
+        batch, output = self._call_first(check)
+        self.classes = _classes(output, batch.y)
+        self._reduction, self._compare = self._read_reduction(batch, output)
+        if precision is not None:
+            self._set_precision(precision)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -174,10 +178,9 @@ class Problem:
         other = copy.copy(self)
         call = self.findings.call
         other.batches = Batches(batches, self.device, whole=call.takes_model)
-        other.check = False  # the model and the loss are known
         other._coefficients = None
-        other._reduction, other.classes = other._try_first_batch()
-        other.check = self.check
+        batch, output = other._call_first(check=False)  # the model and the loss are known
+        other.classes = _classes(output, batch.y)
         return other
 
     def in_precision(self, precision: Precision) -> Problem:
@@ -187,13 +190,7 @@ class Problem:
             InputError: the model or the loss cannot be computed in this type.
         """
         other = copy.copy(self)
-        other.space = replace(self.space, dtype=getattr(torch, precision))
-        other.objective = replace(self.objective, dtype=other.dtype)
-        if self._tensors is not None:
-            other._tensors = other._cast(self._tensors)
-        other.check = False
-        other._try_first_batch()
-        other.check = self.check
+        other._set_precision(precision)
         return other
 
     def in_micro_batches(self, size: int, check: bool = True) -> Problem:
@@ -425,27 +422,28 @@ class Problem:
             return {name: part.detach().requires_grad_() for name, part in parts.items()}
         return parts
 
-    def _try_first_batch(self) -> tuple[Reduction | None, int | None]:
-        """How the loss puts examples together, and the number of classes, from one call.
+    def _set_precision(self, precision: Precision) -> None:
+        """Compute in another type from now on."""
+        self.space = replace(self.space, dtype=getattr(torch, precision))
+        self.objective = replace(self.objective, dtype=self.dtype)
+        if self._tensors is not None:
+            self._tensors = self._cast(self._tensors)
+        self._call_first(check=False)
 
-        It also finds wrong inputs early, see `lla.trial`.
-        """
+    def _call_first(self, check: bool) -> tuple[Batch, Any]:
+        """The first batch, and the model's output on it; an error for a wrong input or target."""
         batch = next(iter(self.batches))
-        output = try_call(self.objective, self.state(), batch, self.check)
-        scores, own = logits(output), own_loss(output)
+        return batch, try_call(self.objective, self.state(), batch, check)
+
+    def _read_reduction(self, batch: Batch, output: Any) -> tuple[Reduction | None, bool]:
+        """How the loss puts examples together, and whether this has to be compared yet."""
         call = self.findings.call
-        self._compare = False
         with torch.no_grad(), self.deterministic(), self.holding() as model:
-            if call.takes_model or (call.loss is None and own is not None):
-                reduction = declared(partial(self.objective.of_copies, model), batch)
-                self._compare = reduction is None
-                reduction = reduction or Reduction(False)
-            else:
-                given = output if call.whole_output else scores
-                reduction = reduction_of(call.loss or F.cross_entropy, given, batch)
-        indices = isinstance(batch.y, Tensor) and not batch.y.is_floating_point()
-        many = isinstance(scores, Tensor) and scores.ndim >= 2
-        return reduction, scores.shape[1] if indices and many else None
+            if call.takes_model or (call.loss is None and own_loss(output) is not None):
+                found = declared(partial(self.objective.of_copies, model), batch)
+                return found or Reduction(False), found is None
+            given = output if call.whole_output else logits(output)
+            return reduction_of(call.loss or F.cross_entropy, given, batch), False
 
     def _read_coefficients(self) -> tuple[float, ...]:
         """The coefficients from what the loss of each batch is a mean over."""
@@ -486,6 +484,14 @@ class Problem:
                 f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
                 "number a batch, such as the number of its labels"
             ) from error
+
+
+def _classes(output: Any, y: Any) -> int | None:
+    """The number of classes, if the targets are class indices."""
+    scores = logits(output)
+    indices = isinstance(y, Tensor) and not y.is_floating_point()
+    many = isinstance(scores, Tensor) and scores.ndim >= 2
+    return scores.shape[1] if indices and many else None
 
 
 def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, ...] | None:

@@ -23,9 +23,10 @@ from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
 from lla.hessian.refusals import whole_number
+from lla.hessian.rounding import product_rounding, warn_of_rounding
 from lla.hessian.spectrum import Spectrum
 from lla.parameters import Pattern
-from lla.problem import Loss, Mode, Problem
+from lla.problem import Loss, Mode, Precision, Problem
 
 Scope = Literal["batches", "pooled"]
 
@@ -58,6 +59,8 @@ class Criteria:
     loss: float  # mean over all examples
     matvecs: int  # products of one batch, all batches and probes
     adaptive: Adaptive | None = None  # how a target was approached; None without a target
+    # share of a product that is rounding, see `lla.hessian.rounding`; None if it is not known
+    rounding: float | None = None
 
     @property
     def converged(self) -> bool | None:
@@ -95,6 +98,9 @@ def criteria(
     micro_batch: int | None = None,
     memory: Memory | int | None = None,
     target_stderr: StandardErrors | Target | None = None,
+    weights: Sequence[float] | None = None,
+    precision: Precision | None = None,
+    check: bool = True,
     progress: bool = False,
 ) -> Criteria:
     """The criteria r_e, K_H1 and K_H05 of a model.
@@ -136,6 +142,11 @@ def criteria(
             warning. Over "batches", those given are a sample of all that there could be: their
             scatter counts, and more of them reduce it. Over "probes", they are all that there are:
             only the noise of the probes counts. So it is for one batch, and for scope "pooled".
+        weights: see `lla.Problem`; for scope "pooled" and the mean loss.
+        precision: see `lla.Problem`. "float64" takes about twice as long on a CPU. Where rounding
+            is not small against r_e and K_H1, as in a network whose training loss is nearly zero,
+            there is a warning.
+        check: see `lla.Problem`.
         progress: show a progress bar for each batch.
 
     Raises:
@@ -165,7 +176,10 @@ def criteria(
     if not (target is None or isinstance(target, Target)):
         target = Target(target)
     targets = {} if target is None else targets_of(target.stderr, legacy)
-    whole = Problem(model, batches, loss=loss, mode=mode, seed=seed)
+    whole = Problem(
+        model, batches, loss=loss, mode=mode, seed=seed, weights=weights, precision=precision,
+        check=check,
+    )  # fmt: skip
     mean_loss = float(whole.loss())  # a bad batch is named before the first product
     if micro_batch is not None:
         whole.in_micro_batches(micro_batch)  # raises errors before the first product
@@ -199,6 +213,8 @@ def criteria(
         if not adaptive.converged:
             warnings.warn(adaptive.shortcoming(matvecs), stacklevel=2)
         estimates = {n: found.get(n, Estimate(math.nan, None, 0, matvecs)) for n in _NAMES}
+    rounding = product_rounding(whole, parameters) if check else None
+    warn_of_rounding(rounding, {"r_e": estimates["re"], "K_H1": estimates["kh1"]})
     return Criteria(
         **estimates,
         spectra=spectra,
@@ -215,6 +231,7 @@ def criteria(
         loss=mean_loss,
         matvecs=sum(spectrum.matvecs for spectrum in spectra),
         adaptive=adaptive,
+        rounding=rounding,
     )
 
 

@@ -1,0 +1,104 @@
+"""How much of a Hessian-vector product in float32 is rounding."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lla.batches import leaves, micro_batches
+from lla.errors import InputError
+from lla.estimate import Estimate
+from lla.hessian.products.routes import Fresh
+from lla.parameters import Pattern
+from lla.probes import rademacher
+from lla.problem import Problem
+
+EXAMPLES = 64  # of the first batch, from which the rounding is measured
+_SAME = 1e-3  # relative difference of outputs that rounding may cause
+_SMALL = 0.1  # share of a criterion up to which rounding is small
+_HARMLESS = 1e-4  # rounding below this is never said: a convex problem has r_e of about 1e-7
+
+
+def product_rounding(
+    problem: Problem, parameters: Pattern | Sequence[Pattern] | None = None
+) -> float | None:
+    """The share of a product in float32 that is rounding, from one product in float64.
+
+    ||H v - H_64 v|| / ||H_64 v|| for one random vector, where H_64 is the Hessian computed in
+    float64, of at most `EXAMPLES` examples. A trained network has a small loss and small
+    derivatives, but they are differences of numbers that are not small.
+
+    Args:
+        problem: model, batches, loss and mode.
+        parameters: see `lla.HessianOperator`.
+
+    Returns:
+        The share; None if the problem is in float64, or if float64 is not possible: the model or
+        the loss has a type of its own, or draws other random numbers in float64.
+    """
+    if problem.dtype == torch.float64:
+        return None
+    batch = next(iter(problem.batches))
+    try:
+        part = problem.over(micro_batches(batch, EXAMPLES)[:1])
+    except InputError:
+        part = problem.over([batch])
+    try:
+        exact = part.in_precision("float64")
+    except InputError:
+        return None
+    if not _same_outputs(part, exact):
+        return None
+    found, expected = _product(part, parameters), _product(exact, parameters)
+    scale = torch.linalg.vector_norm(expected)
+    if not (scale > 0 and scale.isfinite()):
+        return None
+    return (torch.linalg.vector_norm(found.double() - expected) / scale).item()
+
+
+def warn_of_rounding(rounding: float | None, estimates: dict[str, Estimate]) -> None:
+    """Warn if rounding is not small against one of some criteria, which are shares, too.
+
+    Args:
+        rounding: see `product_rounding`.
+        estimates: of criteria, by the name to be printed.
+
+    Warns:
+        UserWarning: at most once.
+    """
+    if rounding is None or rounding <= _HARMLESS:
+        return
+    doubtful = [
+        f"{name} is {estimate}"
+        for name, estimate in estimates.items()
+        if rounding > _SMALL * abs(estimate.value)
+    ]
+    if doubtful:
+        warnings.warn(
+            f"rounding makes {rounding:.1%} of a product in float32, which is not small against "
+            f"the criteria ({', '.join(doubtful)}): compute with precision='float64'",
+            stacklevel=3,
+        )
+
+
+def _product(problem: Problem, parameters: Pattern | Sequence[Pattern] | None) -> Tensor:
+    (batch,) = problem.batches
+    space, state = problem.space.select(parameters), problem.state()
+    function = problem.batch_loss(batch, space, state)
+    theta = problem.theta(parameters)
+    vector = rademacher(space.size, theta, 0)[None]
+    return Fresh(function, theta, problem.deterministic)(vector)[0]
+
+
+def _same_outputs(one: Problem, other: Problem) -> bool:
+    """Whether the outputs of two problems differ by rounding only; losses may be all rounding."""
+    pairs = zip(one.outputs(), other.outputs(), strict=True)
+    for (a, _), (b, _) in pairs:
+        for x, y in zip(leaves(a), leaves(b), strict=True):
+            norm = torch.linalg.vector_norm
+            if x.is_floating_point() and not norm(x.double() - y) <= _SAME * norm(y):
+                return False
+    return True
