@@ -61,8 +61,8 @@ def measure(case: NetworkCase, peak: Callable[..., Peak[Any]], rounds: int = 5) 
     """
     problem, step = case.make()
     batch = next(iter(problem.batches))
-    with torch.no_grad():
-        forward = flops(lambda: problem.network(batch.x))
+    with torch.no_grad(), problem.deterministic(), problem.holding() as network:
+        forward = flops(lambda: problem.run(network, batch))
     functions: dict[str, Callable[[], object]] = {PASS: step}
     kept, setup = {}, {}
     for route in ROUTES:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.utils import _pytree as pytree
 
-from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
+from lla.landscape.weight_uses import WeightUses
 from lla.model_call import installed
 from lla.precision import ROUNDING
 from lla.probes import gaussian
@@ -26,10 +26,11 @@ from lla.problem import Problem
 def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     """How much the part of a direction for each parameter changes its layer's output.
 
-    The layer of a parameter is the innermost module around it that the model calls. Its relative
-    change, to first order, is ||J d|| / ||f||. J is the derivative of its output f with respect to
-    this parameter alone, at the input that it has at theta; the norms are over all examples and
-    calls.
+    The layer of a parameter is the module that holds it, if that is called; else the function that
+    is called with it, such as `F.linear`; else the innermost module around it that is called. Its
+    relative change, to first order, is ||J d|| / ||f||. J is the derivative of its output f with
+    respect to this parameter alone, at the input that it has at theta; the norms are over all
+    examples and calls.
 
     Args:
         problem: whose batches and mode.
@@ -42,31 +43,33 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     parts = problem.space.unflatten(direction)
     squares: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
     sizes: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
-    inside = False  # of a layer that a hook calls
+    inside = False  # of a layer that is called once more
 
-    def watch(path: str, layer: nn.Module, names: Sequence[str]) -> Any:
+    def add(name: str, function: Callable[[Tensor], Any], value: Tensor, output: Any) -> None:
+        nonlocal inside
+        inside = True
+        changed = _derivative(lambda p: _floating(function(p)), value.detach(), parts[name])[1]
+        squares[name] = squares[name] + _square(changed)
+        sizes[name] = sizes[name] + _square(output)
+        inside = False
+
+    def watch(path: str, names: Sequence[str]) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            nonlocal inside
-            if inside:
-                return
-            inside, size = True, _square(output)
-            for name in names:
+            for name in names if not inside else ():
                 local = name.removeprefix(f"{path}.")
-                squares[name] = squares[name] + _change(layer, local, parts[name], args, kwargs)
-                sizes[name] = sizes[name] + size
-            inside = False
+                add(name, _of_parameter(module, local, args, kwargs), _held(module, local), output)
 
         return hook
 
-    layers: dict[str, list[str]] = {}
+    modules, functions = _layers(problem)
     for batch in problem.batches:
         with _called(problem) as network:
-            layers = layers or _layers(problem, network, batch)
-        with _called(problem) as network:
-            for path, names in layers.items():
-                layer = network.get_submodule(path)
-                layer.register_forward_hook(watch(path, layer, names), with_kwargs=True)
-            problem.run(network, batch)
+            for path, names in modules.items():
+                network.get_submodule(path).register_forward_hook(
+                    watch(path, names), with_kwargs=True
+                )
+            with WeightUses({name: _held(network, name) for name in functions}, add):
+                problem.run(network, batch)
     return {
         name: (squares[name] / sizes[name]).sqrt().item() if squares[name] > 0 else 0.0
         for name in problem.space.names
@@ -80,20 +83,25 @@ def _called(problem: Problem) -> Iterator[nn.Module]:
         yield network
 
 
-def _change(
-    layer: nn.Module, name: str, part: Tensor, args: Any, kwargs: Mapping[str, Any]
-) -> Tensor:
-    """||J d||^2 of a layer's output with respect to one of its parameters."""
+def _held(module: nn.Module, name: str) -> Tensor:
+    """The tensor that a module holds as a parameter."""
     path, _, last = name.rpartition(".")
-    weights = getattr(layer.get_submodule(path), last).detach()
+    found: Tensor = getattr(module.get_submodule(path), last)
+    return found
 
-    def output(parameter: Tensor) -> Any:
+
+def _of_parameter(
+    layer: nn.Module, name: str, args: Any, kwargs: Mapping[str, Any]
+) -> Callable[[Tensor], Any]:
+    """The call of a layer as a function of one of its parameters."""
+
+    def call(parameter: Tensor) -> Any:
         # copies: a layer may work in place
         inputs, named = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))
         with installed(layer, {name: parameter}):
-            return _floating(layer(*inputs, **named))
+            return layer(*inputs, **named)
 
-    return _square(_derivative(output, weights, part)[1])
+    return call
 
 
 def _square(output: Any) -> Tensor:
@@ -104,19 +112,28 @@ def _square(output: Any) -> Tensor:
     return total
 
 
-def _layers(problem: Problem, network: nn.Module, batch: Batch) -> dict[str, list[str]]:
-    """Path of a called module -> the parameters of which it is the layer."""
+def _layers(problem: Problem) -> tuple[dict[str, list[str]], list[str]]:
+    """Which parameters belong to which called module, by its path, and which to functions."""
     called: set[str] = set()
-    for path, module in network.named_modules():
-        module.register_forward_hook(lambda *_, path=path: called.add(path))
-    problem.run(network, batch)
-    found: dict[str, list[str]] = defaultdict(list)
+    used: set[str] = set()
+    batch = next(iter(problem.batches))
+    with _called(problem) as network:
+        for path, module in network.named_modules():
+            module.register_forward_hook(lambda *_, path=path: called.add(path))
+        parameters = {name: _held(network, name) for name in problem.space.names}
+        with WeightUses(parameters, lambda name, *_: used.add(name)):
+            problem.run(network, batch)
+    modules: dict[str, list[str]] = defaultdict(list)
+    functions: list[str] = []
     for name in problem.space.names:
         path = name.rpartition(".")[0]
+        if path not in called and name in used:
+            functions.append(name)
+            continue
         while path not in called and path:
             path = path.rpartition(".")[0]
-        found[path].append(name)
-    return found
+        modules[path].append(name)
+    return modules, functions
 
 
 def output_change(problem: Problem, direction: Tensor) -> float:

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import lla
@@ -225,3 +226,38 @@ def test_filter_scales_do_not_enter_but_filter_shapes_do():
     torch.testing.assert_close(first.loss(), second.loss())
     planes = [lla.loss_plane(p, steps=4, normalization="output").loss for p in (first, second)]
     assert abs(planes[0] - planes[1]).max() > 1e-3
+
+
+class Functional(nn.Module):
+    """A layer that is called, or whose weights are used through a function (issue 14, item 13)."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 3)
+        self.function = function
+
+    def forward(self, x):
+        if not self.function:
+            return self.last(torch.tanh(self.norm(self.first(x))))
+        hidden = F.linear(x, self.first.weight, bias=self.first.bias)
+        normal = F.layer_norm(hidden, (5,), self.norm.weight, self.norm.bias)
+        return F.linear(torch.tanh(normal), self.last.weight, self.last.bias)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_form_in_which_a_layer_is_written_does_not_matter(compiled):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Functional(False).double()
+        batch = torch.randn(6, 3).double(), torch.arange(6) % 3
+    other = Functional(True).double()
+    other.load_state_dict(model.state_dict())
+    if compiled:
+        other = torch.compile(other, backend="eager")
+    found = [
+        layer_changes(p, torch.linspace(-1, 1, p.space.size).double())
+        for p in (lla.Problem(model, batch), lla.Problem(other, batch))
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    planes = [lla.loss_plane(lla.Problem(m, batch), steps=4).loss for m in (model, other)]
+    np.testing.assert_allclose(planes[0], planes[1], rtol=1e-10)

@@ -82,8 +82,8 @@ def test_recalibrated_statistics_are_those_of_the_batch_at_the_moved_weights(pro
     rows = torch.stack([candidate.scale(problem, d) for d in random_directions(theta, 2)])
     ((moved, state),) = points(problem, candidate, rows, torch.tensor([[0.4, 0.1]]))
     (batch,) = problem.batches
-    network = problem.at(moved).network
-    expected = network[0](batch.x).mean((0, 2, 3))
+    with problem.deterministic(), problem.holding(moved) as network:
+        expected = network[0](batch.x).mean((0, 2, 3))
     torch.testing.assert_close(state["1.running_mean"], expected.detach())
 
 
