@@ -36,7 +36,7 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             with `check`, a loss that differs from call to call, that reads parameters in a way
             that cannot be seen, or that is computed in half precision.
     """
-    found, watch = objective.findings, _Watch()
+    found, watch = objective.findings, _Watch(tensors)
     with torch.enable_grad(), objective.deterministic():
         with watch:
             value, output = _called(objective, tensors, batch)
@@ -53,6 +53,7 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
                     "in a way that cannot be exchanged: read it from the model inside of the loss"
                 )
     found.packs = found.packs or watch.packs
+    found.writes = found.writes or watch.writes
     if not check:
         return output
     if watch.low is not None:
@@ -138,15 +139,24 @@ class _Watch(TorchDispatchMode):
     Attributes:
         low: the first one whose result has a type of half precision; None without any.
         packs: whether one was in a context that packs the tensors that backward needs.
+        writes: whether one writes into one of the tensors of the model that are given, also where
+            the values stay the same, as those of a clamp may do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.low: str | None = None
         self.packs = False
+        self.writes = False
+        self._memory = {_address(tensor) for tensor in tensors.values()} - {0}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func._schema.is_mutable:
+            named = zip(func._schema.arguments, args, strict=False)
+            written = [value for argument, value in named if argument.is_write]
+            written += [(kwargs or {}).get("out")]
+            self.writes |= any(_address(t) in self._memory for t in pytree.tree_leaves(written))
         if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
             self.packs = True
         if self.low is None:
@@ -154,6 +164,12 @@ class _Watch(TorchDispatchMode):
                 if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
                     self.low = f"{func.overloadpacket} in {leaf.dtype}"
         return out
+
+
+def _address(value: Any) -> int:
+    """Of the memory of a tensor; 0 for anything else."""
+    dense = isinstance(value, Tensor) and value.layout == torch.strided
+    return value.untyped_storage().data_ptr() if dense else 0
 
 
 @contextmanager

@@ -107,8 +107,17 @@ def _square(output: Any) -> Tensor:
 def _layers(problem: Problem, network: nn.Module, batch: Batch) -> dict[str, list[str]]:
     """Path of a called module -> the parameters of which it is the layer."""
     called: set[str] = set()
+
+    def note(path: str) -> Any:
+        def hook(*_: Any) -> None:
+            # inside of torch.func.vmap or grad, a layer's output has no norm that could be read
+            if torch._C._functorch.peek_interpreter_stack() is None:
+                called.add(path)
+
+        return hook
+
     for path, module in network.named_modules():
-        module.register_forward_hook(lambda *_, path=path: called.add(path))
+        module.register_forward_hook(note(path))
     problem.run(network, batch)
     found: dict[str, list[str]] = defaultdict(list)
     for name in problem.space.names:
