@@ -433,7 +433,8 @@ class Problem:
         scores, own = logits(output), own_loss(output)
         call = self.findings.call
         self._compare = False
-        with torch.no_grad(), self.deterministic(), self.holding() as model:
+        graph = torch.set_grad_enabled(self.findings.needs_graph)
+        with graph, self.deterministic(), self.holding() as model:
             if call.takes_model or (call.loss is None and own is not None):
                 reduction = declared(partial(self.objective.of_copies, model), batch)
                 self._compare = reduction is None
