@@ -39,6 +39,8 @@ EXAMPLES = {"eval": 2, "train": 4}
 _AWAY = 0.01  # length of the step away from the weights, relative to them
 _FURTHER = (0.1, 0.3, 1.0)  # of further steps, where the first finds something
 _TINY = 1e-6  # products that are smaller than those elsewhere by this factor are rounding
+# relative difference of two gradients; BatchNorm of a few examples amplifies their rounding
+_ROUNDING = {torch.float32: 0.05, torch.float64: 1e-6}
 _VECTORS = 12  # vectors [P] in float64 that the check holds
 
 
@@ -94,17 +96,26 @@ def _check_gradient(part: Problem) -> None:
         return
     (batch,) = part.batches
     buffers = {n: b.detach() for n, b in part.model.named_buffers()}
-    with torch.enable_grad(), objective.deterministic():
+    with torch.enable_grad(), objective.deterministic(), objective.holding(buffers):
         value = objective.value(buffers, batch)
         if not value.requires_grad:
             return
-        parts = torch.autograd.grad(
-            value, [own[name] for name in names], allow_unused=True, materialize_grads=True
-        )
+        try:
+            with missing_derivatives_named():
+                parts = torch.autograd.grad(
+                    value, [own[name] for name in names], allow_unused=True, materialize_grads=True
+                )
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            raise InputError(
+                "torch.autograd.grad fails for the model, so it has no Hessian "
+                f"({str(error).splitlines()[0]})"
+            ) from error
     plain, found = torch.cat([p.reshape(-1) for p in parts]), part.gradient()
     norm = torch.linalg.vector_norm
     error, scale = norm(found - plain), norm(plain)
-    if not error <= ROUNDING[part.dtype] * scale and scale.isfinite():
+    if not error <= _ROUNDING[part.dtype] * scale and scale.isfinite():
         # the gradient of a trained network has the rounding of one that is not
         away = norm(part.gradient(_away(part.theta())))
         if not error <= ROUNDING[part.dtype] * away:

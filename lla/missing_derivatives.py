@@ -12,6 +12,8 @@ from lla.errors import InputError
 # implemented", "the derivative for '_cdist_backward' is not implemented."
 _NOT_IMPLEMENTED = re.compile(r"derivative for '?(?:aten::)?_?(\w+?)(_backward)?'? is not impl")
 
+_REENTRANT = "When use_reentrant=True"
+
 
 @contextmanager
 def missing_derivatives_named() -> Iterator[None]:
@@ -29,6 +31,11 @@ def missing_derivatives_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if _REENTRANT in str(error):
+            raise InputError(
+                "PyTorch has no second derivatives through reentrant checkpoints: give "
+                "torch.utils.checkpoint use_reentrant=False"
+            ) from error
         missing = _NOT_IMPLEMENTED.search(str(error))
         if missing is None:
             raise

@@ -29,6 +29,7 @@ class Findings:
 
     Attributes:
         call: how the loss is called.
+        tried: whether the rest is known.
         needs_graph: whether the model differentiates itself, so that gradients must be enabled.
         writes: whether a forward pass writes into parameters, so that it gets copies of them.
         exchanged: whether a closure has captured parameters.
@@ -39,6 +40,7 @@ class Findings:
     """
 
     call: LossCall
+    tried: bool = False
     needs_graph: bool = False
     writes: bool = False
     exchanged: bool = False
@@ -145,7 +147,9 @@ class Objective:
         if not self.findings.call.takes_model:
             return self._ungraphed(lambda: logits(self.whole_output(model, batch)))
         outputs: list[Any] = []
-        handle = model.register_forward_hook(lambda _module, _args, out: outputs.append(out))
+        handle = model.register_forward_hook(
+            lambda _module, _args, out: outputs.append(logits(out))
+        )
         self._ungraphed(lambda: (self.called(model, batch), outputs)[1])
         handle.remove()
         return tuple(outputs)

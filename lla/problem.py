@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, logits, own_loss
+from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import Mode, check_values, current_tensors, setting_of, unwrapped
 from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
@@ -280,7 +281,7 @@ class Problem:
             theta: [P], the model's present parameters by default.
             buffers: some by name; the model's present ones by default.
         """
-        given = {} if theta is None else self.space.unflatten(theta)
+        given = {} if theta is None else _parts_of(self.space, theta)
         return self.objective.holding({**self.state(), **given, **(buffers or {})})
 
     def held(
@@ -293,7 +294,7 @@ class Problem:
         if not self.findings.packs:
             return nullcontext()
         # parameters that need gradients, so that the same tensors are packed again
-        parts = {n: p.detach().requires_grad_() for n, p in space.unflatten(theta).items()}
+        parts = {n: p.detach().requires_grad_() for n, p in _parts_of(space, theta).items()}
         return self.objective.holding({**state, **parts})
 
     def run(self, model: nn.Module, batch: Batch) -> Any:
@@ -396,7 +397,7 @@ class Problem:
                 value = self.batch_loss(batch, state=state)(theta)
                 if not value.requires_grad:  # a constant
                     continue
-                with self.held(theta, self.space, state):
+                with self.held(theta, self.space, state), missing_derivatives_named():
                     (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
             total.add_(gradient, alpha=share)
         return total
@@ -412,10 +413,7 @@ class Problem:
 
     def _parts(self, space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
         """The parameters in a vector [P] by name, as a call of the model takes them."""
-        parts = space.unflatten(theta)
-        for (name, shape, place), part in zip(space, list(parts.values()), strict=True):
-            if place.start % 2 and shape and shape[-1] == 2:
-                parts[name] = part.clone()  # torch.view_as_complex needs an even offset
+        parts = _parts_of(space, theta)
         within = torch._C._functorch.peek_interpreter_stack() is not None
         if not (torch.is_grad_enabled() or within or self.findings.needs_graph):
             # a loss may look at requires_grad, of all parameters as an optimiser would
@@ -438,7 +436,8 @@ class Problem:
     def _read_reduction(self, batch: Batch, output: Any) -> tuple[Reduction | None, bool]:
         """How the loss puts examples together, and whether this has to be compared yet."""
         call = self.findings.call
-        with torch.no_grad(), self.deterministic(), self.holding() as model:
+        graph = torch.set_grad_enabled(self.findings.needs_graph)
+        with graph, self.deterministic(), self.holding() as model:
             if call.takes_model or (call.loss is None and own_loss(output) is not None):
                 found = declared(partial(self.objective.of_copies, model), batch)
                 return found or Reduction(False), found is None
@@ -492,6 +491,19 @@ def _classes(output: Any, y: Any) -> int | None:
     indices = isinstance(y, Tensor) and not y.is_floating_point()
     many = isinstance(scores, Tensor) and scores.ndim >= 2
     return scores.shape[1] if indices and many else None
+
+
+def _parts_of(space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
+    """The parameters in a vector [P] by name, as a call of the model takes them: most are views.
+
+    `torch.view_as_complex` needs an even offset, of gradients as well. A product is a new tensor,
+    and so are all of its derivatives; a copy hands on the gradient that it gets.
+    """
+    parts = space.unflatten(theta)
+    for (name, shape, place), part in zip(space, list(parts.values()), strict=True):
+        if place.start % 2 and shape and shape[-1] == 2:
+            parts[name] = part * 1
+    return parts
 
 
 def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, ...] | None:

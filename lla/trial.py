@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
-from lla.loss_call import logits
+from lla.loss_call import logits, own_loss
 from lla.model_call import current_tensors
 from lla.objective import Objective
 from lla.precision import ROUNDING
@@ -36,26 +37,26 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             with `check`, a loss that differs from call to call, that reads parameters in a way
             that cannot be seen, or that is computed in half precision.
     """
-    found, watch = objective.findings, _Watch()
+    found, watch = objective.findings, _Watch(objective.model, tensors)
     with torch.enable_grad(), objective.deterministic():
-        with watch:
-            value, output = _called(objective, tensors, batch)
+        value, output = _called(objective, tensors, batch, watch)
         check_number(value, found.call.name)
-        if check and value.requires_grad and not found.exchanged:
-            names = _captured(objective, value)
+        if check and not found.exchanged:
+            names = _captured(objective, value) or watch.read
             if names:
-                found.exchanged = True
-                value, output = _called(objective, tensors, batch)
-                names = _captured(objective, value)
+                found.exchanged, again = True, _Watch(objective.model, tensors)
+                value, output = _called(objective, tensors, batch, again)
+                names = _captured(objective, value) or again.read
             if names:
                 raise InputError(
                     f"the loss reads {names[0]} as a tensor that was taken from the model before, "
                     "in a way that cannot be exchanged: read it from the model inside of the loss"
                 )
     found.packs = found.packs or watch.packs
-    if not check:
+    found.writes = found.writes or watch.writes
+    if found.tried and not check:
         return output
-    if watch.low is not None:
+    if check and watch.low is not None:
         raise InputError(
             f"{watch.low} is computed inside of the model or the loss, which is too imprecise "
             "for second derivatives: leave out autocast and casts to half precision"
@@ -69,8 +70,10 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
                 raise
             found.needs_graph = True  # the call with gradients enabled has succeeded
             again = objective.value(tensors, batch)
+    found.tried = True
     scale = max(abs(value.item()), 1e-3)
-    if value.isfinite() and not abs(again.item() - value.item()) <= ROUNDING[again.dtype] * scale:
+    same = abs(again.item() - value.item()) <= ROUNDING[again.dtype] * scale
+    if check and value.isfinite() and not same:
         raise InputError(
             f"the loss of batch 0 is {value.item():.7g} and then {again.item():.7g} for the same "
             "weights: the model or the loss draws random numbers from a generator of its own, or "
@@ -79,10 +82,12 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
     return output
 
 
-def _called(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Any, Any]:
+def _called(
+    objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, watch: _Watch
+) -> tuple[Any, Any]:
     """The loss and the output, with the errors of wrong inputs."""
     call, x = objective.findings.call, describe(batch.x)
-    with objective.holding(tensors) as model:
+    with objective.holding(tensors) as model, watch:
         if call.takes_model:
             with rejections(f"the loss {call.name} rejects the model or batch 0 ({x})"):
                 return objective.called(model, batch), None
@@ -90,6 +95,7 @@ def _called(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch) -
             f"the model rejects the input of batch 0 ({x}, parameters {objective.dtype})"
         ):
             output = objective.whole_output(model, batch)
+        _refuse_one_class(call.loss, output, batch.y)
         with rejections(
             f"the loss {call.name} rejects targets ({describe(batch.y)}) for outputs "
             f"({describe(logits(output))})",
@@ -97,6 +103,22 @@ def _called(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch) -
         ):
             objective.findings.call = call.takes_logits(output, batch.y)
             return objective.of_output(output, batch), output
+
+
+def _refuse_one_class(loss: Any, output: Any, y: Any) -> None:
+    """Raise if the loss is torch's cross entropy of one class, which is 0 for all weights."""
+    cross_entropy = loss in (None, F.cross_entropy) or isinstance(loss, nn.CrossEntropyLoss)
+    if not cross_entropy or (loss is None and own_loss(output) is not None):
+        return
+    scores = logits(output)
+    if not (isinstance(scores, Tensor) and scores.ndim >= 2 and scores.shape[1] == 1):
+        return
+    if isinstance(y, Tensor) and not y.is_floating_point():
+        raise InputError(
+            f"cross_entropy of one output ({describe(scores)}) is 0 whatever the weights: take "
+            "loss=torch.nn.functional.binary_cross_entropy_with_logits with targets of the "
+            "output's shape and type, or give the model one output a class"
+        )
 
 
 def check_number(value: Any, name: str) -> None:
@@ -138,15 +160,32 @@ class _Watch(TorchDispatchMode):
     Attributes:
         low: the first one whose result has a type of half precision; None without any.
         packs: whether one was in a context that packs the tensors that backward needs.
+        writes: whether one writes into one of the tensors that the model is given, also where
+            the values stay the same, as those of a clamp may do.
+        read: names of the model's own trainable parameters that one reads, and not what the model
+            is given in their place, also where that leaves no graph.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.low: str | None = None
         self.packs = False
+        self.writes = False
+        self.read: list[str] = []
+        self._given = {_address(tensor) for tensor in tensors.values()} - {0}
+        own = {_address(p): name for name, p in model.named_parameters() if p.requires_grad}
+        self._own = {address: name for address, name in own.items() if address}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if not self.read:
+            read = (self._own.get(_address(leaf)) for leaf in pytree.tree_leaves((args, kwargs)))
+            self.read = [name for name in read if name is not None]
+        if func._schema.is_mutable:
+            named = zip(func._schema.arguments, args, strict=False)
+            written = [value for argument, value in named if argument.is_write]
+            written += [(kwargs or {}).get("out")]
+            self.writes |= any(_address(t) in self._given for t in pytree.tree_leaves(written))
         if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
             self.packs = True
         if self.low is None:
@@ -154,6 +193,12 @@ class _Watch(TorchDispatchMode):
                 if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
                     self.low = f"{func.overloadpacket} in {leaf.dtype}"
         return out
+
+
+def _address(value: Any) -> int:
+    """Of the memory of a tensor; 0 for anything else."""
+    dense = isinstance(value, Tensor) and value.layout == torch.strided
+    return value.untyped_storage().data_ptr() if dense else 0
 
 
 @contextmanager

@@ -121,6 +121,23 @@ def plain_hessian(model, batches, loss=F.cross_entropy, mode="eval", seed=SEED):
 
 
 @cache
+def own_hessian(model, value):
+    """The Hessian [P, P] by double backward on the user's own model, called as it is.
+
+    Args:
+        model: whose trainable parameters count.
+        value: () -> the loss, by calls of the model.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def flat(function, **options):
+        parts = torch.autograd.grad(function, parameters, materialize_grads=True, **options)
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    gradient = flat(value(), create_graph=True)
+    return torch.stack([flat(g, retain_graph=True) for g in gradient])
+
+
 def hessian(case, sizes=(5,)):
     """The explicit float64 Hessian of a case."""
     return plain_hessian(case.make(), case.batches(sizes), case.loss, case.mode)

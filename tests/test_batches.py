@@ -188,9 +188,7 @@ def test_batch_on_another_device(source):
 
 def test_model_on_another_device():
     model = torch.nn.Linear(3, 3, device="meta")
-    with pytest.raises(
-        lla.InputError, match="weight is on the meta device and has no"
-    ):
+    with pytest.raises(lla.InputError, match="weight is on the meta device and has no"):
         lla.Problem(model, (X, Y))
 
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from lla.errors import InputError, out_of_memory
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
-from lla.landscape.weight_uses import WeightUses
+from lla.landscape.weight_uses import WeightUses, in_functional_transform
 from lla.model_call import installed
 from lla.precision import ROUNDING
 from lla.probes import gaussian
@@ -116,10 +116,18 @@ def _layers(problem: Problem) -> tuple[dict[str, list[str]], list[str]]:
     """Which parameters belong to which called module, by its path, and which to functions."""
     called: set[str] = set()
     used: set[str] = set()
+
+    def note(path: str) -> Any:
+        def hook(*_: Any) -> None:
+            if not in_functional_transform():
+                called.add(path)
+
+        return hook
+
     batch = next(iter(problem.batches))
     with _called(problem) as network:
         for path, module in network.named_modules():
-            module.register_forward_hook(lambda *_, path=path: called.add(path))
+            module.register_forward_hook(note(path))
         parameters = {name: _held(network, name) for name in problem.space.names}
         with WeightUses(parameters, lambda name, *_: used.add(name)):
             problem.run(network, batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -44,12 +45,17 @@ class WeightUses(TorchFunctionMode):
         """Called by torch for every function in the context."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if func in LAYERS:
+        if func in LAYERS and not in_functional_transform():
             for leaf in pytree.tree_leaves((args, kwargs)):
                 if id(leaf) in self._names:
                     function = _of_argument(func, args, kwargs, leaf)
                     self._note(self._names[id(leaf)], function, leaf, output)
         return output
+
+
+def in_functional_transform() -> bool:
+    """Whether this runs inside of `torch.func.vmap` or `grad`, where outputs have no values."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _of_argument(

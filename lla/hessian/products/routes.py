@@ -83,7 +83,9 @@ class Retained:
         slots = (slot for node in self._nodes() for slot in _slots(node))
         # as they are stored: unpacking would compute a checkpoint's segment again
         stored = (slot.data for slot in slots)
-        storages = (data.untyped_storage() for data in stored if isinstance(data, Tensor))
+        # the zeros of forward mode have no memory
+        tensors = (d for d in stored if isinstance(d, Tensor) and not torch._is_zerotensor(d))
+        storages = (tensor.untyped_storage() for tensor in tensors)
         return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
     def _nodes(self) -> Iterator[Any]:
