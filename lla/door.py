@@ -105,13 +105,13 @@ def _check_gradient(part: Problem) -> None:
                 parts = torch.autograd.grad(
                     value, [own[name] for name in names], allow_unused=True, materialize_grads=True
                 )
-        except RuntimeError as error:
-            if out_of_memory(error):
+        except RuntimeError as raised:
+            if out_of_memory(raised):
                 raise
             raise InputError(
                 "torch.autograd.grad fails for the model, so it has no Hessian "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+                f"({str(raised).splitlines()[0]})"
+            ) from raised
     plain, found = torch.cat([p.reshape(-1) for p in parts]), part.gradient()
     norm = torch.linalg.vector_norm
     error, scale = norm(found - plain), norm(plain)

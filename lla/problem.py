@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -289,10 +289,8 @@ class Problem:
     ) -> AbstractContextManager[Any]:
         """The context for backward passes from `batch_loss` at theta, in `deterministic()`.
 
-        If the model keeps checkpoints, it is called again in them. Otherwise it does nothing.
+        A model that keeps checkpoints is called again in them.
         """
-        if not self.findings.packs:
-            return nullcontext()
         # parameters that need gradients, so that the same tensors are packed again
         parts = {n: p.detach().requires_grad_() for n, p in _parts_of(space, theta).items()}
         return self.objective.holding({**state, **parts})

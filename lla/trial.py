@@ -64,18 +64,18 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
     _find_writes(objective, tensors)
     with torch.no_grad(), objective.deterministic():
         try:
-            again = objective.value(tensors, batch)
+            second = objective.value(tensors, batch)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
             found.needs_graph = True  # the call with gradients enabled has succeeded
-            again = objective.value(tensors, batch)
+            second = objective.value(tensors, batch)
     found.tried = True
     scale = max(abs(value.item()), 1e-3)
-    same = abs(again.item() - value.item()) <= ROUNDING[again.dtype] * scale
+    same = abs(second.item() - value.item()) <= ROUNDING[second.dtype] * scale
     if check and value.isfinite() and not same:
         raise InputError(
-            f"the loss of batch 0 is {value.item():.7g} and then {again.item():.7g} for the same "
+            f"the loss of batch 0 is {value.item():.7g} and then {second.item():.7g} for the same "
             "weights: the model or the loss draws random numbers from a generator of its own, or "
             "depends on earlier calls, so make it deterministic"
         )

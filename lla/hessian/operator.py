@@ -290,9 +290,6 @@ def _held(
     problem: Problem, theta: Tensor, space: ParameterSpace, state: dict[str, Tensor]
 ) -> Iterator[None]:
     """The context of backward passes, see `lla.Problem.held`."""
-    if not problem.findings.packs:
-        yield
-        return
     with problem.deterministic(), problem.held(theta, space, state):
         yield
 

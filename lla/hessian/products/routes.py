@@ -65,6 +65,7 @@ class Retained:
         self._point = theta.detach().clone().requires_grad_()
         self._gradient: Tensor | None = None
         self._backward = backward
+        self._packs: bool | None = None  # whether the model has packed what backward needs
         with context(), torch.enable_grad(), missing_derivatives_named():
             value = function(self._point)
             if value.requires_grad:
@@ -103,7 +104,12 @@ class Retained:
         """H applied to each row [K, P]."""
         if self._gradient is None:  # a constant or linear loss
             return torch.zeros_like(rows)
-        with missing_derivatives_named(), self._backward():
+        if self._packs is None:
+            slots = (slot for node in self._nodes() for slot in _slots(node))
+            self._packs = not all(s.data is None or isinstance(s.data, Tensor) for s in slots)
+        # what a model packs, as checkpoints do, it unpacks by calling itself
+        context = self._backward if self._packs else nullcontext
+        with missing_derivatives_named(), context():
             products = [
                 torch.autograd.grad(
                     self._gradient, self._point, row, retain_graph=True, materialize_grads=True
@@ -141,7 +147,9 @@ class Fresh:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
-        return Retained(*self._arguments)(rows)
+        product = Retained(*self._arguments)
+        product._packs = True  # to find out would take longer
+        return product(rows)
 
 
 class Linearized:
