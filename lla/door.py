@@ -133,12 +133,13 @@ def _fault(part: Problem) -> str | None:
     (batch,) = part.batches
     precision = _Lowest(part.dtype)
     theta = part.theta()
-    with precision, torch.no_grad(), part.deterministic():
+    with torch.no_grad(), part.deterministic():
         points = [_away(theta), theta]
         state = part.state()
         function = part.batch_loss(batch, state=state)
         try:
-            finite = bool(function(points[0]).isfinite())
+            with precision:
+                finite = bool(function(points[0]).isfinite())
         except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
             finite = False  # the weights may have to stay in some set
     point = points[0] if finite else points[1]
