@@ -147,7 +147,7 @@ class Objective:
         if not self.findings.call.takes_model:
             return self._ungraphed(lambda: logits(self.whole_output(model, batch)))
         outputs: list[Any] = []
-        handle = model.register_forward_hook(lambda _module, _args, out: outputs.append(logits(out)))
+        handle = model.register_forward_hook(lambda *given: outputs.append(logits(given[-1])))
         self._ungraphed(lambda: (self.called(model, batch), outputs)[1])
         handle.remove()
         return tuple(outputs)

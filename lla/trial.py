@@ -196,9 +196,9 @@ class _Watch(TorchDispatchMode):
 
 
 def _address(value: Any) -> int:
-    """Of the memory of a tensor; 0 for anything else."""
+    """Of the memory of a tensor; 0 for anything else, and for the zeros of forward mode."""
     dense = isinstance(value, Tensor) and value.layout == torch.strided
-    return value.untyped_storage().data_ptr() if dense else 0
+    return value.untyped_storage().data_ptr() if dense and not torch._is_zerotensor(value) else 0
 
 
 @contextmanager
