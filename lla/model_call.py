@@ -230,7 +230,7 @@ def _exchange(
         if isinstance(value, nn.Parameter):
             return value
         cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
-        return value.detach().to(cast, copy=True)  # the forward pass may write into it
+        return value.to(cast, copy=True).detach()  # the forward pass may write into it
 
     for kind in ("_parameters", "_buffers"):
         tensors = attributes[kind]

@@ -33,8 +33,6 @@ class Findings:
         needs_graph: whether the model differentiates itself, so that gradients must be enabled.
         writes: whether a forward pass writes into parameters, so that it gets copies of them.
         exchanged: whether a closure has captured parameters.
-        packs: whether the model packs what backward needs (checkpoints), so that the model is
-            called again during backward.
         normalizations: see `lla.replacements.Replaced`.
         differentiable: whether the derivatives were found to be right.
     """
@@ -44,7 +42,6 @@ class Findings:
     needs_graph: bool = False
     writes: bool = False
     exchanged: bool = False
-    packs: bool = False
     normalizations: bool = False
     differentiable: bool = False
 
@@ -147,9 +144,7 @@ class Objective:
         if not self.findings.call.takes_model:
             return self._ungraphed(lambda: logits(self.whole_output(model, batch)))
         outputs: list[Any] = []
-        handle = model.register_forward_hook(
-            lambda _module, _args, out: outputs.append(logits(out))
-        )
+        handle = model.register_forward_hook(lambda *given: outputs.append(logits(given[-1])))
         self._ungraphed(lambda: (self.called(model, batch), outputs)[1])
         handle.remove()
         return tuple(outputs)

@@ -52,7 +52,6 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
                     f"the loss reads {names[0]} as a tensor that was taken from the model before, "
                     "in a way that cannot be exchanged: read it from the model inside of the loss"
                 )
-    found.packs = found.packs or watch.packs
     found.writes = found.writes or watch.writes
     if found.tried and not check:
         return output
@@ -159,7 +158,6 @@ class _Watch(TorchDispatchMode):
 
     Attributes:
         low: the first one whose result has a type of half precision; None without any.
-        packs: whether one was in a context that packs the tensors that backward needs.
         writes: whether one writes into one of the tensors that the model is given, also where
             the values stay the same, as those of a clamp may do.
         read: names of the model's own trainable parameters that one reads, and not what the model
@@ -169,7 +167,6 @@ class _Watch(TorchDispatchMode):
     def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.low: str | None = None
-        self.packs = False
         self.writes = False
         self.read: list[str] = []
         self._given = {_address(tensor) for tensor in tensors.values()} - {0}
@@ -186,8 +183,6 @@ class _Watch(TorchDispatchMode):
             written = [value for argument, value in named if argument.is_write]
             written += [(kwargs or {}).get("out")]
             self.writes |= any(_address(t) in self._given for t in pytree.tree_leaves(written))
-        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
-            self.packs = True
         if self.low is None:
             for leaf in pytree.tree_leaves(out):
                 if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
@@ -196,9 +191,9 @@ class _Watch(TorchDispatchMode):
 
 
 def _address(value: Any) -> int:
-    """Of the memory of a tensor; 0 for anything else."""
+    """Of the memory of a tensor; 0 for anything else, and for the zeros of forward mode."""
     dense = isinstance(value, Tensor) and value.layout == torch.strided
-    return value.untyped_storage().data_ptr() if dense else 0
+    return value.untyped_storage().data_ptr() if dense and not torch._is_zerotensor(value) else 0
 
 
 @contextmanager

@@ -120,7 +120,6 @@ def plain_hessian(model, batches, loss=F.cross_entropy, mode="eval", seed=SEED):
     return torch.stack(rows)
 
 
-@cache
 def own_hessian(model, value):
     """The Hessian [P, P] by double backward on the user's own model, called as it is.
 
@@ -138,6 +137,7 @@ def own_hessian(model, value):
     return torch.stack([flat(g, retain_graph=True) for g in gradient])
 
 
+@cache
 def hessian(case, sizes=(5,)):
     """The explicit float64 Hessian of a case."""
     return plain_hessian(case.make(), case.batches(sizes), case.loss, case.mode)
