@@ -85,6 +85,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the session's suite."""
+    # a result, not an error: the cell of a network whose loss is nearly zero is computed all the
+    # same, and the session ends with the warning
+    config.addinivalue_line("filterwarnings", "default:rounding makes:UserWarning")
 
     def option(name: str, default: Any = None) -> Any:
         # If pytest finds the conftest late, options are not parsed: take the defaults.
