@@ -80,6 +80,9 @@ def _check_gradient(part: Problem) -> None:
     Raises:
         InputError: they differ.
     """
+    if part.dtype != part.objective.own_dtype:  # plain backward computes in the model's own type
+        own_dtype = part.objective.own_dtype
+        part = part.in_precision("float64" if own_dtype == torch.float64 else "float32")
     objective, names = part.objective, part.space.names
     own = dict(part.model.named_parameters())
     same = all(torch.equal(own[name], tensor) for name, tensor in part.parameters().items())

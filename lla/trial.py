@@ -49,8 +49,9 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
                 names = _captured(objective, value) or second.read
             if names:
                 raise InputError(
-                    f"the loss reads {names[0]} as a tensor that was taken from the model before, "
-                    "in a way that cannot be exchanged: read it from the model inside of the loss"
+                    f"the model or the loss reads {names[0]} as a tensor that was taken or computed"
+                    " from it before, which cannot be exchanged: read it from the model in every "
+                    "call"
                 )
     found.packs = found.packs or watch.packs
     found.writes = found.writes or watch.writes
