@@ -85,6 +85,9 @@ def _check_gradient(part: Problem) -> None:
     Raises:
         InputError: they differ.
     """
+    if part.dtype != part.objective.own_dtype:  # plain backward computes in the model's own type
+        own_dtype = part.objective.own_dtype
+        part = part.in_precision("float64" if own_dtype == torch.float64 else "float32")
     objective, names = part.objective, part.space.names
     if part.dtype != objective.own_dtype:  # the model's own call is in its own type
         own_type: Precision = "float32" if part.dtype == torch.float64 else "float64"

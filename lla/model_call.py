@@ -186,6 +186,9 @@ def installed(
     exchanged = {
         id(tensor): tensors[name] for name, tensor in named_tensors(model) if name in tensors
     }
+    aliases = _Aliases(
+        [(own, tensors[name]) for name, own in model.named_parameters() if name in tensors]
+    )
     modules = list(model.modules())
     before = [dict(vars(module)) for module in modules]
     contents = [
@@ -197,7 +200,7 @@ def installed(
     states = [(put, get()) for get, put, _ in setting.streams]
     try:
         for module in modules:
-            _exchange(vars(module), exchanged, dtype)
+            _exchange(vars(module), exchanged, aliases, dtype)
             vars(module).update(setting.attributes.get(module, {}))
         for _, put, state in setting.streams:
             put(state)
@@ -217,8 +220,42 @@ def installed(
 _CONTAINERS = (list, dict, set, OrderedDict, defaultdict, deque)
 
 
+class _Aliases:
+    """Finds what takes the place of a view of a parameter, such as `self.w = self.fc.weight.data`.
+
+    Args:
+        pairs: of parameters and what takes their places.
+    """
+
+    def __init__(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        self._pairs = {
+            own.untyped_storage().data_ptr(): (own, other)
+            for own, other in pairs
+            if own.layout == torch.strided and own.is_contiguous() and own.numel()
+        }
+
+    def of(self, value: Tensor) -> Tensor | None:
+        """The same view of the other tensor; None if this is no view of a parameter."""
+        if value.layout != torch.strided:
+            return None
+        own, other = self._pairs.get(value.untyped_storage().data_ptr(), (None, None))
+        if own is None or other is None or own is value or value.dtype != own.dtype:
+            return None
+        start = value.storage_offset() - own.storage_offset()
+        reach = sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
+        if start < 0 or start + reach >= own.numel() or not value.numel():
+            return None  # of another parameter in the same memory
+        places = torch.arange(own.numel(), device=other.device)
+        places = places.as_strided(value.shape, value.stride(), start)
+        view = other.reshape(-1)[places.reshape(-1)].reshape(value.shape)
+        return view if value.requires_grad else view.detach()
+
+
 def _exchange(
-    attributes: dict[str, Any], exchanged: Mapping[int, Tensor], dtype: torch.dtype | None
+    attributes: dict[str, Any],
+    exchanged: Mapping[int, Tensor],
+    aliases: _Aliases,
+    dtype: torch.dtype | None,
 ) -> None:
     """Put other tensors into the attributes of a module."""
 
@@ -229,14 +266,20 @@ def _exchange(
             return exchanged[id(value)]
         if isinstance(value, nn.Parameter):
             return value
+        view = aliases.of(value)
+        if view is not None:
+            return view
         cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
-        return value.to(cast, copy=True).detach()  # the forward pass may write into it
+        copied = value.to(cast, copy=True)  # the forward pass may write into it
+        # the graph of one that was computed from parameters shows that it is read (`lla.trial`)
+        return copied if value.grad_fn is not None else copied.detach()
 
     for kind in ("_parameters", "_buffers"):
         tensors = attributes[kind]
         for name, tensor in tensors.items():
             if tensor is not None and id(tensor) in exchanged:
-                tensors[name] = exchanged[id(tensor)]
+                view = aliases.of(tensor) if kind == "_buffers" else None
+                tensors[name] = exchanged[id(tensor)] if view is None else view
     for name, value in attributes.items():
         if name in _REGISTRIES:
             continue

@@ -44,13 +44,14 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
         if check and not found.exchanged:
             names = _captured(objective, value) or watch.read
             if names:
-                found.exchanged, again = True, _Watch(objective.model, tensors)
-                value, output = _called(objective, tensors, batch, again)
-                names = _captured(objective, value) or again.read
+                found.exchanged, second = True, _Watch(objective.model, tensors)
+                value, output = _called(objective, tensors, batch, second)
+                names = _captured(objective, value) or second.read
             if names:
                 raise InputError(
-                    f"the loss reads {names[0]} as a tensor that was taken from the model before, "
-                    "in a way that cannot be exchanged: read it from the model inside of the loss"
+                    f"the model or the loss reads {names[0]} as a tensor that was taken or computed"
+                    " from it before, which cannot be exchanged: read it from the model in every "
+                    "call"
                 )
     found.writes = found.writes or watch.writes
     if found.tried and not check:

@@ -4,6 +4,7 @@ The right values are those of double backward on the user's own model (`cases.ow
 all examples in one batch.
 """
 
+import copy
 import re
 from collections import UserDict
 from types import SimpleNamespace
@@ -127,6 +128,26 @@ def test_3_a_penalty_in_a_module_that_holds_the_model(cases):
     assert_right(lla.Problem(model, (X, Y), loss=loss), expected, loss(model(X), Y))
 
 
+def test_3_a_penalty_by_closure_of_a_float32_model_in_float64(cases):
+    model = mlp().float()
+    penalty = penalty_of_a_list(model)
+    twin = copy.deepcopy(model).double()
+    expected = cases.own_hessian(
+        twin,
+        lambda: (
+            F.cross_entropy(twin(X.float().double()), Y)
+            + sum(p.square().sum() for p in twin.parameters())
+        ),
+    )
+    problem = lla.Problem(
+        model,
+        (X.float(), Y),
+        loss=lambda out, y: F.cross_entropy(out, y) + penalty(),
+        precision="float64",
+    )
+    torch.testing.assert_close(hessian(problem), expected)
+
+
 class Field(nn.Module):
     """u(x) of a differential equation."""
 
@@ -224,7 +245,7 @@ def penalty_of_a_view(model):
 def test_3_what_was_taken_from_the_model_before_is_refused_by_name(make):
     model = mlp()
     penalty = make(model)
-    with pytest.raises(InputError, match=r"0\.weight as a tensor that was taken from the model"):
+    with pytest.raises(InputError, match=r"0\.weight as a tensor that was taken or computed"):
         lla.Problem(model, (X, Y), loss=lambda out, y: F.cross_entropy(out, y) + penalty())
 
 

@@ -50,6 +50,11 @@ def differenced_hessian(model, value, step=1e-5):
     return torch.stack(rows)
 
 
+def assert_close(found, expected):
+    """Within the error of central differences."""
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
 def mlp():
     return nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2)).double()
 
@@ -193,6 +198,53 @@ def test_2_replaced_functions_and_functions_that_capture_the_module(cases, make)
     other = make()
     nn.utils.vector_to_parameters(theta, other.parameters())
     torch.testing.assert_close(problem.loss(theta), F.cross_entropy(other(X), Y).detach())
+
+
+class Attribute(nn.Module):
+    """A tensor that was made from the weight when the module was made."""
+
+    def __init__(self, made, buffer=False):
+        super().__init__()
+        self.linear = nn.Linear(3, 2).double()
+        if buffer:
+            self.register_buffer("made", made(self.linear.weight))
+        else:
+            self.made = made(self.linear.weight)
+
+    def forward(self, x):
+        return self.linear(x) * self.made.sum()
+
+
+def test_2_a_view_of_a_parameter_is_that_parameter():
+    model = Attribute(lambda weight: weight.view(-1)[1:])
+    problem = lla.Problem(model, (X, Y))
+    found = hessian(problem)
+    theta = problem.theta()
+    found_loss = problem.loss(theta + 0.3)
+    assert_close(found, differenced_hessian(model, lambda: F.cross_entropy(model(X), Y)))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3)  # in place, as an optimiser does
+    torch.testing.assert_close(found_loss, F.cross_entropy(model(X), Y).detach())
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_2_a_detached_view_moves_with_its_parameter_and_has_no_gradient(buffer):
+    model = Attribute(lambda weight: weight.data.T[1:], buffer)
+    problem = lla.Problem(model, (X, Y))
+    found = problem.loss(problem.theta() + 0.3)
+    with pytest.raises(InputError, match=r"not symmetric|differs by"):
+        lla.HessianOperator(problem)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3)
+    torch.testing.assert_close(found, F.cross_entropy(model(X), Y).detach())
+
+
+def test_2_a_tensor_that_was_computed_from_a_parameter_is_refused_by_name():
+    model = Attribute(lambda weight: weight**2)
+    with pytest.raises(InputError, match=r"linear\.weight as a tensor that was taken or computed"):
+        lla.Problem(model, (X, Y))
 
 
 # ---- 7: frozen layers, and random numbers
@@ -470,7 +522,7 @@ def test_12_view_as_complex_at_an_odd_offset_of_the_flat_vector(cases):
     model = Waves().double()
     expected = differenced_hessian(model, lambda: F.cross_entropy(model(X), Y))
     problem = lla.Problem(model, (X, Y))
-    torch.testing.assert_close(hessian(problem), expected, rtol=1e-6, atol=1e-7)
+    assert_close(hessian(problem), expected)
     assert np.isfinite(lla.loss_plane(problem, steps=4).loss).all()
 
 
