@@ -81,7 +81,7 @@ def disagreement(
     for (one, error), (other, _) in pairwise(found):
         # with a kink in between the difference has not converged, and says nothing
         if torch.linalg.vector_norm(one - other) <= _CONVERGED * torch.linalg.vector_norm(one):
-            said = f"differs by {error:.0%} from the difference of gradients"
+            said = f"differs by {100 * error:.2g} % from the difference of gradients"
             return Disagreement(said, size)
     return Disagreement(None, size)
 

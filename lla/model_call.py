@@ -14,6 +14,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
 
@@ -141,6 +143,25 @@ def _stream(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None
     return None
 
 
+def check_memory(model: nn.Module) -> None:
+    """Raise unless each parameter has memory of its own.
+
+    Raises:
+        InputError: two of them share some, so they cannot have values of their own.
+    """
+    places = sorted(
+        (p.data_ptr(), p.data_ptr() + p.nbytes, name)
+        for name, p in model.named_parameters()
+        if p.layout == torch.strided and p.is_contiguous() and p.numel()
+    )
+    for (_, end, name), (start, _, other) in pairwise(places):
+        if start < end:
+            raise InputError(
+                f"the parameters {name} and {other} share memory, but are two parameters: tie them "
+                "by assigning the parameter itself, as in a.weight = b.weight"
+            )
+
+
 def current_tensors(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name, without history, as a forward pass would use them.
 
@@ -192,10 +213,10 @@ def installed(
     modules = list(model.modules())
     before = [dict(vars(module)) for module in modules]
     contents = [
-        (value, value.copy())
+        (held, held.copy())
         for attributes in before
         for value in attributes.values()
-        if type(value) in _CONTAINERS
+        for held in _containers(value)
     ]
     states = [(put, get()) for get, put, _ in setting.streams]
     try:
@@ -218,6 +239,18 @@ def installed(
 
 
 _CONTAINERS = (list, dict, set, OrderedDict, defaultdict, deque)
+_MANY = 1000  # elements of a container that is not searched for others, such as a vocabulary
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    """A container that can be written into, and those in it."""
+    if type(value) in _CONTAINERS:
+        yield value
+    elif type(value) is not tuple:
+        return
+    if len(value) <= _MANY:
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _containers(inner)
 
 
 class _Aliases:
@@ -285,10 +318,14 @@ def _exchange(
             continue
         if isinstance(value, Tensor):
             attributes[name] = other(value)
-        elif type(value) in (list, tuple) and any(isinstance(v, Tensor) for v in value):
-            attributes[name] = type(value)(map(other, value))
-        elif type(value) is dict and any(isinstance(v, Tensor) for v in value.values()):
-            attributes[name] = {key: other(v) for key, v in value.items()}
+        elif type(value) in (list, tuple, dict) and _holds_tensors(value):
+            attributes[name] = pytree.tree_map_only(Tensor, other, value)
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether a tensor is in a container, or in those that it holds."""
+    few = 0 < len(value) <= _MANY
+    return few and any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
 
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")

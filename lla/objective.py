@@ -31,6 +31,9 @@ class Findings:
         call: how the loss is called.
         tried: whether the rest is known.
         needs_graph: whether the model differentiates itself, so that gradients must be enabled.
+        by_parameters: whether it differentiates itself by its parameters.
+        outside: modules that calls reach and that are no part of the model or the loss, such as a
+            network that the loss has captured.
         writes: whether a forward pass writes into parameters, so that it gets copies of them.
         exchanged: whether a closure has captured parameters.
         normalizations: see `lla.replacements.Replaced`.
@@ -40,6 +43,8 @@ class Findings:
     call: LossCall
     tried: bool = False
     needs_graph: bool = False
+    by_parameters: bool = False
+    outside: tuple[nn.Module, ...] = ()
     writes: bool = False
     exchanged: bool = False
     normalizations: bool = False
@@ -106,6 +111,10 @@ class Objective:
             name: tensor.clone() if name in buffers or self.findings.writes else tensor
             for name, tensor in tensors.items()
         }
+        if self.findings.by_parameters and torch._C._functorch.peek_interpreter_stack() is None:
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad and name in tensors and not tensors[name].requires_grad:
+                    tensors[name] = tensors[name].detach().requires_grad_()
         named = named_tensors(self.model)
         given = [(tensor, tensors[name]) for name, tensor in named if name in tensors]
         cast = None if self.dtype == self.own_dtype else self.dtype
@@ -118,6 +127,9 @@ class Objective:
                     n: self._copy(t.detach()) for n, t in named_tensors(loss) if id(t) not in held
                 }
                 stack.enter_context(installed(loss, own, dtype=cast))
+            for module in self.findings.outside:  # its buffers may be written into, too
+                copies = {n: self._copy(t.detach()) for n, t in named_tensors(module)}
+                stack.enter_context(installed(module, copies, dtype=cast))
             stack.enter_context(Replaced(self.findings.normalizations))
             if self.findings.exchanged:
                 stack.enter_context(Exchanged(given))

@@ -18,7 +18,7 @@ from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, logits, own_loss
 from lla.missing_derivatives import missing_derivatives_named
-from lla.model_call import Mode, check_values, current_tensors, setting_of, unwrapped
+from lla.model_call import Mode, check_memory, check_values, current_tensors, setting_of, unwrapped
 from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
@@ -98,6 +98,7 @@ class Problem:
         self.model = unwrapped(model)
         own = ParameterSpace.of(self.model)
         check_values(self.model)
+        check_memory(self.model)
         self.space = own
         self.mode = mode
         self.seed = seed

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -38,15 +39,21 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             that cannot be seen, or that is computed in half precision.
     """
     found, watch = objective.findings, _Watch(objective.model, tensors)
-    with torch.enable_grad(), objective.deterministic():
-        value, output = _called(objective, tensors, batch, watch)
+    with torch.enable_grad(), objective.deterministic(), _outsiders(objective):
+        try:
+            value, output = _called(objective, tensors, batch, watch)
+        except InputError as error:
+            if "does not require grad" not in str(error):
+                raise
+            found.needs_graph = found.by_parameters = True
+            value, output = _called(objective, tensors, batch, watch)
         check_number(value, found.call.name)
         if check and not found.exchanged:
             names = _captured(objective, value) or watch.read
             if names:
-                found.exchanged, second = True, _Watch(objective.model, tensors)
-                value, output = _called(objective, tensors, batch, second)
-                names = _captured(objective, value) or second.read
+                found.exchanged, again = True, _Watch(objective.model, tensors)
+                value, output = _called(objective, tensors, batch, again)
+                names = _captured(objective, value) or again.read
             if names:
                 raise InputError(
                     f"the model or the loss reads {names[0]} as a tensor that was taken or computed"
@@ -80,6 +87,34 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             "depends on earlier calls, so make it deterministic"
         )
     return output
+
+
+@contextmanager
+def _outsiders(objective: Objective) -> Iterator[None]:
+    """Note modules that are called and are no part of the model or the loss, and restore them."""
+    found, loss = objective.findings, objective.findings.call.loss
+    if found.tried:
+        yield
+        return
+    known = set(objective.model.modules())
+    known |= set(loss.modules()) if isinstance(loss, nn.Module) else set()
+    outside: dict[nn.Module, dict[str, Tensor]] = {}
+
+    def note(module: nn.Module, _args: Any) -> None:
+        if module not in known:
+            known.update(module.modules())
+            outside[module] = {n: b.detach().clone() for n, b in module.named_buffers()}
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
+        for module, buffers in outside.items():
+            for name, buffer in module.named_buffers():
+                if not torch.equal(buffer.nan_to_num(), buffers[name].nan_to_num()):
+                    buffer.detach().copy_(buffers[name])
+    found.outside = tuple(outside)
 
 
 def _called(

@@ -485,3 +485,58 @@ def test_17_other_losses_of_one_output_are_taken(cases):
 
     expected = cases.own_hessian(model, lambda: binary(model(X), Y))
     torch.testing.assert_close(hessian(lla.Problem(model, (X, Y), loss=binary)), expected)
+
+
+def test_a_loss_that_differentiates_by_the_parameters(cases):
+    """One step of gradient descent inside of the loss (MAML)."""
+
+    def after_a_step(model, batch):
+        x, y = batch
+        names, own = zip(*model.named_parameters(), strict=True)
+        loss = F.cross_entropy(model(x[:4]), y[:4])
+        steps = torch.autograd.grad(loss, own, create_graph=True)
+        moved = {n: p - 0.1 * g for n, p, g in zip(names, own, steps, strict=True)}
+        return F.cross_entropy(torch.func.functional_call(model, moved, (x[4:],)), y[4:])
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+        x = torch.randn(8, 3).double()
+    batch = x, torch.arange(8) % 3
+    problem = lla.Problem(model, batch, after_a_step)
+    H = lla.HessianOperator(problem)
+    expected = cases.own_hessian(model, lambda: after_a_step(model, batch))
+    torch.testing.assert_close(H @ torch.eye(len(expected)).double(), expected)
+    plane = lla.loss_plane(problem, steps=2)
+    assert plane.loss[1, 1] == pytest.approx(after_a_step(model, batch).item())
+
+
+def test_modules_that_the_loss_has_captured_are_as_before(cases):
+    """A discriminator in train mode has statistics, and vectors of a power iteration."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = nn.Linear(3, 3).double(), torch.randn(6, 3).double()
+        last = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 1))
+        judge = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), last).double()
+    before = {name: tensor.clone() for name, tensor in judge.state_dict().items()}
+
+    def loss(output, y):
+        return F.softplus(judge(output)).mean()
+
+    problem = lla.Problem(model, (x, torch.zeros(6)), loss)
+    assert problem.loss() == problem.loss()
+    H = lla.HessianOperator(problem)
+    found = H @ torch.eye(12).double()
+    assert all(torch.equal(before[name], t) for name, t in judge.state_dict().items())
+    expected = cases.own_hessian(model, lambda: copy.deepcopy(loss_of(judge))(model(x)))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def loss_of(judge):
+    """The judge's loss as a module, of which a copy can be made."""
+    return nn.Sequential(judge, nn.Softplus(), Mean())
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean()

@@ -772,3 +772,32 @@ def test_cached_parametrizations_are_refused_inside_and_right_before_and_after(c
             problem.loss()
     problem.loss(problem.theta() + 1)
     assert problem.loss() == before
+
+
+def test_parameters_that_share_memory_are_refused():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight.data = model[0].weight.data
+    with pytest.raises(lla.InputError, match=r"0\.weight and 1\.weight share memory"):
+        lla.Problem(model, (X, Y))
+
+
+def test_containers_in_containers_are_as_before():
+    class Notes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.notes = {"a": {"b": []}, "c": [[]]}
+            self.kept = (torch.zeros(2), [torch.zeros(2)])
+
+        def forward(self, x):
+            self.notes["a"]["b"].append(1)
+            self.notes["c"][0].append(2)
+            self.kept[1][0].add_(1)
+            return self.layer(x)
+
+    model = Notes()
+    problem = lla.Problem(model, (X.float(), Y))
+    lla.HessianOperator(problem)
+    lla.loss_plane(problem, steps=2)
+    assert model.notes == {"a": {"b": []}, "c": [[]]}
+    assert not model.kept[1][0].any()
