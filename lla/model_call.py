@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -212,12 +212,7 @@ def installed(
     )
     modules = list(model.modules())
     before = [dict(vars(module)) for module in modules]
-    contents = [
-        (held, held.copy())
-        for attributes in before
-        for value in attributes.values()
-        for held in _containers(value)
-    ]
+    contents = [(held, held.copy()) for held in _containers(before)]
     states = [(put, get()) for get, put, _ in setting.streams]
     try:
         for module in modules:
@@ -242,15 +237,19 @@ _CONTAINERS = (list, dict, set, OrderedDict, defaultdict, deque)
 _MANY = 1000  # elements of a container that is not searched for others, such as a vocabulary
 
 
-def _containers(value: Any) -> Iterator[Any]:
-    """A container that can be written into, and those in it."""
-    if type(value) in _CONTAINERS:
-        yield value
-    elif type(value) is not tuple:
-        return
-    if len(value) <= _MANY:
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _containers(inner)
+def _containers(attributes: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """The containers in the attributes of modules that can be written into, and those in them."""
+    found: list[Any] = []
+    todo: list[Any] = [value for each in attributes for value in each.values()]
+    while todo:
+        value = todo.pop()
+        if type(value) in _CONTAINERS:
+            found.append(value)
+        elif type(value) is not tuple:
+            continue
+        if value and len(value) <= _MANY:
+            todo.extend(value.values() if isinstance(value, dict) else value)
+    return found
 
 
 class _Aliases:
@@ -324,8 +323,12 @@ def _exchange(
 
 def _holds_tensors(value: Any) -> bool:
     """Whether a tensor is in a container, or in those that it holds."""
-    few = 0 < len(value) <= _MANY
-    return few and any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
+    if len(value) > _MANY:
+        return False
+    return any(
+        isinstance(each, Tensor) or (type(each) in (list, tuple, dict) and _holds_tensors(each))
+        for each in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")

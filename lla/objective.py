@@ -115,7 +115,7 @@ class Objective:
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad and name in tensors and not tensors[name].requires_grad:
                     tensors[name] = tensors[name].detach().requires_grad_()
-        named = named_tensors(self.model)
+        named = named_tensors(self.model) if self.findings.exchanged else ()
         given = [(tensor, tensors[name]) for name, tensor in named if name in tensors]
         cast = None if self.dtype == self.own_dtype else self.dtype
         loss, default = self.findings.call.loss, torch.get_default_dtype()
