@@ -31,6 +31,7 @@ class Findings:
         call: how the loss is called.
         tried: whether the rest is known.
         needs_graph: whether the model differentiates itself, so that gradients must be enabled.
+        by_parameters: whether it does so by parameters, which then need gradients.
         writes: whether a forward pass writes into parameters, so that it gets copies of them.
         exchanged: whether a closure has captured parameters.
         packs: whether the model packs what backward needs (checkpoints), so that the model is
@@ -42,6 +43,7 @@ class Findings:
     call: LossCall
     tried: bool = False
     needs_graph: bool = False
+    by_parameters: bool = False
     writes: bool = False
     exchanged: bool = False
     packs: bool = False

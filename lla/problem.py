@@ -418,7 +418,9 @@ class Problem:
         """The parameters in a vector [P] by name, as a call of the model takes them."""
         parts = _parts_of(space, theta)
         within = torch._C._functorch.peek_interpreter_stack() is not None
-        if not (torch.is_grad_enabled() or within or self.findings.needs_graph):
+        found = self.findings
+        held = found.needs_graph and not found.by_parameters  # the graph would be that of a step
+        if not (torch.is_grad_enabled() or within or held):
             # a loss may look at requires_grad, of all parameters as an optimiser would
             return {name: part.detach().requires_grad_() for name, part in parts.items()}
         return parts
@@ -429,13 +431,17 @@ class Problem:
         It also finds wrong inputs early, see `lla.trial`.
         """
         batch = next(iter(self.batches))
-        output = try_call(self.objective, self.state(), batch, self.check)
+        state = self.state()
+        output = try_call(self.objective, state, batch, self.check)
         scores, own = logits(output), own_loss(output)
         call = self.findings.call
         self._compare = False
         graph = torch.set_grad_enabled(self.findings.needs_graph)
-        with graph, self.deterministic(), self.holding() as model:
-            if call.takes_model or (call.loss is None and own is not None):
+        if self.findings.by_parameters:
+            state |= {name: state[name].requires_grad_() for name in self.space.names}
+        with graph, self.deterministic(), self.objective.holding(state) as model:
+            of_output = call.loss is not None or own is None
+            if call.takes_model or not of_output or self.findings.by_parameters:
                 reduction = declared(partial(self.objective.of_copies, model), batch)
                 self._compare = reduction is None
                 reduction = reduction or Reduction(False)

@@ -39,11 +39,18 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
     """
     found, watch = objective.findings, _Watch(objective.model, tensors)
     with torch.enable_grad(), objective.deterministic():
-        value, output = _called(objective, tensors, batch, watch)
+        try:
+            value, output = _called(objective, tensors, batch, watch)
+        except InputError:
+            # it may differentiate by parameters, as a penalty of the gradient does
+            tensors, watch = _requiring(objective, tensors), _Watch(objective.model, tensors)
+            found.exchanged = True
+            value, output = _called(objective, tensors, batch, watch)
+            found.by_parameters = found.needs_graph = True
         check_number(value, found.call.name)
-        if check and not found.exchanged:
+        if check:
             names = _captured(objective, value) or watch.read
-            if names:
+            if names and not found.exchanged:
                 found.exchanged, second = True, _Watch(objective.model, tensors)
                 value, output = _called(objective, tensors, batch, second)
                 names = _captured(objective, value) or second.read
@@ -122,6 +129,12 @@ def _refuse_one_class(loss: Any, output: Any, y: Any) -> None:
         )
 
 
+def _requiring(objective: Objective, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors; trained parameters among them need gradients."""
+    trained = {name for name, p in objective.model.named_parameters() if p.requires_grad}
+    return {n: t.detach().requires_grad_() if n in trained else t for n, t in tensors.items()}
+
+
 def check_number(value: Any, name: str) -> None:
     """Raise unless a loss is one real number.
 
@@ -149,10 +162,10 @@ def _find_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
     now = current_tensors(objective.model)
     parameters = [name for name, _ in objective.model.named_parameters()]
     for name in parameters:
-        own = now[name].to(tensors[name].dtype)
-        if not torch.equal(own.nan_to_num(), tensors[name].nan_to_num()):
+        own, given = now[name].to(tensors[name].dtype), tensors[name].detach()
+        if not torch.equal(own.nan_to_num(), given.nan_to_num()):
             objective.findings.writes = True
-            tensors[name].copy_(own)
+            given.copy_(own)
 
 
 class _Watch(TorchDispatchMode):
