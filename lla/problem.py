@@ -437,7 +437,8 @@ class Problem:
         call = self.findings.call
         graph = torch.set_grad_enabled(self.findings.needs_graph)
         with graph, self.deterministic(), self.holding() as model:
-            if call.takes_model or (call.loss is None and own_loss(output) is not None):
+            own = call.loss is None and own_loss(output) is not None
+            if call.takes_model or own or self.findings.by_parameters:
                 found = declared(partial(self.objective.of_copies, model), batch)
                 return found or Reduction(False), found is None
             given = output if call.whole_output else logits(output)

@@ -43,14 +43,15 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
         try:
             value, output = _called(objective, tensors, batch, watch)
         except InputError as error:
-            if "does not require grad" not in str(error):
+            if "grad" not in str(error):  # of both messages of autograd.grad
                 raise
-            found.needs_graph = found.by_parameters = True
+            found.needs_graph = found.by_parameters = found.exchanged = True
+            watch = _Watch(objective.model, tensors)
             value, output = _called(objective, tensors, batch, watch)
         check_number(value, found.call.name)
-        if check and not found.exchanged:
+        if check:
             names = _captured(objective, value) or watch.read
-            if names:
+            if names and not found.exchanged:
                 found.exchanged, again = True, _Watch(objective.model, tensors)
                 value, output = _called(objective, tensors, batch, again)
                 names = _captured(objective, value) or again.read
@@ -183,10 +184,10 @@ def _find_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
     now = current_tensors(objective.model)
     parameters = [name for name, _ in objective.model.named_parameters()]
     for name in parameters:
-        own = now[name].to(tensors[name].dtype)
-        if not torch.equal(own.nan_to_num(), tensors[name].nan_to_num()):
+        own, given = now[name].to(tensors[name].dtype), tensors[name].detach()
+        if not torch.equal(own.nan_to_num(), given.nan_to_num()):
             objective.findings.writes = True
-            tensors[name].copy_(own)
+            given.copy_(own)
 
 
 class _Watch(TorchDispatchMode):

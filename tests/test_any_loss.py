@@ -191,6 +191,21 @@ def test_3_a_residual_by_closure(cases):
     assert_right(problem, expected, residual(model, POINTS))
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_3_a_penalty_of_the_gradient_by_the_parameters(cases, before):
+    model = mlp()
+    made_before = list(model.parameters())
+
+    def loss(output, y):
+        value = F.cross_entropy(output, y)
+        parameters = made_before if before else list(model.parameters())
+        parts = torch.autograd.grad(value, parameters, create_graph=True)
+        return value + sum(part.square().sum() for part in parts)
+
+    expected = cases.own_hessian(model, lambda: loss(model(X), Y))
+    assert_right(lla.Problem(model, (X, Y), loss=loss), expected, loss(model(X), Y))
+
+
 def penalty_by_numpy(model):
     weight = model[0].weight
     return lambda: float((weight.detach().numpy() ** 2).sum())
