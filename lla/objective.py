@@ -121,15 +121,11 @@ class Objective:
         loss, default = self.findings.call.loss, torch.get_default_dtype()
         with ExitStack() as stack:
             stack.enter_context(installed(self.model, tensors, self.setting, cast))
-            if isinstance(loss, nn.Module):  # its buffers may be written into
-                held = {id(tensor) for tensor in tensors.values()}  # of a model inside of the loss
-                own = {
-                    n: self._copy(t.detach()) for n, t in named_tensors(loss) if id(t) not in held
-                }
-                stack.enter_context(installed(loss, own, dtype=cast))
-            for module in self.findings.outside:  # its buffers may be written into, too
-                copies = {n: self._copy(t.detach()) for n, t in named_tensors(module)}
-                stack.enter_context(installed(module, copies, dtype=cast))
+            held = {id(tensor) for tensor in tensors.values()}  # the loss may hold the model
+            others = (loss, *self.findings.outside)
+            for module in (each for each in others if isinstance(each, nn.Module)):
+                own = self._copies_of(module, held)
+                stack.enter_context(installed(module, own, dtype=cast))
             stack.enter_context(Replaced(self.findings.normalizations))
             if self.findings.exchanged:
                 stack.enter_context(Exchanged(given))
@@ -193,6 +189,16 @@ class Objective:
         with torch.enable_grad():
             found = evaluate()
         return pytree.tree_map_only(Tensor, Tensor.detach, found)
+
+    def _copies_of(self, module: nn.Module, held: set[int]) -> dict[str, Tensor]:
+        """The tensors of another module that a call may write into, or that change their type."""
+        buffers = {id(buffer) for buffer in module.buffers()}
+        cast = self.dtype != self.own_dtype
+        return {
+            name: self._copy(tensor.detach())
+            for name, tensor in named_tensors(module)
+            if id(tensor) not in held and (cast or id(tensor) in buffers)
+        }
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor; of the model's own type, it is in the type of the computation."""
