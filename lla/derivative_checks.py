@@ -16,7 +16,8 @@ from lla.probes import gaussian
 Function = Callable[[Tensor], Tensor]  # [P] -> scalar
 
 # by the type of the computation: lengths of the step of the central difference, relative to the
-# point, and the largest errors of H v and of u'Hv, relative to it, that rounding may cause
+# point; and, relative to ||H v||, the largest error of H v and the largest |u'Hv - v'Hu| that
+# rounding may cause
 _STEPS = {torch.float64: (1e-9, 1e-8, 1e-7), torch.float32: (1e-2, 1e-3, 1e-4)}
 _ERRORS = {torch.float64: 1e-3, torch.float32: 0.3}
 _ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-2}
@@ -28,7 +29,7 @@ class Disagreement(NamedTuple):
     """What is wrong with double backward at a point."""
 
     said: str | None  # None if nothing is
-    size: float  # of H v, for a random vector v of normal numbers
+    size: float  # the larger ||H v|| of two random vectors v of normal numbers
 
 
 def disagreement(
@@ -46,6 +47,10 @@ def disagreement(
         precision: the type in which the function computes.
         constant: mask [P] of elements that the gradient takes as constants.
         held: the context of backward passes at a point.
+
+    Returns:
+        What is wrong. Nothing is, if H v agrees with a difference of gradients, if no differences
+        have converged, or if H v is not finite.
 
     Raises:
         RuntimeError: an operation has no second derivative.

@@ -1,17 +1,17 @@
 """The check of a problem's derivatives before its first Hessian-vector product.
 
-Double backward is wrong without a word for some functions, and for models whose gradient is not
-the derivative of their loss, or whose second derivative is not that of their gradient (a detached
-tensor, a custom function that stores its derivative). So three things are compared once a problem,
-on a few examples:
+Double backward is wrong, without an error, for some functions, for models whose gradient is not
+the derivative of their loss, and for models whose second derivative is not that of their gradient
+(a detached tensor, a custom function that stores its derivative). So three things are compared,
+once a problem, on a few examples:
 
 - the gradient through the problem with that of the caller's own model by plain backward;
 - u' H v with v' H u, for two random vectors;
 - H v with a central difference of gradients.
 
-The last two are computed in float64, where a step can be so small that no kink of a ReLU lies in
-between, and a little away from the model's weights: exactly at the weights of a fresh network the
-inputs of many ReLUs are zero, where the derivative is a convention.
+The last two are computed in float64 where possible, where a step can be so small that no kink of a
+ReLU lies in between. They are computed a little away from the model's weights: exactly at the
+weights of a fresh network the inputs of many ReLUs are zero, where the derivative is a convention.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EXAMPLES = {"eval": 2, "train": 4}
 _AWAY = 0.01  # length of the step away from the weights, relative to them
 _FURTHER = (0.1, 0.3, 1.0)  # of further steps, where the first finds something
 _TINY = 1e-6  # products that are smaller than those elsewhere by this factor are rounding
-# relative difference of two gradients; BatchNorm of a few examples amplifies their rounding
+# largest relative difference of two gradients; BatchNorm of a few examples amplifies their rounding
 _ROUNDING = {torch.float32: 0.05, torch.float64: 1e-6}
 _VECTORS = 12  # vectors [P] in float64 that the check holds
 
@@ -52,8 +52,8 @@ def check_derivatives(problem: Problem) -> None:
     (`lla.replacements`).
 
     Raises:
-        InputError: the derivatives are wrong, or an operation has no second one; the module is
-            named where one alone is at fault.
+        InputError: the derivatives are wrong, or an operation has no second derivative; the
+            module is named if one alone is at fault.
     """
     found = problem.findings
     if not problem.check or found.differentiable:
@@ -109,7 +109,7 @@ def _check_gradient(part: Problem) -> None:
                 raise
             raise InputError(
                 "torch.autograd.grad fails for the model, so it has no Hessian "
-                f"({str(raised).splitlines()[0]})"
+                f"({str(raised).splitlines()[0]}): use operations that can be differentiated"
             ) from raised
     plain, found = torch.cat([p.reshape(-1) for p in parts]), part.gradient()
     norm = torch.linalg.vector_norm
@@ -121,8 +121,8 @@ def _check_gradient(part: Problem) -> None:
             share = 100 * (error / scale).item()
             raise InputError(
                 f"the gradient differs by {share:.2g} % from that of the model by "
-                "plain backward: the model or the loss takes parameters in a way that cannot be "
-                "seen, or a hook changes gradients"
+                "plain backward: the model or the loss reads parameters from elsewhere, or a hook "
+                "changes gradients, so read them from the model and remove such hooks"
             )
 
 
@@ -163,7 +163,7 @@ def _fault(part: Problem) -> str | None:
 
 
 def _fault_at(part: Problem, point: Tensor) -> Disagreement | None:
-    """The same at one point [P]; None where the loss is not finite."""
+    """What is wrong at one point [P]; None where the loss raises or is not finite."""
     (batch,) = part.batches
     state = part.state()
     function = part.batch_loss(batch, state=state)
@@ -238,7 +238,7 @@ def _named(part: Problem, said: str) -> str:
     return (
         f"the Hessian-vector product by double backward {said}, {where}: a function there has a "
         "wrong second derivative or none, so write it with other operations (check=False computes "
-        "it all the same)"
+        "the product anyway)"
     )
 
 

@@ -91,13 +91,13 @@ NOTHING_SET = Setting({})
 def setting_of(model: nn.Module, mode: Mode) -> Setting:
     """The training flags and other settings of a problem's mode.
 
-    In train mode a layer stays in eval mode if it is so while the model is in train mode: the
-    caller froze it. BatchNorm normalises with the batch and leaves its stored statistics alone.
-    Spectral norm keeps its stored vectors in both modes: each step of its power iteration would
-    change the function. An embedding's `max_norm` is a projection of the weights that a forward
-    pass makes in place; it is made when weights are read (`current_tensors`) and not again. Sparse
-    gradients have no second derivative, and dense ones are equal. Gradients that are divided by
-    the frequency of a row are those of no function.
+    In train mode a layer stays in eval mode if the caller's model is in train mode and the layer
+    is not: the caller froze it. BatchNorm normalises with the batch and leaves its stored
+    statistics alone. Spectral norm keeps its stored vectors in both modes: each step of its power
+    iteration would change the function. An embedding's `max_norm` is a projection of the weights
+    that a forward pass makes in place; it is applied when weights are read (`current_tensors`) and
+    not again. Sparse gradients have no second derivative, and dense ones are equal. Gradients that
+    are divided by the frequency of a row (`scale_grad_by_freq`) are those of no function.
     """
     attributes: dict[nn.Module, dict[str, Any]] = {}
     with installed(model, {}):  # a module's own `train` may change more than its flag
@@ -195,8 +195,8 @@ def installed(
     """The model with other tensors; afterwards it is as it was.
 
     A layer that two names reach, and a parameter that two layers share, are one tensor. Lists,
-    tuples and dicts of parameters that a module holds are exchanged, too. Tensors that are no
-    parameters or buffers are copies, and so a forward pass may write into them.
+    tuples and dicts of parameters that a module holds are exchanged, too, and so are views of
+    parameters. Other tensors are copies, and so a forward pass may write into them.
 
     Args:
         model: the model.

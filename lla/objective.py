@@ -25,7 +25,7 @@ from lla.seeding import seeded
 
 @dataclass
 class Findings:
-    """What calls of a model have shown; all problems of one model and loss share it.
+    """What calls of a model have shown; a problem and all that are made from it share it.
 
     Attributes:
         call: how the loss is called.
@@ -35,7 +35,8 @@ class Findings:
         outside: modules that calls reach and that are no part of the model or the loss, such as a
             network that the loss has captured.
         writes: whether a forward pass writes into parameters, so that it gets copies of them.
-        exchanged: whether a closure has captured parameters.
+        exchanged: whether the model or the loss also holds parameters elsewhere, as a closure does,
+            so that they are replaced in every call of a function.
         normalizations: see `lla.replacements.Replaced`.
         differentiable: whether the derivatives were found to be right.
     """
@@ -80,6 +81,9 @@ class Objective:
         The global random state is the same afterwards. The fused attention kernels have
         no second derivative, so the mathematical form is taken. Compiled parts of a model run
         without their compiled code.
+
+        Raises:
+            InputError: autocast, `torch.inference_mode()` or `parametrize.cached()` is on.
         """
         if torch.is_inference_mode_enabled():
             raise InputError(

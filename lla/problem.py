@@ -43,19 +43,19 @@ class Problem:
             `DistributedDataParallel` or `torch.compile` is taken out.
         batches: a pair (x, y), a list of pairs, or a loader that gives the same pairs each time
             it is read. x may be a tensor, a tuple of positional or a mapping of keyword arguments.
-            A batch may also be a mapping, such as Hugging Face's: all of it are keyword arguments,
-            and its `labels` are y.
+            A batch may also be a mapping, such as Hugging Face's: its items are the keyword
+            arguments, and its "labels" (or "label", "targets" or "target") are y.
         loss: (output, y) -> loss of the batch, a mean or a sum. By default the model's own loss,
             if its output has an attribute or a key `loss`, else the cross-entropy. An output with
             logits is replaced by these, unless the loss cannot take them. A loss whose parameters
             are named `model` and `batch` is called with these; a batch is then whatever it takes.
         mode: "eval" uses stored BatchNorm statistics and no dropout. "train" uses the batch's
             statistics, does not change the stored ones, and draws one dropout mask from the seed,
-            so that L is a deterministic function. A layer that was put into eval mode inside a
-            model in train mode stays so.
+            so that L is a deterministic function. A layer in eval mode inside a model in train
+            mode stays so.
         seed: of the dropout mask, and of any other random number that the forward pass draws.
-        weights: what the loss of each batch weighs in L, one number a batch, for a loss of which
-            this cannot be told; L is then their weighted mean.
+        weights: how much the loss of each batch counts in L, one number a batch; L is then their
+            weighted mean. By default this is found from the loss (`lla.reduction`).
         precision: "float64" computes a float32 model in float64: theta, products and losses are
             float64 then. None takes the model's own type.
         check: whether to check the model's calls here, and its derivatives before the first
@@ -70,8 +70,9 @@ class Problem:
     Raises:
         InputError: see `lla.ParameterSpace.of` and `lla.batches.Batches`; the model rejects its
             input, or the loss its targets; the loss is not a scalar tensor; an unknown mode or
-            precision; a loss that differs from call to call, reads the parameters in a way that
-            cannot be seen, or is computed in half precision.
+            precision; a loss that differs from call to call, reads a tensor that was taken or
+            computed from the parameters before, or is computed in half precision; weights that
+            are not one number a batch.
 
     >>> model = torch.nn.Linear(2, 3)
     >>> problem = Problem(model, (torch.ones(4, 2), torch.zeros(4, dtype=torch.long)))
@@ -152,7 +153,7 @@ class Problem:
         """The numbers c_b, one a batch, in L = sum_b c_b L_b.
 
         Raises:
-            InputError: there are several batches, and what their losses weigh cannot be told.
+            InputError: there are several batches, and how much each of them counts is not known.
         """
         if self._coefficients is None:
             self._coefficients = self._read_coefficients()
@@ -290,7 +291,7 @@ class Problem:
     ) -> AbstractContextManager[Any]:
         """The context for backward passes from `batch_loss` at theta, in `deterministic()`.
 
-        A model that keeps checkpoints is called again in them.
+        A model with checkpoints is called again in a backward pass.
         """
         # parameters that need gradients, so that the same tensors are packed again
         parts = {n: p.detach().requires_grad_() for n, p in _parts_of(space, theta).items()}
@@ -348,7 +349,7 @@ class Problem:
             yield output, batch.y
 
     def batch_losses(self, theta: Tensor | None = None) -> Tensor:
-        """The mean loss of every batch [batches], without a graph, finite or not.
+        """The loss of every batch [batches], without a graph, finite or not.
 
         Raises:
             InputError: the model or the loss rejects a batch; it is named.
@@ -388,7 +389,11 @@ class Problem:
         return torch.tensordot(shares, values, dims=1)
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
-        """The gradient of L [P] at the given vector [P] or at the model's present parameters."""
+        """The gradient of L [P] at the given vector [P] or at the model's present parameters.
+
+        Raises:
+            InputError: PyTorch has no derivative of an operation.
+        """
         theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
         total, state = torch.zeros_like(theta), self.state()
         for batch, share in zip(self.batches, self.coefficients, strict=True):
@@ -433,7 +438,7 @@ class Problem:
         return batch, try_call(self.objective, self.state(), batch, check)
 
     def _read_reduction(self, batch: Batch, output: Any) -> tuple[Reduction | None, bool]:
-        """How the loss puts examples together, and whether this has to be compared yet."""
+        """How the loss puts examples together, and whether this has yet to be checked."""
         call = self.findings.call
         graph = torch.set_grad_enabled(self.findings.needs_graph)
         with graph, self.deterministic(), self.holding() as model:

@@ -63,7 +63,7 @@ class RandomStates:
 
 
 def loader_generators(loader: Any) -> tuple[torch.Generator, ...]:
-    """The generators of a `DataLoader`'s own: its, its sampler's and its batch sampler's."""
+    """The generators that a `DataLoader` and its samplers hold."""
     sampler, batch_sampler = (getattr(loader, name, None) for name in ("sampler", "batch_sampler"))
     owners = (loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
     found = (getattr(owner, "generator", None) for owner in owners)

@@ -57,7 +57,7 @@ class Reduction:
 
 
 def reduction_of(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) -> Reduction | None:
-    """How a loss is put together from batches; None where no amount of a batch is known to do.
+    """How a loss is put together from batches; None where it is neither a mean nor a sum.
 
     First `declared` is asked, which knows torch's own losses. Otherwise the loss is compared, on
     two unequal parts of `output` and the batch's targets, and at two other outputs near by (at
@@ -69,8 +69,8 @@ def reduction_of(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) 
 
     The model is not called and nothing is changed, random states included.
 
-    Where nothing can be compared, the amount is the batch's size: a batch of one example, an output
-    or target without a row an example, or a loss that raises on a part.
+    Where nothing can be compared, the amount is the batch's size: for a batch of one example, an
+    output or target without one row an example, or a loss that raises on a part.
 
     Args:
         loss: (output, y) -> a 0-d tensor.
@@ -176,9 +176,10 @@ class _Recorder(TorchFunctionMode):
 
 @contextmanager
 def _undisturbed(value: Any) -> Iterator[None]:
-    """No change of random states, and no warning that the caller has had before.
+    """No change of random states, and no warnings: the caller has had them before.
 
-    The states are those of the CPU and of the device of the value's first tensor.
+    The states are Python's, NumPy's and torch's, on the CPU and on the device of the value's first
+    tensor.
     """
     tensor = next((leaf for leaf in leaves(value) if isinstance(leaf, Tensor)), torch.empty(0))
     with RandomStates(tensor.device).kept(), warnings.catch_warnings():

@@ -16,12 +16,12 @@ class Replaced(TorchFunctionMode):
     """Calls formulas of simple operations in place of functions whose derivatives torch has wrong.
 
     Double backward through `torch._weight_norm` is wrong (an asymmetric Hessian), and
-    `hardsigmoid` has none. Third derivatives
-    of layer normalization, and of BatchNorm with the statistics of the batch, are wrong too; they
-    occur if a model differentiates itself by its input. The formulas have the same values.
+    `hardsigmoid` has none. Third derivatives of layer normalization, and of BatchNorm with the
+    statistics of the batch, are wrong too; they occur if a model differentiates itself by its
+    input. The formulas have the same values.
 
     Args:
-        normalizations: whether to replace the normalizations of activations, too.
+        normalizations: whether to replace layer normalization and BatchNorm, too.
     """
 
     def __init__(self, normalizations: bool = False) -> None:
@@ -45,7 +45,9 @@ class Replaced(TorchFunctionMode):
 
 
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """G v / ||v||, the norm over all dimensions but one (Salimans and Kingma 2016, equation 2).
+    """The weight g v / ||v|| (Salimans and Kingma 2016, equation 2).
+
+    The norm is over all dimensions but one.
 
     Args:
         v: direction, of any shape.
@@ -98,8 +100,8 @@ def batch_norm(
 ) -> Tensor:
     """What `torch.nn.functional.batch_norm` computes (Ioffe and Szegedy 2015, algorithm 1).
 
-    Its own formula is used with the statistics of the batch only, if there are no stored ones to
-    update.
+    The formula is used only with the statistics of the batch and without stored ones to update;
+    otherwise torch's function is called.
     """
     if not training or running_mean is not None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)

@@ -35,8 +35,8 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
 
     Raises:
         InputError: the model rejects the input, or the loss the targets; the loss is no number;
-            with `check`, a loss that differs from call to call, that reads parameters in a way
-            that cannot be seen, or that is computed in half precision.
+            with `check`, a loss that differs from call to call, that reads a tensor which
+            was taken or computed from the parameters before, or that is computed in half precision.
     """
     found, watch = objective.findings, _Watch(objective.model, tensors)
     with torch.enable_grad(), objective.deterministic(), _outsiders(objective):
@@ -58,7 +58,7 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             if names:
                 raise InputError(
                     f"the model or the loss reads {names[0]} as a tensor that was taken or computed"
-                    " from it before, which cannot be exchanged: read it from the model in every "
+                    " from it earlier, which cannot be replaced: read it from the model in every "
                     "call"
                 )
     found.writes = found.writes or watch.writes
@@ -66,7 +66,7 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
         return output
     if check and watch.low is not None:
         raise InputError(
-            f"{watch.low} is computed inside of the model or the loss, which is too imprecise "
+            f"{watch.low} is computed inside the model or the loss, which is too imprecise "
             "for second derivatives: leave out autocast and casts to half precision"
         )
     _find_writes(objective, tensors)
@@ -121,7 +121,7 @@ def _outsiders(objective: Objective) -> Iterator[None]:
 def _called(
     objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, watch: _Watch
 ) -> tuple[Any, Any]:
-    """The loss and the output, with the errors of wrong inputs."""
+    """The loss and the output; an `InputError` where the model or the loss rejects its input."""
     call, x = objective.findings.call, describe(batch.x)
     with objective.holding(tensors) as model, watch:
         if call.takes_model:
@@ -228,7 +228,7 @@ class _Watch(TorchDispatchMode):
 
 
 def _address(value: Any) -> int:
-    """Of the memory of a tensor; 0 for anything else, and for the zeros of forward mode."""
+    """The address of a tensor's memory; 0 for anything else, and for the zeros of forward mode."""
     dense = isinstance(value, Tensor) and value.layout == torch.strided
     return value.untyped_storage().data_ptr() if dense and not torch._is_zerotensor(value) else 0
 

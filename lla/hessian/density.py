@@ -115,7 +115,7 @@ def _until_reached(
             name = missed[0]
             warnings.warn(
                 f"after {spectrum.probes} probes {name} is {errors[name].value:.3g} and its "
-                f"standard error {shortfall(errors[name], targets[name])}: raise probes",
+                f"standard error is {shortfall(errors[name], targets[name])}: raise probes",
                 stacklevel=5,
             )
             return spectrum

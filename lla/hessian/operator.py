@@ -51,7 +51,7 @@ class HessianOperator:
     """H(theta), the matrix [P, P] of second derivatives of the mean loss, through its products.
 
     The operator is that of the weights at its construction; further training does not change it.
-    Products are exact, in the parameters' type, and weighted by batch size.
+    Products are exact, in the problem's type, and the batches are weighted as in the loss.
 
     Args:
         problem: model, batches, loss and mode.
@@ -62,8 +62,8 @@ class HessianOperator:
             is faster for the expected number of products, else "fresh". A route other than "fresh"
             is first compared, batch by batch, with double backward on its second and third call.
         memory: bytes that routes may keep between products; half of what is free by default.
-        products: about how many products will be made. To record and check the linearised product
-            of a batch takes as long as many products of a small batch. The values do not depend
+        products: about how many products will be made. Recording and checking the linearised
+            product of a small batch takes as long as many of its products. The values do not depend
             on it, except for rounding.
 
     Attributes:
@@ -72,8 +72,9 @@ class HessianOperator:
         matvecs: products with all of the data made so far.
 
     Raises:
-        InputError: a pattern matches nothing, an unknown route, or a given route whose product is
-            not that of double backward.
+        InputError: what is given is no problem, a pattern matches nothing, an unknown route, a
+            given route whose product is not that of double backward, or wrong derivatives
+            (`lla.door`).
         NonFiniteError: the loss of a batch is not finite.
 
     >>> model = torch.nn.Linear(2, 1, bias=False)

@@ -69,7 +69,7 @@ def probe_ratios(
     if largest == 0:
         raise InputError(
             "every eigenvalue that a probe sees is 0, so the ratios are not defined: the loss does "
-            "not depend on these parameters, or only linearly (if it does, take another seed)"
+            "not depend on these parameters, or only linearly, so check the model and the loss"
         )
     if not positive.any():
         raise InputError(

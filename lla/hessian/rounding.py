@@ -25,19 +25,20 @@ _HARMLESS = 1e-4  # rounding below this is never said: a convex problem has r_e 
 def product_rounding(
     problem: Problem, parameters: Pattern | Sequence[Pattern] | None = None
 ) -> float | None:
-    """The share of a product in float32 that is rounding, from one product in float64.
+    """The share of a product in float32 that is rounding, by comparison with one in float64.
 
     ||H v - H_64 v|| / ||H_64 v|| for one random vector, where H_64 is the Hessian computed in
     float64, of at most `EXAMPLES` examples. A trained network has a small loss and small
-    derivatives, but they are differences of numbers that are not small.
+    derivatives, which are differences of numbers that are not small.
 
     Args:
         problem: model, batches, loss and mode.
         parameters: see `lla.HessianOperator`.
 
     Returns:
-        The share; None if the problem is in float64, or if float64 is not possible: the model or
-        the loss has a type of its own, or draws other random numbers in float64.
+        The share; None if the problem is in float64, if the product is zero or not finite, or if
+        float64 is not possible: the model or the loss has a type of its own, or draws other random
+        numbers in float64.
     """
     if problem.dtype == torch.float64:
         return None
@@ -60,7 +61,7 @@ def product_rounding(
 
 
 def warn_of_rounding(rounding: float | None, estimates: dict[str, Estimate]) -> None:
-    """Warn if rounding is not small against one of some criteria, which are shares, too.
+    """Warn if rounding is not small compared with one of some criteria, which are ratios.
 
     Args:
         rounding: see `product_rounding`.

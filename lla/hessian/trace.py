@@ -40,10 +40,10 @@ def trace(
     standard error is at most rtol |value|, which is tested after 16 samples and then after every
     quarter more, or when the products are used up, with a warning.
 
-    If the standard error seems to need at least P products more, and P products are left, these are
-    made with the unit vectors instead: the sum of the diagonal is the trace, with a standard error
-    of 0. Where P is no more than the first samples take, or no more samples would fit beside it,
-    nothing is sampled at all.
+    If the standard error seems to need at least P more products, and P products are left, the P
+    unit vectors are multiplied instead: the sum of the diagonal is the trace, with a standard error
+    of 0. Nothing is sampled at all if P products are allowed and are no more than the first samples
+    take (with the sketch), or if `max_matvecs` has no room for both.
 
     Args:
         operator: the Hessian.

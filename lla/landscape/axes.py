@@ -136,12 +136,12 @@ def plane_directions(
 
 
 def _check_outputs(problem: Problem, index: int, direction: Tensor) -> None:
-    """Raise if a direction is zero because no output of a layer depends on the parameters."""
+    """Raise if a direction is zero because no layer's output depends on what moves."""
     scaled = normalize(direction, problem.theta(), problem.space, "filter")
     if scaled.any() and not any(layer_changes(problem, scaled).values()):
         raise InputError(
             f"direction {index} changes no layer's output: the loss does not depend on the "
-            "parameters that move, so check that the model uses them, or freeze others"
+            "parameters that move, so check that the model uses them, or freeze other ones"
         )
 
 

@@ -59,10 +59,12 @@ def towards_models(problem: Problem, axes: Sequence[Tensor | nn.Module] | Tensor
         for name in sorted({*state, *others} - {*fixed}):
             here, there = state.get(name), others.get(name)
             if here is None or there is None or here.shape != there.shape:
-                kinds = ["none" if b is None else f"shape {tuple(b.shape)}" for b in (here, there)]
+                kinds = [
+                    "missing" if b is None else f"of shape {tuple(b.shape)}" for b in (here, there)
+                ]
                 raise InputError(
-                    f"the model that an axis points to has another buffer {name} ({kinds[1]}, this "
-                    f"one {kinds[0]}): give one of the same architecture"
+                    f"the buffer {name} is {kinds[1]} in the model that an axis points to and "
+                    f"{kinds[0]} in this one: give a model of the same architecture"
                 )
             change = _change(name, here, there)
             if change is not None:
@@ -81,7 +83,7 @@ def _change(name: str, here: Tensor, there: Tensor) -> Tensor | None:
     if not floating:
         raise InputError(
             f"the {here.dtype} buffer {name} of the model that an axis points to has other values, "
-            "and there are none between: give a flat vector as axis, with which buffers stay"
+            "and none lie between: give a flat vector as axis, along which buffers stay"
         )
     # equal infinite elements, as in masks, do not move; their difference would be NaN
     change = torch.where(same, torch.zeros_like(here), there - here)

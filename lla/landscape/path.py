@@ -62,8 +62,8 @@ class Path:
             ax: axes to draw into; a new figure by default.
 
         Raises:
-            InputError: the plane is centred at other weights or has other axes, or it cannot be
-                told, since an older version has made it or the path.
+            InputError: the plane is centred at other weights or has other axes, or this is not
+                known, since an older version made the plane or the path.
         """
         if plane is None:
             return plot_path(self.coordinates, self.explained, ax=ax, colour=COLOURS[0])
@@ -77,8 +77,8 @@ class Path:
         for which, made, by in ((plane, "plane", "lla.loss_plane"), (self, "path", "pca_path")):
             if which.weights_hash is None:
                 raise InputError(
-                    f"the {made} does not tell its weights, as an older version of lla has made "
-                    f"it: compute it again with {by}"
+                    f"the {made} does not say at which weights it is, since an older version of "
+                    f"lla made it: compute it again with {by}"
                 )
         if plane.weights_hash != self.weights_hash:
             raise InputError(

@@ -191,10 +191,13 @@ class NotFinite(Masked):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (NoStatistics, r"has another buffer scale \(none, this one shape \(\)\): give one of the"),
-        (OtherShape, r"has another buffer scale \(shape \(3,\), this one shape \(\)\)"),
+        (
+            NoStatistics,
+            r"buffer scale is missing in .* and of shape \(\) in this one: give a model of",
+        ),
+        (OtherShape, r"buffer scale is of shape \(3,\) in .* and of shape \(\) in this"),
         (NotFinite, "the buffer scale of the model that an axis points to differs by NaN or infin"),
-        (lambda: Masked(shift=1), "the torch.int64 buffer shift .* there are none between: give"),
+        (lambda: Masked(shift=1), "the torch.int64 buffer shift .* none lie between: give"),
         (lambda: Masked(fixed=2.0), "the parameter fixed, which is not trained, differs in the mo"),
     ],
 )

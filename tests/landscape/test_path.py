@@ -278,7 +278,11 @@ def test_files_of_an_older_version_are_read_and_not_drawn_over_each_other(tmp_pa
     assert np.array_equal(old_path.coordinates, found.coordinates)
     old_plane.plot()
     old_path.plot()
-    with pytest.raises(lla.InputError, match=r"the plane does not tell its weights.*loss_plane"):
+    with pytest.raises(
+        lla.InputError, match=r"the plane does not say at which weights.*loss_plane"
+    ):
         found.plot(old_plane)
-    with pytest.raises(lla.InputError, match=r"the path does not tell its weights.*with pca_path"):
+    with pytest.raises(
+        lla.InputError, match=r"the path does not say at which weights.*with pca_path"
+    ):
         old_path.plot(plane)

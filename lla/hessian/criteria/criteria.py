@@ -146,7 +146,7 @@ def criteria(
         precision: see `lla.Problem`. "float64" takes about twice as long on a CPU. Where rounding
             is not small against r_e and K_H1, as in a network whose training loss is nearly zero,
             there is a warning.
-        check: see `lla.Problem`.
+        check: see `lla.Problem`; without it, rounding is not measured either.
         progress: show a progress bar for each batch.
 
     Raises:
