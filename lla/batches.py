@@ -257,7 +257,7 @@ def _elements(source: Any, whole: bool) -> Iterable[Any]:
     if isinstance(source, Iterator):
         raise InputError(
             f"batches is a one-shot {type(source).__name__}, and every product reads the data "
-            "again: give list(batches) or a loader"
+            "again: give list(batches) if it ends, or a loader"
         )
     if not isinstance(source, Iterable):
         raise InputError(
@@ -287,9 +287,10 @@ def _parted(element: Any, index: int, whole: bool) -> tuple[Any, Any]:
         return dict(element), next((value for value in named if value is not None), None)
     pair = isinstance(element, Sequence) and not isinstance(element, (str, PackedSequence))
     if not pair or len(element) != 2:
+        count = f" of {len(element)}" if pair else ""
         raise InputError(
-            f"batch {index} is {type(element).__name__}, not a pair (x, y) and not a mapping: wrap "
-            "the loader so that it gives the model's input and the loss's target"
+            f"batch {index} is {type(element).__name__}{count}, not a pair (x, y) and not a "
+            "mapping: wrap the loader so that it gives the model's input and the loss's target"
         )
     return element[0], element[1]
 

@@ -52,7 +52,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
             raise InputError(
-                f"{name} has no shape yet (a lazy module): call the model once on a batch before"
+                f"{name} has no shape yet (a lazy module): call the model on one batch first"
             )
     return model
 

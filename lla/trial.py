@@ -66,8 +66,8 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
         return output
     if check and watch.low is not None:
         raise InputError(
-            f"{watch.low} is computed inside the model or the loss, which is too imprecise "
-            "for second derivatives: leave out autocast and casts to half precision"
+            f"the model or the loss computes {watch.low}, which is too imprecise for second "
+            "derivatives: leave out autocast and casts to half precision"
         )
     _find_writes(objective, tensors)
     with torch.no_grad(), objective.deterministic():

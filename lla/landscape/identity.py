@@ -11,7 +11,7 @@ from lla.batches import raw_bytes
 
 
 def vector_hash(vector: Tensor) -> str:
-    """32 hexadecimal digits of a vector's values in float32, wherever it lies and in either type.
+    """32 hexadecimal digits of a vector's values in float32, on any device and in either type.
 
     >>> vector_hash(torch.ones(2)) == vector_hash(torch.ones(2, dtype=torch.float64))
     True
