@@ -7,7 +7,8 @@ the weights of k points and calls the model once, which is faster if the launche
 most of the time, as on a GPU.
 
 A point at which an operation raises, such as a Cholesky factorisation of a matrix that is not
-positive definite there, is NaN: see `lla.landscape.point_errors`. At the centre the error is raised.
+positive definite there, is NaN: see `lla.landscape.point_errors`. At the centre the error
+is raised.
 """
 
 from __future__ import annotations
