@@ -95,8 +95,9 @@ def _check_gradient(part: Problem) -> None:
         return
     (batch,) = part.batches
     buffers = {n: b.detach() for n, b in part.model.named_buffers()}
-    with torch.enable_grad(), objective.deterministic(), objective.holding(buffers):
-        value = objective.value(buffers, batch)
+    held = objective.holding(buffers, replaced=False)
+    with torch.enable_grad(), objective.deterministic(), held as model:
+        value = objective.called(model, batch)
         if not value.requires_grad:
             return
         try:

@@ -252,6 +252,13 @@ def _containers(attributes: Iterable[Mapping[str, Any]]) -> list[Any]:
     return found
 
 
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """Where the elements of a tensor begin and end in memory."""
+    reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.data_ptr()
+    return start, start + (reach + 1) * tensor.element_size()
+
+
 class _Aliases:
     """Finds what takes the place of a view of a parameter, such as `self.w = self.fc.weight.data`.
 
@@ -265,6 +272,25 @@ class _Aliases:
             for own, other in pairs
             if own.layout == torch.strided and own.is_contiguous() and own.numel()
         }
+        self._places = [
+            _memory(own) for own, _ in pairs if own.layout == torch.strided and own.numel()
+        ]
+
+    def refuse(self, value: Tensor) -> None:
+        """Raise if a tensor has memory of a parameter.
+
+        Raises:
+            InputError: it has, and it is no view that could be made of another tensor.
+        """
+        if value.layout != torch.strided or not value.numel():
+            return
+        start, end = _memory(value)
+        for first, last in self._places:
+            if start < last and first < end:
+                raise InputError(
+                    f"a module holds a tensor {tuple(value.shape)} that shares memory with a "
+                    "parameter and is no view of it that can follow it: compute it in forward"
+                )
 
     def of(self, value: Tensor) -> Tensor | None:
         """The same view of the other tensor; None if this is no view of a parameter."""
@@ -301,6 +327,7 @@ def _exchange(
         view = aliases.of(value)
         if view is not None:
             return view
+        aliases.refuse(value)
         cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
         copied = value.to(cast, copy=True)  # the forward pass may write into it
         # the graph of one that was computed from parameters shows that it is read (`lla.trial`)

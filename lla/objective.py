@@ -104,10 +104,14 @@ class Objective:
             yield
 
     @contextmanager
-    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+    def holding(self, tensors: Mapping[str, Tensor], replaced: bool = True) -> Iterator[nn.Module]:
         """The model with other tensors, by name; to be entered in `deterministic()`.
 
         A tensor that is not given is the model's own.
+
+        Args:
+            tensors: by name.
+            replaced: whether formulas take the place of functions, see `lla.replacements`.
         """
         # the forward pass may write into buffers
         buffers = {name for name, _ in self.model.named_buffers()}
@@ -130,7 +134,8 @@ class Objective:
             for module in (each for each in others if isinstance(each, nn.Module)):
                 own = self._copies_of(module, held)
                 stack.enter_context(installed(module, own, dtype=cast))
-            stack.enter_context(Replaced(self.findings.normalizations))
+            if replaced:
+                stack.enter_context(Replaced(self.findings.normalizations))
             if self.findings.exchanged:
                 stack.enter_context(Exchanged(given))
             if cast is not None:

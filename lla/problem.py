@@ -28,6 +28,7 @@ from lla.trial import describe, rejections, try_call
 
 Precision = Literal["float32", "float64"]
 
+_LOOKED = 8  # batches that are compared for what they weigh, beside the first
 _NEARBY = 0.3  # length, relative to the parameters, of a step to other parameters
 
 
@@ -463,8 +464,29 @@ class Problem:
             return (1.0,) * len(self.batches)
         if self._compare and self.check:
             self._check_mean()
+        elif self._reduction == Reduction(False) and self.check:
+            self._check_others()
         amounts = [self._reduction.amount(batch) for batch in self.batches]
         return tuple(amount / sum(amounts) for amount in amounts)
+
+    def _check_others(self) -> None:
+        """Raise unless other batches show the same reduction as the first, a mean by size.
+
+        The first may hide it, if it has no padding, for example. A few batches are looked at.
+        """
+        count = len(self.batches)
+        looked = {round(i * (count - 1) / min(count - 1, _LOOKED)) for i in range(1, _LOOKED + 1)}
+        for index, batch in enumerate(self.batches):
+            if index not in looked:
+                continue
+            alone = self.over([batch])
+            output = alone._call_first(check=False)[1]
+            if alone._read_reduction(batch, output)[0] != self._reduction:
+                raise InputError(
+                    f"the loss of batch {index} is not the mean over its examples, as that of "
+                    f"batch 0 is, so what each of {count} batches weighs cannot be told: give "
+                    "weights=, one number a batch"
+                )
 
     def _check_mean(self) -> None:
         """Raise unless a loss that the model computes is a mean over the examples of a batch.
@@ -521,9 +543,9 @@ def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, .
         return None
     found = [float(weight) for weight in weights]
     total = sum(found)
-    if len(found) != batches or not (min(found) >= 0 and 0 < total < math.inf):
+    if len(found) != batches or not (min(found, default=0) >= 0 and 0 < total < math.inf):
         raise InputError(
-            f"weights are {found[:4]} for {batches} batches: give one number a batch, none of them "
-            "negative, not all zero"
+            f"the {len(found)} weights for {batches} batches sum to {total:g}, the smallest is "
+            f"{min(found, default=0):g}: give one finite number a batch, none negative, not all 0"
         )
     return tuple(weight / total for weight in found)

@@ -354,6 +354,8 @@ def _compared(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) -> 
                 return by_size
             continue  # the output has left the loss's domain
         if not all(map(math.isfinite, (whole, first, second))):
+            if point == 0 and math.isfinite(whole):  # a part without a term is no mean by size
+                return None
             continue
         mean = (cut * first + (n - cut) * second) / n
         # the loss of a trained network has the rounding of an untrained one, ln C

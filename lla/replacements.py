@@ -58,7 +58,8 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     >>> weight_norm(v, g)
     tensor([[6., 8.]])
     """
-    over = [axis for axis in range(v.ndim) if dim == -1 or axis != dim]
+    # as torch has it, -1 is no axis, and other negative numbers count from the last
+    over = [axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim]
     return v * (g / torch.linalg.vector_norm(v, dim=over, keepdim=True))
 
 

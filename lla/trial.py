@@ -43,7 +43,7 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
         try:
             value, output = _called(objective, tensors, batch, watch)
         except InputError as error:
-            if "grad" not in str(error):  # of both messages of autograd.grad
+            if not any(text in str(error) for text in _DIFFERENTIATES):
                 raise
             found.needs_graph = found.by_parameters = found.exchanged = True
             watch = _Watch(objective.model, tensors)
@@ -88,6 +88,10 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             "depends on earlier calls, so make it deterministic"
         )
     return output
+
+
+# what autograd.grad says of parameters without gradients, and of those that were exchanged
+_DIFFERENTIATES = ("does not require grad", "not have been used in the graph")
 
 
 @contextmanager

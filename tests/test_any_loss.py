@@ -555,3 +555,19 @@ def loss_of(judge):
 class Mean(nn.Module):
     def forward(self, x):
         return x.mean()
+
+
+def masked(output, y):
+    """A mean over the targets that are not padding, written by hand."""
+    keep = (y >= 0).to(output.dtype)
+    return (F.cross_entropy(output, y.clamp(min=0), reduction="none") * keep).sum() / keep.sum()
+
+
+@pytest.mark.parametrize("padded", [1, 2])
+def test_6_a_first_batch_that_hides_what_the_loss_is_a_mean_over(padded):
+    batches = [(X[:3], Y[:3].clone()) for _ in range(3)]
+    batches[padded][1][0] = -1
+    problem = lla.Problem(mlp(), batches, masked)
+    with pytest.raises(InputError, match=rf"the loss of batch {padded} is not the mean"):
+        problem.loss()
+    assert lla.Problem(mlp(), batches, masked, weights=[3, 2, 3]).loss().isfinite()

@@ -801,3 +801,17 @@ def test_containers_in_containers_are_as_before():
     lla.loss_plane(problem, steps=2)
     assert model.notes == {"a": {"b": []}, "c": [[]]}
     assert not model.kept[1][0].any()
+
+
+@pytest.mark.parametrize("dim", [-2, 0, 1])
+def test_4_weight_norm_along_any_dimension(cases, dim):
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3).double(), dim=dim)
+    problem = lla.Problem(layer, (X, Y))
+    torch.testing.assert_close(problem.loss(), F.cross_entropy(layer(X), Y).detach())
+
+
+def test_attributes_that_share_memory_with_a_parameter_in_another_form_are_refused():
+    model = mlp()
+    model.bits = model[0].weight.data.view(torch.int64)
+    with pytest.raises(lla.InputError, match="shares memory with a parameter"):
+        lla.Problem(model, (X, Y))

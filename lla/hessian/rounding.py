@@ -23,17 +23,20 @@ _HARMLESS = 1e-4  # rounding below this is never said: a convex problem has r_e 
 
 
 def product_rounding(
-    problem: Problem, parameters: Pattern | Sequence[Pattern] | None = None
+    problem: Problem,
+    parameters: Pattern | Sequence[Pattern] | None = None,
+    examples: int = EXAMPLES,
 ) -> float | None:
     """The share of a product in float32 that is rounding, by comparison with one in float64.
 
     ||H v - H_64 v|| / ||H_64 v|| for one random vector, where H_64 is the Hessian computed in
-    float64, of at most `EXAMPLES` examples. A trained network has a small loss and small
+    float64, of a few examples. A trained network has a small loss and small
     derivatives, which are differences of numbers that are not small.
 
     Args:
         problem: model, batches, loss and mode.
         parameters: see `lla.HessianOperator`.
+        examples: at most so many, of the first batch; in float64 one takes the memory of two.
 
     Returns:
         The share; None if the problem is in float64, if the product is zero or not finite, or if
@@ -44,7 +47,7 @@ def product_rounding(
         return None
     batch = next(iter(problem.batches))
     try:
-        part = problem.over(micro_batches(batch, EXAMPLES)[:1])
+        part = problem.over(micro_batches(batch, examples)[:1])
     except InputError:
         part = problem.over([batch])
     try:

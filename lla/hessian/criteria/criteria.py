@@ -23,7 +23,7 @@ from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
 from lla.hessian.refusals import whole_number
-from lla.hessian.rounding import product_rounding, warn_of_rounding
+from lla.hessian.rounding import EXAMPLES, product_rounding, warn_of_rounding
 from lla.hessian.spectrum import Spectrum
 from lla.parameters import Pattern
 from lla.problem import Loss, Mode, Precision, Problem
@@ -213,7 +213,8 @@ def criteria(
         if not adaptive.converged:
             warnings.warn(adaptive.shortcoming(matvecs), stacklevel=2)
         estimates = {n: found.get(n, Estimate(math.nan, None, 0, matvecs)) for n in _NAMES}
-    rounding = product_rounding(whole, parameters) if check else None
+    few = max(1, min(EXAMPLES, hessians.at_once // 2))  # in float64 one takes the memory of two
+    rounding = product_rounding(whole, parameters, few) if check else None
     warn_of_rounding(rounding, {"r_e": estimates["re"], "K_H1": estimates["kh1"]})
     return Criteria(
         **estimates,

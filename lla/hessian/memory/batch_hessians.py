@@ -114,6 +114,11 @@ class BatchHessians:
         return make(route="retained")
 
     @property
+    def at_once(self) -> int:
+        """Examples that a product takes at a time, once some were made."""
+        return self._used[0].micro_batch or self._cost.batch
+
+    @property
     def plan(self) -> str:
         """The plan in use, and why earlier plans were given up, as text."""
         return plans.describe(self._used[0], self._asked, self._failed)

@@ -111,8 +111,13 @@ class Retained:
         context = self._backward if self._packs else nullcontext
         with missing_derivatives_named(), context():
             products = [
+                # a copy: the row of a matrix may begin where torch.view_as_complex cannot
                 torch.autograd.grad(
-                    self._gradient, self._point, row, retain_graph=True, materialize_grads=True
+                    self._gradient,
+                    self._point,
+                    row.clone(),
+                    retain_graph=True,
+                    materialize_grads=True,
                 )[0]
                 for row in rows
             ]
@@ -179,7 +184,7 @@ class Linearized:
         if self._together is None:
             self._together = _measure_together(self._map, self.kept_bytes, rows[:_TOGETHER])
         if self._together == 1:
-            return torch.stack([self._map(row) for row in rows])
+            return torch.stack([self._map(row.clone()) for row in rows])
         return vmap(self._map, chunk_size=self._together)(rows)
 
 
