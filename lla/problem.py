@@ -53,7 +53,9 @@ class Problem:
         mode: "eval" uses stored BatchNorm statistics and no dropout. "train" uses the batch's
             statistics, does not change the stored ones, and draws one dropout mask from the seed,
             so that L is a deterministic function. A layer in eval mode inside a model in train
-            mode stays so.
+            mode stays so. What a forward pass would write into the model is not part of L: spectral
+            norm keeps its stored vectors, and an embedding's `max_norm` is applied to the weights
+            once, when they are read.
         seed: of the dropout mask, and of any other random number that the forward pass draws.
         weights: how much the loss of each batch counts in L, one number a batch; L is then their
             weighted mean. By default this is found from the loss (`lla.reduction`).
