@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
+import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ from torch.utils import _pytree as pytree
 from lla.errors import InputError
 
 Mode = Literal["eval", "train"]
+
+# a call changes the model, and random states and settings of the process, for its time: one thread
+# at a time makes it, or reads the model
+CALLS = threading.RLock()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -168,16 +173,19 @@ def current_tensors(model: nn.Module) -> dict[str, Tensor]:
     Rows of an embedding that are longer than its `max_norm` are scaled to it in a copy, which a
     forward pass does to the rows that it looks up (`torch.embedding_renorm_`).
     """
-    found = {name: tensor.detach() for name, tensor in named_tensors(model)}
-    names = {id(tensor): name for name, tensor in named_tensors(model)}
-    for module in model.modules():
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+    with CALLS:
+        own = named_tensors(model)
+        found = {name: tensor.detach() for name, tensor in own}
+        names = {id(tensor): name for name, tensor in own}
+        for module in model.modules():
+            if not isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or module.max_norm is None:
+                continue
             name = names.get(id(module._parameters.get("weight")))
             if name is not None:  # a computed weight is no tensor of the model
                 found[name] = found[name].clone()
                 rows = torch.arange(module.num_embeddings, device=found[name].device)
                 torch.embedding_renorm_(found[name], rows, module.max_norm, module.norm_type)
-    return found
+        return found
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from lla.batches import Batch, mapped
 from lla.errors import InputError
 from lla.loss_call import LossCall, logits
-from lla.model_call import Setting, installed, named_tensors
+from lla.model_call import CALLS, Setting, installed, named_tensors
 from lla.precision import full_precision, refuse_autocast
 from lla.replacements import Exchanged, Replaced
 from lla.seeding import seeded
@@ -96,6 +96,7 @@ class Objective:
             )
         refuse_autocast(self.device)
         with ExitStack() as stack:
+            stack.enter_context(CALLS)
             stack.enter_context(seeded(self.device, self.seed))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(full_precision(self.device))

@@ -18,7 +18,15 @@ from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, logits, own_loss
 from lla.missing_derivatives import missing_derivatives_named
-from lla.model_call import Mode, check_memory, check_values, current_tensors, setting_of, unwrapped
+from lla.model_call import (
+    CALLS,
+    Mode,
+    check_memory,
+    check_values,
+    current_tensors,
+    setting_of,
+    unwrapped,
+)
 from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
@@ -99,32 +107,33 @@ class Problem:
             raise InputError(f"mode is {mode!r}: choose 'eval' or 'train'")
         if precision not in (None, "float32", "float64"):
             raise InputError(f"precision is {precision!r}: choose 'float32', 'float64' or None")
-        self.model = unwrapped(model)
-        own = ParameterSpace.of(self.model)
-        check_values(self.model)
-        check_memory(self.model)
-        self.space = own
-        self.mode = mode
-        self.seed = seed
-        self.check = check
-        call = LossCall.of(loss)
-        self.batches = Batches(batches, own.device, whole=call.takes_model)
-        self.objective = Objective(
-            self.model,
-            setting_of(self.model, mode),
-            Findings(call),
-            own.device,
-            seed,
-            own.dtype,
-            own.dtype,
-        )
-        self._tensors: Mapping[str, Tensor] | None = None  # of its own; None: the model's
-        self._coefficients = _normalized(weights, len(self.batches))
-        batch, output = self._call_first(check)
-        self.classes = _classes(output, batch.y)
-        self._reduction, self._compare = self._read_reduction(batch, output)
-        if precision is not None:
-            self._set_precision(precision)
+        with CALLS:  # of another thread, too
+            self.model = unwrapped(model)
+            own = ParameterSpace.of(self.model)
+            check_values(self.model)
+            check_memory(self.model)
+            self.space = own
+            self.mode = mode
+            self.seed = seed
+            self.check = check
+            call = LossCall.of(loss)
+            self.batches = Batches(batches, own.device, whole=call.takes_model)
+            self.objective = Objective(
+                self.model,
+                setting_of(self.model, mode),
+                Findings(call),
+                own.device,
+                seed,
+                own.dtype,
+                own.dtype,
+            )
+            self._tensors: Mapping[str, Tensor] | None = None  # of its own; None: the model's
+            self._coefficients = _normalized(weights, len(self.batches))
+            batch, output = self._call_first(check)
+            self.classes = _classes(output, batch.y)
+            self._reduction, self._compare = self._read_reduction(batch, output)
+            if precision is not None:
+                self._set_precision(precision)
 
     @property
     def dtype(self) -> torch.dtype:

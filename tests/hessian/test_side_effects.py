@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -315,3 +316,23 @@ def test_old_style_weight_norm_and_hooks_are_carried():
     torch.testing.assert_close(problem.loss(), F.cross_entropy(model(x), y))
     assert problem.gradient().shape == (15,)
     assert_same(before, snapshot(model))
+
+
+def test_two_threads_with_one_model_are_as_one(cases):
+    """Each call puts tensors, flags and random states of its own into one and the same model."""
+    case = cases.BY_NAME["dropout_train"]
+    model, batch = case.make(), case.batch(5)
+
+    def analyse(seed):
+        problem = lla.Problem(model, batch, mode="train", seed=seed)
+        H = lla.HessianOperator(problem, route="fresh")
+        v = torch.ones(H.shape[0]).double()
+        return [problem.loss(problem.theta() * (1 + 0.1 * seed)), *(H @ v for _ in range(5))]
+
+    expected = [analyse(seed) for seed in range(4)]
+    before = snapshot(model)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(analyse, range(4)))
+    assert_same(before, snapshot(model))
+    for one, other in zip(found, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
