@@ -41,26 +41,22 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
     found, watch = objective.findings, _Watch(objective.model, tensors)
     with torch.enable_grad(), objective.deterministic(), _outsiders(objective):
         try:
-            value, output = _called(objective, tensors, batch, watch)
+            value, output, names = _called(objective, tensors, batch, watch)
         except InputError as error:
             if not any(text in str(error) for text in _DIFFERENTIATES):
                 raise
             found.needs_graph = found.by_parameters = found.exchanged = True
             watch = _Watch(objective.model, tensors)
-            value, output = _called(objective, tensors, batch, watch)
-        check_number(value, found.call.name)
-        if check:
-            names = _captured(objective, value) or watch.read
-            if names and not found.exchanged:
-                found.exchanged, again = True, _Watch(objective.model, tensors)
-                value, output = _called(objective, tensors, batch, again)
-                names = _captured(objective, value) or again.read
-            if names:
-                raise InputError(
-                    f"the model or the loss reads {names[0]} as a tensor that was taken or computed"
-                    " from it earlier, which cannot be replaced: read it from the model in every "
-                    "call"
-                )
+            value, output, names = _called(objective, tensors, batch, watch)
+        if check and names and not found.exchanged:
+            found.exchanged = True
+            again = _Watch(objective.model, tensors)
+            value, output, names = _called(objective, tensors, batch, again)
+        if check and names:
+            raise InputError(
+                f"the model or the loss reads {names[0]} as a tensor that was taken or computed "
+                "from it earlier, which cannot be replaced: read it from the model in every call"
+            )
     found.writes = found.writes or watch.writes
     if found.tried and not check:
         return output
@@ -124,25 +120,42 @@ def _outsiders(objective: Objective) -> Iterator[None]:
 
 def _called(
     objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, watch: _Watch
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Any, list[str]]:
+    """The loss, the output, and the names of parameters that are read from elsewhere.
+
+    Raises:
+        InputError: the model rejects its input or the loss its targets, or the loss is no number.
+    """
+    name = objective.findings.call.name
+    own = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
+    with objective.holding(tensors) as model:
+        with watch:
+            value, output = _value_and_output(objective, model, batch)
+        if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
+            raise InputError(
+                f"the loss {name} gives {describe(value)}, not one number: average it over the "
+                "batch (reduction='mean')"
+            )
+        # a backward pass may call the model again
+        return value, output, _captured(own, value) or watch.read
+
+
+def _value_and_output(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
     """The loss and the output; an `InputError` where the model or the loss rejects its input."""
     call, x = objective.findings.call, describe(batch.x)
-    with objective.holding(tensors) as model, watch:
-        if call.takes_model:
-            with rejections(f"the loss {call.name} rejects the model or batch 0 ({x})"):
-                return objective.called(model, batch), None
-        with rejections(
-            f"the model rejects the input of batch 0 ({x}, parameters {objective.dtype})"
-        ):
-            output = objective.whole_output(model, batch)
-        _refuse_one_class(call.loss, output, batch.y)
-        with rejections(
-            f"the loss {call.name} rejects targets ({describe(batch.y)}) for outputs "
-            f"({describe(logits(output))})",
-            "; cross_entropy, for example, takes int64 class indices below the number of outputs",
-        ):
-            objective.findings.call = call.takes_logits(output, batch.y)
-            return objective.of_output(output, batch), output
+    if call.takes_model:
+        with rejections(f"the loss {call.name} rejects the model or batch 0 ({x})"):
+            return objective.called(model, batch), None
+    with rejections(f"the model rejects the input of batch 0 ({x}, parameters {objective.dtype})"):
+        output = objective.whole_output(model, batch)
+    _refuse_one_class(call.loss, output, batch.y)
+    with rejections(
+        f"the loss {call.name} rejects targets ({describe(batch.y)}) for outputs "
+        f"({describe(logits(output))})",
+        "; cross_entropy, for example, takes int64 class indices below the number of outputs",
+    ):
+        objective.findings.call = call.takes_logits(output, batch.y)
+        return objective.of_output(output, batch), output
 
 
 def _refuse_one_class(loss: Any, output: Any, y: Any) -> None:
@@ -161,26 +174,13 @@ def _refuse_one_class(loss: Any, output: Any, y: Any) -> None:
         )
 
 
-def check_number(value: Any, name: str) -> None:
-    """Raise unless a loss is one real number.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
-        raise InputError(
-            f"the loss {name} gives {describe(value)}, not one number: average it over the "
-            "batch (reduction='mean')"
-        )
-
-
-def _captured(objective: Objective, value: Tensor) -> list[str]:
+def _captured(own: Mapping[str, Tensor], value: Tensor) -> list[str]:
     """The names of the model's own parameters on which a loss depends."""
-    if not value.requires_grad:
+    if not value.requires_grad or not own:
         return []
-    named = [(name, p) for name, p in objective.model.named_parameters() if p.requires_grad]
-    parts = torch.autograd.grad(value, [p for _, p in named], allow_unused=True, retain_graph=True)
-    return [name for (name, _), part in zip(named, parts, strict=True) if part is not None]
+    with torch._C.DisableTorchFunction():  # in which other parameters take the place of these
+        parts = torch.autograd.grad(value, [*own.values()], allow_unused=True, retain_graph=True)
+    return [name for name, part in zip(own, parts, strict=True) if part is not None]
 
 
 def _find_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:

@@ -815,3 +815,36 @@ def test_attributes_that_share_memory_with_a_parameter_in_another_form_are_refus
     model.bits = model[0].weight.data.view(torch.int64)
     with pytest.raises(lla.InputError, match="shares memory with a parameter"):
         lla.Problem(model, (X, Y))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_criteria_of_a_checkpointed_model_are_those_without_checkpoints(mode, training):
+    """A backward pass calls the model again: with its tensors and flags of the call."""
+
+    class Segment(nn.Module):
+        def __init__(self, kept):
+            super().__init__()
+            self.first, self.last, self.kept = nn.Linear(3, 4), nn.Linear(4, 3), kept
+            self.inner = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh())
+
+        def forward(self, x):
+            x = torch.tanh(self.first(x))
+            x = checkpoint(self.inner, x, use_reentrant=False) if self.kept else self.inner(x)
+            return self.last(x)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = Segment(True), torch.randn(8, 3)
+    other = Segment(False)
+    other.load_state_dict(model.state_dict())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found, expected = (
+        lla.criteria(m.train(training), (x, torch.arange(8) % 3), mode, probes=2, steps=5,
+                     route="retained")
+        for m in (model, other)
+    )  # fmt: skip
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert found.re.value == pytest.approx(expected.re.value, rel=1e-5)
+    assert found.kh1.value == pytest.approx(expected.kh1.value, rel=1e-5)
+    assert found.rounding < 1e-4

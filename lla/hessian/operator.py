@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
-from lla.hessian.products.routes import ROUTES, Product, RouteName
+from lla.hessian.products.routes import ROUTES, Context, Function, Product, RouteName
 from lla.hessian.refusals import whole_number
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import full_precision, refuse_autocast
@@ -198,10 +197,7 @@ class HessianOperator:
         return LinearOperator(self.shape, matvec=matvec, dtype=self.theta.cpu().numpy().dtype)
 
     def _make(self, route: RouteName, batch: Batch) -> Product:
-        function = self.problem.batch_loss(batch, self.space, self._state)
-        # not a method: a kept product that holds its operator would be a cycle
-        held = partial(_held, self.problem, self.theta, self.space, self._state)
-        return ROUTES[route](function, self.theta, self.problem.deterministic, held)
+        return ROUTES[route](*route_arguments(self.problem, batch, self.space, self._state))
 
     def _choose(self, memory: int) -> RouteName:
         """Measure the routes on the first batch, take the best that fits, keep its product."""
@@ -286,13 +282,29 @@ def check_operator(name: str, operator: object) -> None:
 _SHORT = 0.02  # seconds
 
 
-@contextmanager
-def _held(
-    problem: Problem, theta: Tensor, space: ParameterSpace, state: dict[str, Tensor]
-) -> Iterator[None]:
-    """The context of backward passes, see `lla.Problem.held`."""
-    with problem.deterministic(), problem.held(theta, space, state):
-        yield
+def route_arguments(
+    problem: Problem, batch: Batch, space: ParameterSpace, state: dict[str, Tensor]
+) -> tuple[Function, Tensor, Context, Context]:
+    """What a route takes for products with the Hessian of the loss of one batch.
+
+    Args:
+        problem: the model and the loss.
+        batch: one of `problem.batches`, or a part of one.
+        space: the parameters.
+        state: all parameters and buffers, see `lla.Problem.state`.
+
+    Returns:
+        The loss as a function of the parameters [P], the parameters, and the contexts of its calls
+        and of backward passes.
+    """
+    theta = space.flatten(state)
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        with problem.deterministic(), problem.held(theta, space, state):
+            yield
+
+    return problem.batch_loss(batch, space, state), theta, problem.deterministic, held
 
 
 def _check(product: Product, probe: Tensor, expected: Tensor) -> float:

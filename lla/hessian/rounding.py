@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lla.batches import leaves, micro_batches
-from lla.errors import InputError
+from lla.errors import InputError, out_of_memory
 from lla.estimate import Estimate
+from lla.hessian.operator import route_arguments
 from lla.hessian.products.routes import Fresh
 from lla.parameters import Pattern
 from lla.probes import rademacher
@@ -41,7 +42,7 @@ def product_rounding(
     Returns:
         The share; None if the problem is in float64, if the product is zero or not finite, or if
         float64 is not possible: the model or the loss has a type of its own, or draws other random
-        numbers in float64.
+        numbers in float64, or memory is short.
     """
     if problem.dtype == torch.float64:
         return None
@@ -56,7 +57,12 @@ def product_rounding(
         return None
     if not _same_outputs(part, exact):
         return None
-    found, expected = _product(part, parameters), _product(exact, parameters)
+    try:
+        found, expected = _product(part, parameters), _product(exact, parameters)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return None  # the criteria have been measured, and are not lost
     scale = torch.linalg.vector_norm(expected)
     if not (scale > 0 and scale.isfinite()):
         return None
@@ -90,11 +96,9 @@ def warn_of_rounding(rounding: float | None, estimates: dict[str, Estimate]) -> 
 
 def _product(problem: Problem, parameters: Pattern | Sequence[Pattern] | None) -> Tensor:
     (batch,) = problem.batches
-    space, state = problem.space.select(parameters), problem.state()
-    function = problem.batch_loss(batch, space, state)
-    theta = problem.theta(parameters)
-    vector = rademacher(space.size, theta, 0)[None]
-    return Fresh(function, theta, problem.deterministic)(vector)[0]
+    space = problem.space.select(parameters)
+    product = Fresh(*route_arguments(problem, batch, space, problem.state()))
+    return product(rademacher(space.size, problem.theta(), 0)[None])[0]
 
 
 def _same_outputs(one: Problem, other: Problem) -> bool:

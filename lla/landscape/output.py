@@ -164,7 +164,8 @@ def output_change(problem: Problem, direction: Tensor) -> float:
     change, size = 0.0, 0.0
     for batch in problem.batches:
         function = problem.batch_output(batch, problem.space, state)
-        with torch.no_grad(), problem.deterministic(), _unfused():
+        held = problem.held(theta, problem.space, state)  # for backward passes
+        with torch.no_grad(), problem.deterministic(), _unfused(), held:
             output, derivative = _derivative(function, theta, direction)
         change, size = change + _square(derivative).item(), size + _square(output).item()
     if size == 0:

@@ -25,6 +25,7 @@ import torch
 from lla.batches import micro_batches
 from lla.errors import InputError, InsufficientMemoryError, out_of_memory
 from lla.free_memory import available_memory
+from lla.hessian.operator import route_arguments
 from lla.hessian.products.routes import Retained, RouteName
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
@@ -146,13 +147,11 @@ def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
     does not grow with the batch, and two examples are enough for BatchNorm in train mode.
     """
     batch, state = next(iter(problem.batches)), problem.state()
-    theta = space.flatten(state)
     kept = {}
     for size in (4, 2):
         try:
             (part,) = problem.over(micro_batches(batch, size)[:1]).batches
-            function = problem.batch_loss(part, space, state)
-            kept[part.size] = Retained(function, theta, problem.deterministic).kept_bytes
+            kept[part.size] = Retained(*route_arguments(problem, part, space, state)).kept_bytes
         except (InputError, RuntimeError, TypeError, ValueError, IndexError):
             # the model or the loss may take batches of one size only
             return 0.0

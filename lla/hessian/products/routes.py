@@ -148,7 +148,7 @@ class Fresh:
         context: Context,
         backward: Context = nullcontext,
     ) -> None:
-        self._arguments = (function, theta.detach().clone(), context, backward)
+        self._arguments = (function, theta.detach(), context, backward)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
