@@ -22,15 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from lla.batches import micro_batches
 from lla.derivative_checks import Disagreement, Function, disagreement
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
 from lla.missing_derivatives import missing_derivatives_named
-from lla.model_call import CALLS, installed
-from lla.precision import ROUNDING
+from lla.model_call import CALLS, embeddings, installed
+from lla.precision import ROUNDING, ShortTypes
 from lla.probes import gaussian
 from lla.problem import Problem
 
@@ -64,25 +62,16 @@ def check_derivatives(problem: Problem) -> None:
 
 def _check_all(problem: Problem) -> None:
     """The comparisons of `check_derivatives`."""
-    found = problem.findings
-    part = _part(problem)
+    part = problem.part(EXAMPLES[problem.mode])
     _check_gradient(part)
     exact = _in_float64(part)
     said = _fault(exact)
-    if said is not None and not found.normalizations:
-        found.normalizations = True
-        found.normalizations = _fault(exact) is None
-    if said is not None and not found.normalizations:
+    if said is None:
+        return
+    problem.findings.normalizations = True
+    if _fault(exact) is not None:
+        problem.findings.normalizations = False
         raise InputError(_named(exact, said))
-
-
-def _part(problem: Problem) -> Problem:
-    """The problem over a few examples, or over its first batch where that cannot be cut."""
-    batch = next(iter(problem.batches))
-    try:
-        return problem.over(micro_batches(batch, EXAMPLES[problem.mode])[:1])
-    except InputError:  # such as a model that takes batches of one size only
-        return problem.over([batch])
 
 
 def _check_gradient(part: Problem) -> None:
@@ -174,7 +163,7 @@ def _fault_at(part: Problem, point: Tensor) -> Disagreement | None:
     (batch,) = part.batches
     state = part.state()
     function = part.batch_loss(batch, state=state)
-    with _Lowest(part.dtype) as lowest, torch.no_grad(), part.deterministic():
+    with ShortTypes(least=8) as short, torch.no_grad(), part.deterministic():
         try:
             if not function(point).isfinite():
                 return None
@@ -186,7 +175,7 @@ def _fault_at(part: Problem, point: Tensor) -> Disagreement | None:
                 return disagreement(
                     _seeded(part, function),
                     point,
-                    lowest.found,
+                    part.dtype if short.found is None else torch.float32,
                     _constant(part),
                     lambda theta: part.held(theta, part.space, state),
                 )
@@ -210,32 +199,10 @@ def _constant(part: Problem) -> Tensor:
     """Mask [P] of the rows of embeddings for padding, which have no gradient."""
     mask = torch.zeros(part.space.size, dtype=torch.bool, device=part.device)
     parts = part.space.unflatten(mask)
-    names = {id(parameter): name for name, parameter in part.model.named_parameters()}
-    for module in part.model.modules():
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            name = names.get(id(module._parameters.get("weight")))
-            if name in parts:
-                parts[name][module.padding_idx] = True
+    for name, module in embeddings(part.model):
+        if module.padding_idx is not None and name in parts:
+            parts[name][module.padding_idx] = True
     return mask
-
-
-class _Lowest(TorchDispatchMode):
-    """Finds whether an operation computes in a shorter type than float64.
-
-    Attributes:
-        found: float64 or float32.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.found = dtype
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in pytree.tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.itemsize < 8:
-                self.found = torch.float32
-        return out
 
 
 def _named(part: Problem, said: str) -> str:

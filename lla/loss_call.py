@@ -95,6 +95,14 @@ def logits(output: Any) -> Any:
     return getattr(output, "logits", output)
 
 
+def classes_of(output: Any, y: Any) -> int | None:
+    """The number C of classes of an output [n, C, ...], if the targets are class indices."""
+    scores = logits(output)
+    indices = isinstance(y, Tensor) and not y.is_floating_point()
+    many = isinstance(scores, Tensor) and scores.ndim >= 2
+    return scores.shape[1] if indices and many else None
+
+
 def own_loss(output: Any) -> Tensor | None:
     """The loss that a model has put into its output, as an attribute or a key `loss`."""
     found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)

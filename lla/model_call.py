@@ -8,17 +8,13 @@ tensor. Afterwards each module has the attributes that it had before.
 
 from __future__ import annotations
 
-import copy
-import random
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -26,6 +22,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
+from lla.random_states import stream_of
+from lla.shared_memory import Aliases
 
 Mode = Literal["eval", "train"]
 
@@ -93,6 +91,11 @@ class Setting:
 NOTHING_SET = Setting({})
 
 
+def in_functional_transform() -> bool:
+    """Whether this runs inside of `torch.func.vmap` or `grad`, where tensors have no values."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def setting_of(model: nn.Module, mode: Mode) -> Setting:
     """The training flags and other settings of a problem's mode.
 
@@ -115,15 +118,27 @@ def setting_of(model: nn.Module, mode: Mode) -> Setting:
     for module, found in attributes.items():
         if found["training"] and getattr(module, "track_running_stats", False):
             found["track_running_stats"] = False
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        if isinstance(module, _EMBEDDINGS):
             found |= {"max_norm": None, "sparse": False, "scale_grad_by_freq": False}
     streams = (
         stream
         for module in model.modules()
         for value in vars(module).values()
-        if (stream := _stream(value)) is not None
+        if (stream := stream_of(value)) is not None
     )
     return Setting(attributes, tuple((get, put, get()) for get, put in streams))
+
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+
+def embeddings(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The embeddings of a model, with the name of the parameter that each looks up."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for module in model.modules():
+        # a weight that is computed is no parameter
+        if isinstance(module, _EMBEDDINGS) and id(module._parameters.get("weight")) in names:
+            yield names[id(module._parameters["weight"])], module
 
 
 def _iterates(module: nn.Module) -> bool:
@@ -134,39 +149,6 @@ def _iterates(module: nn.Module) -> bool:
     )
 
 
-def _stream(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
-    """The functions that get and set the state of a random generator; None for anything else."""
-    if isinstance(value, torch.Generator):
-        return value.get_state, value.set_state
-    if isinstance(value, np.random.Generator):
-        bits = value.bit_generator
-        return lambda: copy.deepcopy(bits.state), lambda state: setattr(bits, "state", state)
-    if isinstance(value, np.random.RandomState):
-        return value.get_state, value.set_state
-    if isinstance(value, random.Random):
-        return value.getstate, value.setstate
-    return None
-
-
-def check_memory(model: nn.Module) -> None:
-    """Raise unless each parameter has memory of its own.
-
-    Raises:
-        InputError: two of them share some, so they cannot have values of their own.
-    """
-    places = sorted(
-        (p.data_ptr(), p.data_ptr() + p.nbytes, name)
-        for name, p in model.named_parameters()
-        if p.layout == torch.strided and p.is_contiguous() and p.numel()
-    )
-    for (_, end, name), (start, _, other) in pairwise(places):
-        if start < end:
-            raise InputError(
-                f"the parameters {name} and {other} share memory, but are two parameters: tie them "
-                "by assigning the parameter itself, as in a.weight = b.weight"
-            )
-
-
 def current_tensors(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name, without history, as a forward pass would use them.
 
@@ -174,14 +156,9 @@ def current_tensors(model: nn.Module) -> dict[str, Tensor]:
     forward pass does to the rows that it looks up (`torch.embedding_renorm_`).
     """
     with CALLS:
-        own = named_tensors(model)
-        found = {name: tensor.detach() for name, tensor in own}
-        names = {id(tensor): name for name, tensor in own}
-        for module in model.modules():
-            if not isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or module.max_norm is None:
-                continue
-            name = names.get(id(module._parameters.get("weight")))
-            if name is not None:  # a computed weight is no tensor of the model
+        found = {name: tensor.detach() for name, tensor in named_tensors(model)}
+        for name, module in embeddings(model):
+            if module.max_norm is not None:
                 found[name] = found[name].clone()
                 rows = torch.arange(module.num_embeddings, device=found[name].device)
                 torch.embedding_renorm_(found[name], rows, module.max_norm, module.norm_type)
@@ -215,7 +192,7 @@ def installed(
     exchanged = {
         id(tensor): tensors[name] for name, tensor in named_tensors(model) if name in tensors
     }
-    aliases = _Aliases(
+    aliases = Aliases(
         [(own, tensors[name]) for name, own in model.named_parameters() if name in tensors]
     )
     modules = list(model.modules())
@@ -260,67 +237,10 @@ def _containers(attributes: Iterable[Mapping[str, Any]]) -> list[Any]:
     return found
 
 
-def _memory(tensor: Tensor) -> tuple[int, int]:
-    """Where the elements of a tensor begin and end in memory."""
-    reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    start = tensor.data_ptr()
-    return start, start + (reach + 1) * tensor.element_size()
-
-
-class _Aliases:
-    """Finds what takes the place of a view of a parameter, such as `self.w = self.fc.weight.data`.
-
-    Args:
-        pairs: of parameters and what takes their places.
-    """
-
-    def __init__(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        self._pairs = {
-            own.untyped_storage().data_ptr(): (own, other)
-            for own, other in pairs
-            if own.layout == torch.strided and own.is_contiguous() and own.numel()
-        }
-        self._places = [
-            _memory(own) for own, _ in pairs if own.layout == torch.strided and own.numel()
-        ]
-
-    def refuse(self, value: Tensor) -> None:
-        """Raise if a tensor has memory of a parameter.
-
-        Raises:
-            InputError: it has, and it is no view that could be made of another tensor.
-        """
-        if value.layout != torch.strided or not value.numel():
-            return
-        start, end = _memory(value)
-        for first, last in self._places:
-            if start < last and first < end:
-                raise InputError(
-                    f"a module holds a tensor {tuple(value.shape)} that shares memory with a "
-                    "parameter and is no view of it that can follow it: compute it in forward"
-                )
-
-    def of(self, value: Tensor) -> Tensor | None:
-        """The same view of the other tensor; None if this is no view of a parameter."""
-        if value.layout != torch.strided:
-            return None
-        own, other = self._pairs.get(value.untyped_storage().data_ptr(), (None, None))
-        if own is None or other is None or own is value or value.dtype != own.dtype:
-            return None
-        start = value.storage_offset() - own.storage_offset()
-        reach = sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
-        if start < 0 or start + reach >= own.numel() or not value.numel():
-            return None  # of another parameter in the same memory
-        places = torch.arange(own.numel(), device=other.device)
-        places = places.as_strided(value.shape, value.stride(), start)
-        view = other.reshape(-1)[places.reshape(-1)].reshape(value.shape)
-        return view if value.requires_grad else view.detach()
-
-
 def _exchange(
     attributes: dict[str, Any],
     exchanged: Mapping[int, Tensor],
-    aliases: _Aliases,
+    aliases: Aliases,
     dtype: torch.dtype | None,
 ) -> None:
     """Put other tensors into the attributes of a module."""

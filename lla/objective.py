@@ -17,7 +17,13 @@ from torch.utils import _pytree as pytree
 from lla.batches import Batch, mapped
 from lla.errors import InputError
 from lla.loss_call import LossCall, logits
-from lla.model_call import CALLS, Setting, installed, named_tensors
+from lla.model_call import (
+    CALLS,
+    Setting,
+    in_functional_transform,
+    installed,
+    named_tensors,
+)
 from lla.precision import full_precision, refuse_autocast
 from lla.replacements import Exchanged, Replaced
 from lla.seeding import seeded
@@ -120,7 +126,7 @@ class Objective:
             name: tensor.clone() if name in buffers or self.findings.writes else tensor
             for name, tensor in tensors.items()
         }
-        if self.findings.by_parameters and torch._C._functorch.peek_interpreter_stack() is None:
+        if self.findings.by_parameters and not in_functional_transform():
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad and name in tensors and not tensors[name].requires_grad:
                     tensors[name] = tensors[name].detach().requires_grad_()
@@ -169,7 +175,7 @@ class Objective:
 
     def called(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of a batch, of the model that `holding` gives."""
-        return self.of_copies(model, *self._copies(batch))
+        return self.of_copies(model, *mapped((batch.x, batch.y), self._copy))
 
     def of_copies(self, model: nn.Module, x: Any, y: Any) -> Tensor:
         """The same of an input and targets that the model and the loss may overwrite."""
@@ -182,11 +188,11 @@ class Objective:
 
     def whole_output(self, model: nn.Module, batch: Batch) -> Any:
         """The output of one call, with all that it has beside logits."""
-        return self.findings.call.output(model, self._copies(batch)[0])
+        return self.findings.call.output(model, mapped(batch.x, self._copy))
 
     def of_output(self, output: Any, batch: Batch) -> Tensor:
         """The loss of an output."""
-        return self._loss_call().of_output(output, self._copies(batch)[1])
+        return self._loss_call().of_output(output, mapped(batch.y, self._copy))
 
     def _loss_call(self) -> LossCall:
         call = self.findings.call
@@ -211,13 +217,9 @@ class Objective:
         }
 
     def _copy(self, tensor: Tensor) -> Tensor:
-        """A copy of a tensor; of the model's own type, it is in the type of the computation."""
-        cast = self.dtype != self.own_dtype and tensor.dtype == self.own_dtype
-        return tensor.to(self.dtype) if cast else tensor.clone()
-
-    def _copies(self, batch: Batch) -> tuple[Any, Any]:
-        """Copies of a batch's input and targets, in the type of the computation.
+        """A copy of a tensor; of the model's own type, it is in the type of the computation.
 
         A network may work in place on its input, and a loader may refill its tensors.
         """
-        return mapped((batch.x, batch.y), self._copy)
+        cast = self.dtype != self.own_dtype and tensor.dtype == self.own_dtype
+        return tensor.to(self.dtype) if cast else tensor.clone()

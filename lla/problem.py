@@ -10,20 +10,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lla.batches import Batch, Batches
+from lla.batches import Batch, Batches, micro_batches
 from lla.errors import InputError, NonFiniteError
-from lla.loss_call import Loss, LossCall, logits, own_loss
+from lla.loss_call import Loss, LossCall, classes_of, logits, own_loss
 from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import (
     CALLS,
     Mode,
-    check_memory,
     check_values,
     current_tensors,
+    in_functional_transform,
     setting_of,
     unwrapped,
 )
@@ -32,6 +33,7 @@ from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
 from lla.probes import gaussian
 from lla.reduction import Reduction, declared, reduction_of
+from lla.shared_memory import check_memory
 from lla.trial import describe, rejections, try_call
 
 Precision = Literal["float32", "float64"]
@@ -130,7 +132,7 @@ class Problem:
             self._tensors: Mapping[str, Tensor] | None = None  # of its own; None: the model's
             self._coefficients = _normalized(weights, len(self.batches))
             batch, output = self._call_first(check)
-            self.classes = _classes(output, batch.y)
+            self.classes = classes_of(output, batch.y)
             self._reduction, self._compare = self._read_reduction(batch, output)
             if precision is not None:
                 self._set_precision(precision)
@@ -190,13 +192,28 @@ class Problem:
         Raises:
             InputError: as for the class.
         """
+        return self._over(batches)[0]
+
+    def _over(self, batches: Any) -> tuple[Problem, Batch, Any]:
+        """The problem over other batches, the first of them, and the model's output on it."""
         other = copy.copy(self)
         call = self.findings.call
         other.batches = Batches(batches, self.device, whole=call.takes_model)
         other._coefficients = None
         batch, output = other._call_first(check=False)  # the model and the loss are known
-        other.classes = _classes(output, batch.y)
-        return other
+        other.classes = classes_of(output, batch.y)
+        return other, batch, output
+
+    def part(self, examples: int) -> Problem:
+        """The same problem over a few examples of its first batch, where that can be cut.
+
+        A model may take batches of one size only: then it is over the first batch.
+        """
+        batch = next(iter(self.batches))
+        try:
+            return self.over(micro_batches(batch, examples)[:1])
+        except InputError:
+            return self.over([batch])
 
     def in_precision(self, precision: Precision) -> Problem:
         """The same problem, computed in another type; see the class.
@@ -287,16 +304,16 @@ class Problem:
         return self.objective.deterministic()
 
     def holding(
-        self, theta: Tensor | None = None, buffers: Mapping[str, Tensor] | None = None
+        self, theta: Tensor | None = None, state: Mapping[str, Tensor] | None = None
     ) -> AbstractContextManager[nn.Module]:
         """The model in the problem's mode, with copies of its tensors, in `deterministic()`.
 
         Args:
             theta: [P], the model's present parameters by default.
-            buffers: some by name; the model's present ones by default.
+            state: as in `batch_loss`.
         """
         given = {} if theta is None else _parts_of(self.space, theta)
-        return self.objective.holding({**self.state(), **given, **(buffers or {})})
+        return self.objective.holding({**(self.state() if state is None else state), **given})
 
     def held(
         self, theta: Tensor, space: ParameterSpace, state: dict[str, Tensor]
@@ -430,8 +447,8 @@ class Problem:
     def _parts(self, space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
         """The parameters in a vector [P] by name, as a call of the model takes them."""
         parts = _parts_of(space, theta)
-        within = torch._C._functorch.peek_interpreter_stack() is not None
-        if not (torch.is_grad_enabled() or within or self.findings.needs_graph):
+        graph = torch.is_grad_enabled() or in_functional_transform() or self.findings.needs_graph
+        if not graph:
             # a loss may look at requires_grad, of all parameters as an optimiser would
             return {name: part.detach().requires_grad_() for name, part in parts.items()}
         return parts
@@ -486,13 +503,12 @@ class Problem:
         The first may hide it, if it has no padding, for example. A few batches are looked at.
         """
         count = len(self.batches)
-        looked = {round(i * (count - 1) / min(count - 1, _LOOKED)) for i in range(1, _LOOKED + 1)}
+        looked = np.linspace(1, count - 1, min(count - 1, _LOOKED)).round()
         for index, batch in enumerate(self.batches):
             if index not in looked:
                 continue
-            alone = self.over([batch])
-            output = alone._call_first(check=False)[1]
-            if alone._read_reduction(batch, output)[0] != self._reduction:
+            _, part, output = self._over([batch])
+            if self._read_reduction(part, output)[0] != self._reduction:
                 raise InputError(
                     f"the loss of batch {index} is not the mean over its examples, as that of "
                     f"batch 0 is, so what each of {count} batches weighs cannot be told: give "
@@ -521,14 +537,6 @@ class Problem:
                 f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
                 "number a batch, such as the number of its labels"
             ) from error
-
-
-def _classes(output: Any, y: Any) -> int | None:
-    """The number of classes, if the targets are class indices."""
-    scores = logits(output)
-    indices = isinstance(y, Tensor) and not y.is_floating_point()
-    many = isinstance(scores, Tensor) and scores.ndim >= 2
-    return scores.shape[1] if indices and many else None
 
 
 def _parts_of(space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:

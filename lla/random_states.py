@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class RandomStates:
         for each, state in zip(self.generators, own, strict=True):
             each.set_state(state)
 
+    def are(self, states: tuple[Any, ...]) -> bool:
+        """Whether all generators have the states that `read` gave."""
+        python, *others = self.read()
+        pairs = zip(pytree.tree_leaves(others), pytree.tree_leaves([*states[1:]]), strict=True)
+        return python == states[0] and all(np.array_equal(one, other) for one, other in pairs)
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Whatever is drawn within, all states are the same afterwards.
@@ -69,3 +77,17 @@ def loader_generators(loader: Any) -> tuple[torch.Generator, ...]:
     found = (getattr(owner, "generator", None) for owner in owners)
     own = {id(each): each for each in found if isinstance(each, torch.Generator)}
     return tuple(own.values())
+
+
+def stream_of(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
+    """The functions that get and set the state of a random generator; None for anything else."""
+    if isinstance(value, torch.Generator):
+        return value.get_state, value.set_state
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator
+        return lambda: copy.deepcopy(bits.state), lambda state: setattr(bits, "state", state)
+    if isinstance(value, np.random.RandomState):
+        return value.get_state, value.set_state
+    if isinstance(value, random.Random):
+        return value.getstate, value.setstate
+    return None

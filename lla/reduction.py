@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from lla.batches import Batch, cloned, leaves, rows
 from lla.errors import InputError, out_of_memory
+from lla.loss_call import classes_of
 from lla.precision import ROUNDING
 from lla.probes import gaussian, uniform
 from lla.random_states import RandomStates
@@ -359,7 +360,7 @@ def _compared(loss: Callable[[Any, Any], Tensor], output: Any, batch: Batch) -> 
             continue
         mean = (cut * first + (n - cut) * second) / n
         # the loss of a trained network has the rounding of an untrained one, ln C
-        scale = max(abs(whole), abs(first), abs(second), math.log(_classes(output, batch.y)))
+        scale = max(abs(whole), abs(first), abs(second), math.log(classes_of(output, batch.y) or 1))
         tolerance = _rounding(both) * scale
         means = means and abs(mean - whole) <= tolerance
         sums = sums and abs(first + second - whole) <= tolerance
@@ -399,13 +400,6 @@ def _moved(output: Any, cut: int, point: int) -> Any:
                 size = tensor.norm() / math.sqrt(tensor.numel())
                 tensor.add_(each * pattern * (size if size > 0 else 1))
     return moved
-
-
-def _classes(output: Any, y: Any) -> int:
-    """The number of classes of an output [n, C, ...] with class indices as targets, else 1."""
-    indices = isinstance(y, Tensor) and not y.is_floating_point()
-    many = isinstance(output, Tensor) and output.ndim >= 2
-    return output.shape[1] if indices and many else 1
 
 
 def _rounding(tensors: list[Tensor]) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lla.batches import Batch
 from lla.errors import InputError, out_of_memory
-from lla.loss_call import logits, own_loss
+from lla.loss_call import classes_of, logits, own_loss
 from lla.model_call import current_tensors
 from lla.objective import Objective
-from lla.precision import ROUNDING
+from lla.precision import ROUNDING, ShortTypes
 
 
 def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, check: bool) -> Any:
@@ -38,34 +39,32 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             with `check`, a loss that differs from call to call, that reads a tensor which
             was taken or computed from the parameters before, or that is computed in half precision.
     """
-    found, watch = objective.findings, _Watch(objective.model, tensors)
+    found = objective.findings
     with torch.enable_grad(), objective.deterministic(), _outsiders(objective):
         try:
-            value, output, names = _called(objective, tensors, batch, watch)
+            first = _called(objective, tensors, batch)
         except InputError as error:
             if not any(text in str(error) for text in _DIFFERENTIATES):
                 raise
             found.needs_graph = found.by_parameters = found.exchanged = True
-            watch = _Watch(objective.model, tensors)
-            value, output, names = _called(objective, tensors, batch, watch)
-        if check and names and not found.exchanged:
+            first = _called(objective, tensors, batch)
+        if check and first.read and not found.exchanged:
             found.exchanged = True
-            again = _Watch(objective.model, tensors)
-            value, output, names = _called(objective, tensors, batch, again)
-        if check and names:
-            raise InputError(
-                f"the model or the loss reads {names[0]} as a tensor that was taken or computed "
-                "from it earlier, which cannot be replaced: read it from the model in every call"
-            )
-    found.writes = found.writes or watch.writes
-    if found.tried and not check:
-        return output
-    if check and watch.low is not None:
+            first = _called(objective, tensors, batch)
+    if check and first.read:
         raise InputError(
-            f"the model or the loss computes {watch.low}, which is too imprecise for second "
+            f"the model or the loss reads {first.read[0]} as a tensor that was taken or computed "
+            "from it earlier, which cannot be replaced: read it from the model in every call"
+        )
+    found.writes = found.writes or first.writes
+    if found.tried and not check:
+        return first.output
+    if check and first.short is not None:
+        raise InputError(
+            f"the model or the loss computes {first.short}, which is too imprecise for second "
             "derivatives: leave out autocast and casts to half precision"
         )
-    _find_writes(objective, tensors)
+    _undo_writes(objective, tensors)
     with torch.no_grad(), objective.deterministic():
         try:
             second = objective.value(tensors, batch)
@@ -75,15 +74,15 @@ def try_call(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, 
             found.needs_graph = True  # the call with gradients enabled has succeeded
             second = objective.value(tensors, batch)
     found.tried = True
-    scale = max(abs(value.item()), 1e-3)
-    same = abs(second.item() - value.item()) <= ROUNDING[second.dtype] * scale
-    if check and value.isfinite() and not same:
+    one, other = first.value.item(), second.item()
+    same = abs(other - one) <= ROUNDING[second.dtype] * max(abs(one), 1e-3)
+    if check and math.isfinite(one) and not same:
         raise InputError(
-            f"the loss of batch 0 is {value.item():.7g} and then {second.item():.7g} for the same "
+            f"the loss of batch 0 is {one:.7g} and then {other:.7g} for the same "
             "weights: the model or the loss draws random numbers from a generator of its own, or "
             "depends on earlier calls, so make it deterministic"
         )
-    return output
+    return first.output
 
 
 # what autograd.grad says of parameters without gradients, and of those that were exchanged
@@ -113,31 +112,39 @@ def _outsiders(objective: Objective) -> Iterator[None]:
         handle.remove()
         for module, buffers in outside.items():
             for name, buffer in module.named_buffers():
-                if not torch.equal(buffer.nan_to_num(), buffers[name].nan_to_num()):
-                    buffer.detach().copy_(buffers[name])
+                _restore(buffer.detach(), buffers[name])
     found.outside = tuple(outside)
 
 
-def _called(
-    objective: Objective, tensors: Mapping[str, Tensor], batch: Batch, watch: _Watch
-) -> tuple[Tensor, Any, list[str]]:
-    """The loss, the output, and the names of parameters that are read from elsewhere.
+class _Call(NamedTuple):
+    """What one call has given, and what it did."""
+
+    value: Tensor  # the loss
+    output: Any
+    read: list[str]  # names of the model's own parameters that it read, not what was in their place
+    writes: bool  # whether it wrote into a tensor that the model was given
+    short: str | None  # an operation in half precision
+
+
+def _called(objective: Objective, tensors: Mapping[str, Tensor], batch: Batch) -> _Call:
+    """Call the model and the loss.
 
     Raises:
         InputError: the model rejects its input or the loss its targets, or the loss is no number.
     """
-    name = objective.findings.call.name
     own = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
+    watch, short = _Watch(own, tensors), ShortTypes(least=4)
     with objective.holding(tensors) as model:
-        with watch:
+        with watch, short:
             value, output = _value_and_output(objective, model, batch)
         if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
             raise InputError(
-                f"the loss {name} gives {describe(value)}, not one number: average it over the "
-                "batch (reduction='mean')"
+                f"the loss {objective.findings.call.name} gives {describe(value)}, not one number: "
+                "average it over the batch (reduction='mean')"
             )
-        # a backward pass may call the model again
-        return value, output, _captured(own, value) or watch.read
+        # here, since a backward pass may call the model again
+        read = _captured(own, value) or watch.read
+    return _Call(value, output, read, watch.writes, short.found)
 
 
 def _value_and_output(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
@@ -163,13 +170,10 @@ def _refuse_one_class(loss: Any, output: Any, y: Any) -> None:
     cross_entropy = loss in (None, F.cross_entropy) or isinstance(loss, nn.CrossEntropyLoss)
     if not cross_entropy or (loss is None and own_loss(output) is not None):
         return
-    scores = logits(output)
-    if not (isinstance(scores, Tensor) and scores.ndim >= 2 and scores.shape[1] == 1):
-        return
-    if isinstance(y, Tensor) and not y.is_floating_point():
+    if classes_of(output, y) == 1:
         raise InputError(
-            f"cross_entropy of one output ({describe(scores)}) is 0 whatever the weights: take "
-            "loss=torch.nn.functional.binary_cross_entropy_with_logits with targets of the "
+            f"cross_entropy of one output ({describe(logits(output))}) is 0 whatever the weights: "
+            "take loss=torch.nn.functional.binary_cross_entropy_with_logits with targets of the "
             "output's shape and type, or give the model one output a class"
         )
 
@@ -183,36 +187,42 @@ def _captured(own: Mapping[str, Tensor], value: Tensor) -> list[str]:
     return [name for name, part in zip(own, parts, strict=True) if part is not None]
 
 
-def _find_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
-    """Note whether the call has written into a parameter, and undo it."""
+def _undo_writes(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
+    """Undo what the call has written into parameters, and note that it writes."""
     now = current_tensors(objective.model)
-    parameters = [name for name, _ in objective.model.named_parameters()]
-    for name in parameters:
-        own, given = now[name].to(tensors[name].dtype), tensors[name].detach()
-        if not torch.equal(own.nan_to_num(), given.nan_to_num()):
+    for name, _ in objective.model.named_parameters():
+        if _restore(tensors[name].detach(), now[name].to(tensors[name].dtype)):
             objective.findings.writes = True
-            given.copy_(own)
+
+
+def _restore(tensor: Tensor, value: Tensor) -> bool:
+    """Write a value into a tensor unless it has it; whether it was written."""
+    if torch.equal(tensor.nan_to_num(), value.nan_to_num()):
+        return False
+    tensor.copy_(value)
+    return True
 
 
 class _Watch(TorchDispatchMode):
     """Looks at the operations of a call.
 
+    Args:
+        own: the model's own trainable parameters by name.
+        tensors: what the model is given in their place, and its buffers.
+
     Attributes:
-        low: the first one whose result has a type of half precision; None without any.
         writes: whether one writes into one of the tensors that the model is given, also where
             the values stay the same, as those of a clamp may do.
         read: names of the model's own trainable parameters that one reads, and not what the model
             is given in their place, also where that leaves no graph.
     """
 
-    def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.low: str | None = None
         self.writes = False
         self.read: list[str] = []
         self._given = {_address(tensor) for tensor in tensors.values()} - {0}
-        own = {_address(p): name for name, p in model.named_parameters() if p.requires_grad}
-        self._own = {address: name for address, name in own.items() if address}
+        self._own = {_address(p): name for name, p in own.items() if _address(p)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -224,10 +234,6 @@ class _Watch(TorchDispatchMode):
             written = [value for argument, value in named if argument.is_write]
             written += [(kwargs or {}).get("out")]
             self.writes |= any(_address(t) in self._given for t in pytree.tree_leaves(written))
-        if self.low is None:
-            for leaf in pytree.tree_leaves(out):
-                if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
-                    self.low = f"{func.overloadpacket} in {leaf.dtype}"
         return out
 
 

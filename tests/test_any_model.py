@@ -33,23 +33,6 @@ def hessian(problem, route="retained"):
     return lla.HessianOperator(problem, route=route) @ eye
 
 
-def differenced_hessian(model, value, step=1e-5):
-    """The Hessian [P, P] by central differences of plain gradients of the user's own model."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    theta = nn.utils.parameters_to_vector(parameters).detach()
-
-    def gradient(at):
-        for p, part in zip(parameters, at.split([p.numel() for p in parameters]), strict=True):
-            p.data.copy_(part.view_as(p))
-        parts = torch.autograd.grad(value(), parameters, materialize_grads=True)
-        return torch.cat([part.reshape(-1) for part in parts])
-
-    eye = step * torch.eye(len(theta), dtype=theta.dtype)
-    rows = [(gradient(theta + e) - gradient(theta - e)) / (2 * step) for e in eye]
-    gradient(theta)  # leaves the model as it was
-    return torch.stack(rows)
-
-
 def assert_close(found, expected):
     """Within the error of central differences."""
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
@@ -215,13 +198,13 @@ class Attribute(nn.Module):
         return self.linear(x) * self.made.sum()
 
 
-def test_2_a_view_of_a_parameter_is_that_parameter():
+def test_2_a_view_of_a_parameter_is_that_parameter(cases):
     model = Attribute(lambda weight: weight.view(-1)[1:])
     problem = lla.Problem(model, (X, Y))
     found = hessian(problem)
     theta = problem.theta()
     found_loss = problem.loss(theta + 0.3)
-    assert_close(found, differenced_hessian(model, lambda: F.cross_entropy(model(X), Y)))
+    assert_close(found, cases.differenced_hessian(model, lambda: F.cross_entropy(model(X), Y)))
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3)  # in place, as an optimiser does
@@ -520,7 +503,7 @@ class Waves(nn.Module):
 
 def test_12_view_as_complex_at_an_odd_offset_of_the_flat_vector(cases):
     model = Waves().double()
-    expected = differenced_hessian(model, lambda: F.cross_entropy(model(X), Y))
+    expected = cases.differenced_hessian(model, lambda: F.cross_entropy(model(X), Y))
     problem = lla.Problem(model, (X, Y))
     assert_close(hessian(problem), expected)
     assert np.isfinite(lla.loss_plane(problem, steps=4).loss).all()

@@ -28,23 +28,6 @@ def hessian(problem, route="retained"):
     return lla.HessianOperator(problem, route=route) @ eye
 
 
-def differenced_hessian(model, value, step=1e-5):
-    """The Hessian [P, P] by central differences of plain gradients of the user's own model."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    theta = torch.cat([p.detach().reshape(-1) for p in parameters])
-
-    def gradient(at):
-        for p, part in zip(parameters, at.split([p.numel() for p in parameters]), strict=True):
-            p.data.copy_(part.view_as(p))
-        parts = torch.autograd.grad(value(), parameters, materialize_grads=True)
-        return torch.cat([part.reshape(-1) for part in parts])
-
-    eye = step * torch.eye(len(theta), dtype=theta.dtype)
-    rows = [(gradient(theta + e) - gradient(theta - e)) / (2 * step) for e in eye]
-    gradient(theta)  # leaves the model as it was
-    return torch.stack(rows)
-
-
 def assert_close(found, expected):
     """Within the error of central differences."""
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
@@ -62,11 +45,11 @@ WEIGHT_NORMS = {
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("kind", WEIGHT_NORMS)
-def test_4_weight_norm(kind):
+def test_4_weight_norm(cases, kind):
     model = nn.Sequential(WEIGHT_NORMS[kind](nn.Linear(3, 2)), nn.Tanh(), nn.Linear(2, 2)).double()
     problem = lla.Problem(model, (X, Y))
     H = hessian(problem, route=None)
-    assert_close(H, differenced_hessian(model, lambda: F.cross_entropy(model(X), Y)))
+    assert_close(H, cases.differenced_hessian(model, lambda: F.cross_entropy(model(X), Y)))
     torch.testing.assert_close(H, H.T)
 
 
@@ -93,7 +76,7 @@ NORMS = {
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_4_normalization_in_a_force_model(kind):
+def test_4_normalization_in_a_force_model(cases, kind):
     make, mode = NORMS[kind]
     model = Force(make()).double()
     model.train(mode == "train")
@@ -101,7 +84,7 @@ def test_4_normalization_in_a_force_model(kind):
     problem = lla.Problem(model, (X, target), loss=F.mse_loss, mode=mode)
     found = hessian(problem)
     twin = copy.deepcopy(model)
-    expected = differenced_hessian(twin, lambda: F.mse_loss(twin(X), target))
+    expected = cases.differenced_hessian(twin, lambda: F.mse_loss(twin(X), target))
     assert expected.norm() > 0.01
     assert_close(found, expected)
 

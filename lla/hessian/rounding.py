@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lla.batches import leaves, micro_batches
+from lla.batches import leaves
 from lla.errors import InputError, out_of_memory
 from lla.estimate import Estimate
 from lla.hessian.operator import route_arguments
@@ -46,11 +46,7 @@ def product_rounding(
     """
     if problem.dtype == torch.float64:
         return None
-    batch = next(iter(problem.batches))
-    try:
-        part = problem.over(micro_batches(batch, examples)[:1])
-    except InputError:
-        part = problem.over([batch])
+    part = problem.part(examples)
     try:
         exact = part.in_precision("float64")
     except InputError:

@@ -41,10 +41,11 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
         InputError: the model rejects a batch, such as one with a single value for each channel.
     """
     found: dict[str, Tensor] = {}
-    seen = 0
+    state, seen = problem.state(), 0
     for i, batch in enumerate(batches):
         seen += batch.size
-        with torch.no_grad(), problem.deterministic(), problem.holding(theta, found) as network:
+        held = problem.holding(theta, {**state, **found})
+        with torch.no_grad(), problem.deterministic(), held as network:
             layers = statistics(network)
             for layer in layers.values():
                 for value in (layer.running_mean, layer.running_var):
@@ -69,7 +70,9 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
 
 def kind(problem: Problem) -> str:
     """Where BatchNorm's statistics come from: "stored", "batch", or "none" without BatchNorm."""
-    with problem.deterministic(), problem.holding() as network:
-        layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        stored = any(layer.running_mean is not None and not layer.training for layer in layers)
+    layers = [module for module in problem.model.modules() if isinstance(module, _BatchNorm)]
+    during = problem.objective.setting.attributes
+    stored = any(
+        layer.running_mean is not None and not during[layer]["training"] for layer in layers
+    )
     return "stored" if stored else "batch" if layers else "none"

@@ -81,8 +81,8 @@ def hessian_directions(
     # always the same route: an interrupted plane, or another part of it, needs the same bits
     operator = HessianOperator(problem, route="fresh")
     pairs = top_eigenpairs(operator, count, which, seed, tol=tol, basis_size=basis_size)
-    theta = problem.theta()
-    if not pairs.values.any() and not (operator @ gaussian(len(theta), theta, seed, 1)).any():
+    random = gaussian(operator.shape[0], operator.theta, seed, 1)
+    if not pairs.values.any() and not (operator @ random).any():
         raise InputError(
             "the Hessian is zero, so no eigenvector stands out: the loss does not depend on the "
             "parameters, or it is linear in them, so check the model and the loss, or take "

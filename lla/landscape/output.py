@@ -16,11 +16,12 @@ from torch.utils import _pytree as pytree
 from lla.errors import InputError, out_of_memory
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
-from lla.landscape.weight_uses import WeightUses, in_functional_transform
-from lla.model_call import installed
+from lla.landscape.weight_uses import WeightUses
+from lla.model_call import in_functional_transform, installed
 from lla.precision import ROUNDING
 from lla.probes import gaussian
 from lla.problem import Problem
+from lla.random_states import RandomStates
 
 
 def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
@@ -235,15 +236,8 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
     plain call; then it is `_twice_backward`.
     """
     load_forward_mode()
-    generators = [torch.default_generator]
-    if at.device.type == "cuda":
-        generators.append(torch.cuda.default_generators[at.device.index or 0])
-    states = [generator.get_state() for generator in generators]
-
-    def draw_again() -> None:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
+    random = RandomStates(at.device)
+    before = random.read()
     try:
         with torch.enable_grad():  # a detached output, as of calls without, has no tangent either
             found = jvp(function, (at,), (along,))[:2]
@@ -252,15 +246,14 @@ def _derivative(function: Callable[[Tensor], Any], at: Tensor, along: Tensor) ->
         if out_of_memory(error):
             raise
     else:
-        pairs = zip(generators, states, strict=True)
-        if all(torch.equal(generator.get_state(), state) for generator, state in pairs):
+        if random.are(before):  # nothing was drawn
             return output, derivative
-        draw_again()
+        random.write(before)
         with torch.no_grad():
             plain = function(at)
         if _same(_floating(output), _floating(plain), ROUNDING[at.dtype]):
             return output, derivative
-    draw_again()
+    random.write(before)
     return _twice_backward(function, at, along)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from lla.model_call import in_functional_transform
 
 # what the layers of torch.nn call
 LAYERS: frozenset[Callable[..., Any]] = frozenset({
@@ -51,11 +52,6 @@ class WeightUses(TorchFunctionMode):
                     function = _of_argument(func, args, kwargs, leaf)
                     self._note(self._names[id(leaf)], function, leaf, output)
         return output
-
-
-def in_functional_transform() -> bool:
-    """Whether this runs inside of `torch.func.vmap` or `grad`, where outputs have no values."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _of_argument(

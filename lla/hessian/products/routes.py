@@ -81,11 +81,12 @@ class Retained:
     @property
     def kept_bytes(self) -> int:
         """Memory that the graph holds; without what a hook of the model's own packs away."""
-        slots = (slot for node in self._nodes() for slot in _slots(node))
-        # as they are stored: unpacking would compute a checkpoint's segment again
-        stored = (slot.data for slot in slots)
         # the zeros of forward mode have no memory
-        tensors = (d for d in stored if isinstance(d, Tensor) and not torch._is_zerotensor(d))
+        tensors = (
+            each
+            for each in self._saved()
+            if isinstance(each, Tensor) and not torch._is_zerotensor(each)
+        )
         storages = (tensor.untyped_storage() for tensor in tensors)
         return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
@@ -100,13 +101,25 @@ class Retained:
                 yield node
                 todo += [before for before, _ in node.next_functions]
 
+    def _saved(self) -> Iterator[Any]:
+        """What the graph saves, as it is stored.
+
+        To unpack it would compute a checkpoint's segment again. It is read off the nodes: hooks
+        that see tensors while they are saved would forbid `torch.func.grad` inside the model.
+        """
+        for node in self._nodes():
+            for name in dir(node):
+                if name.startswith("_raw_saved_"):
+                    found = getattr(node, name)
+                    slots = found if isinstance(found, (tuple, list)) else [found]
+                    yield from (slot.data for slot in slots)
+
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
         if self._gradient is None:  # a constant or linear loss
             return torch.zeros_like(rows)
         if self._packs is None:
-            slots = (slot for node in self._nodes() for slot in _slots(node))
-            self._packs = not all(s.data is None or isinstance(s.data, Tensor) for s in slots)
+            self._packs = not all(x is None or isinstance(x, Tensor) for x in self._saved())
         # what a model packs, as checkpoints do, it unpacks by calling itself
         context = self._backward if self._packs else nullcontext
         with missing_derivatives_named(), context():
@@ -122,18 +135,6 @@ class Retained:
                 for row in rows
             ]
         return torch.stack(products)
-
-
-def _slots(node: Any) -> Iterator[Any]:
-    """What a node of a graph saves.
-
-    It is read off the node. Hooks that see tensors while they are saved would forbid
-    `torch.func.grad` and its like inside the model.
-    """
-    for name in dir(node):
-        if name.startswith("_raw_saved_"):
-            found = getattr(node, name)
-            yield from found if isinstance(found, (tuple, list)) else [found]
 
 
 class Fresh:
