@@ -78,6 +78,7 @@ def measured(
         "legacy": config["legacy"],
         "route": config["route"],
         "micro_batch": config.get("micro_batch"),
+        "precision": "float64" if config["dtype"] == "float64" else None,
         "memory": lla.Memory(basis_dtype=getattr(torch, basis) if basis else None),
         "progress": settings.progress,
     }
