@@ -1,0 +1,1 @@
+"""What is asked of one layer of a network: flatness."""

@@ -1,0 +1,177 @@
+"""The flatness of the layers of a network: a table of estimates, with its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lla.errors import InputError
+from lla.estimate import Estimate
+from lla.plotting import plot_layers
+from lla.saved import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+QUANTITIES = ("trace", "trace_bias", "kappa", "kappa_diag")
+
+
+@dataclass(frozen=True)
+class LayerFlatness:
+    """The flatness of one layer with F filters of d elements."""
+
+    name: str
+    trace: Estimate  # of the Hessian by the weight
+    trace_bias: Estimate | None  # by the bias; None without a trainable one
+    kappa: Estimate  # relative flatness, sum_fg <w_f, w_g> T_fg
+    kappa_diag: Estimate  # its part f = g
+    filters: int  # F
+    size: int  # d
+    method: str  # "closed form", "jacobian blocks" or "hutchinson"
+    why: str  # in words
+    table: np.ndarray | None  # T [F, F], T_fg = sum_j H_(f j)(g j); None where sampled
+
+    @property
+    def exact(self) -> bool:
+        """Whether the numbers are exact except for rounding."""
+        return self.method != "hutchinson"
+
+    @property
+    def neuronwise(self) -> float:
+        """The trace divided by the number d of elements of a filter."""
+        return self.trace.value / self.size
+
+    def __repr__(self) -> str:
+        return (
+            f"LayerFlatness({self.name}: trace {self.trace}, kappa {self.kappa}, diagonal part "
+            f"{self.kappa_diag}, by {self.method})"
+        )
+
+
+@dataclass(frozen=True)
+class Flatness(Saved):
+    """The flatness of some layers; `flatness["name"]` is that of one."""
+
+    names: tuple[str, ...]  # [L] layers, as in `named_modules`
+    methods: tuple[str, ...]  # [L]
+    whys: tuple[str, ...]  # [L]
+    values: np.ndarray  # [L, 4] float64, in the order of QUANTITIES; NaN without a bias
+    errors: np.ndarray  # [L, 4] standard errors; 0 where exact
+    counts: np.ndarray  # [L, 4] examples where exact, samples where not
+    matvecs: np.ndarray  # [L, 4] Hessian-vector products
+    sizes: np.ndarray  # [L, 2] F and d
+    tables: np.ndarray  # all T of exact layers, one after the other, each row by row
+    mode: str
+    normalized: bool  # inputs divided by their standard deviations
+    examples: int
+    loss: float
+    dtype: str
+
+    def __post_init__(self) -> None:
+        for name in ("names", "methods", "whys"):  # a file has lists in place of tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerFlatness], **facts: object) -> Flatness:
+        """From the layers; `facts` are the last five fields."""
+        estimates = [[getattr(layer, name) for name in QUANTITIES] for layer in layers]
+
+        def column(get: str, missing: float, dtype: type) -> np.ndarray:
+            rows = [
+                [missing if e is None or getattr(e, get) is None else getattr(e, get) for e in row]
+                for row in estimates
+            ]
+            return np.array(rows, dtype=dtype)
+
+        tables = [layer.table.ravel() for layer in layers if layer.table is not None]
+        return cls(
+            names=tuple(layer.name for layer in layers),
+            methods=tuple(layer.method for layer in layers),
+            whys=tuple(layer.why for layer in layers),
+            values=column("value", np.nan, float),
+            errors=column("stderr", np.nan, float),
+            counts=column("n", 0, int),
+            matvecs=column("matvecs", 0, int),
+            sizes=np.array([(layer.filters, layer.size) for layer in layers]),
+            tables=np.concatenate([*tables, np.zeros(0)]),
+            **facts,  # type: ignore[arg-type]
+        )
+
+    def __getitem__(self, name: str) -> LayerFlatness:
+        """The flatness of a layer.
+
+        Raises:
+            InputError: it was not measured.
+        """
+        if name not in self.names:
+            raise InputError(f"{name!r} was not measured: choose among {', '.join(self.names)}")
+        i = self.names.index(name)
+        found = [
+            Estimate(
+                float(self.values[i, k]),
+                None if np.isnan(self.errors[i, k]) else float(self.errors[i, k]),
+                int(self.counts[i, k]),
+                int(self.matvecs[i, k]),
+            )
+            for k in range(len(QUANTITIES))
+        ]
+        bias = None if np.isnan(self.values[i, 1]) else found[1]
+        filters, size = map(int, self.sizes[i])
+        return LayerFlatness(
+            name, found[0], bias, found[2], found[3], filters, size, self.methods[i], self.whys[i],
+            self._table(i),
+        )  # fmt: skip
+
+    def _table(self, i: int) -> np.ndarray | None:
+        if self.methods[i] == "hutchinson":
+            return None
+        lengths = [
+            0 if method == "hutchinson" else int(filters) ** 2
+            for method, (filters, _) in zip(self.methods, self.sizes, strict=True)
+        ]
+        start, filters = sum(lengths[:i]), int(self.sizes[i, 0])
+        found: np.ndarray = self.tables[start : start + lengths[i]].reshape(filters, filters)
+        return found
+
+    def __iter__(self) -> Iterator[LayerFlatness]:
+        """The layers, in order."""
+        return (self[name] for name in self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer: values, standard errors, method."""
+        columns: dict[str, object] = {}
+        for k, name in enumerate(QUANTITIES):
+            columns[name] = self.values[:, k]
+            columns[f"{name}_stderr"] = self.errors[:, k]
+        columns["neuronwise"] = self.values[:, 0] / self.sizes[:, 1]
+        columns |= {"filters": self.sizes[:, 0], "size": self.sizes[:, 1]}
+        columns |= {"method": self.methods, "why": self.whys}
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="layer"))
+
+    def plot(self, quantity: str = "kappa", ax: Axes | None = None) -> Figure:
+        """Draw one quantity of each layer, with two standard errors where it was sampled.
+
+        Args:
+            quantity: "trace", "trace_bias", "kappa" or "kappa_diag".
+            ax: axes to draw into; a new figure by default.
+        """
+        if quantity not in QUANTITIES:
+            raise InputError(f"quantity is {quantity!r}: choose among {', '.join(QUANTITIES)}")
+        k = QUANTITIES.index(quantity)
+        return plot_layers(self.names, self.values[:, k], self.errors[:, k], quantity, ax=ax)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{layer.name}: kappa {layer.kappa}, trace {layer.trace} ({layer.method})"
+            for layer in self
+        ]
+        shown = lines if len(lines) <= 8 else [*lines[:7], f"... {len(lines) - 7} more"]
+        return "\n".join([f"Flatness of {len(self)} layers, loss {self.loss:.4g}", *shown])

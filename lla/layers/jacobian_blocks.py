@@ -1,0 +1,99 @@
+"""The exact Hessian of any layer of a piecewise linear network, from its Jacobian.
+
+With all other layers fixed, the logits z are affine in the weight W of the layer, in pieces. So the
+diagonal block of the Hessian is that of the generalized Gauss-Newton matrix, exactly. With the
+predicted probabilities p and J_c = dz_c/dW [F, d] of an example,
+
+    D_c = sqrt(p_c) (J_c - sum_k p_k J_k),    T = mean_n sum_c D_c D_c'    [F, F]
+
+One backward pass a class gives all layers. Labels do not enter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lla.layers.calls import LayerCall
+from lla.layers.curvature import Curvature
+from lla.layers.patches import by_position, example_gradients, patches
+
+
+def jacobian_blocks(
+    calls: Mapping[str, LayerCall],
+    logits: Tensor,
+    scales: Mapping[str, Tensor],
+    progress: bool = False,
+) -> dict[str, Curvature]:
+    """The curvature of some layers, as means over the examples of a batch.
+
+    Args:
+        calls: of the layers, by name, in the graph of the logits.
+        logits: [n, C].
+        scales: by layer, standard deviations of the elements of a patch [G, d], by which they are
+            divided; layers that are missing keep theirs.
+        progress: show a bar over the classes.
+    """
+    n, classes = logits.shape
+    p = logits.detach().softmax(1)
+    outputs = [call.output for call in calls.values() if call.output is not None]
+    found = {name: _Patches(call, scales.get(name)) for name, call in calls.items()}
+    totals = {
+        name: Curvature.zeros(call.weight.shape[0], call.weight) for name, call in calls.items()
+    }
+
+    def deltas(cotangent: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(
+            logits, outputs, cotangent, retain_graph=True, materialize_grads=True
+        )
+
+    means = deltas(p)
+    for c in tqdm(range(classes), desc="classes", disable=not progress):
+        one = torch.zeros_like(logits)
+        one[:, c] = 1
+        root = p[:, c].sqrt()
+        for (name, call), delta, mean in zip(calls.items(), deltas(one), means, strict=True):
+            off = (delta - mean) * root.reshape(n, *[1] * (delta.ndim - 1))
+            found[name].add(by_position(call.layer, off, found[name].groups), totals[name])
+    for total in totals.values():
+        total.table /= n
+        total.bias /= n
+    return totals
+
+
+class _Patches:
+    """The patches of a layer's input in a batch, and the cheaper of two ways to use them.
+
+    Args:
+        call: of the layer.
+        scale: see `jacobian_blocks`.
+    """
+
+    def __init__(self, call: LayerCall, scale: Tensor | None) -> None:
+        assert call.x is not None
+        self._found = patches(call.layer, call.x.detach())
+        if scale is not None:
+            self._found = (self._found / scale[:, :, None]).to(self._found.dtype)
+        _, self.groups, size, positions = self._found.shape
+        filters = call.weight.shape[0] // self.groups
+        by_gradient = filters * size * (positions + filters)
+        by_gram = filters * positions * (positions + filters)
+        # filters of two groups see different patches, whose products the Gram matrix lacks
+        self._grams = None
+        if self.groups == 1 and by_gram < by_gradient and positions**2 < 4 * size * filters:
+            wide = self._found[:, 0].double()
+            self._grams = wide.transpose(1, 2) @ wide  # [n, Q, Q]
+
+    def add(self, off: Tensor, total: Curvature) -> None:
+        """Add what the gradients of one class by the output [n, G, F / G, Q] give."""
+        total.bias += float(off.sum(3).double().square().sum())
+        if self._grams is not None:
+            wide = off[:, 0].double()
+            total.table += ((wide @ self._grams) @ wide.transpose(1, 2)).sum(0)
+            return
+        each = example_gradients(off, self._found).double()  # [n, F, d]
+        flat = each.transpose(0, 1).flatten(1)  # [F, n d]
+        total.table += flat @ flat.T
