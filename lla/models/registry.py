@@ -1,6 +1,7 @@
 """The registry of models: name -> constructor, with the random initialisation under a seed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet": LeNet,
     "mlp": MLP,
     "resnet20": ResNet20,
+    "resnet56": partial(ResNet20, blocks=9),
     **ZOO,
 }
 

@@ -27,6 +27,12 @@ from paper_tables.engine.records import Record
 # explodes does so by the product of all layers, see `_rounding`.
 ROUNDING = 1e-3
 LEGACY_ROUNDING = 0.25
+# Metrics that are rounding errors or times alone: another machine gives others.
+ALONE = (
+    "trace_error", "trace_bias_error", "kappa_error", "kappa_diag_error", "table_error",
+    "kappa_change", "output_change", "next_ratio_normalized", "seconds_exact", "seconds_product",
+    "speedup",
+)  # fmt: skip
 
 
 # Tables with so many records that each network has a file of its own.
@@ -185,6 +191,8 @@ def _rounding(record: Record) -> float:
             return 1.0  # signed sums come near zero, so a ratio to them may be anything
         return 0.5 if record.config.get("axes") == "hessian" else 0.05
     # the last digits decide how many points lie beyond float32's range or just below a cap
+    if record.metric in ALONE:
+        return 1.0
     return {"nonfinite": 1.0, "asymmetry": 0.1, "sublevel_points": 0.1}.get(record.metric, ROUNDING)
 
 
