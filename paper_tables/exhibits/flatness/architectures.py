@@ -29,8 +29,8 @@ class _Residual(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def _conv(before: int, after: int, size: int = 3, **options: int) -> nn.Conv2d:
-    return nn.Conv2d(before, after, size, padding=size // 2, **options)
+def _conv(before: int, after: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(before, after, size, stride, padding=size // 2, groups=groups)
 
 
 def _averaged(*layers: nn.Module) -> nn.Sequential:

@@ -140,7 +140,8 @@ def images(settings: Settings, family: Family) -> Images:
         unseen.append(x[rest])
         labels.append(y[rest])
     parts = (x[chosen], y[chosen], torch.cat(unseen), torch.cat(labels))
-    return Images(*(part.to(settings.device) for part in parts), source=whole)
+    a, b, c, d = (part.to(settings.device) for part in parts)
+    return Images(a, b, c, d, whole)
 
 
 def _inputs(family: Family, stored: Tensor) -> Tensor:
@@ -195,7 +196,8 @@ def _cell(settings: Settings, family: Family, how: Descent) -> Cell:
         "image_seed": SEED, "border": family.border, "pool": family.pool,
         "optimizer": "sgd", "momentum": MOMENTUM, "lr": how.lr, "batch_size": how.batch_size,
         "weight_decay": how.weight_decay, "seed": how.seed, "target": how.target,
-        "steps": how.steps, "attempts": ATTEMPTS, "check_every": CHECK_EVERY, **image_sets.config_of(found.source),
+        "steps": how.steps, "attempts": ATTEMPTS, "check_every": CHECK_EVERY,
+        **image_sets.config_of(found.source),
     }  # fmt: skip
     return Cell(
         table=TABLE,

@@ -88,7 +88,7 @@ def draw_layers(found: Sequence[Record], _: Path | None = None) -> Figure:
     layers = found[0].config["layers"]
     values = {record.metric: record.value for record in found}
     for i, metric in enumerate(("kappa", "trace")):
-        heights = [values.get(f"{metric} {layer}", np.nan) for layer in layers]
+        heights = np.array([values.get(f"{metric} {layer}") for layer in layers], dtype=float)
         ax.plot(range(len(layers)), heights, "os"[i] + "-", markersize=4, linewidth=0.8,
                 color=plotting.COLOURS[i], label=metric)  # fmt: skip
     ax.set_yscale("log")

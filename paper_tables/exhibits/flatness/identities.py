@@ -70,7 +70,7 @@ def _identities(cell: Cell, _: Settings) -> list[Record]:
     measured = []
     for layer in found:
         module = model.get_submodule(layer.name)
-        if module.weight.numel() > LARGEST:  # type: ignore[union-attr, operator]
+        if module.weight.numel() > LARGEST:  # type: ignore[operator]
             continue
         for name, value in _compared(model, batch, layer).items():
             errors[name].append(value)
@@ -88,7 +88,7 @@ def _compared(
     """Relative differences of a layer's numbers from those of its explicit Hessian."""
     H = explicit_hessian(model, batch, f"{layer.name}.weight")
     table = torch.einsum("fjgj->fg", H)
-    W: Tensor = model.get_submodule(layer.name).weight.detach().flatten(1)  # type: ignore[union-attr, operator]
+    W: Tensor = model.get_submodule(layer.name).weight.detach().flatten(1)  # type: ignore[operator]
     bias = explicit_hessian(model, batch, f"{layer.name}.bias")[:, 0, :, 0]
     assert layer.table is not None
     assert layer.trace_bias is not None
@@ -120,7 +120,7 @@ def explicit_hessian(model: nn.Module, batch: tuple[Tensor, Tensor], name: str) 
     def loss(p: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(model, {name: p}, (x,)), y)
 
-    H: Tensor = torch.autograd.functional.hessian(loss, value)  # type: ignore[no-untyped-call]
+    H: Tensor = torch.autograd.functional.hessian(loss, value)
     rows = (len(value), value[0].numel())
     return H.reshape(*rows, *rows)
 
@@ -173,7 +173,7 @@ def rescaled(model: nn.Module, name: str, following: str, factors: Tensor) -> nn
     first, second = other.get_submodule(name), other.get_submodule(following)
     weight: Tensor = first.weight  # type: ignore[assignment]
     weight.mul_(factors.reshape(-1, *[1] * (weight.ndim - 1)))
-    first.bias.mul_(factors)  # type: ignore[union-attr, operator]
+    first.bias.mul_(factors)  # type: ignore[operator]
     after: Tensor = second.weight  # type: ignore[assignment]
     # of a convolution before a flattening each filter feeds several inputs
     after.view(len(after), len(factors), -1).div_(factors[:, None])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
-from paper_tables.evidence.entries import differing, measured_entry, trace
+from paper_tables.evidence.entries import measured_entry, trace
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.flatness import costs, family, identities, networks
