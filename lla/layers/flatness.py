@@ -96,20 +96,34 @@ def flatness(
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     >>> batch = torch.rand(6, 3), torch.arange(6) % 2
     >>> f = flatness(model, batch)
-    >>> f["0"].method, f["2"].method, f["2"].kappa.stderr
-    ('jacobian blocks', 'closed form', 0.0)
+    >>> f["2"].method, f["2"].kappa.stderr
+    ('closed form', 0.0)
     """
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: choose among {', '.join(METHODS)}")
-    if not rtol > 0:
-        raise InputError(f"rtol is {rtol}: it must be positive")
-    if whole_number("max_matvecs", max_matvecs) < 2:
-        raise InputError(f"max_matvecs is {max_matvecs}: a standard error takes two products")
-    how = Sampling(rtol, max_matvecs, seed, progress)
+    _check(method, rtol, max_matvecs)
     problem = Problem(
         model, batches, loss=loss, mode=mode, seed=seed, weights=weights, precision=precision,
         check=check,
     )  # fmt: skip
+    return flatness_of(
+        problem, layers, method=method, normalize_inputs=normalize_inputs, rtol=rtol,
+        max_matvecs=max_matvecs, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def flatness_of(
+    problem: Problem,
+    layers: str | Sequence[str] | None = None,
+    *,
+    method: Method = "auto",
+    normalize_inputs: bool = False,
+    rtol: float = 0.02,
+    max_matvecs: int = 1000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Flatness:
+    """The same of a problem; see `flatness`."""
+    _check(method, rtol, max_matvecs)
+    how = Sampling(rtol, max_matvecs, seed, progress)
     names = names_of.chosen(problem, layers)
     value = float(problem.loss())
     check_derivatives(problem)
@@ -124,9 +138,22 @@ def flatness(
         for name in names
     ]
     return Flatness.of(
-        found, mode=mode, normalized=normalize_inputs, examples=problem.examples, loss=value,
+        found,
+        mode=problem.mode,
+        normalized=normalize_inputs,
+        examples=problem.examples,
+        loss=value,
         dtype=str(problem.dtype).removeprefix("torch."),
-    )  # fmt: skip
+    )
+
+
+def _check(method: str, rtol: float, max_matvecs: int) -> None:
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}: choose among {', '.join(METHODS)}")
+    if not rtol > 0:
+        raise InputError(f"rtol is {rtol}: it must be positive")
+    if whole_number("max_matvecs", max_matvecs) < 2:
+        raise InputError(f"max_matvecs is {max_matvecs}: a standard error takes two products")
 
 
 @dataclass
