@@ -20,6 +20,8 @@ from lla.hessian.accuracy import Over
 from lla.hessian.ratios import Reading
 from lla.inputs import load_inputs
 from lla.landscape.directions import Distribution
+from lla.layers.flatness import Method
+from lla.layers.flatness import flatness as flatness_of_layers
 from lla.plotting import check_cap
 from lla.problem import Mode
 
@@ -153,6 +155,68 @@ def criteria(
         typer.echo(f"standard error of {target_stderr:g}: {word}; probes and steps are the most")
     if out is not None:
         _save(result, out)
+
+
+@app.command()
+def flatness(
+    model: Model,
+    data: Data = "mnist",
+    split: Split = "train",
+    weights: Weights = None,
+    mode: ModeOption = "eval",
+    batches: BatchCount = 1,
+    batch_size: BatchSize = 512,
+    size: Size = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Layer to measure; repeatable (default: all linear and convolutions)."),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How; closed and jacobian are exact.")] = "auto",
+    normalize_inputs: Annotated[
+        bool, typer.Option(help="Divide the inputs of layers by their standard deviations.")
+    ] = False,
+    rtol: Annotated[float, typer.Option(help="Relative error that samples have to reach.")] = 0.02,
+    max_matvecs: Annotated[int, typer.Option(help="Products at most for a sampled number.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches, samples.")] = 0,
+    precision: Precision = "float32",
+    device: Device = "cpu",
+    data_root: DataRoot = None,
+    download: DownloadOption = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for numbers and a picture.")] = None,
+) -> None:
+    """Compute trace and relative flatness of each layer; exact where that is possible."""
+    lla.tune_allocator()
+    with _one_sentence():
+        inputs = load_inputs(
+            model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision),
+            data_root=data_root, download=download,
+        )  # fmt: skip
+        result = flatness_of_layers(
+            inputs.model, inputs.pairs, layers or None, method=method, mode=mode,
+            normalize_inputs=normalize_inputs, rtol=rtol, max_matvecs=max_matvecs, seed=seed,
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    rows = [
+        (layer.name, str(layer.trace), str(layer.kappa), str(layer.kappa_diag), layer.method)
+        for layer in result
+    ]
+    headers = ("layer", "trace", "kappa", "diagonal part", "method")
+    typer.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    typer.echo(
+        f"\n{model} on {inputs.text}, {mode} mode, loss {result.loss:.4g}\n"
+        f"{result.examples} images, {result.dtype}"
+        f"{', inputs normalized' if normalize_inputs else ''}"
+    )
+    for why in dict.fromkeys(layer.why for layer in result):
+        names = [layer.name for layer in result if layer.why == why]
+        typer.echo(f"{len(names)} by {result[names[0]].method}: {why}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        result.save(out / "flatness.npz")
+        result.to_frame().to_csv(out / "flatness.csv")
+        result.plot().savefig(out / "flatness.png", dpi=120)
+        typer.echo(f"wrote flatness.npz, flatness.csv and flatness.png into {out}")
 
 
 def _save(result: lla.Criteria, folder: Path) -> None:

@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 import lla
 from lla import data, models
 from lla.cli import app
+from lla.layers.flatness import flatness
+from lla.layers.flatness_result import Flatness
 
 
 def run(*arguments):
@@ -68,6 +70,26 @@ def test_a_network_of_the_callers_own(tmp_path, monkeypatch):
     assert sys.path == before
 
 
+def test_flatness_is_that_of_the_library(tmp_path):
+    arguments = ("--data", "digits", "--batches", 2, "--batch-size", 8, "--precision", "float64")
+    chosen = ("--layers", "conv2", "--layers", "fc3", "--normalize-inputs")
+    result = run("flatness", "lenet", *arguments, *chosen, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    pairs = data.batches(data.load("digits", "train"), 8, 2, seed=0, size=32)
+    pairs = [(x.double(), y) for x, y in pairs]
+    expected = flatness(
+        models.build("lenet", seed=0).double(), pairs, ["conv2", "fc3"], normalize_inputs=True
+    )
+    saved = Flatness.load(tmp_path / "flatness.npz")
+    np.testing.assert_allclose(saved.values, expected.values, rtol=1e-5)
+    lines = result.output.splitlines()
+    assert lines[2].split()[:2] == ["conv2", f"{expected['conv2'].trace.value:.4g}"]
+    assert "16 images, float64, inputs normalized" in lines[6]
+    assert "1 by closed form: each feature" in result.output
+    assert (tmp_path / "flatness.csv").read_text().startswith("layer,trace,trace_stderr,")
+    assert (tmp_path / "flatness.png").stat().st_size > 1000
+
+
 def test_a_plane_is_that_of_the_library(tmp_path):
     arguments = ("--data", "digits", "--batch-size", 16, "--steps", 4, "--accuracy")
     result = run("plane", "lenet", *arguments, "--out", tmp_path)
@@ -98,6 +120,8 @@ def test_pictures_are_taken_too(tmp_path):
         (("criteria", "no_module:make", "--data", "digits"), "cannot be imported"),
         (("criteria", "lenet", "--data", "digits", "--parameters", "none*"), "matches none"),
         (("criteria", "lenet", "--data", "digits", "--batches", 9999), "fewer or smaller"),
+        (("flatness", "lenet", "--data", "digits", "--layers", "conv9"), "has no layer 'conv9'"),
+        (("flatness", "lenet", "--data", "digits", "--method", "closed"), "does not cover conv1"),
         (("plane", "lenet", "--data", "digits", "--normalization", "best"), "choose 'auto'"),
         (("plane", "lenet", "--data", "digits", "--steps", 3), "even number"),
         (("plane", "lenet", "--data", "digits", "--cap", -1.0), "positive"),
