@@ -54,13 +54,15 @@ def why_no_cross_entropy(problem: Problem, batch: Batch, logits: Any) -> str | N
     return None
 
 
-def why_not_exact(name: str, call: LayerCall, logits: Tensor) -> str | None:
+def why_not_exact(name: str, call: LayerCall, logits: Tensor, affine: bool = True) -> str | None:
     """Why the formulas are not exact for a layer and a batch.
 
     Args:
         name: of the layer.
         call: of the layer, in the graph of the logits.
         logits: [n, C].
+        affine: whether the logits have to be piecewise linear in the layer's weights. Without that
+            the formulas give the generalized Gauss-Newton matrix.
 
     Returns:
         The reason in words, None if they are.
@@ -86,7 +88,7 @@ def why_not_exact(name: str, call: LayerCall, logits: Tensor) -> str | None:
     whole = each.sum(0).reshape(call.weight.shape)
     if (whole - gradients[0].detach()).norm() > tolerance * (each.norm() + size):
         return "its weight is used elsewhere, or changed before it is used"
-    if not _is_affine(call, gradients):
+    if affine and not _is_affine(call, gradients):
         return "the logits are not piecewise linear in its weights"
     half = a.clone()
     half[: n // 2] = 0

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lla.layers.calls import LayerCall
+from lla.layers.class_gradients import class_gradients
 from lla.layers.curvature import Curvature
 from lla.layers.patches import by_position, example_gradients, patches
 
@@ -37,27 +36,15 @@ def jacobian_blocks(
             divided; layers that are missing keep theirs.
         progress: show a bar over the classes.
     """
-    n, classes = logits.shape
-    p = logits.detach().softmax(1)
-    outputs = [call.output for call in calls.values() if call.output is not None]
+    n = len(logits)
     found = {name: _Patches(call, scales.get(name)) for name, call in calls.items()}
     totals = {
         name: Curvature.zeros(call.weight.shape[0], call.weight) for name, call in calls.items()
     }
-
-    def deltas(cotangent: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            logits, outputs, cotangent, retain_graph=True, materialize_grads=True
-        )
-
-    means = deltas(p)
-    for c in tqdm(range(classes), desc="classes", disable=not progress):
-        one = torch.zeros_like(logits)
-        one[:, c] = 1
-        root = p[:, c].sqrt()
-        for (name, call), delta, mean in zip(calls.items(), deltas(one), means, strict=True):
-            off = (delta - mean) * root.reshape(n, *[1] * (delta.ndim - 1))
-            found[name].add(by_position(call.layer, off, found[name].groups), totals[name])
+    for deltas in class_gradients(calls, logits, progress):
+        for name, off in deltas.items():
+            place = by_position(calls[name].layer, off, found[name].groups)
+            found[name].add(place, totals[name])
     for total in totals.values():
         total.table /= n
         total.bias /= n
