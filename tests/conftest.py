@@ -56,7 +56,7 @@ def cases():
 
 
 @pytest.fixture(scope="session")
-def nets():
+def networks():
     """The module tests/layers/networks.py."""
     return _load("layers/networks.py")
 

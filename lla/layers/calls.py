@@ -36,8 +36,9 @@ class LayerCall:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The weight, and the bias if there is one."""
-        return [self.weight] if self.bias is None else [self.weight, self.bias]
+        """The weight, and the bias if there is one that is trainable."""
+        trained = self.bias is not None and self.bias.requires_grad
+        return [self.weight, self.bias] if trained else [self.weight]  # type: ignore[list-item]
 
 
 @contextmanager
@@ -58,7 +59,8 @@ def called(
             derivatives by its weight differ.
 
     Yields:
-        The network's logits and the layers by name, in a context in which gradients may be taken.
+        The network's whole output (that of `Problem.run` for a loss that takes the model) and the
+        layers by name, in a context in which gradients may be taken.
     """
     theta = problem.theta().requires_grad_()
     with ExitStack() as stack:
@@ -68,10 +70,14 @@ def called(
         found = {name: LayerCall(network.get_submodule(name)) for name in names}
         for name, each in found.items():
             each.weight = each.layer.weight  # type: ignore[assignment]
-            each.bias = getattr(each.layer, "bias", None)
+            bias = getattr(each.layer, "bias", None)
+            each.bias = bias if isinstance(bias, Tensor) else None
             handle = each.layer.register_forward_hook(_keeper(each, (means or {}).get(name)))
             stack.callback(handle.remove)
-        yield problem.run(network, batch), found
+        if problem.findings.call.takes_model:
+            yield problem.run(network, batch), found
+        else:
+            yield problem.objective.whole_output(network, batch), found
 
 
 def _keeper(kept: LayerCall, mean: Tensor | None) -> Any:

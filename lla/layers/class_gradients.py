@@ -28,20 +28,24 @@ def class_gradients(
         Tensors of the shape of each layer's output.
     """
     n, classes = logits.shape
-    p = logits.detach().softmax(1)
+    p = logits.detach().double().softmax(1)
+    # all differences stay if one gradient is taken from each of them. That of the likeliest class
+    # is: of a sure prediction the difference of a gradient and the mean would be rounding
+    best = torch.nn.functional.one_hot(p.argmax(1), classes).to(p)
     outputs = [call.output for call in calls.values() if call.output is not None]
 
     def gradients(cotangent: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(
-            logits, outputs, cotangent, retain_graph=True, materialize_grads=True
+            logits, outputs, cotangent.to(logits), retain_graph=True, materialize_grads=True
         )
 
-    means = gradients(p)
+    others = p * (1 - best)
+    means = gradients(others - best * others.sum(1, keepdim=True))
     for c in tqdm(range(classes), desc="classes", disable=not progress):
-        one = torch.zeros_like(logits)
+        one = torch.zeros_like(p)
         one[:, c] = 1
-        root = p[:, c].sqrt()
+        root = p[:, c].sqrt().to(logits)
         yield {
             name: (delta - mean) * root.reshape(n, *[1] * (delta.ndim - 1))
-            for name, delta, mean in zip(calls, gradients(one), means, strict=True)
+            for name, delta, mean in zip(calls, gradients(one - best), means, strict=True)
         }

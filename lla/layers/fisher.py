@@ -16,8 +16,9 @@ from lla.hessian.symmetric import SymmetricOperator
 from lla.layers import chosen as names_of
 from lla.layers.calls import LayerCall, called
 from lla.layers.class_gradients import class_gradients
-from lla.layers.moments import check_cross_entropy, check_layer
+from lla.layers.moments import check_cross_entropy, check_layers
 from lla.layers.patches import by_position, patches
+from lla.loss_call import logits as logits_of
 from lla.problem import Problem
 
 
@@ -53,9 +54,10 @@ class FisherOperator(SymmetricOperator):
         problem.loss()
         self._parts: list[_Part] = []
         for i, (batch, share) in enumerate(zip(problem.batches, problem.coefficients, strict=True)):
-            with called(problem, batch, [self.layer]) as (logits, calls):
-                check_cross_entropy(problem, batch, logits, i)
-                check_layer(self.layer, calls[self.layer], logits, i)
+            with called(problem, batch, [self.layer]) as (output, calls):
+                check_cross_entropy(problem, batch, output, i)
+                logits = logits_of(output)
+                check_layers(calls, logits, i)
                 make = _empirical if empirical else self._predicted
                 self._parts.append(make(calls, logits, batch, share))
 
@@ -80,10 +82,8 @@ class FisherOperator(SymmetricOperator):
                 f"the gradients of {self.layer} by {logits.shape[1]} classes take "
                 f"{needed / 2**30:.1f} GiB: take fewer examples, or GGNOperator, which keeps none"
             )
-        groups = found.shape[1]
         deltas = [
-            by_position(call.layer, each[self.layer], groups)
-            for each in class_gradients(calls, logits)
+            by_position(call.layer, each[self.layer]) for each in class_gradients(calls, logits)
         ]
         return _Part(torch.stack(deltas, 1), found, share / len(logits))
 
@@ -96,7 +96,7 @@ def _empirical(calls: dict[str, LayerCall], logits: Tensor, batch: Batch, share:
     found = patches(call.layer, call.x.detach())
     value = F.cross_entropy(logits, batch.y, reduction="sum")
     (delta,) = torch.autograd.grad(value, call.output, retain_graph=True, materialize_grads=True)
-    delta = by_position(call.layer, delta, found.shape[1])
+    delta = by_position(call.layer, delta)
     return _Part(delta[:, None], found, share / len(logits))
 
 

@@ -14,6 +14,8 @@ from lla.hessian.symmetric import SymmetricOperator
 from lla.layers import chosen as names_of
 from lla.layers.calls import called
 from lla.layers.patches import is_covered
+from lla.loss_call import logits as logits_of
+from lla.loss_call import own_loss
 from lla.problem import Problem
 
 
@@ -63,6 +65,7 @@ class GGNOperator(SymmetricOperator):
         check_derivatives(problem)
         # the weights of now, as `lla.HessianOperator` keeps them
         self.problem = problem.at(problem.theta())
+        self._of_batch(next(iter(problem.batches)), self.like.new_zeros(1, self.space.size))
 
     def multiplied(self, rows: Tensor) -> Tensor:
         """The product with each row of a matrix [K, P]."""
@@ -74,7 +77,13 @@ class GGNOperator(SymmetricOperator):
 
     def _of_batch(self, batch: Batch, rows: Tensor) -> Tensor:
         problem = self.problem
-        with called(problem, batch, [self.layer], self._means) as (output, calls):
+        with called(problem, batch, [self.layer], self._means) as (whole, calls):
+            output = whole if problem.findings.call.whole_output else logits_of(whole)
+            if problem.findings.call.loss is None and own_loss(whole) is not None:
+                raise InputError(
+                    "a Gauss-Newton matrix needs a loss of the network's output, and the model "
+                    "computes its own loss: give loss= a function of (output, y)"
+                )
             if not isinstance(output, Tensor):
                 raise InputError(
                     f"a Gauss-Newton matrix needs one output tensor, not a "

@@ -30,6 +30,7 @@ from lla.model_call import Mode
 from lla.problem import Precision, Problem
 
 _COPIES = 6  # of the factors of a layer in float64 that are held at a time
+_NO_MEAN = 1e-12  # length of the mean input, relative to that of inputs, that is rounding
 
 
 def layerwise(
@@ -188,7 +189,9 @@ def _layer(problem: Problem, name: str, found: Moments, how: _How) -> LayerCurva
     spectrum, axes = torch.linalg.eigh(found.M)
     count, gap = outliers(spectrum.flip(0))
     length = found.mean.norm()
-    cosine = (own_right @ found.mean).abs() / length if length > 0 else torch.full((how.k,), np.nan)
+    cosine = (own_right @ found.mean).abs() / length
+    if length <= _NO_MEAN * found.xx.trace().sqrt():
+        cosine = torch.full_like(cosine, np.nan)
 
     def array(tensor: Tensor) -> np.ndarray:
         return tensor.cpu().numpy()

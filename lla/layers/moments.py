@@ -10,20 +10,22 @@ common.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lla.batches import Batch
 from lla.errors import InputError
 from lla.layers.calls import LayerCall, called
 from lla.layers.class_gradients import class_gradients
-from lla.layers.conditions import why_no_cross_entropy, why_not_exact
+from lla.layers.conditions import slopes, why_no_cross_entropy, why_not_exact
+from lla.layers.parts import parts
 from lla.layers.patches import by_position, patches
+from lla.loss_call import logits as logits_of
 from lla.problem import Problem
-
-_AT_ONCE = 2**24  # numbers of a batch in float64 at a time
 
 
 @dataclass
@@ -77,16 +79,17 @@ def moments(problem: Problem, names: Sequence[str], progress: bool = False) -> d
         found[name] = Moments.zeros(len(weight), weight[0].numel(), problem.device)
     batches = zip(problem.batches, problem.coefficients, strict=True)
     for i, (batch, share) in enumerate(batches):
-        with called(problem, batch, names) as (logits, calls):
-            check_cross_entropy(problem, batch, logits, i)
-            for name, call in calls.items():
-                why = _why_not_hessian(name, call, logits, i)
+        with called(problem, batch, names) as (output, calls):
+            check_cross_entropy(problem, batch, output, i)
+            logits = logits_of(output)
+            check_layers(calls, logits, i)
+            for name, why in why_not_exact(calls, logits, slopes(problem, batch, logits)).items():
                 found[name].why = found[name].why or why
+            for name, call in calls.items():
                 _add_inputs(found[name], call, share)
             for deltas in class_gradients(calls, logits, progress):
                 for name, off in deltas.items():
-                    flat = by_position(calls[name].layer, off, 1)[:, 0]  # [n, F, Q]
-                    found[name].M += _outer(flat) * (share / len(off))
+                    _add_outputs(found[name], calls[name], off, share)
     return found
 
 
@@ -104,55 +107,55 @@ def check_groups(problem: Problem, name: str) -> None:
         )
 
 
-def check_cross_entropy(problem: Problem, batch: object, logits: object, index: int) -> None:
+def check_cross_entropy(problem: Problem, batch: Batch, output: Any, index: int) -> None:
     """Raise unless the loss of a batch is a mean cross-entropy.
 
     Raises:
         InputError: it is another.
     """
-    why = why_no_cross_entropy(problem, batch, logits)  # type: ignore[arg-type]
+    whole = problem.findings.call.takes_model
+    why = (
+        "the loss is a function of the model"
+        if whole
+        else why_no_cross_entropy(problem, batch, output)
+    )
     if why is not None:
         raise InputError(
-            f"the factors of a layer need a mean cross-entropy of logits [n, C], but (batch "
-            f"{index}) {why}: take torch.nn.functional.cross_entropy"
+            "the factors of a layer and its Fisher matrix need a mean cross-entropy of logits "
+            f"[n, C], but (batch {index}) {why}: take torch.nn.functional.cross_entropy"
         )
 
 
-def check_layer(name: str, call: LayerCall, logits: Tensor, index: int) -> None:
-    """Raise unless the Gauss-Newton matrix of a layer is that of single examples and patches.
+def check_layers(calls: Mapping[str, LayerCall], logits: Tensor, index: int) -> None:
+    """Raise unless the Gauss-Newton matrix of layers is that of single examples and patches.
 
     Raises:
-        InputError: it is not.
+        InputError: that of a layer is not; it is named.
     """
-    why = why_not_exact(name, call, logits, affine=False)
-    if why is not None:
+    for name, why in why_not_exact(calls, logits, None).items():
         raise InputError(
             f"{name} has no curvature by inputs and outputs (batch {index}): {why}; leave it out "
             "of layers"
         )
 
 
-def _why_not_hessian(name: str, call: LayerCall, logits: Tensor, index: int) -> str:
-    why = why_not_exact(name, call, logits)
-    if why is None:
-        return ""
-    check_layer(name, call, logits, index)
-    return why
-
-
 def _add_inputs(found: Moments, call: LayerCall, share: float) -> None:
     """Add the inputs of a layer in a batch, with the batch's share."""
     assert call.x is not None
-    seen = patches(call.layer, call.x.detach())[:, 0]  # [n, d, Q]
-    count = len(seen) * seen.shape[2]
-    found.xx += _outer(seen) * (share / count)
-    found.mean += seen.double().sum((0, 2)) * (share / count)
+    assert call.output is not None
+    size = len(found.mean)
+    positions = call.output[0].numel() // len(found.M)
+    count = len(call.x) * positions
+    for rows in parts(len(call.x), 2 * size * positions, call.x.device):
+        seen = patches(call.layer, call.x[rows].detach())[:, 0].double()  # [n, d, Q]
+        flat = seen.transpose(0, 1).flatten(1)  # [d, n Q]
+        found.xx += flat @ flat.T * (share / count)
+        found.mean += flat.sum(1) * (share / count)
 
 
-def _outer(values: Tensor) -> Tensor:
-    """The sum of v v' over examples and positions of [n, m, Q], in float64 [m, m]."""
-    total = torch.zeros(*[values.shape[1]] * 2, dtype=torch.float64, device=values.device)
-    for part in values.split(max(1, _AT_ONCE // max(1, values[0].numel()))):
-        rows = part.double().transpose(0, 1).flatten(1)  # [m, n Q]
-        total += rows @ rows.T
-    return total
+def _add_outputs(found: Moments, call: LayerCall, off: Tensor, share: float) -> None:
+    """Add the gradients of a class by the output of a layer in a batch."""
+    for rows in parts(len(off), 2 * off[0].numel(), off.device):
+        flat = by_position(call.layer, off[rows])[:, 0].double()  # [n, F, Q]
+        flat = flat.transpose(0, 1).flatten(1)
+        found.M += flat @ flat.T * (share / len(off))
