@@ -55,6 +55,12 @@ def cases():
     return _load_cases()
 
 
+@pytest.fixture(scope="session")
+def networks():
+    """The module tests/layers/networks.py."""
+    return _load("layers/networks.py")
+
+
 @pytest.fixture
 def case(request):
     """One of its cases, by name."""

@@ -18,8 +18,9 @@ from lla.free_memory import available_memory
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.thick_restart import thick_restart
 from lla.hessian.memory.plans import Memory, memory_settings
-from lla.hessian.operator import HessianOperator, check_operator
+from lla.hessian.operator import check_operator
 from lla.hessian.refusals import whole_number
+from lla.hessian.symmetric import SymmetricOperator
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
 from lla.saved import Saved
@@ -49,7 +50,7 @@ class Eigenpairs(Saved):
 
 
 def top_eigenpairs(
-    operator: HessianOperator,
+    operator: SymmetricOperator,
     k: int = 1,
     which: Which = "LA",
     seed: int = 0,
@@ -71,7 +72,7 @@ def top_eigenpairs(
     outlying eigenvalue that converges before its space is exhausted may be missed.
 
     Args:
-        operator: the Hessian.
+        operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
         k: how many.
         which: "LA" largest, "SA" smallest, "LM" largest in magnitude (what power iteration finds).
         seed: of the start vector.
@@ -118,7 +119,7 @@ def top_eigenpairs(
         )
 
     def fresh(*step: int) -> Tensor:
-        return gaussian(size, operator.theta, seed, *step)
+        return gaussian(size, operator.like, seed, *step)
 
     with tqdm(total=room, desc="Lanczos", unit="product", disable=not progress) as bar:
         if basis_size is not None and restarts:
@@ -213,7 +214,7 @@ def _ritz(
     return values[chosen], residuals, vectors[:, chosen].T, float(np.abs(values).max())
 
 
-def _refine(operator: HessianOperator, vectors: Tensor) -> tuple[np.ndarray, Tensor, np.ndarray]:
+def _refine(operator: SymmetricOperator, vectors: Tensor) -> tuple[np.ndarray, Tensor, np.ndarray]:
     """Rayleigh quotients, normalised vectors and true residuals, by one more product each."""
     vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     products = operator.rows(vectors)

@@ -12,8 +12,8 @@ from lla.errors import InputError
 from lla.hessian.lanczos.legacy import legacy_tridiagonal
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.memory.plans import Plan
-from lla.hessian.operator import HessianOperator
 from lla.hessian.spectrum import Spectrum
+from lla.hessian.symmetric import SymmetricOperator
 from lla.probes import rademacher
 
 
@@ -27,7 +27,7 @@ def clamped(steps: int, size: int) -> int:
 
 
 def quadrature(
-    operator: HessianOperator,
+    operator: SymmetricOperator,
     plan: Plan,
     probes: int,
     steps: int,
@@ -56,7 +56,7 @@ def quadrature(
             "legacy keeps eleven Lanczos vectors and no basis: leave basis_dtype and basis_device "
             "out"
         )
-    size, before, like = operator.shape[0], operator.matvecs, operator.theta
+    size, before, like = operator.shape[0], operator.matvecs, operator.like
     parts = []
     with tqdm(total=probes * steps, desc="Lanczos", unit="product", disable=not progress) as bar:
         width, end = 1 if legacy else together, first + probes

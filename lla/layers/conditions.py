@@ -89,13 +89,16 @@ def slopes(problem: Problem, batch: Batch, logits: Tensor) -> Tensor:
     return torch.autograd.grad(value, z)[0] * len(z)
 
 
-def why_not_exact(calls: Mapping[str, LayerCall], logits: Tensor, slopes: Tensor) -> dict[str, str]:
+def why_not_exact(
+    calls: Mapping[str, LayerCall], logits: Tensor, slopes: Tensor | None
+) -> dict[str, str]:
     """Why the formulas are not exact for layers and a batch.
 
     Args:
         calls: of the layers, in the graph of the logits.
         logits: [n, C].
-        slopes: see the function of this name.
+        slopes: see the function of this name. None allows logits that are not piecewise linear in
+            the weights: the formulas then give G, whatever R is.
 
     Returns:
         The reasons in words, for the layers that they are not exact for.
@@ -123,7 +126,7 @@ def why_not_exact(calls: Mapping[str, LayerCall], logits: Tensor, slopes: Tensor
             found[name] = "its weight is used elsewhere, or changed before it is used"
         elif (other - scaled).norm() > ROUNDING[logits.dtype] * scaled.norm():
             found[name] = "examples of a batch affect each other"
-        elif not _is_affine(call, own, a, logits, slopes):
+        elif slopes is not None and not _is_affine(call, own, a, logits, slopes):
             found[name] = "the logits are not piecewise linear in its weights"
     return found
 

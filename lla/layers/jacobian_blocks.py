@@ -7,20 +7,17 @@ predicted probabilities p and J_c = dz_c/dW [F, d] of an example,
     D_c = sqrt(p_c) (J_c - sum_k p_k J_k),    T = mean_n sum_c D_c D_c'    [F, F]
 
 One backward pass a class gives all layers. Labels do not enter.
-
-D does not change if one J is taken from all of them. That of the likeliest class is: of a sure
-prediction the difference of J_c and the mean would be rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lla.layers.calls import LayerCall
+from lla.layers.class_gradients import class_gradients
 from lla.layers.curvature import Curvature
 from lla.layers.parts import byte_budget, parts
 from lla.layers.patches import by_position, example_gradients, groups_of, patches
@@ -41,69 +38,41 @@ def jacobian_blocks(
             divided; layers that are missing keep theirs.
         progress: show a bar over the classes.
     """
-    n, classes = logits.shape
-    outputs = [call.output for call in calls.values() if call.output is not None]
     totals = {
         name: Curvature.zeros(call.weight.shape[0], call.weight) for name, call in calls.items()
     }
-    p = logits.detach().double().softmax(1)
-    best = torch.nn.functional.one_hot(p.argmax(1), classes).to(p)
-
-    def deltas(cotangent: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            logits, outputs, cotangent.to(logits), retain_graph=True, materialize_grads=True
-        )
-
-    others = p * (1 - best)
-    means = deltas(others - best * others.sum(1, keepdim=True))
+    outputs = [call.output for call in calls.values() if call.output is not None]
     bytes_of_one = sum(output.numel() * output.element_size() for output in outputs)
     at_once = max(1, byte_budget(logits.device) // max(1, bytes_of_one))
-    with tqdm(total=classes, desc="classes", disable=not progress) as bar:
-        for start in range(0, classes, at_once):
-            group = range(start, min(start + at_once, classes))
-            found = []
-            for c in group:
-                one = torch.zeros_like(p)
-                one[:, c] = 1
-                found.append(deltas(one - best))
-                bar.update()
-            roots = p[:, start : group.stop].sqrt().to(logits)
-            for i, (name, call) in enumerate(calls.items()):
-                mine = [each[i] for each in found]
-                _add(totals[name], call, mine, means[i], roots, scales.get(name))
+    found = class_gradients(calls, logits, progress)
+    while group := list(islice(found, at_once)):
+        for name, call in calls.items():
+            _add(totals[name], call, [each[name] for each in group], scales.get(name))
+    n = len(logits)
     for total in totals.values():
         total.table /= n
         total.bias /= n
     return totals
 
 
-def _add(
-    total: Curvature,
-    call: LayerCall,
-    deltas: Sequence[Tensor],
-    mean: Tensor,
-    roots: Tensor,
-    scale: Tensor | None,
-) -> None:
+def _add(total: Curvature, call: LayerCall, deltas: Sequence[Tensor], scale: Tensor | None) -> None:
     """Add what some classes give, a few examples at a time.
 
     Args:
         total: of the layer.
         call: of the layer.
-        deltas: gradients of the logits by its output, one a class.
-        mean: their mean under the predicted probabilities.
-        roots: of these probabilities, [n, classes].
+        deltas: of these classes, see `lla.layers.class_gradients`.
         scale: see `jacobian_blocks`.
     """
     assert call.x is not None
-    n, positions = len(mean), by_position(call.layer, mean[:1]).shape[3]
+    first = deltas[0]
+    n, positions = len(first), by_position(call.layer, first[:1]).shape[3]
     size = call.weight[0].numel()
-    each = size * positions * groups_of(call.layer) + call.weight.numel() + 2 * mean[0].numel()
-    for rows in parts(n, each, mean.device):
+    each = size * positions * groups_of(call.layer) + call.weight.numel() + 2 * first[0].numel()
+    for rows in parts(n, each, first.device):
         found = _Patches(call, rows, scale)
-        for k, delta in enumerate(deltas):
-            root = roots[rows, k].reshape(-1, *[1] * (delta.ndim - 1))
-            found.add(by_position(call.layer, (delta[rows] - mean[rows]) * root), total)
+        for delta in deltas:
+            found.add(by_position(call.layer, delta[rows]), total)
 
 
 class _Patches:
