@@ -90,10 +90,10 @@ def test_a_channel_that_is_constant_is_not_divided(nets, dtype):
     batches = [(x.to(dtype), y) for x, y in batches]
     for x, _ in batches:
         x[:, 1] = 1e6 / 3 * (1 + torch.finfo(dtype).eps * (torch.arange(len(x)) % 2))
-    with torch.no_grad():
+    with torch.no_grad():  # else predictions are sure, and all is rounding
         model.weight[:, 1] = 0
     found, expected = (
-        flatness(nn.Sequential(model), batches, normalize_inputs=n)["0"].trace.value
+        flatness(nn.Sequential(model), batches, normalize_inputs=n, check=False)["0"].trace.value
         for n in (True, False)
     )
     assert 0.1 < found / expected < 10
