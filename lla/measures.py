@@ -58,7 +58,7 @@ def layerwise(
     It does not change if the layer is scaled and the next one divided by as much. With ||W|| in
     place of its square, as public code of relative flatness has it, it would.
 
-    Args: see `layer_trace`.
+    Arguments as of `layer_trace`.
     """
     found = _flatness(problem, layer, rtol, max_matvecs, seed).trace
     square = weight_norm(problem, layer)
@@ -122,12 +122,12 @@ def _exactly(problem: Problem, layer: str) -> str:
 def fisher_rao(problem: Problem, labels: Labels = "data") -> float:
     """The squared Fisher-Rao norm theta' F theta (Liang, Poggio, Rakhlin and Stokes 2019).
 
-    F = mean_n g_n g_n' for the gradients g_n of each example's loss, definition 2 of the paper, so
+    F = mean_n g_n g_n' for the gradients g_n of each example's loss, the paper's definition, so
     that theta' F theta = mean_n <dl_n/dz, J_n theta>^2 with the Jacobian J_n of the logits z. It
     takes one product with J a batch and is exact. Theta are all trainable parameters.
 
     For a network that is piecewise linear, without biases, of D layers, J theta = D z, and the norm
-    is D^2 mean_n <dl_n/dz, z_n>^2 (theorem 3.1). That is not used here: it holds for these alone.
+    is D^2 mean_n <dl_n/dz, z_n>^2, as the paper shows. That is not used here: it holds for these alone.
 
     Args:
         problem: with a mean cross-entropy.
@@ -191,7 +191,7 @@ def tolerated_sigma(
     one, found by doubling and bisection with the same draws at each sigma.
 
     (Keskar, Mudigere, Nocedal, Smelyanskiy and Tang 2017 for sharpness; Neyshabur, Bhojanapalli,
-    McAllester and Srebro 2017 for its mean; Jiang et al. 2020, equations 51 and 53, who ask for a
+    McAllester and Srebro 2017 for its mean; Jiang et al. 2020, who ask for a
     drop of the accuracy, and add a small constant to |theta_i|.)
 
     Args:
