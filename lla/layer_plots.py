@@ -43,7 +43,7 @@ def plot_overlaps(
     ax.grid(color="0.92")
     ax.set(xlabel="dimension k of the spaces", ylabel="overlap")
     ax.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False,
+        title="layer", loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False,
         ncols=1 + len(names) // 16,
     )  # fmt: skip
     return figure
