@@ -127,7 +127,8 @@ def fisher_rao(problem: Problem, labels: Labels = "data") -> float:
     takes one product with J a batch and is exact. Theta are all trainable parameters.
 
     For a network that is piecewise linear, without biases, of D layers, J theta = D z, and the norm
-    is D^2 mean_n <dl_n/dz, z_n>^2, as the paper shows. That is not used here: it holds for these alone.
+    is D^2 mean_n <dl_n/dz, z_n>^2, as the paper shows. That is not
+    used here: it holds for these alone.
 
     Args:
         problem: with a mean cross-entropy.
@@ -191,8 +192,8 @@ def tolerated_sigma(
     one, found by doubling and bisection with the same draws at each sigma.
 
     (Keskar, Mudigere, Nocedal, Smelyanskiy and Tang 2017 for sharpness; Neyshabur, Bhojanapalli,
-    McAllester and Srebro 2017 for its mean; Jiang et al. 2020, who ask for a
-    drop of the accuracy, and add a small constant to |theta_i|.)
+    McAllester and Srebro 2017 for its mean; Jiang et al. 2020, who ask for a drop of the
+    accuracy, and add a small constant to |theta_i|.)
 
     Args:
         problem: network, loss and data.
