@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from lla.errors import ChecksumError, InputError, InsufficientMemoryError, out_of_memory
 
@@ -71,7 +71,7 @@ def check_tensor(tensor: Tensor, name: str, where: str) -> None:
         lla.errors.InputError: net.pt has a sparse tensor for weight: save a dense tensor ...
     """
     kinds = {
-        "uninitialised": isinstance(tensor, UninitializedTensorMixin),
+        "uninitialised": is_lazy(tensor),
         "nested": tensor.is_nested,
         "sparse": tensor.layout is not torch.strided and not tensor.is_nested,
         "quantized": tensor.is_quantized,
