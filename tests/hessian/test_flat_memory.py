@@ -103,6 +103,7 @@ def test_repeats_leave_nothing_in_memory(computed):
     assert more < ALLOCATED * repeats
 
 
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.skipif(not os.environ.get("LLA_LONG"), reason="a long run: set LLA_LONG to have it")
 @pytest.mark.hard_use("2,000 spectra of one model on every route: the memory in use stays the same")
 @pytest.mark.parametrize("route", ["linearized", "retained", "fresh"])
@@ -111,6 +112,6 @@ def test_2000_spectra_in_flat_memory(name, route, record_property):
     compute = prepared(name, route)
     more, more_bytes = growth(compute, LONG)
     said = "" if more_bytes is None else f", {more_bytes / 2**20:.1f} MiB more in memory"
-    record_property("measured", f"{LONG} spectra of a small {name}, {route}{said}")
-    assert more < LONG  # less than one block a spectrum
+    record_property("measured", f"{LONG} spectra of a small {name}, {route}: {more} blocks{said}")
+    assert more < 10 * LONG  # of some 60 bytes each
     assert more_bytes is None or more_bytes < 16 * 2**20
