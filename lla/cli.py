@@ -112,7 +112,8 @@ def criteria(
     lla.tune_allocator()
     with _one_sentence():
         if out is not None:
-            _check_out(out, "spectrum*")
+            check_folder(out)
+            _refuse_earlier(out, "spectrum*")
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
             size=size, seed=seed, device=device, dtype=getattr(torch, precision),
@@ -154,10 +155,9 @@ def criteria(
             _save(result, out)
 
 
-def _check_out(out: Path, *earlier: str) -> None:
-    """Refuse, before the work, a folder that cannot be written to or holds an earlier result."""
-    check_folder(out)
-    found = sorted(path.name for pattern in earlier for path in out.glob(pattern))
+def _refuse_earlier(out: Path, *names: str) -> None:
+    """Refuse a folder that holds files of an earlier run: some of them would be left there."""
+    found = sorted(path.name for pattern in names for path in out.glob(pattern))
     if found:
         raise lla.InputError(
             f"{out} holds {found[0]} of an earlier run: name another folder, or empty this one"
@@ -215,8 +215,9 @@ def plane(
     with _one_sentence():
         check_cap(cap)  # before the work, not after it
         unfinished = out / "unfinished.npz"
+        check_folder(out)
         # pictures beside an unfinished plane are of the same plane
-        _check_out(out, "plane.npz", *(() if unfinished.exists() else _PLANE_PICTURES))
+        _refuse_earlier(out, "plane.npz", *(() if unfinished.exists() else _PLANE_PICTURES))
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
             size=size, seed=seed, device=device, dtype=getattr(torch, precision),
