@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import random
 
 import numpy as np
@@ -219,7 +220,7 @@ def test_damaged_files_give_the_same_result_or_an_error(tmp_path, kind, record_p
     assert all("result.npz" in message for message in refused)
 
 
-DAMAGES = 200
+DAMAGES = 20_000 if os.environ.get("LLA_LONG") else 200
 
 
 def test_the_fields_that_a_check_does_not_know_do_not_matter(tmp_path):
