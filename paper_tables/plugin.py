@@ -7,6 +7,7 @@ pytest do not need this module: see `paper_tables.engine.suite`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import lla
+from lla.errors import InputError, WriteError
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.profiles import PROFILES, adjusted
@@ -27,6 +29,7 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_generate_tests",
+    "pytest_runtest_call",
     "pytest_runtestloop",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
@@ -164,18 +167,38 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With --list-cells, show the cells instead of running them."""
-    if not session.config.getoption("list_cells", False):
-        return None
+    """With --list-cells, show the cells; before they run, see whether they can be stored."""
     this = session.config.stash[_SUITE]
     cells = [cell for item in session.items if (cell := _cell(item)) is not None]
-    this.say(listing(cells, this.settings))
-    return True
+    if session.config.getoption("list_cells", False):
+        this.say(listing(cells, this.settings))
+        return True
+    if cells and not session.config.option.collectonly:
+        try:
+            this.check_folders()
+        except (WriteError, InputError) as error:
+            raise pytest.UsageError(str(error)) from None
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """End the session in one sentence where the disk is full: no later cell could be stored."""
+    try:
+        return (yield)
+    except WriteError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Bring tables, figures and claims up to date."""
-    session.config.stash[_SUITE].finish()
+    this = session.config.stash[_SUITE]
+    if this.unwritten is None:  # else the session has ended because of that
+        try:
+            this.finish()
+        except WriteError as error:
+            this.say(str(error))
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
@@ -187,8 +210,10 @@ def pytest_terminal_summary(
     if records:
         terminalreporter.section("paper tables")
         terminalreporter.write_line(publish.overview(this.exhibits, records))
-        terminalreporter.write_line(f"written to {this.settings.results.name}/: tables, figures, "
-                                    "claims.md, records")  # fmt: skip
+        if this.unwritten is None:
+            terminalreporter.write_line(
+                f"written to {this.settings.results.name}/: tables, figures, claims.md, records"
+            )
 
 
 @pytest.fixture(scope="session")

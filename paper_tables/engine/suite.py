@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from lla.errors import WriteError
+from lla.files import check_folder
 from lla.report.text import measured, plain_table
 from paper_tables.engine import machine, publish, store
 from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
@@ -51,6 +53,19 @@ class Suite:
         self.done: dict[tuple[str, ...], list[Record]] = {}  # cell -> its records
         self._render_next = 0.0  # earliest next rendering, by time.monotonic
         self._stale = False  # whether records were published since the last rendering
+        self.unwritten: str | None = None  # what could not be written, in a sentence
+
+    def check_folders(self) -> None:
+        """Find out, before anything is computed, whether the session can store and publish.
+
+        Raises:
+            WriteError: nothing can be written into the work folder or the folder of results.
+            InputError: a file of records there is broken.
+        """
+        for folder in (self.settings.results, self.settings.work):
+            for inside in (folder, folder / "records"):
+                check_folder(inside)
+            store.published(folder)
 
     def run(self, cell: Cell) -> list[Record]:
         """Finish one cell: compute it if it is not finished yet, publish, render.
@@ -62,7 +77,12 @@ class Suite:
             CellError: its records are incomplete, disagree with the published ones, or (if asked
                 to be strict) with the paper.
             BrokenConsequenceError: a value contradicts the definitions; nothing is stored.
+            WriteError: the disk is full, or similar; what was finished before is kept.
         """
+        with self._unwritten_noted():
+            return self._run(cell)
+
+    def _run(self, cell: Cell) -> list[Record]:
         settings = self.settings
         if cell.compute is None:
             new = cell.not_run()
@@ -105,9 +125,22 @@ class Suite:
         self._stale = False
 
     def finish(self) -> None:
-        """Render what was published since the last rendering; called at the end of a session."""
+        """Render what was published since the last rendering; called at the end of a session.
+
+        Raises:
+            WriteError: the disk is full, or similar; the records are kept.
+        """
         if self._stale:
-            self.render()
+            with self._unwritten_noted():
+                self.render()
+
+    @contextmanager
+    def _unwritten_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            self.unwritten = str(error)
+            raise
 
     def _render_at_times(self) -> None:
         self._stale = True
