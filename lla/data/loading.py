@@ -155,7 +155,7 @@ def fetch(
         ChecksumError: The downloaded file is another one.
     """
     entry = get(name)
-    folder = _files.cache_folder() if root is None else Path(root).expanduser()
+    folder = _files.cache_folder() if root is None else _files.given_path(root)
     form = entry.forms[0]
     if not any(form.files.values()):
         return folder  # bundled

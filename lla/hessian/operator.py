@@ -13,6 +13,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from lla.arguments import whole_number
 from lla.batches import Batch
 from lla.door import check_derivatives
 from lla.errors import InputError, out_of_memory
@@ -20,7 +21,6 @@ from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Context, Function, Product, RouteName
-from lla.hessian.refusals import whole_number
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
@@ -97,6 +97,8 @@ class HessianOperator:
                 "lla.Problem(model, batches, loss)"
             )
         routes.check_route(route)
+        self._products = whole_number("products", products, 0)
+        memory = None if memory is None else whole_number("memory", memory, 0)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = problem.theta(parameters)  # [P]
@@ -108,7 +110,6 @@ class HessianOperator:
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        self._products = whole_number("products", products)
         with full_precision(self.device):
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":

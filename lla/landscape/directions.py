@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lla.arguments import seed_number, whole_number
 from lla.errors import InputError
 from lla.hessian.eigenpairs import Which, top_eigenpairs
 from lla.hessian.operator import HessianOperator
@@ -38,8 +39,7 @@ def random_directions(
     """
     if distribution not in ("normal", "uniform"):
         raise InputError(f"distribution is {distribution!r}: choose 'normal' or 'uniform'")
-    if count < 1:
-        raise InputError(f"count is {count}: at least one direction is needed")
+    count, seed = whole_number("count", count, 1), seed_number(seed)
     draw = gaussian if distribution == "normal" else uniform
     return orthogonalized(torch.stack([draw(len(like), like, seed, i) for i in range(count)]))
 

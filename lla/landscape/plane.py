@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lla.arguments import positive_number, whole_number
 from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
 from lla.plotting import plot_plane
@@ -61,8 +62,17 @@ class Plane(Saved):
 
     @property
     def minimum(self) -> tuple[float, ...]:
-        """Where the smallest finite loss is, in units of the directions."""
-        values = np.where(np.isfinite(self.loss) & self.evaluated, self.loss, np.inf)
+        """Where the smallest finite loss is, in units of the directions.
+
+        Raises:
+            InputError: no loss is finite.
+        """
+        finite = np.isfinite(self.loss) & self.evaluated
+        if not finite.any():
+            raise InputError(
+                "no value of the plane is finite, so it has no minimum: take a smaller distance"
+            )
+        values = np.where(finite, self.loss, np.inf)
         place = np.unravel_index(int(values.argmin()), values.shape)
         return tuple(float(c[i]) for c, i in zip(self.coordinates, place, strict=True))
 
@@ -152,13 +162,17 @@ def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
     >>> grid(4)
     array([-0.5 , -0.25,  0.  ,  0.25,  0.5 ])
     """
-    if steps < 2 or steps % 2:
+    steps = whole_number("steps", steps)
+    if not 2 <= steps <= _MOST_STEPS or steps % 2:
         raise InputError(
-            f"steps is {steps}: give an even number from 2 on, so that the centre is a point"
+            f"steps is {steps}: give an even number from 2 to {_MOST_STEPS}, so that the centre "
+            "is a point"
         )
-    if not (distance > 0 and np.isfinite(distance)):
-        raise InputError(f"distance is {distance}: give a positive number")
+    distance = positive_number("distance", distance)
     return distance * ((np.arange(steps + 1) - steps // 2) / steps)
+
+
+_MOST_STEPS = 10_000  # along an axis: a hundred million points on a plane
 
 
 def nested(points: int, steps: int = 40) -> list[int]:
@@ -170,6 +184,7 @@ def nested(points: int, steps: int = 40) -> list[int]:
     >>> nested(5)
     [0, 10, 20, 30, 40]
     """
+    points, steps = whole_number("points", points), whole_number("steps", steps, 2)
     if points < 3 or points % 2 == 0 or steps % (points - 1):
         raise InputError(
             f"a grid of {points} points is not nested in {steps} steps: points - 1 must be even "

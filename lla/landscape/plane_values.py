@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lla.errors import InputError
+from lla.arguments import whole_number
+from lla.errors import ChecksumError, InputError
 from lla.storage import load_result, save_result
 
 
@@ -33,7 +34,7 @@ class PlaneValues:
 
     Raises:
         InputError: an impossible part, a missing folder, or a file of another plane.
-        ChecksumError: the file cannot be read.
+        ChecksumError: the file cannot be read, or its arrays do not fit the plane.
     """
 
     def __init__(
@@ -45,9 +46,7 @@ class PlaneValues:
         part: tuple[int, int] | None,
         fingerprint: str,
     ) -> None:
-        k, n = part or (0, 1)
-        if not 0 <= k < n:
-            raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+        k, n = _checked_part(part)
         self.loss = np.full(count, np.nan, dtype)
         self.scalars = np.full((scalars, count), np.nan)
         self.done = np.zeros(count, dtype=bool)
@@ -86,8 +85,28 @@ class PlaneValues:
             raise InputError(
                 f"{path} holds the values of another plane: remove it, or take another checkpoint"
             )
+        for name in ("loss", "scalars", "done"):
+            own, found = getattr(self, name), getattr(values, name)
+            # a header without arrays gives other objects
+            if getattr(found, "shape", None) != own.shape or found.dtype != own.dtype:
+                raise ChecksumError(
+                    f"{path} is damaged (its {name} is no array of {own.dtype} {own.shape}): "
+                    "remove it"
+                )
         self.loss, self.scalars, self.done = values.loss, values.scalars, values.done
         self.route = values.route
+
+
+def _checked_part(part: tuple[int, int] | None) -> tuple[int, int]:
+    """The part (k, n); (0, 1) for all points."""
+    try:
+        k, n = part or (0, 1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"part is {part!r}: give (k, n) with 0 <= k < n") from error
+    k, n = whole_number("k of the part", k), whole_number("n of the part", n)
+    if not 0 <= k < n:
+        raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+    return k, n
 
 
 @dataclass(frozen=True)
