@@ -16,6 +16,7 @@ from tabulate import tabulate
 import lla
 from lla import data as datasets
 from lla import landscape
+from lla.arguments import whole_number
 from lla.data.pictures import is_bundled
 from lla.data.registry import get
 from lla.hessian.accuracy import Over
@@ -80,12 +81,7 @@ Size = Annotated[
     int | None,
     typer.Option(min=1, help="Side in pixels, of pictures and the input of vision transformers."),
 ]
-Seed = Annotated[
-    int,
-    typer.Option(
-        min=0, max=2**64 - 1, help="Seed of weights, batches and random vectors.", show_default="0"
-    ),
-]
+Seed = Annotated[int, typer.Option(help="Seed of weights, batches and random vectors.")]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...")]
 Precision = Annotated[Literal["float32", "float64"], typer.Option(help="Type of the products.")]
 AxesName = Annotated[Literal["random", "hessian"], typer.Option(help="Axes of the plane.")]
@@ -96,15 +92,13 @@ DownloadOption = Annotated[bool, typer.Option(help="Fetch data and weights that 
 def criteria(
     model: Model,
     data: Data = "mnist",
-    split: Split = "train",
+    split: Split = None,
     weights: Weights = None,
     mode: ModeOption = "eval",
     batches: BatchCount = 2,
     batch_size: BatchSize = 512,
     size: Size = None,
-    probes: Annotated[
-        int, typer.Option(min=1, max=MOST_PROBES, help="Random vectors for each batch (n_hes).")
-    ] = 10,
+    probes: Annotated[int, typer.Option(help="Random vectors for each batch (n_hes).")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 100,
     seed: Seed = 0,
     reading: Annotated[Reading, typer.Option(help="What the power 1/2 covers.")] = "product",
@@ -137,6 +131,7 @@ def criteria(
         if over is not None and target_stderr is None:
             raise lla.InputError("--over says what --target-stderr is over: give both, or neither")
         # before the work, not after it
+        whole_number("probes", probes, 1, MOST_PROBES)
         target = None if target_stderr is None else lla.Target(target_stderr, over or "batches")
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
@@ -191,7 +186,7 @@ def _save(result: lla.Criteria, folder: Path) -> None:
 def plane(
     model: Model,
     data: Data = "mnist",
-    split: Split = "train",
+    split: Split = None,
     weights: Weights = None,
     mode: ModeOption = "eval",
     batches: BatchCount = 1,

@@ -16,7 +16,7 @@ from torch import Tensor
 from lla.arguments import whole_number
 from lla.batches import Batch
 from lla.door import check_derivatives
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
@@ -141,6 +141,8 @@ class HessianOperator:
             )
         if vectors.ndim not in (1, 2):
             raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
+        if not bool(torch.isfinite(vectors).all()):
+            raise InputError("the vector holds NaN or infinite elements: check where it comes from")
         if vectors.ndim == 1:
             return self.rows(vectors[None])[0]
         return self.rows(vectors.T.contiguous()).T
@@ -222,7 +224,7 @@ class HessianOperator:
                 found = _trial("linearized", (setup, seconds), kept_bytes, whole, count, memory)
                 trials.append(found)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 trials.append(RouteTrial("linearized", reason=reason))
         self.trials = tuple(trials)
         usable = [trial for trial in trials if trial.reason is None]
@@ -260,7 +262,8 @@ class HessianOperator:
             if not self._named:
                 return self._make("retained", batch)
             raise RouteError(
-                f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
+                f"the route {self.route!r} fails for batch {index} ({first_line(error)}): take "
+                "route='retained'"
             ) from error
         return product
 

@@ -93,8 +93,12 @@ class Spectrum(Saved):
         nodes = self.nodes
         low, high = nodes.min(), nodes.max()
         width, size = high - low, max(abs(low), abs(high))
-        room = share * (width if width > 1e-9 * size else size or 1.0)
-        return np.linspace(low - room, high + room, points)
+        with np.errstate(all="ignore"):  # what overflows is refused
+            room = share * (width if width > 1e-9 * size else size or 1.0)
+            found = np.linspace(low - room, high + room, points)
+        if not np.isfinite(found).all():
+            raise InputError(f"the margin is {margin}: give one with which the grid is finite")
+        return found
 
     def density(self, grid: np.ndarray | None = None, sigma: float | None = None) -> np.ndarray:
         """The density with each node broadened to a Gaussian, as a mean over the probes.

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from lla.batches import Batch, Batches
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.landscape.batchnorm import recalibrated
 from lla.landscape.buffers import MovingBuffers
@@ -107,7 +107,7 @@ def losses(
         except (RuntimeError, NotImplementedError, TypeError) as error:
             if out_of_memory(error):
                 raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(
                 f"the model cannot be evaluated by the route {route!r} ({reason}): take "
                 "route='loop'"

@@ -97,9 +97,18 @@ class Plane(Saved):
         return asymmetry(self.loss, self.coordinates, level)
 
     def subset(self, *indices: Sequence[int]) -> Plane:
-        """The points with these indices along each axis."""
+        """The points with these indices along each axis.
+
+        Raises:
+            InputError: no list for each axis, an empty one, or an index that is not on the grid.
+        """
         if len(indices) != self.loss.ndim:
             raise InputError(f"subset takes {self.loss.ndim} index lists, not {len(indices)}")
+        for points, chosen in zip(self.loss.shape, indices, strict=True):
+            if len(chosen) == 0:
+                raise InputError("subset has no index along an axis: give one or more")
+            for index in chosen:
+                whole_number("an index of the subset", index, -points, points - 1)
         mesh: Any = np.ix_(*indices)
         kept = [c[np.asarray(i)] for c, i in zip(self.coordinates, indices, strict=True)]
         return dataclasses.replace(
@@ -165,8 +174,8 @@ def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
     steps = whole_number("steps", steps)
     if not 2 <= steps <= _MOST_STEPS or steps % 2:
         raise InputError(
-            f"steps is {steps}: give an even number from 2 to {_MOST_STEPS}, so that the centre "
-            "is a point"
+            f"steps is {steps}: give an even number from 2 on, so that the centre is a point, and "
+            f"at most {_MOST_STEPS}"
         )
     distance = positive_number("distance", distance)
     return distance * ((np.arange(steps + 1) - steps // 2) / steps)

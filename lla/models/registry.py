@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lla.arguments import seed_number, whole_number
-from lla.errors import InputError, unknown_name
+from lla.errors import InputError, first_line, unknown_name
 from lla.models.lenet import MLP, LeNet
 from lla.models.resnet20 import ResNet20
 from lla.models.zoo import ZOO
@@ -86,7 +86,7 @@ def build(
         except (InputError, MemoryError):
             raise
         except Exception as error:  # constructors of other libraries raise many
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            reason = first_line(error).rstrip(".")
             raise InputError(f"model {name!r} cannot be built: {reason}.") from error
         if init == "uniform":
             _draw_uniform(model)
