@@ -45,7 +45,18 @@ def random_directions(
 
 
 def orthogonalized(directions: Tensor) -> Tensor:
-    """The directions [K, P], each without its component along those before it (Gram-Schmidt)."""
+    """The directions [K, P], each without its component along those before it (Gram-Schmidt).
+
+    Raises:
+        InputError: they are no matrix of floating-point numbers, or not finite.
+    """
+    if directions.ndim != 2 or len(directions) == 0 or not directions.is_floating_point():
+        raise InputError(
+            f"the directions are {directions.dtype} {tuple(directions.shape)}: give a floating "
+            "matrix with one in each row"
+        )
+    if not bool(torch.isfinite(directions).all()):
+        raise InputError("a direction holds NaN or infinite elements: check where it comes from")
     found: list[Tensor] = []
     for direction in directions:
         rest = direction.clone()
