@@ -162,7 +162,7 @@ def draw(
     Raises:
         InputError: A size or count below 1, or fewer examples than wanted.
     """
-    batch_size = whole_number("batch_size", batch_size, 1)
+    batch_size = whole_number("batch_size", batch_size, 1, 2**62)
     count = None if count is None else whole_number("count", count, 1)
     seed = None if seed is None else seed_number(seed)
     wanted = size if count is None else count * batch_size

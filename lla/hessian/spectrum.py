@@ -62,7 +62,7 @@ class Spectrum(Saved):
             InputError: the order is no whole number from 0 on.
             NonFiniteError: a moment is too large for float64.
         """
-        order = whole_number("order", order, 0)
+        order = whole_number("order", order, 0, _MOST_ORDER)
         with np.errstate(all="ignore"):  # what is too large is refused, what is too small is 0
             found = (self.weights * self.eigenvalues ** float(order)).sum(1)
         if not np.isfinite(found).all():
@@ -166,6 +166,7 @@ class Spectrum(Saved):
 
 
 _MOST_POINTS = 1_000_000  # of a grid
+_MOST_ORDER = 10_000  # of a moment
 
 
 def _numbers(grid: Any) -> np.ndarray:

@@ -102,7 +102,9 @@ def asymmetry(loss: np.ndarray, coordinates: tuple[np.ndarray, ...], level: floa
     if not math.isfinite(level):
         raise InputError(f"the level is {level}: give a finite loss")
     for values in coordinates:
-        if not np.allclose(values, -values[::-1]):
+        with np.errstate(all="ignore"):
+            symmetric = np.allclose(values, -values[::-1])
+        if not symmetric:
             raise InputError(
                 f"the coordinates run from {values[0]:g} to {values[-1]:g}: asymmetry is about the "
                 "centre and needs them symmetric about 0"

@@ -178,7 +178,11 @@ def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
             f"at most {_MOST_STEPS}"
         )
     distance = positive_number("distance", distance)
-    return distance * ((np.arange(steps + 1) - steps // 2) / steps)
+    with np.errstate(under="ignore"):  # what is too small is refused
+        found = distance * ((np.arange(steps + 1) - steps // 2) / steps)
+    if np.count_nonzero(found) < steps:
+        raise InputError(f"distance is {distance}: give a larger one, so that the points differ")
+    return found
 
 
 _MOST_STEPS = 10_000  # along an axis: a hundred million points on a plane
