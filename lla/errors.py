@@ -76,6 +76,15 @@ _REFUSALS = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of me
              "STATUS_ALLOC_FAILED")  # fmt: skip
 
 
+def first_line(error: BaseException) -> str:
+    r"""The first line of what an error says, or its type where it says nothing.
+
+    >>> first_line(ValueError("no such value\nin a long list")), first_line(KeyError())
+    ('no such value', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):

@@ -5,13 +5,15 @@ matplotlib is imported when the first picture is drawn, not with this module.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, cast
 
 import numpy as np
 
+from lla.arguments import positive_number
 from lla.errors import InputError
 from lla.files import atomic_write
 
@@ -19,8 +21,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+P = ParamSpec("P")
+
 # Okabe and Ito's colours, told apart by readers with any kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def _whatever_numpy_reports(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw with NumPy's own error handling off: `np.seterr` shall not stop matplotlib."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
+        with np.errstate(all="ignore"):
+            return draw(*args, **options)
+
+    return drawn
 
 
 def axes_of(
@@ -41,6 +56,7 @@ def axes_of(
     return figure, figure.add_subplot(projection=projection)
 
 
+@_whatever_numpy_reports
 def plot_spectrum(
     grid: np.ndarray,
     density: np.ndarray,
@@ -75,6 +91,7 @@ def plot_spectrum(
     return figure
 
 
+@_whatever_numpy_reports
 def plot_eigenvalues(
     values: np.ndarray, residuals: np.ndarray, which: str, *, ax: Axes | None = None
 ) -> Figure:
@@ -94,6 +111,7 @@ def plot_eigenvalues(
     return figure
 
 
+@_whatever_numpy_reports
 def plot_plane(
     values: np.ndarray,
     coordinates: Sequence[np.ndarray],
@@ -163,6 +181,7 @@ def plot_plane(
     return figure
 
 
+@_whatever_numpy_reports
 def plot_path(
     coordinates: np.ndarray, explained: np.ndarray, *, ax: Axes | None = None, colour: str = "w"
 ) -> Figure:
@@ -199,9 +218,9 @@ def write_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> N
 
 
 def check_cap(cap: float | None) -> None:
-    """Raise unless a cap is positive or None."""
-    if cap is not None and not cap > 0:
-        raise InputError(f"cap is {cap}: give a positive value, or None")
+    """Raise unless a cap is a finite positive number or None."""
+    if cap is not None:
+        positive_number("cap", cap)
 
 
 def _finite_and_capped(values: np.ndarray, cap: float | None) -> tuple[np.ndarray, str]:

@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -571,3 +572,22 @@ def test_over_other_batches_it_is_the_same_function(cases):
     expected, _ = cases.plain_loss(case.make(), case.batches((5, 4))[1:], case.loss, "train")
     assert other.batch_sizes == (4,)
     torch.testing.assert_close(other.loss(), expected.detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.hard_use("A gradient that is not finite is an error, as a loss that is not finite is")
+@pytest.mark.parametrize(
+    ("x", "loss", "said"),
+    [
+        (math.nan, F.mse_loss, "the loss of batch 1 is nan"),
+        (
+            0.0,
+            lambda out, y: (out * 0).sum().sqrt(),
+            "largest element of the gradient of batch",
+        ),
+    ],
+)
+def test_a_gradient_that_is_not_finite(x, loss, said):
+    batches = [(torch.ones(2, 3), torch.zeros(2, 1)), (torch.full((2, 3), x), torch.zeros(2, 1))]
+    problem = lla.Problem(nn.Linear(3, 1), batches, loss, weights=[1.0, 1.0], check=False)
+    with pytest.raises(lla.NonFiniteError, match=said):
+        problem.gradient()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lla.arguments import seed_number, usable_device, whole_number
 from lla.errors import InputError
 from lla.files import sha256_of_parts
 
@@ -115,8 +116,9 @@ def to_input(
         )
     if not dtype.is_floating_point:
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
-    images = images.to(device)
+    images = images if device is None else images.to(usable_device(device))
     if size is not None:
+        size = whole_number("size", size)
         down, right = size - images.shape[2], size - images.shape[3]
         if down < 0 or right < 0:
             raise InputError(
@@ -160,8 +162,9 @@ def draw(
     Raises:
         InputError: A size or count below 1, or fewer examples than wanted.
     """
-    if batch_size < 1 or (count is not None and count < 1):
-        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
+    batch_size = whole_number("batch_size", batch_size, 1, 2**62)
+    count = None if count is None else whole_number("count", count, 1)
+    seed = None if seed is None else seed_number(seed)
     wanted = size if count is None else count * batch_size
     if wanted > size or size == 0:
         raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla.arguments import usable_device, whole_number
 from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, draw, to_input
 from lla.data.picture_files import check_size, read_rgb
 from lla.data.pictures import PictureSet
@@ -16,6 +17,8 @@ from lla.files import sha256_of_bytes, sha256_of_parts
 
 if TYPE_CHECKING:  # Pillow is loaded with the first picture
     from PIL.Image import Image
+
+_LARGEST = 10_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,14 @@ class PicturePreprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if not 1 <= self.crop <= self.resize:
+        crop, resize = whole_number("crop", self.crop), whole_number("resize", self.resize)
+        if resize > _LARGEST:
             raise InputError(
-                f"a crop of {self.crop} does not fit a shorter side of {self.resize}: give sides "
+                f"resize is {resize} pixels: give at most {_LARGEST}, as no network takes more."
+            )
+        if not 1 <= crop <= resize:
+            raise InputError(
+                f"a crop of {crop} does not fit a shorter side of {resize}: give sides "
                 "of 1 pixel or more, the crop not the larger."
             )
         if self.interpolation not in ("bilinear", "bicubic"):
@@ -60,6 +68,7 @@ class PicturePreprocessing:
             >>> PicturePreprocessing().scaled(128).resize
             146
         """
+        crop = whole_number("crop", crop)
         resize = (2 * self.resize * crop + self.crop) // (2 * self.crop)  # a half rounds up
         return replace(self, crop=crop, resize=resize)
 
@@ -143,6 +152,7 @@ def picture_batches(
     """
     if not dtype.is_floating_point:
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
+    device = None if device is None else usable_device(device)
     what = f"{pictures.name} has {len(pictures)} pictures"
     order, wanted = draw(len(pictures), batch_size, count, seed, what)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lla.data.files import given_path
 from lla.data.picture_files import opened, read_rgb
 from lla.data.picture_folders import LABELS, Listing, list_folder, unlisted
 from lla.errors import InputError
@@ -44,7 +45,7 @@ def check_pictures(folder: str | os.PathLike[str]) -> tuple[PictureCheck, ...]:
     Raises:
         InputError: No such folder, no picture in it, or a label file that is not a table.
     """
-    place = Path(folder).expanduser()
+    place = given_path(folder)
     listing = list_folder(place)
     checks = tuple(_checks(place, listing))
     if not checks:

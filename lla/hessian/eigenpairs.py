@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.thick_restart import thick_restart
 from lla.hessian.memory.plans import Memory, memory_settings
 from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.refusals import whole_number
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
 from lla.saved import Saved
@@ -116,17 +116,14 @@ def top_eigenpairs(
         NonFiniteError: a product is not finite.
     """
     check_operator("top_eigenpairs", operator)
-    k, max_steps = whole_number("k", k), whole_number("max_steps", max_steps)
+    k, max_steps = whole_number("k", k), whole_number("max_steps", max_steps, 1)
     basis_size = None if basis_size is None else whole_number("basis_size", basis_size)
+    tol, seed = positive_number("tol", tol), seed_number(seed)
     size = operator.shape[0]
     if not 1 <= k <= size:
         raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")
     if which not in ("LA", "SA", "LM"):
         raise InputError(f"which is {which!r}: choose 'LA', 'SA' or 'LM'")
-    if not tol > 0:
-        raise InputError(f"tol is {tol}: it must be positive")
-    if max_steps < 1:
-        raise InputError(f"max_steps is {max_steps}: it must be positive")
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     limits = memory_settings(memory)

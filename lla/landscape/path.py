@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla.arguments import real_number, whole_number
 from lla.errors import InputError
 from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane
@@ -45,13 +46,22 @@ class Path:
         Raises:
             InputError: fewer points than 2, or a margin that is negative or not finite.
         """
+        points = whole_number("points", points)
         if points < 2:
             raise InputError(f"the grid has {points} points along an axis: give 2 or more")
-        if not (margin >= 0 and np.isfinite(margin)):
+        if points > _MOST_POINTS:
+            raise InputError(
+                f"the grid has {points} points along an axis: give at most {_MOST_POINTS}"
+            )
+        share = real_number("margin", margin)
+        if not 0 <= share < np.inf:
             raise InputError(f"the margin is {margin}: give 0 or a positive number")
         low, high = self.coordinates.min(0), self.coordinates.max(0)
-        beyond = margin * (high - low)
-        a, b = np.linspace(low - beyond, high + beyond, points).T
+        with np.errstate(all="ignore"):  # what overflows is refused
+            beyond = share * (high - low)
+            a, b = np.linspace(low - beyond, high + beyond, points).T
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise InputError(f"the margin is {margin}: give one with which the grid is finite")
         return a.copy(), b.copy()
 
     def plot(self, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
@@ -252,5 +262,6 @@ def _slabs(vectors: Sequence[Tensor]) -> list[slice]:
 
 
 _ORTHONORMAL = 1e-2  # float32 loses digits where the path hardly moves along the second axis
+_MOST_POINTS = 10_001  # along an axis
 _ELEMENTS = 2**24  # of a slab
 _ROUNDING = 1e-14  # below this share of the largest eigenvalue an eigenvalue is noise

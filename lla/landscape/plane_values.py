@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lla.arguments import whole_number
 from lla.errors import ChecksumError, InputError
 from lla.files import check_folder, writing
 from lla.storage import array_faults, load_result, save_result
@@ -34,7 +35,7 @@ class PlaneValues:
 
     Raises:
         InputError: an impossible part, or a file of another plane.
-        ChecksumError: the file cannot be read.
+        ChecksumError: the file cannot be read, or its arrays do not fit the plane.
     """
 
     def __init__(
@@ -46,9 +47,7 @@ class PlaneValues:
         part: tuple[int, int] | None,
         fingerprint: str,
     ) -> None:
-        k, n = part or (0, 1)
-        if not 0 <= k < n:
-            raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+        k, n = _checked_part(part)
         self.loss = np.full(count, np.nan, dtype)
         self.scalars = np.full((scalars, count), np.nan)
         self.done = np.zeros(count, dtype=bool)
@@ -107,6 +106,18 @@ def check_checkpoint(path: Path) -> None:
         if path.exists() and not path.is_file():
             raise InputError(f"the checkpoint {path} is no file: name another")
     check_folder(path.parent)
+
+
+def _checked_part(part: tuple[int, int] | None) -> tuple[int, int]:
+    """The part (k, n); (0, 1) for all points."""
+    try:
+        k, n = part or (0, 1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"part is {part!r}: give (k, n) with 0 <= k < n") from error
+    k, n = whole_number("k of the part", k), whole_number("n of the part", n)
+    if not 0 <= k < n:
+        raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+    return k, n
 
 
 @dataclass(frozen=True)

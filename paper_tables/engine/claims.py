@@ -11,7 +11,7 @@ import pandas as pd
 
 from lla.files import atomic_write
 from lla.report.prose import fill
-from lla.report.text import markdown_table
+from lla.report.text import csv_table, markdown_table
 from paper_tables import paper
 from paper_tables.engine.exhibit import (
     ClaimScope,
@@ -99,7 +99,7 @@ def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results:
         for j in judgements
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=list(headers))
-    atomic_write(results / "claims.csv", table.to_csv(index=False))
+    atomic_write(results / "claims.csv", csv_table(table))
     page = fill(
         TEMPLATE,
         judgements=judgements,

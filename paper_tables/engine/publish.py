@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lla.files import atomic_write
 from lla.report import pages as view
+from lla.report.text import csv_table
 from paper_tables.engine import claims, content, figures, pages, report, store
 from paper_tables.engine.exhibit import Exhibit, Records
 
@@ -41,7 +42,7 @@ def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
     texts = {
         f"{exhibit.name}.md": view.markdown(tables, pages.LEGEND),
         f"{exhibit.name}.tex": view.latex(tables, pages.LEGEND),
-        f"{exhibit.name}.csv": pages.frame(mine).to_csv(index=False),
+        f"{exhibit.name}.csv": csv_table(pages.frame(mine)),
         **exhibit.pages(records),
     }
     for name, text in texts.items():
