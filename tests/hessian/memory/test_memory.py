@@ -29,7 +29,7 @@ def hesd(route, steps):
         torch.nn.Linear(832, 10),
     )
     x, y = torch.rand(64, 784), torch.randint(0, 10, (64,))
-    H = lla.HessianOperator(lla.Problem(model, (x, y)), route=route)
+    H = lla.HessianOperator(lla.Problem(model, (x, y)), route=route, check=False)
     lla.spectral_density(H, probes=2, steps=steps)
     return {"size": H.shape[0]}
 
@@ -109,9 +109,9 @@ def test_hesd_holds_one_basis_beside_a_product(route, measure):
 
 def test_micro_batches_take_the_memory_of_their_size(of_criteria):
     nothing = of_criteria()["peak"]
-    whole = of_criteria(steps=3, route="fresh")
-    eighth = of_criteria(steps=3, route="fresh", micro_batch=4)
-    alone = of_criteria(n=4, steps=3, route="fresh")
+    whole = of_criteria(steps=2, route="fresh")
+    eighth = of_criteria(steps=2, route="fresh", micro_batch=4)
+    alone = of_criteria(n=4, steps=2, route="fresh")
     # a batch has 32 examples x 6 layers x 16 channels x 64 x 64 activations of 4 bytes
     activations = 32 * 6 * 16 * 64 * 64 * 4
     assert whole["peak"] - nothing > 1.25 * activations  # 1.9 to 2.7 seen, by the allocator
@@ -123,7 +123,7 @@ def test_micro_batches_take_the_memory_of_their_size(of_criteria):
 @pytest.mark.parametrize("mib", [100, 250])
 def test_a_given_memory_is_kept_to(mib, of_criteria):
     nothing = of_criteria()["peak"]
-    found = of_criteria(steps=3, memory=mib * 2**20)
+    found = of_criteria(steps=2, memory=mib * 2**20)
     assert "micro-batches" in found["plan"]
     # an estimate and no limit: by the allocator 2 % above it was seen
     assert found["peak"] - nothing <= 1.25 * mib * 2**20
