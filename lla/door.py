@@ -27,10 +27,11 @@ from lla.derivative_checks import Disagreement, Function, disagreement
 from lla.errors import InputError, out_of_memory
 from lla.free_memory import available_memory
 from lla.missing_derivatives import missing_derivatives_named
-from lla.model_call import CALLS, embeddings, installed
+from lla.model_call import embeddings, installed
 from lla.precision import ROUNDING, ShortTypes
 from lla.probes import gaussian
 from lla.problem import Problem
+from lla.process_wide import CALLS
 
 # of the first batch; BatchNorm with the statistics of two examples has no derivative
 EXAMPLES = {"eval": 2, "train": 4}

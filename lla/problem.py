@@ -20,7 +20,6 @@ from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, classes_of, logits, own_loss
 from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import (
-    CALLS,
     Mode,
     check_values,
     current_tensors,
@@ -32,6 +31,7 @@ from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
 from lla.probes import gaussian
+from lla.process_wide import CALLS
 from lla.reduction import Reduction, declared, reduction_of
 from lla.shared_memory import check_memory
 from lla.trial import describe, rejections, try_call

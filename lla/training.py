@@ -95,7 +95,7 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=lr)
     path = None if checkpoint is None else Path(checkpoint)
     steps = -(-len(x) // batch_size)
-    with training_state.locked(path), _training_flags_kept(model), _deterministic_cudnn():
+    with training_state.locked(path), _training_flags_kept(model):
         done, run = Progress(), None
         if path is not None:
             config = training_state.configuration(model, x, y, batch_size, lr, seed)
@@ -167,7 +167,7 @@ def _train_epoch(
     right = torch.zeros((), dtype=torch.int64, device=x.device)
     losses: list[Tensor] = []  # since the last check
     model.train()
-    with seeded(x.device, stream_seed(seed, epoch, 1)):
+    with seeded(x.device, stream_seed(seed, epoch, 1)), _deterministic_cudnn():
         for step, index in enumerate(order.split(batch_size)):
             labels = y[index]
             logits = model(x[index])
@@ -217,6 +217,7 @@ def _training_flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_cudnn() -> Iterator[None]:
+    """Kernels with the same result each time; to be entered where other threads wait."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = False, True

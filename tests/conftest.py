@@ -6,14 +6,30 @@ import pytest
 import torch
 
 
-def _load_cases():
-    # tests are no package, so the list of cases is loaded by its path
-    name = "lla_test_cases"
+def _load(file):
+    # tests are no package, so what they share is loaded by its path
+    name = f"lla_tests_{Path(file).stem}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("cases.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / file)
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+def _load_cases():
+    return _load("cases.py")
+
+
+_recording = _load("hard_use/recording.py")
+pytest_addoption = _recording.pytest_addoption
+pytest_collection_modifyitems = _recording.pytest_collection_modifyitems
+
+
+def pytest_configure(config):
+    """With --reliability, write down what trials of hard use did."""
+    folder = config.getoption("--reliability", None)
+    if folder is not None and not hasattr(config, "workerinput"):  # no worker of pytest-xdist
+        config.pluginmanager.register(_recording.Recorder(folder))
 
 
 def pytest_generate_tests(metafunc):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +32,7 @@ from lla.landscape.pooling import SlicedMaxPooling
 from lla.landscape.stacking import StackedConvolution
 from lla.precision import ROUNDING
 from lla.problem import Problem
+from lla.process_wide import filtered_warnings
 
 _TRIAL = 8  # points a route is measured on
 _WORTH = 150  # with fewer points, measuring the routes costs more than it saves
@@ -249,8 +249,7 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
     for name in _candidates(problem, pooling.calls > 0):
         function = make_route(name, problem, directions)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # an operation without a batching rule: slow
+            with filtered_warnings("error"):  # an operation without a batching rule: slow
                 function(one)
                 seconds, found = _timed(function, coefficients)
                 if seconds < _CLOSE * best:  # a single measurement may be disturbed

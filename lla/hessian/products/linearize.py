@@ -14,7 +14,6 @@ ones (`lla.hessian.products.rewrites`).
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
@@ -28,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lla.hessian.products.rewrites import Rewriter, is_zero
+from lla.process_wide import filtered_warnings
 
 aten = torch.ops.aten
 
@@ -72,8 +72,7 @@ def linearize_gradient(
 @functools.cache
 def load_forward_mode() -> None:
     """Let PyTorch load its forward-mode rules, in which it uses its own deprecated functions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with filtered_warnings("ignore", DeprecationWarning):
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
 
 
