@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lla.errors import ChecksumError, InputError
-from lla.files import atomic_open, sha256_of_parts
+from lla.files import atomic_open, sha256_of_parts, writing
 from lla.models.weights import check_architecture, read
 
 
@@ -44,10 +44,18 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Args:
         path: The file; its folder is made where needed.
         content: Tensors, numbers, strings and None in nested dicts, lists and tuples.
+
+    Raises:
+        WriteError: The disk is full, the folder is read-only, or similar.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {**content, "sha256": _content_sha256(content)}
     with atomic_open(path) as file:
-        torch.save({**content, "sha256": _content_sha256(content)}, file)
+        try:
+            torch.save(whole, file)
+        except RuntimeError as error:  # torch's own, raised over what the disk refused
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def read_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import lla
+from lla.errors import InputError, WriteError
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.ending import ending
@@ -31,6 +33,7 @@ __all__ = [
     "pytest_configure",
     "pytest_generate_tests",
     "pytest_report_teststatus",
+    "pytest_runtest_call",
     "pytest_runtestloop",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
@@ -178,11 +181,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Say what will run, for the progress."""
-    cells = {item.nodeid: cell for item in session.items if (cell := _cell(item)) is not None}
-    session.config.stash[_CELLS] = set(cells)
-    if not session.config.getoption("list_cells", False):
-        session.config.stash[_SUITE].plan(list(cells.values()))
+    """Remember which tests are cells."""
+    cells = {item.nodeid for item in session.items if _cell(item) is not None}
+    session.config.stash[_CELLS] = cells
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if cells and reporter is not None and session.config.get_verbosity() == 0:
         reporter.showfspath = False  # the name of the file, again before every cell
@@ -202,19 +203,41 @@ def pytest_report_teststatus(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With --list-cells, show the cells instead of running them."""
-    if not session.config.getoption("list_cells", False):
-        return None
+    """With --list-cells, show the cells; before they run, see whether they can be stored."""
     this = session.config.stash[_SUITE]
     cells = [cell for item in session.items if (cell := _cell(item)) is not None]
-    with _uncaptured(session.config):
-        session.config.get_terminal_writer().line(listing(cells, this.settings))
-    return True
+    if session.config.getoption("list_cells", False):
+        with _uncaptured(session.config):
+            session.config.get_terminal_writer().line(listing(cells, this.settings))
+        return True
+    if cells and not session.config.option.collectonly:
+        try:
+            this.check_folders()
+        except (WriteError, InputError) as error:
+            raise pytest.UsageError(str(error)) from None
+        this.plan(cells)
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """End the session in one sentence where the disk is full: no later cell could be stored."""
+    try:
+        return (yield)
+    except WriteError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Bring tables, figures and claims up to date."""
-    session.config.stash[_SUITE].finish()
+    this = session.config.stash[_SUITE]
+    if this.unwritten is not None:  # the session has ended because of that
+        this.progress.close()
+        return
+    try:
+        this.finish()
+    except WriteError:  # the progress has said so
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
@@ -227,7 +250,8 @@ def pytest_terminal_summary(
         terminalreporter.section("paper tables")
     if records:
         terminalreporter.write_line(publish.overview(this.exhibits, records) + "\n")
-    last = ending(this.judgements, this.absent, this.settings.results)
+    judgements = this.judgements if this.unwritten is None else []  # they stand in no file
+    last = ending(judgements, this.absent, this.settings.results)
     if last:
         terminalreporter.write_line(last)
 

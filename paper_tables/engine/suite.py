@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from lla.errors import InputError
+from lla.errors import WriteError
+from lla.files import check_folder
 from lla.report.text import measured, plain_table
 from paper_tables.engine import machine, publish, store
 from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
@@ -52,11 +54,25 @@ class Suite:
         self.judgements: list[Judgement] = []  # on the claims, from the last rendering
         self._render_next = 0.0  # earliest next rendering, by time.monotonic
         self._stale = False  # whether records were published since the last rendering
+        self.unwritten: str | None = None  # what could not be written, in a sentence
+
+    def check_folders(self) -> None:
+        """Find out, before anything is computed, whether the session can store and publish.
+
+        Raises:
+            WriteError: nothing can be written into the work folder or the folder of results.
+            InputError: a file of records there is broken.
+        """
+        for folder in (self.settings.results, self.settings.work):
+            for inside in (folder, folder / "records"):
+                check_folder(inside)
+            store.published(folder)
 
     def plan(self, cells: Sequence[Cell]) -> None:
         """Say which cells this session is to run, for its progress."""
         runnable = [cell for cell in cells if cell.compute is not None]
-        waiting = [cell for cell in runnable if not self._is_finished(cell)]
+        again, work = self.settings.recompute, self.settings.work
+        waiting = [cell for cell in runnable if again or store.finished(cell, work) is None]
         shared = {cell.shared.name: cell.shared.seconds for cell in waiting if cell.shared}
         self.planned = len(runnable)
         self.progress.plan(sum(cell.seconds for cell in waiting) + sum(shared.values()))
@@ -71,7 +87,12 @@ class Suite:
             CellError: its records are incomplete, disagree with the published ones, or (if asked
                 to be strict) with the paper.
             BrokenConsequenceError: a value contradicts the definitions; nothing is stored.
+            WriteError: the disk is full, or similar; what was finished before is kept.
         """
+        with self._unwritten_noted():
+            return self._run(cell)
+
+    def _run(self, cell: Cell) -> list[Record]:
         settings = self.settings
         if cell.compute is None:
             new = cell.not_run()
@@ -116,14 +137,29 @@ class Suite:
         self._stale = False
 
     def finish(self) -> None:
-        """Render what was published since the last rendering; called at the end of a session."""
+        """Render what was published since the last rendering; called at the end of a session.
+
+        Raises:
+            WriteError: the disk is full, or similar; the records are kept.
+        """
         try:
             if self._stale:
-                with self.progress.step("tables, figures, claims and report", 0.0) as step:
+                with (
+                    self._unwritten_noted(),
+                    self.progress.step("tables, figures, claims and report", 0.0) as step,
+                ):
                     self.render()
                     step.outcome = f"written to {self.settings.results.name}/"
         finally:
             self.progress.close()
+
+    @contextmanager
+    def _unwritten_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            self.unwritten = str(error)
+            raise
 
     def _render_at_times(self) -> None:
         self._stale = True
@@ -133,14 +169,6 @@ class Suite:
     def records(self) -> list[Record]:
         """The records of all cells that this session has finished."""
         return [record for new in self.done.values() for record in new]
-
-    def _is_finished(self, cell: Cell) -> bool:
-        if self.settings.recompute:
-            return False
-        try:
-            return store.finished(cell, self.settings.work) is not None
-        except InputError:  # a broken journal: `run` says so
-            return False
 
     def _finished(self, cell: Cell) -> list[Record] | None:
         key = cell.place

@@ -12,11 +12,19 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
+from lla.errors import WriteError
+from paper_tables import plugin
+from paper_tables.engine import publish
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.profiles import PROFILES
+from paper_tables.engine.progress import Lines
 from paper_tables.engine.records import read_records
+from paper_tables.engine.suite import Suite
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 
@@ -65,6 +73,13 @@ def log(text):
 def compute(cell, settings):
     log(cell.name)
     print("what a cell prints")
+    if KNOBS.get("full") == cell.name:
+        with (settings.work / "filler").open("wb", buffering=0) as stream:
+            try:
+                while True:
+                    stream.write(bytes(4096))
+            except OSError:
+                pass
     time.sleep(KNOBS["seconds"])
     return [cell.record("kh1", KNOBS["value"], 0.01, n=2, stderr_kind="batches")]
 
@@ -142,8 +157,9 @@ class Runs:
         (folder / "test_tiny.py").write_text(SUITE + AFTER)
         self.turn()
 
-    def turn(self, value=0.97, seconds=0.0):
-        (self.folder / "knobs.json").write_text(json.dumps({"value": value, "seconds": seconds}))
+    def turn(self, value=0.97, seconds=0.0, full=None):
+        knobs = {"value": value, "seconds": seconds, "full": full}
+        (self.folder / "knobs.json").write_text(json.dumps(knobs))
 
     def ask(self, *words):
         self.server.stdin.write(shlex.join(map(str, words)) + "\n")
@@ -313,6 +329,100 @@ def test_a_conftest_that_is_found_late_takes_the_defaults(runs):
     code, output = runs.finish(runs.start(runs.folder))
     assert code == 0, output
     assert "1 passed" in output
+
+
+@pytest.mark.hard_use(
+    "A table run whose folder of results or work folder is a file, lies in /proc, is full or "
+    "read-only ends before the first cell, in one sentence that names it"
+)
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [("--results", "pytest.ini"), ("--results", "/proc/none"), ("--work-dir", "pytest.ini/below")],
+)
+def test_folders_that_cannot_be_written_are_found_before_anything_is_computed(runs, option, where):
+    code, output = runs.run(option, runs.folder / where)
+    refused_at_the_door(runs, code, output, where)
+    assert [path.name for path in runs.folder.glob("*/*.jsonl")] == []
+
+
+def refused_at_the_door(runs, code, output, named):
+    assert code == 4, output
+    (line,) = [line for line in output.splitlines() if line.startswith("ERROR: ")]
+    assert named in line
+    assert "Traceback" not in output
+    assert "written to" not in output
+    assert runs.computed() == []
+
+
+def test_a_full_and_a_read_only_disk_are_found_too(runs, small_disk, fill_disk, make_read_only):
+    fill_disk(small_disk)
+    for change, reason in ((None, "No space left on device"), (make_read_only, "Read-only file")):
+        if change:
+            change(small_disk)
+        code, output = runs.run("--results", small_disk / "deep")
+        refused_at_the_door(runs, code, output, f"disk/deep cannot be written ({reason}")
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.hard_use(
+    "A disk that fills up in the middle of a table run ends it in one sentence; what was finished "
+    "is kept, and the next run goes on from there"
+)
+def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(runs, small_disk):
+    runs.turn(full="c3")
+    places = ("--results", small_disk / "results", "--work-dir", small_disk / "work")
+    code, output = runs.run(*places)
+    assert code == 1, output
+    assert "disk/work/records/table2.jsonl cannot be written (No space left on device)" in output
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+    assert "written to" not in output
+    assert "report.html" not in output
+    assert runs.computed() == ["c1", "c2", "c3"]
+    journal = small_disk / "work" / "records" / "table2.jsonl"
+    assert [record.column for record in read_records(journal)] == ["c1", "c2"]
+    assert not list(small_disk.rglob("*.tmp"))
+
+    (small_disk / "work" / "filler").unlink()
+    runs.turn()
+    code, output = runs.run(*places)
+    assert code == 0, output
+    assert runs.computed()[3:] == ["c3", "c4", "c5", "step", "c0"]
+    assert "written to results/" in output
+
+
+def test_a_last_rendering_that_cannot_be_written_is_no_success(settings, monkeypatch):
+    lines = []
+    this = Suite((), settings, Lines(lines.append))
+    this._stale = True
+
+    def full(*args):
+        raise WriteError("results/table2.md cannot be written")
+
+    monkeypatch.setattr(publish, "write_all", full)
+    config = types.SimpleNamespace(stash={plugin._SUITE: this})
+    session = types.SimpleNamespace(config=config, exitstatus=0)
+    plugin.pytest_sessionfinish(session)
+    assert session.exitstatus == 1
+    assert "".join(lines).endswith(" failed: results/table2.md cannot be written\n")
+    lines.clear()
+    this.done["c1"] = [object()]
+    monkeypatch.setattr(publish, "overview", lambda *args: "the table")
+    reporter = types.SimpleNamespace(section=lines.append, write_line=lines.append)
+    plugin.pytest_terminal_summary(reporter, config)
+    assert lines == ["paper tables", "the table\n"]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(PROFILES["quick"], results=tmp_path / "results", work=tmp_path / "work")
+
+
+def test_a_broken_record_is_found_before_anything_is_computed(runs):
+    runs.published.parent.mkdir(parents=True)
+    runs.published.write_bytes(b"\xff\n")
+    code, output = runs.run()
+    refused_at_the_door(runs, code, output, "table2.jsonl, line 1: not UTF-8")
 
 
 def test_killed_at_any_moment_it_repeats_at_most_the_cell_it_was_in(runs):
