@@ -1,12 +1,16 @@
 """The suites as a user runs them: pytest with the plugin, over tiny cells."""
 
+import contextlib
 import json
 import os
 import random
+import re
 import shlex
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -18,10 +22,13 @@ from paper_tables import plugin
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.profiles import PROFILES
+from paper_tables.engine.progress import Lines
 from paper_tables.engine.records import read_records
 from paper_tables.engine.suite import Suite
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
+
+fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +42,8 @@ for line in sys.stdin:
         output, *arguments = arguments
         pid = os.fork()
         if pid == 0:
-            stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            # a file, or a terminal, which is there already
+            stream = os.open(output, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(stream, 1)
             os.dup2(stream, 2)
@@ -64,6 +72,7 @@ def log(text):
 
 def compute(cell, settings):
     log(cell.name)
+    print("what a cell prints")
     if KNOBS.get("full") == cell.name:
         with (settings.work / "filler").open("wb", buffering=0) as stream:
             try:
@@ -82,8 +91,9 @@ def cells(settings):
     shared = SharedStep("a shared step", 7, step)
     facts = dict(table="table2", row="lenet", metrics=("kh1",))
     return [
-        Cell(column="absent", name="absent", config={}, fidelity=None, inputs="",
-             reason="no such data", **facts),
+        *(Cell(column=name, name=name, config={}, fidelity=None, inputs="",
+               reason=f"no such data: put {name} into the folder of data", **facts)
+          for name in "ab"),
         *(Cell(column=f"c{i}", name=f"c{i}", config={"i": i, "m": settings.profile.steps},
                fidelity="reduced", inputs=f"input {i}", compute=compute, seconds=60,
                memory=2**20, stage=int(i == 0), shared=shared if i == 0 else None, **facts)
@@ -123,6 +133,13 @@ def server():
         process.stdin.close()
 
 
+def _read_all(terminal, into):
+    with contextlib.suppress(OSError):  # the other end is closed
+        while data := os.read(terminal, 2**16):
+            into.append(data)
+    os.close(terminal)
+
+
 class Runs:
     """Runs of pytest over a suite of tiny cells in one folder."""
 
@@ -149,23 +166,36 @@ class Runs:
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
 
-    def start(self, *options):
-        words = ["start", self.folder / "output", "-c", self.folder / "pytest.ini"]
+    def start(self, *options, output=None):
+        words = ["start", output or self.folder / "output", "-c", self.folder / "pytest.ini"]
         return self.ask(*words, *options)
 
     def finish(self, pid):
         return self.ask("wait", pid), (self.folder / "output").read_text()
 
-    def start_suite(self, *options):
+    def start_suite(self, *options, output=None):
         return self.start(
             self.folder / "test_tiny.py",
             *("--results", self.folder / "results"),
             *("--work-dir", self.folder / "work"),
             *options,
+            output=output,
         )
 
     def run(self, *options):
         return self.finish(self.start_suite(*options))
+
+    def run_on_a_terminal(self, *options, columns=100):
+        """The exit code, and what was shown with the control characters."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
+        shown = []
+        reader = threading.Thread(target=_read_all, args=(ours, shown))
+        reader.start()
+        code = self.ask("wait", self.start_suite(*options, output=os.ttyname(theirs)))
+        os.close(theirs)
+        reader.join()
+        return code, b"".join(shown).decode()
 
     def computed(self):
         log = self.folder / "log"
@@ -178,16 +208,22 @@ def runs(server, tmp_path):
 
 
 def test_cells_are_computed_once_and_seen_while_they_are(runs):
-    code, output = runs.run("-v")
+    code, output = runs.run("-q")
     assert code == 0, output
     assert runs.computed() == ["c1", "c2", "c3", "c4", "c5", "step", "c0"], "stages in order"
-    assert "cell 1/6 c1 ... (about 60 s)" in output
-    assert "cell 6/6 c0 done in" in output
-    assert "a shared step done in" in output
-    assert "all went well" in output
-    assert "no such data" in output, "what does not run is said"
-    assert "tiny c3" in output.split("paper tables")[1], "the short table at the end"
-    assert len(read_records(runs.published)) == 7
+    lines, end = output.split("= paper tables =")
+    value = r"done in \d+\.\d s: K_H1 0\.970 ± 0\.010"
+    expected = [
+        *(rf"cell {i}/6 c{i} \(about 60 s\) \.\.\. {value}" for i in range(1, 6)),
+        r"a shared step \(about 7 s\) \.\.\. done in \d+\.\d s: all went well",
+        rf"cell 6/6 c0 \(about 60 s\) \.\.\. {value}",
+        r"tables, figures, claims and report written to results/",
+    ]
+    shown = [line for line in lines.splitlines() if line.strip("=")]
+    for pattern, line in zip(expected, shown, strict=True):
+        assert re.fullmatch(pattern, line)
+    assert "tiny c3" in end, "the short table at the end"
+    assert len(read_records(runs.published)) == 8
     assert (runs.folder / "results" / "tiny.md").exists()
 
     code, output = runs.run()
@@ -195,10 +231,54 @@ def test_cells_are_computed_once_and_seen_while_they_are(runs):
     assert len(runs.computed()) == 7, "finished cells are not computed again"
     assert "cell 1/6 c1 finished before: K_H1 0.970 ± 0.010" in output
 
-    code, output = runs.run("--recompute", "-k", "c1 or c2")
+    code, output = runs.run("-v", "--recompute", "-k", "c1 or c2")
     assert code == 0, output
     assert runs.computed()[7:] == ["c1", "c2"]
     assert "cell 2/2 c2" in output
+
+
+def test_the_end_says_what_came_of_it(runs):
+    code, output = runs.run("-q")
+    assert code == 0, output
+    last = output.split("= paper tables =")[1].splitlines()[-5:]
+    assert re.fullmatch(r"\d+ claims in \d+ scopes: 0 holds, .*, \d+ not_run .*", last[0])
+    assert last[1].startswith(f"report: {runs.folder}/results/report.html")
+    assert last[2:4] == [
+        "not run, and what would make it run:",
+        "- 2 cells of table2 (LeNet): no such data: put a|b into the folder of data",
+    ]
+    assert last[4].startswith("7 passed, 2 not run"), "pytest's own summary lists no skips"
+
+
+def test_on_a_terminal_there_is_one_bar_with_the_name_and_the_time_left(runs):
+    runs.turn(seconds=0.1)
+    code, output = runs.run_on_a_terminal("-q", columns=60)
+    assert code == 0, output
+    before, _, end = output.partition("= paper tables =")
+    frames = [frame.rstrip() for frame in before.split("\r")]
+    names = [re.fullmatch(r"\|.{10}\| \d+ %, about \d\d:\d\d left: (.*)", f) for f in frames]
+    shown = list(dict.fromkeys(found[1].rstrip(": ") for found in names if found))
+    cells = [f"cell {i}/6 c{i}" for i in range(1, 6)]
+    assert shown[:-1] == [*cells, "a shared step", "cell 6/6 c0"]
+    assert "tables, figures, claims and report".startswith(shown[-1]), "cut, not broken"
+    rest = "".join(f for f, found in zip(frames, names, strict=True) if not found)
+    assert not rest.strip("\n= "), "no dots, no percent, and no bar of the library's"
+    assert "0 %, about 06:07 left: cell 1/6 c1" in before
+    assert "report.html" in end
+    assert "\n- 2 cells of table2 (LeNet): no such data: put a|b into the folder of data" in end
+
+
+def test_on_a_terminal_a_cell_that_fails_is_said_above_the_bar(runs):
+    assert runs.run("-k", "c1")[0] == 0
+    runs.turn(value=0.5)
+    code, output = runs.run_on_a_terminal("-q", "--recompute", "-k", "c1 or c2")
+    assert code == 1
+    before = output.partition("= FAILURES =")[0]
+    said = [
+        line for line in re.split(r"[\r\n]+", before) if line.startswith("cell 1/2 c1 failed: ")
+    ]
+    assert len(said) == 1
+    assert "left: cell 2/2 c2" in before
 
 
 def test_a_value_that_disagrees_with_the_published_one_fails(runs):
@@ -233,7 +313,7 @@ def test_cells_are_listed_without_computing(runs):
     assert code == 0, output
     for part in ("c5", "reduced", "60 s", "1 MiB", "input 5", "no such data", "a shared step"):
         assert part in output
-    assert "7 cells, 6 of them run; about 6 min" in output
+    assert "8 cells, 6 of them run; about 6 min" in output
     assert runs.computed() == []
     assert not (runs.folder / "results").exists()
     assert not (runs.folder / "work").exists()
@@ -297,6 +377,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(runs, smal
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
     assert "written to" not in output
+    assert "report.html" not in output
     assert runs.computed() == ["c1", "c2", "c3"]
     journal = small_disk / "work" / "records" / "table2.jsonl"
     assert [record.column for record in read_records(journal)] == ["c1", "c2"]
@@ -312,7 +393,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(runs, smal
 
 def test_a_last_rendering_that_cannot_be_written_is_no_success(settings, monkeypatch):
     lines = []
-    this = Suite((), settings, say=lines.append)
+    this = Suite((), settings, Lines(lines.append))
     this._stale = True
 
     def full(*args):
@@ -323,12 +404,13 @@ def test_a_last_rendering_that_cannot_be_written_is_no_success(settings, monkeyp
     session = types.SimpleNamespace(config=config, exitstatus=0)
     plugin.pytest_sessionfinish(session)
     assert session.exitstatus == 1
-    assert lines == ["results/table2.md cannot be written"]
+    assert "".join(lines).endswith(" failed: results/table2.md cannot be written\n")
+    lines.clear()
     this.done["c1"] = [object()]
     monkeypatch.setattr(publish, "overview", lambda *args: "the table")
     reporter = types.SimpleNamespace(section=lines.append, write_line=lines.append)
     plugin.pytest_terminal_summary(reporter, config)
-    assert lines[1:] == ["paper tables", "the table"]
+    assert lines == ["paper tables", "the table\n"]
 
 
 @pytest.fixture
@@ -374,7 +456,7 @@ def test_killed_at_any_moment_it_repeats_at_most_the_cell_it_was_in(runs):
     code, output = runs.run()
     assert code == 0, output
     assert {record.column for record in read_records(runs.journal)} == ALL
-    assert len(read_records(runs.published)) == 7
+    assert len(read_records(runs.published)) == 8
     cells = [name for name in runs.computed() if name != "step"]
     assert set(cells) == ALL
     assert len(cells) <= len(ALL) + kills
