@@ -19,13 +19,15 @@ from lla import landscape
 from lla.arguments import whole_number
 from lla.data.pictures import is_bundled
 from lla.data.registry import get
+from lla.errors import LIBRARY_ERRORS
+from lla.files import check_folder
 from lla.hessian.accuracy import Over
 from lla.hessian.quadrature import MOST_PROBES
 from lla.hessian.ratios import Reading
 from lla.inputs import load_inputs
 from lla.landscape.axes import chosen_normalization
 from lla.landscape.directions import Distribution
-from lla.plotting import check_cap
+from lla.plotting import check_cap, write_png
 from lla.problem import Mode
 
 app = typer.Typer(
@@ -48,13 +50,7 @@ def _one_sentence() -> Iterator[None]:
     """Show only the message of the library's own errors, without a traceback."""
     try:
         yield
-    except (
-        lla.InputError,
-        lla.NonFiniteError,
-        lla.MissingDataError,
-        lla.ChecksumError,
-        lla.InsufficientMemoryError,
-    ) as error:
+    except LIBRARY_ERRORS as error:
         _fail(str(error))
 
 
@@ -133,6 +129,9 @@ def criteria(
         # before the work, not after it
         whole_number("probes", probes, 1, MOST_PROBES)
         target = None if target_stderr is None else lla.Target(target_stderr, over or "batches")
+        if out is not None:
+            check_folder(out)
+            _refuse_earlier(out, "spectrum*")
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
             size=size, seed=seed, device=device, dtype=getattr(torch, precision),
@@ -170,7 +169,17 @@ def criteria(
         word = "met" if result.converged else "not met, see the warning"
         typer.echo(f"standard error of {target_stderr:g}: {word}; probes and steps are the most")
     if out is not None:
-        _save(result, out)
+        with _one_sentence():
+            _save(result, out)
+
+
+def _refuse_earlier(out: Path, *names: str) -> None:
+    """Refuse a folder that holds files of an earlier run: some of them would be left there."""
+    found = sorted(path.name for pattern in names for path in out.glob(pattern))
+    if found:
+        raise lla.InputError(
+            f"{out} holds {found[0]} of an earlier run: name another folder, or empty this one"
+        )
 
 
 def _save(result: lla.Criteria, folder: Path) -> None:
@@ -178,8 +187,11 @@ def _save(result: lla.Criteria, folder: Path) -> None:
     for index, spectrum in enumerate(result.spectra):
         spectrum.save(folder / f"spectrum_{index}.npz")
     picture = folder / "spectrum.png"
-    result.spectra[0].plot(label="batch 0").savefig(picture, dpi=120)
+    write_png(result.spectra[0].plot(label="batch 0"), picture)
     typer.echo(f"wrote {picture} and {len(result.spectra)} spectra beside it")
+
+
+_PLANE_PICTURES = ("contour.png", "surface.png", "line.png", "accuracy.png")
 
 
 @app.command()
@@ -228,13 +240,16 @@ def plane(
             )
         scaling = None if normalization == "none" else normalization
         chosen_normalization(landscape.RandomAxes(), scaling)  # type: ignore[arg-type]
+        unfinished = out / "unfinished.npz"
+        check_folder(out)
+        # pictures beside an unfinished plane are of the same plane
+        _refuse_earlier(out, "plane.npz", *(() if unfinished.exists() else _PLANE_PICTURES))
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
             size=size, seed=seed, device=device, dtype=getattr(torch, precision),
             data_root=data_root, download=download,
         )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = out / "unfinished.npz"
         result = lla.loss_plane(
             lla.Problem(inputs.model, inputs.pairs, mode=mode),
             landscape.RandomAxes(distribution or "normal") if axes == "random" else axes,
@@ -248,11 +263,11 @@ def plane(
             checkpoint=unfinished,
             progress=sys.stderr.isatty(),
         )
-        result.save(out / "plane.npz")
         for kind in ("contour", "surface", "line"):
-            result.plot(kind, cap=cap).savefig(out / f"{kind}.png", dpi=120)
+            write_png(result.plot(kind, cap=cap), out / f"{kind}.png")
         if accuracy:
-            result.plot(scalar="accuracy").savefig(out / "accuracy.png", dpi=120)
+            write_png(result.plot(scalar="accuracy"), out / "accuracy.png")
+        result.save(out / "plane.npz")  # last: a folder with this file is complete
         unfinished.unlink()
     found = result.explosion()
     lowest = ", ".join(f"{value:g}" for value in result.minimum)

@@ -40,8 +40,23 @@ class ChecksumError(OSError):
     """A file does not have the expected content: it is truncated, altered, or another file."""
 
 
+class WriteError(OSError):
+    """A file or a folder cannot be written: the disk is full or read-only, or the path is wrong."""
+
+
 class InsufficientMemoryError(MemoryError):
     """A computation does not fit into memory, by any plan."""
+
+
+# For programs that show a person the message alone.
+LIBRARY_ERRORS = (
+    InputError,
+    NonFiniteError,
+    MissingDataError,
+    ChecksumError,
+    WriteError,
+    InsufficientMemoryError,
+)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -6,6 +6,8 @@ matplotlib is imported when the first picture is drawn, not with this module.
 from __future__ import annotations
 
 import functools
+import io
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, cast
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from lla.arguments import positive_number
 from lla.errors import InputError
+from lla.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,6 +199,22 @@ def plot_path(
     ax.set(xlabel=x, ylabel=y)
     _legend_above(ax, 3)
     return figure
+
+
+def write_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> None:
+    """Write a figure to a PNG file, all of it or nothing; its folder is made if it is missing.
+
+    Args:
+        figure: what to draw.
+        path: the file.
+        dpi: pixels an inch.
+
+    Raises:
+        InputError, WriteError: see `lla.files.atomic_open`.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    atomic_write(path, content.getvalue())
 
 
 def check_cap(cap: float | None) -> None:

@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 import lla
-from lla import data, models
+from lla import cli, data, models
 from lla.cli import app
 from lla.inputs import load_inputs
 
@@ -82,6 +82,84 @@ def test_a_plane_is_that_of_the_library(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "accuracy.png", "contour.png", "line.png", "plane.npz", "surface.png",
     ]  # fmt: skip
+
+
+def nothing_computed(monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("it was loaded before the folder was checked")
+
+    monkeypatch.setattr(cli, "load_inputs", refuse)
+
+
+@pytest.mark.hard_use(
+    "lla criteria --out and lla plane --out where nothing can be written end before the work"
+)
+@pytest.mark.parametrize("command", ["criteria", "plane"])
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/none", "x" * 300])
+def test_an_out_that_cannot_be_written_is_found_before_the_work(
+    tmp_path, monkeypatch, command, out
+):
+    nothing_computed(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("a")
+    result = run(command, "lenet", "--data", "digits", "--out", out)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {out} ")
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.hard_use(
+    "lla plane and lla criteria do not write into a folder that holds an earlier result"
+)
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [
+        ("plane", ["plane.npz"]),
+        ("plane", ["plane.npz", "unfinished.npz"]),
+        ("plane", ["accuracy.png"]),
+        ("criteria", ["spectrum_7.npz"]),
+        ("criteria", ["spectrum.png"]),
+    ],
+)
+def test_a_folder_with_another_result_is_left_alone(tmp_path, monkeypatch, command, there):
+    nothing_computed(monkeypatch)
+    for name in there:
+        (tmp_path / name).write_text("earlier")
+    result = run(command, "lenet", "--data", "digits", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert f"{tmp_path} holds {there[0]} of an earlier run: name another folder" in result.stderr
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"earlier"}
+
+
+def test_a_plane_interrupted_while_its_pictures_are_drawn_goes_on(tmp_path, monkeypatch):
+    arguments = ("plane", "lenet", "--data", "digits", "--batch-size", 4, "--steps", 2)
+
+    def full(figure, path):
+        path.write_bytes(b"an earlier picture of this plane")
+        raise lla.WriteError(f"{path} cannot be written (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "write_png", full)
+        result = run(*arguments, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "contour.png cannot be written (No space left on device)" in result.stderr
+    assert "wrote" not in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contour.png", "unfinished.npz"]
+    assert run(*arguments, "--out", tmp_path).exit_code == 0
+    assert "plane.npz" in {path.name for path in tmp_path.iterdir()}
+
+
+def test_criteria_that_cannot_be_saved_are_shown(tmp_path, monkeypatch):
+    def full(figure, path):
+        raise lla.WriteError(f"{path} cannot be written (No space left on device)")
+
+    monkeypatch.setattr(cli, "write_png", full)
+    result = run("criteria", "lenet", "--data", "digits", *SMALL, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "K_H1" in result.output
+    assert "spectrum.png cannot be written (No space left on device)" in result.stderr
+    assert "wrote" not in result.output
 
 
 def test_pictures_are_taken_too(tmp_path):

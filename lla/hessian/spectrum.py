@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from lla.arguments import positive_number, real_number, whole_number
 from lla.errors import InputError, NonFiniteError
 from lla.plotting import plot_spectrum
 from lla.saved import Saved
+from lla.storage import FLOATS, INTEGERS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +50,32 @@ class Spectrum(Saved):
             values[row, : len(nodes)], weights[row, : len(nodes)] = nodes, shares
         counts = np.array([len(nodes) for nodes, _ in runs])
         return cls(values, weights, counts, steps=steps, **facts)
+
+    def _faults(self) -> Iterator[str]:
+        shape = (len(self.counts) if self.counts.ndim else 0, self.steps)
+        yield from array_faults(
+            self,
+            counts=(shape[:1], INTEGERS),
+            eigenvalues=(shape, "float64"),
+            weights=(shape, "float64"),
+        )
+        if not len(self.counts):
+            yield "it has no probe"
+        if not ((self.counts >= 1) & (self.counts <= self.steps)).all():
+            yield f"counts are not all from 1 to {self.steps}, the number of steps"
+        if not (np.isfinite(self.eigenvalues).all() and np.isfinite(self.weights).all()):
+            yield "eigenvalues or weights are not finite"
+        valid = np.arange(self.steps) < self.counts[:, None]
+        if self.eigenvalues[~valid].any() or self.weights[~valid].any():
+            yield "there are eigenvalues or weights beyond the counts"
+        if not (np.diff(self.eigenvalues, axis=1) >= 0)[valid[:, 1:]].all():
+            yield "eigenvalues do not ascend"
+        if (self.weights < 0).any() or (abs(self.weights.sum(1) - 1) > _ROUNDING).any():
+            yield "weights are negative or do not sum to 1"
+        if self.size < 1 or self.matvecs < 0:
+            yield f"size is {self.size} and matvecs is {self.matvecs}"
+        if self.dtype not in FLOATS:
+            yield f"dtype is {self.dtype!r}"
 
     @property
     def probes(self) -> int:
@@ -165,6 +192,7 @@ class Spectrum(Saved):
         return plot_spectrum(grid, self.density(grid, sigma), self.nodes, floor, ax=ax, **style)
 
 
+_ROUNDING = 1e-6  # of the sum of weights
 _MOST_POINTS = 1_000_000  # of a grid
 _MOST_ORDER = 10_000  # of a moment
 

@@ -26,7 +26,7 @@ from lla.landscape.buffers import MovingBuffers, towards_models
 from lla.landscape.evaluate import Directions, check_route, losses, point_buffers
 from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane, grid
-from lla.landscape.plane_values import PlaneValues
+from lla.landscape.plane_values import PlaneValues, check_checkpoint
 from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.problem import Problem
 
@@ -91,7 +91,9 @@ def loss_plane(
     Raises:
         InputError: no problem is given; an argument out of range; directions that are zero,
             parallel or of another model; a model with other buffers; a Hessian that is zero; Adam's
-            axes without a trained optimiser of this model; a checkpoint of another plane.
+            axes without a trained optimiser of this model; a checkpoint of another plane, or in a
+            folder that does not exist.
+        WriteError: the checkpoint cannot be written.
         NonFiniteError: the loss at the centre is not finite.
         Exception: what an operation raises at the centre.
 
@@ -109,10 +111,14 @@ def loss_plane(
             f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
             "lla.loss_plane(lla.Problem(model, batches))"
         )
+    # errors before the directions are computed
     seed = seed_number(seed)
     check_route(route)
     if coordinates is None:
-        grid(steps, distance)  # an error before the directions are computed
+        grid(steps, distance)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        check_checkpoint(path)
     axes = plane_axes.chosen_axes(axes)
     scaling = plane_axes.chosen_normalization(axes, normalization)
     update = axes.update if isinstance(axes, AdamAxes) else "add"
@@ -133,7 +139,6 @@ def loss_plane(
     coefficients = (mesh[:, :1] / np.sqrt(mesh[:, 1:])) if update == "adameq" else mesh
     directions = Directions(theta, rows, buffers)
     job = _Job(problem, directions, coefficients, center, calibration, scalars or {})
-    path = None if checkpoint is None else Path(checkpoint)
     dtype = np.float32 if problem.dtype == torch.float32 else np.float64
     key = job.fingerprint() if path or part else ""
     values = PlaneValues(len(mesh), len(job.scalars), dtype, path, part, key)

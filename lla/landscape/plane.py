@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
 from lla.plotting import plot_plane
 from lla.saved import Saved
+from lla.storage import FLOATS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +55,29 @@ class Plane(Saved):
         # a file has lists in place of tuples
         for name in ("names", "frozen", "norms", "direction_hashes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def _faults(self) -> Iterator[str]:
+        if self.loss.ndim not in (1, 2) or not self.loss.size:
+            yield f"loss has the shape {list(self.loss.shape)}"
+        shape = self.loss.shape
+        yield from array_faults(
+            self,
+            loss=(shape, FLOATS),
+            a=(shape[:1], "float64"),
+            b=(shape[1:] or (0,), "float64"),
+            evaluated=(shape, "bool"),
+            scalars=((len(self.names), *shape), "float64"),
+        )
+        if not (np.isfinite(self.a).all() and np.isfinite(self.b).all()):
+            yield "coefficients are not finite"
+        if not np.isnan(self.loss[~self.evaluated]).all():
+            yield "there are losses where nothing was evaluated"
+        if len(set(self.names)) < len(self.names):
+            yield "two scalars have one name"
+        if self.classes is not None and self.classes < 1:
+            yield f"classes is {self.classes}"
+        if not all(norm >= 0 for norm in self.norms):
+            yield "a norm is negative"
 
     @property
     def coordinates(self) -> tuple[np.ndarray, ...]:

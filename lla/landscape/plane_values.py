@@ -11,7 +11,8 @@ import numpy as np
 
 from lla.arguments import whole_number
 from lla.errors import ChecksumError, InputError
-from lla.storage import load_result, save_result
+from lla.files import check_folder, writing
+from lla.storage import array_faults, load_result, save_result
 
 
 class PlaneValues:
@@ -33,7 +34,7 @@ class PlaneValues:
         route: by which the last values were computed.
 
     Raises:
-        InputError: an impossible part, a missing folder, or a file of another plane.
+        InputError: an impossible part, or a file of another plane.
         ChecksumError: the file cannot be read, or its arrays do not fit the plane.
     """
 
@@ -54,8 +55,6 @@ class PlaneValues:
         self.route = "loop"
         self._path, self._written = path, time.monotonic()
         self._fingerprint = f"{fingerprint} {k}/{n}"
-        if path is not None and not path.parent.is_dir():  # before anything is computed
-            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
         if path is not None and path.exists():
             self._read(path)
 
@@ -85,16 +84,28 @@ class PlaneValues:
             raise InputError(
                 f"{path} holds the values of another plane: remove it, or take another checkpoint"
             )
-        for name in ("loss", "scalars", "done"):
-            own, found = getattr(self, name), getattr(values, name)
-            # a header without arrays gives other objects
-            if getattr(found, "shape", None) != own.shape or found.dtype != own.dtype:
-                raise ChecksumError(
-                    f"{path} is damaged (its {name} is no array of {own.dtype} {own.shape}): "
-                    "remove it"
-                )
+        names = ("loss", "scalars", "done")
+        shapes = {n: (getattr(self, n).shape, getattr(self, n).dtype.name) for n in names}
+        fault = next(array_faults(values, **shapes), None)
+        if fault is not None:
+            raise ChecksumError(f"{path} is no checkpoint of this plane, as {fault}: remove it")
         self.loss, self.scalars, self.done = values.loss, values.scalars, values.done
         self.route = values.route
+
+
+def check_checkpoint(path: Path) -> None:
+    """Find out, before anything is computed, whether a checkpoint can be written.
+
+    Raises:
+        InputError: its folder does not exist, or it is no file.
+        WriteError: nothing can be written there.
+    """
+    with writing(path):
+        if not path.parent.is_dir():
+            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
+        if path.exists() and not path.is_file():
+            raise InputError(f"the checkpoint {path} is no file: name another")
+    check_folder(path.parent)
 
 
 def _checked_part(part: tuple[int, int] | None) -> tuple[int, int]:

@@ -90,6 +90,14 @@ def _cells(decision: Decision) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def counts(judgements: Sequence[Judgement]) -> str:
+    """The number of claims, and of verdicts of each kind, in words."""
+    found = Counter(judgement.verdict for judgement in judgements)
+    verdicts = ", ".join(f"{found[verdict]} {verdict}" for verdict in VERDICTS)
+    claims = len({judgement.claim.id for judgement in judgements})
+    return f"{claims} claims in {len(judgements)} scopes: {verdicts}"
+
+
 def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results: Path) -> None:
     """Write `claims.md` and `claims.csv` into the folder of results."""
     headers = ("id", "where", "claim", "scope", "verdict", "fidelity", "rests on", "note")
@@ -102,10 +110,7 @@ def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results:
     atomic_write(results / "claims.csv", csv_table(table))
     page = fill(
         TEMPLATE,
-        judgements=judgements,
-        claims=len({j.claim.id for j in judgements}),
-        counts=Counter(j.verdict for j in judgements),
-        verdicts=VERDICTS,
+        counts=counts(judgements),
         legends=[exhibit.claims_legend for exhibit in exhibits if exhibit.claims_legend],
         table=markdown_table(rows, headers, aligned=False),
     )

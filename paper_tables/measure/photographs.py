@@ -248,7 +248,7 @@ def _criteria(settings: Settings, case: Case) -> lla.Criteria:
     """The criteria; computed once if two cells need them, for both modes or for Tables 2 and 4."""
     loaded = _loaded(settings, case)
     pairs = _batches(settings, case.photographs, loaded.name).pairs
-    config = {**_criteria_config(settings, case), "seed": settings.profile.seed}
+    config = {**_criteria_config(settings, case), "seed": settings.profile.seed, "dtype": DTYPE}
     return spectra.measured(settings, loaded.model, pairs, config)
 
 
