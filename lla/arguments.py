@@ -20,7 +20,7 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
     100
     """
     try:
-        number = operator.index(value)
+        number = int(operator.index(value))
     except TypeError as error:
         raise InputError(f"{name} is {value!r}: give a whole number") from error
     if (least is not None and number < least) or (most is not None and number > most):

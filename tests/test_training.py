@@ -359,7 +359,7 @@ def test_weights_that_blow_up_in_the_last_step_are_seen():
         ({"epochs": 0}, "epochs and batch_size"),
         ({"batch_size": 0}, "epochs and batch_size"),
         ({"lr": float("nan")}, "lr positive"),
-        ({"seed": -1}, "seed at least 0"),
+        ({"seed": -1}, "the seed -1 is negative"),
         ({"target_accuracy": 99.5}, "share in"),
         ({"keep_epochs": (-1,)}, "keep_epochs must be"),
         ({"keep_epochs": (1,)}, "needs a checkpoint"),

@@ -134,11 +134,15 @@ def to_input(
         if not bool((scale > 0).all()):
             raise InputError(f"std must be positive, not {std}.")
         x /= scale
+    if not bool(x.isfinite().all()):
+        raise InputError(f"the input is beyond {dtype} with mean {mean} and std {std}: mend these.")
     return x
 
 
 def _per_channel(name: str, value: float | Sequence[float], x: Tensor) -> Tensor:
     values = torch.as_tensor(value, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    if not bool(values.isfinite().all()):
+        raise InputError(f"{name} is {value}: give finite numbers.")
     if len(values) not in (1, x.shape[1]):
         raise InputError(
             f"{name} has {len(values)} values for images of {x.shape[1]} channels: "
@@ -215,5 +219,5 @@ def batches(
             to_input(image_set.images[index], size, mean, std, dtype, device),
             image_set.labels[index].to(device),
         )
-        for index in order.split(batch_size)
+        for index in order.split(int(batch_size))
     ]

@@ -275,7 +275,7 @@ def test_several_planes_are_those_of_the_seeds_from_the_first_on():
         alone = lla.loss_plane(problem, seed=plane.seed, normalization="filter", steps=4)
         assert np.array_equal(alone.loss, plane.loss)
     assert len({plane.loss[0, 0] for plane in planes}) == 3
-    with pytest.raises(lla.InputError, match="count is 0: at least one plane is needed"):
+    with pytest.raises(lla.InputError, match="count is 0: give a whole number from 1"):
         loss_planes(problem, 0)
 
 
