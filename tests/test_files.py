@@ -153,6 +153,7 @@ with atomic_open(sys.argv[1]) as stream:
 """
 
 
+@pytest.mark.hard_use("What a killed writer leaves beside a file is removed later")
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_what_a_killed_writer_leaves_is_removed_later(tmp_path):
     path = tmp_path / "file"

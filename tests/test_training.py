@@ -213,6 +213,7 @@ def child(path, role, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.hard_use("A training is killed: started again, it ends with bitwise the same weights")
 def test_killed_run_continues_to_bitwise_the_same_weights(tmp_path):
     path = tmp_path / "run.pt"
     with child(path, "victim") as victim:

@@ -99,6 +99,7 @@ class Evil:
         return (os.mkdir, ("evil-was-here",))
 
 
+@pytest.mark.hard_use("Pickle payloads in weight files are refused, not run")
 @pytest.mark.parametrize("write", ["torch", "pickle"])
 def test_other_objects_are_never_unpickled(tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)

@@ -425,6 +425,9 @@ def test_a_broken_record_is_found_before_anything_is_computed(runs):
     refused_at_the_door(runs, code, output, "table2.jsonl, line 1: not UTF-8")
 
 
+@pytest.mark.hard_use(
+    "A table run of tiny cells is killed up to 20 times at random moments: at most the cell in flight is computed again"
+)
 def test_killed_at_any_moment_it_repeats_at_most_the_cell_it_was_in(runs):
     generator = random.Random(1)
     runs.turn(seconds=0.15)

@@ -293,6 +293,7 @@ def test_the_json_has_every_field_of_the_design():
     assert not {"host", "hostname", "path", "cwd", "user"} & names
 
 
+@pytest.mark.hard_use("Four writers of one file of records at once lose nothing")
 def test_writers_in_parallel_lose_nothing(tmp_path):
     path = tmp_path / "r.jsonl"
 
@@ -355,6 +356,9 @@ while sys.stdin.readline():
 """
 
 
+@pytest.mark.hard_use(
+    "Writers of records are killed 30 times at random moments: the file is the old one or the new one"
+)
 @pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 def test_a_killed_writer_leaves_a_valid_file(tmp_path):
     path = tmp_path / "r.jsonl"
