@@ -367,7 +367,7 @@ def test_too_few_pictures_or_none_asked_for(labelled):
     with pytest.raises(InputError, match="has 6 pictures, but 2 batches of 4 need 8"):
         data.picture_batches(pictures, SMALL, 4, 2)
     for size, count in ((0, 1), (1, 0)):
-        with pytest.raises(InputError, match="at least 1"):
+        with pytest.raises(InputError, match="from 1"):
             data.picture_batches(pictures, SMALL, size, count)
 
 

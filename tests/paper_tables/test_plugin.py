@@ -426,7 +426,8 @@ def test_a_broken_record_is_found_before_anything_is_computed(runs):
 
 
 @pytest.mark.hard_use(
-    "A table run of tiny cells is killed up to 20 times at random moments: at most the cell in flight is computed again"
+    "A table run of tiny cells is killed up to 20 times at random moments: at most the cell in "
+    "flight is computed again"
 )
 def test_killed_at_any_moment_it_repeats_at_most_the_cell_it_was_in(runs):
     generator = random.Random(1)

@@ -357,7 +357,8 @@ while sys.stdin.readline():
 
 
 @pytest.mark.hard_use(
-    "Writers of records are killed 30 times at random moments: the file is the old one or the new one"
+    "Writers of records are killed 30 times at random moments: the file is the old one or the new "
+    "one"
 )
 @pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 def test_a_killed_writer_leaves_a_valid_file(tmp_path):
