@@ -145,6 +145,38 @@ def test_products_are_counted(cases, method):
     assert estimate.n == sum(passed) - (12 if method == "hutch++" else 0)
 
 
+@pytest.mark.hard_use(
+    "The trace ends at the first of 16, 20, 25, 32, 40, 50, ... samples at which the standard "
+    "error is small enough, and at no other number"
+)
+@pytest.mark.parametrize(("method", "least"), [("hutchinson", 0.007), ("hutch++", 0.004)])
+def test_the_standard_error_is_looked_at_after_every_quarter_more(cases, method, least):
+    schedule, seen = [16, 20, 25, 32, 40, 50, 63, 79, 99, 124, 155, 194, 243], set()
+    A, _ = cases.matrix(np.concatenate([np.tile(BULK, 5), [20.0]]))
+    H = cases.quadratic(A)
+    width = 3 if method == "hutch++" else None
+    for rtol in np.geomspace(least, 3 * least, 8):
+        product, samples = H._kept[0], []
+
+        def recorded(rows, product=product, samples=samples):
+            made = product(rows)
+            samples.extend((rows * made).sum(1).tolist() if len(rows) == 1 else [])
+            return made
+
+        H._kept[0] = recorded
+        estimate = lla.trace(H, method, rtol=rtol, sketch=width)
+        H._kept[0] = product
+        exact = estimate.value - np.mean(samples)  # on the sketched subspace; 0 without
+        enough = [
+            n
+            for n in schedule
+            if np.std(samples[:n], ddof=1) / n**0.5 <= rtol * abs(exact + np.mean(samples[:n]))
+        ]
+        assert estimate.n == len(samples) == enough[0]
+        seen.add(estimate.n)
+    assert len(seen) >= 5, "the case exercises the schedule"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_seeds(cases, method):
     H = cases.spectrum_of(OUTLIERS)
