@@ -220,7 +220,7 @@ def test_a_trace_leaves_out_what_a_record_lacks(make_records):
         ]
         == "over 2 samples"
     )
-    instant = dataclasses.replace(bare, seconds=0.0, seed=0, config={})
+    instant = dataclasses.replace(bare, seconds=0.0, seed=0, config={}, config_hash="")
     assert dict(trace(instant).facts)["run"] == "0 s"
     assert dict(trace(instant).facts)["settings"] == "seed 0"
 
