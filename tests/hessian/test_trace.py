@@ -72,7 +72,9 @@ def mlp():
     ("options", "most"),
     [
         ({"rtol": 0.01}, 16 + 83),  # after the first samples
-        ({"rtol": 0.01, "max_matvecs": 90}, 83),  # no room for samples beside it
+        ({"rtol": 0.01, "max_matvecs": 99}, 16 + 83),  # which is all that are allowed
+        ({"rtol": 0.01, "max_matvecs": 98}, 83),  # no room for samples beside it
+        ({"rtol": 0.01, "max_matvecs": 83}, 83),
         ({"method": "hutch++", "sketch": 35}, 83),  # which the sketch and first samples cost too
         ({"method": "hutch++", "sketch": 5, "rtol": 1e-4}, 2 * 5 + 16 + 83),
     ],
@@ -86,6 +88,17 @@ def test_item_16_unit_vectors_where_they_are_cheaper(cases, recwarn, options, mo
     assert (estimate.stderr, estimate.n) == (0, 83)
     assert estimate.matvecs == H.matvecs == most
     assert not recwarn
+
+
+@pytest.mark.parametrize(("size", "sampled"), [(2, False), (16, False), (17, True)])
+def test_unit_vectors_are_multiplied_at_once_where_the_first_samples_cost_as_much(
+    cases, size, sampled
+):
+    A, _ = cases.matrix(np.linspace(1, 2, size))
+    estimate = lla.trace(cases.quadratic(A), rtol=10.0)
+    assert (estimate.stderr > 0) == sampled
+    assert estimate.matvecs == estimate.n == min(size, 16)
+    assert sampled or estimate.value == pytest.approx(1.5 * size, rel=1e-10)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -56,7 +56,8 @@ def test_networks_come_in_the_papers_order_and_others_last(make_records):
 
 def test_columns_and_metrics_that_the_paper_lacks_are_left_out_of_its_tables(make_records):
     records = [
-        *make_records({"kh1": 0.5, "loss": 0.1}), *make_records(column="during/eval"),
+        *make_records({"kh1": 0.5, "loss": 0.1}),
+        *make_records(column="during/eval", config={"batch_size": 64}),
     ]  # fmt: skip
     table = criteria_table.table(records, "table2")
     lenet = table.groups[0]
