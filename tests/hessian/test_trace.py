@@ -118,6 +118,27 @@ def test_hutch_with_a_sketch_of_full_width_is_exact(cases):
     assert estimate.value == pytest.approx(np.trace(A), rel=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:after")
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({}, 32), ({"max_matvecs": 100}, 16), ({"max_matvecs": 18}, 3), ({"max_matvecs": 5}, 1),
+        ({"sketch": 1}, 1),
+    ],
+)  # fmt: skip
+def test_the_width_of_the_sketch_is_a_sixth_of_the_products_and_at_most_32(cases, options, width):
+    H = cases.spectrum_of(np.tile(BULK, 4))
+    product, passed = H._kept[0], []
+
+    def counting(rows):
+        passed.append(len(rows))
+        return product(rows)
+
+    H._kept[0] = counting
+    lla.trace(H, "hutch++", rtol=0.5, **options)
+    assert passed[:3] == [width, width, 1]
+
+
 def test_hutch_with_low_rank_is_exact(cases):
     A, _ = cases.matrix(np.concatenate([[50.0, -7.0, 1.0], np.zeros(50)]))
     estimate = lla.trace(cases.quadratic(A), "hutch++", sketch=8)

@@ -394,6 +394,7 @@ def test_result_knows_what_it_rests_on(cases):
     crit = measured(matrices(cases, 4), cases, over="probes")
     assert (crit.converged, crit.adaptive.stopped) == (True, "targets")
     assert (crit.steps, crit.batches, crit.scope) == (60, 4, "batches")
+    assert [spectrum.plan for spectrum in crit.spectra] == 4 * ["whole batches, retained"]
     assert math.isnan(crit.kh05.value)
     accuracy = crit.adaptive.accuracy["kh1"]
     assert accuracy.target == 0.05

@@ -305,6 +305,14 @@ def test_half_precision_storage_of_a_spike_does_not_overflow():
     torch.testing.assert_close(basis.vectors(0, 1)[0], spike, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("runs", "ranges"), [(1, [(0, 16), (16, 20)]),
+                                              (2, [(0, 8), (8, 16), (16, 20)])])  # fmt: skip
+def test_slabs_take_64_mib(runs, ranges):
+    like = torch.empty(runs, 2**20)  # 4 MiB a vector, in the type of the arithmetic
+    assert Basis(runs, 20, like, torch.bfloat16).slabs(20) == ranges
+    assert Basis(runs, 20, like).slabs(20) == [(0, 20)], "nothing is converted"
+
+
 def test_combinations_use_all_slabs(cases):
     A, _ = cases.matrix(SPECTRA["positive"])
     lanczos = run(A, 20)

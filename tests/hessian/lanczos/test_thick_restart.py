@@ -51,3 +51,16 @@ def test_a_new_start_almost_among_the_earlier_vectors_is_orthogonal_to_them(case
     V = torch.stack(operator.vectors)
     assert len(V) == 6
     assert float((V @ V.T - torch.eye(6)).abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize("most", [15, 37])
+def test_products_are_told_through_all_restarts(cases, most):
+    operator, told = Skewed(cases.matrix(np.linspace(-1, 1, 60))[0], 0.0), []
+    start = torch.randn(60, dtype=torch.float64)
+    *_, steps, converged = thick_restart(
+        operator, start, 2, lambda values: np.argsort(-values), 10, 1e-12, most,
+        lambda step: start, told.append,
+    )  # fmt: skip
+    assert sum(told) == steps == len(operator.vectors) == most
+    assert len(told) > 1
+    assert not converged
