@@ -532,6 +532,7 @@ def test_each_hessian_gets_one_probe_and_the_first_a_second_one_for_outliers():
         ({"re": 0.21}, (2, 2, 2), 9),  # 8.82
         ({"re": 0.2}, (1, 2, 2), 6),  # the harmonic mean is 1.5
         ({"re": 0.1}, (2, 2, 2), 3),  # small enough already: one more
+        ({"re": 0.1}, (1, 2, 2), 2),
         ({"re": None}, (2, 2, 2), 3),
     ],
 )
@@ -541,7 +542,7 @@ def test_the_probes_that_are_needed_follow_from_the_worst_error(errors, runs, ne
     # the values are -1; with so many degrees of freedom errors are not enlarged
     found._spreads = {name: Spread(-1.0, e, math.inf, e, math.inf) for name, e in errors.items()}
     for index, have in enumerate(runs):
-        assert found.wanted(index) == needed - have
+        assert found.wanted(index) == max(0, needed - have)
 
 
 def test_a_target_out_of_reach_is_known_from_four_batches_and_probes():
