@@ -14,6 +14,7 @@ from torch import nn
 import lla
 from lla.data import load
 from lla.hessian.accuracy import Spread
+from lla.hessian.criteria import adaptive
 from lla.hessian.criteria.adaptive import RunStatistics
 from lla.hessian.criteria.goal import Goal
 from lla.hessian.lanczos.outliers import Outliers
@@ -588,3 +589,19 @@ def test_the_reason_to_stop(error, left, probes, over, expected):
     found.runs = [[made(matvecs=(1000 - left) / 4)] for _ in range(4)]
     found._spreads = {"re": Spread(1.0, error, math.inf, 0.0, math.inf)}
     assert found.stopped() == expected
+
+
+@pytest.mark.parametrize(("probes", "calls"), [(3, 4), (1, 0)])
+def test_outliers_are_those_of_the_first_run_on_each_hessian(cases, monkeypatch, probes, calls):
+    seen, real = [], adaptive.outliers
+
+    def counted(lanczos, *args):
+        seen.append(lanczos)
+        return real(lanczos, *args)
+
+    monkeypatch.setattr(adaptive, "outliers", counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the target is missed
+        crit = measured(matrices(cases, 4), cases, 1e-4, over="probes", probes=probes)
+    assert crit.adaptive.probes == 4 * (probes,)
+    assert len(seen) == calls
