@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import lla
 from lla.hessian.lanczos.legacy import legacy_tridiagonal
 
 OUTLIER = np.concatenate([[300.0], np.random.default_rng(0).normal(size=299)])
@@ -82,3 +83,12 @@ def test_every_step_is_told():
     operator = Recorded(np.diag(np.linspace(1, 2, 20)))
     legacy_tridiagonal(operator, torch.ones(20), 7, 0, lambda: told.append(len(operator.vectors)))
     assert told == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_product_that_is_not_finite_is_refused_even_in_the_last_step(step):
+    operator = Recorded(np.diag(np.linspace(1, 2, 20)))
+    rows, steps = operator.rows, 4
+    operator.rows = lambda v: rows(v) * (np.nan if len(operator.vectors) == step else 1.0)
+    with pytest.raises(lla.NonFiniteError):
+        run(operator, steps)
