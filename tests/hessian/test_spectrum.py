@@ -241,6 +241,14 @@ def test_save_and_load(cases, tmp_path):
             assert np.array_equal(a, b)
 
 
+def test_the_density_is_broadened_by_a_two_hundredth_of_the_grid(cases):
+    spectrum = lla.spectral_density(cases.spectrum_of(DISTINCT), 2, 5)
+    grid = np.linspace(-3.0, 7.0, 50)
+    np.testing.assert_array_equal(spectrum.density(grid), spectrum.density(grid, sigma=0.05))
+    expected = 0.1 / (len(DISTINCT) * 0.05 * np.sqrt(2 * np.pi))
+    assert spectrum.floor(grid) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_truncated_file(cases, tmp_path, share):
     path = tmp_path / "spectrum.npz"
