@@ -332,30 +332,6 @@ def test_a_checkpoint_in_the_present_folder(tmp_path, monkeypatch):
     assert not (tmp_path / "plane.npz").exists()
 
 
-<<<<<<< HEAD
-=======
-@pytest.mark.hard_use("A plane's checkpoint with arrays of another length or type is refused")
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("loss", np.zeros(3, np.float32)),
-        ("loss", np.zeros(4, np.int64)),
-        ("scalars", np.zeros((1, 3))),
-        ("done", np.zeros(9, bool)),
-        ("done", 3),
-    ],
-)
-def test_arrays_that_do_not_fit(tmp_path, name, array):
-    path = tmp_path / "values.npz"
-    made = (4, 1, np.float32, path, None, "key")
-    PlaneValues(*made).write()
-    values = load_result(_Values, path)
-    save_result(dataclasses.replace(values, **{name: array}), path)
-    with pytest.raises(lla.ChecksumError, match=f"as {name} (has|is)"):
-        PlaneValues(*made)
-
-
->>>>>>> a9ec6ada44ca99d9dc75164874e7d0fbb2ea6498
 @pytest.mark.parametrize("part", [(0.5, 2), (1, 1), (0,), (0, "b")])
 def test_impossible_parts(part):
     with pytest.raises(lla.InputError, match="part"):
