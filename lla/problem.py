@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lla.arguments import seed_number
+from lla.arguments import seed_number, whole_number
 from lla.batches import Batch, Batches, micro_batches
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, classes_of, logits, own_loss
@@ -250,6 +250,8 @@ class Problem:
                 "mask would be those of the micro-batch, another function: leave micro_batch out, "
                 "or take mode='eval'"
             )
+        # a larger one is the whole batch
+        size = min(whole_number("micro_batch", size), max(self.batch_sizes))
         split = copy.copy(self)
         split.batches = self.batches.split(size)
         split._coefficients = self._shares_of(split.batches, size)

@@ -591,3 +591,9 @@ def test_a_gradient_that_is_not_finite(x, loss, said):
     problem = lla.Problem(nn.Linear(3, 1), batches, loss, weights=[1.0, 1.0], check=False)
     with pytest.raises(lla.NonFiniteError, match=said):
         problem.gradient()
+
+
+@pytest.mark.parametrize("size", [10**9, 10**400])
+def test_a_micro_batch_larger_than_the_batch_is_the_whole_batch(size):
+    problem = lla.Problem(nn.Linear(3, 2), (torch.ones(4, 3), torch.arange(4) % 2))
+    assert torch.equal(problem.in_micro_batches(size).loss(), problem.loss())

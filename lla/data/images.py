@@ -15,6 +15,8 @@ from lla.files import sha256_of_parts
 Source = Literal["data root", "cache", "download", "bundled"]
 Fidelity = Literal["paper", "reduced", "substitute"]
 
+_LARGEST = 10_000  # pixels of a side
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -118,7 +120,7 @@ def to_input(
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
     images = images if device is None else images.to(usable_device(device))
     if size is not None:
-        size = whole_number("size", size)
+        size = whole_number("size", size, 0, _LARGEST)
         down, right = size - images.shape[2], size - images.shape[3]
         if down < 0 or right < 0:
             raise InputError(
