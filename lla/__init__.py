@@ -8,6 +8,7 @@ from lla.errors import (
     InsufficientMemoryError,
     MissingDataError,
     NonFiniteError,
+    WriteError,
 )
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Target
@@ -44,6 +45,7 @@ __all__ = [
     "Spectrum",
     "SymmetricOperator",
     "Target",
+    "WriteError",
     "__version__",
     "criteria",
     "flatness",

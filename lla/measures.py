@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lla.arguments import whole_number
 from lla.door import check_derivatives
 from lla.errors import InputError, NonFiniteError
 from lla.estimate import Estimate
 from lla.hessian.eigenpairs import top_eigenpairs
 from lla.hessian.operator import HessianOperator
-from lla.hessian.refusals import whole_number
 from lla.layers.chosen import chosen, weight_name
 from lla.layers.conditions import slopes, why_no_cross_entropy
 from lla.layers.flatness import flatness_of

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lla.arguments import whole_number
 from lla.batches import Batch
 from lla.door import check_derivatives
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Context, Function, Product, RouteName
-from lla.hessian.refusals import whole_number
 from lla.hessian.symmetric import SymmetricOperator
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import full_precision
@@ -98,6 +98,8 @@ class HessianOperator(SymmetricOperator):
                 "lla.Problem(model, batches, loss)"
             )
         routes.check_route(route)
+        self._products = whole_number("products", products, 0)
+        memory = None if memory is None else whole_number("memory", memory, 0)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = problem.theta(parameters)  # [P]
@@ -109,7 +111,6 @@ class HessianOperator(SymmetricOperator):
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        self._products = whole_number("products", products)
         with full_precision(self.device):
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
@@ -167,7 +168,7 @@ class HessianOperator(SymmetricOperator):
                 found = _trial("linearized", (setup, seconds), kept_bytes, whole, count, memory)
                 trials.append(found)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 trials.append(RouteTrial("linearized", reason=reason))
         self.trials = tuple(trials)
         usable = [trial for trial in trials if trial.reason is None]
@@ -205,7 +206,8 @@ class HessianOperator(SymmetricOperator):
             if not self._named:
                 return self._make("retained", batch)
             raise RouteError(
-                f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
+                f"the route {self.route!r} fails for batch {index} ({first_line(error)}): take "
+                "route='retained'"
             ) from error
         return product
 

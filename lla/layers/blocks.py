@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lla.arguments import whole_number
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.operator import HessianOperator
-from lla.hessian.refusals import not_finite, whole_number
+from lla.hessian.refusals import not_finite
 from lla.layers.ratios import ratio, root
 from lla.parameters import ParameterSpace
 from lla.probes import rademacher

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lla.arguments import whole_number
 from lla.batches import Batch
 from lla.door import check_derivatives
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.refusals import whole_number
 from lla.layers import chosen as names_of
 from lla.layers.calls import LayerCall, called
 from lla.layers.closed_form import classifier_of, closed_form, explains, filter_weights

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lla.arguments import whole_number
 from lla.door import check_derivatives
 from lla.errors import InputError, InsufficientMemoryError
 from lla.free_memory import available_memory
 from lla.hessian.eigenpairs import top_eigenpairs
 from lla.hessian.operator import HessianOperator
-from lla.hessian.refusals import whole_number
 from lla.hessian.symmetric import SymmetricOperator
 from lla.layers import chosen as names_of
 from lla.layers.frobenius import frobenius_error
