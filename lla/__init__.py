@@ -8,6 +8,7 @@ from lla.errors import (
     InsufficientMemoryError,
     MissingDataError,
     NonFiniteError,
+    WriteError,
 )
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Target
@@ -18,9 +19,12 @@ from lla.hessian.memory.plans import Memory
 from lla.hessian.operator import HessianOperator
 from lla.hessian.ratios import spectrum_criteria
 from lla.hessian.spectrum import Spectrum
+from lla.hessian.symmetric import SymmetricOperator
 from lla.hessian.trace import trace
 from lla.landscape.loss_plane import loss_plane
 from lla.landscape.plane import Plane
+from lla.layers.flatness import flatness
+from lla.layers.layerwise import layerwise
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
 
@@ -39,9 +43,13 @@ __all__ = [
     "Plane",
     "Problem",
     "Spectrum",
+    "SymmetricOperator",
     "Target",
+    "WriteError",
     "__version__",
     "criteria",
+    "flatness",
+    "layerwise",
     "loss_plane",
     "spectral_density",
     "spectrum_criteria",

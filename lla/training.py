@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lla import training_state
+from lla.arguments import seed_number
 from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
 from lla.seeding import generator, seeded, stream_seed
@@ -240,10 +241,11 @@ def _check_arguments(
     keep_epochs: Collection[int],
     checkpoint: str | os.PathLike[str] | None,
 ) -> None:
-    if epochs < 1 or batch_size < 1 or seed < 0 or not lr > 0:
+    seed_number(seed)
+    if epochs < 1 or batch_size < 1 or not lr > 0:
         raise InputError(
-            "epochs and batch_size must be at least 1, seed at least 0 and lr positive, not "
-            f"{epochs}, {batch_size}, {seed} and {lr}."
+            "epochs and batch_size must be at least 1 and lr positive, not "
+            f"{epochs}, {batch_size} and {lr}."
         )
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise InputError(f"target_accuracy is a share in (0, 1], not {target_accuracy}.")

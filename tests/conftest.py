@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def cases():
     return _load_cases()
 
 
+@pytest.fixture(scope="session")
+def networks():
+    """The module tests/layers/networks.py."""
+    return _load("layers/networks.py")
+
+
 @pytest.fixture
 def case(request):
     """One of its cases, by name."""
@@ -67,3 +74,42 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB, mounted below tmp_path; mounting takes the rights of root on Linux."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small disk cannot be mounted here: {error}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture
+def fill_disk():
+    """A function that fills the disk of a folder."""
+
+    def fill(disk):
+        with (disk / "filler").open("wb", buffering=0) as stream:
+            try:
+                while True:
+                    stream.write(bytes(4096))
+            except OSError:
+                pass
+
+    return fill
+
+
+@pytest.fixture
+def make_read_only():
+    """A function that makes a mounted disk read-only."""
+
+    def make(disk):
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+    return make

@@ -53,6 +53,38 @@ def test_axes_are_in_units_of_the_directions_and_the_cap_is_said(cases, kind, ca
     assert dict(mpl.rcParams) == before
 
 
+def highest(figure):
+    """The largest value that is drawn: the top of the colours, the height, or of the line."""
+    ax = figure.axes[0]
+    if hasattr(ax, "get_zlim"):
+        return max(ax.zz_dataLim.intervalx)
+    if ax.collections:
+        return figure.axes[1].get_ylim()[1]
+    return max(ax.get_lines()[0].get_ydata())
+
+
+@pytest.mark.hard_use(
+    "A picture that says 'capped at' shows no value above the cap, and otherwise it is as high as "
+    "the values"
+)
+@pytest.mark.parametrize("kind", ["contour", "surface", "line"])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("log", [False, True])
+def test_what_is_capped_is_drawn_at_the_cap(kind, missing, log):
+    along = np.linspace(-1, 1, 9)
+    values = 1.0 + 49 * along[:, None] ** 2 + 50 * along[None] ** 2
+    if missing:
+        values[0, 4], values[2, 4], values[4, 0] = np.inf, np.nan, -np.inf
+    finite = values[:, 4] if kind == "line" else values
+    for cap in (2.5, 20.0, 1e6, None):
+        drawn = highest(plot_plane(values, (along, along), ("a", "b"), kind=kind, cap=cap, log=log))
+        top = min(cap or np.inf, finite[np.isfinite(finite)].max())
+        if kind == "line" and missing:  # drawn at the top of the whole plane
+            top = min(cap or np.inf, values[np.isfinite(values)].max())
+        expected = np.log10(top) if log and kind == "surface" else top
+        assert drawn == pytest.approx(expected, rel=1e-12)
+
+
 def test_bad_pictures(cases):
     plane = quadratic_plane(cases)
     for cap in (0.0, -1.0, float("nan")):
@@ -86,3 +118,15 @@ def test_drawing_loads_matplotlib_and_importing_does_not():
     code = "import sys, lla; print([m for m in sys.modules if m.partition('.')[0] == 'matplotlib'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.hard_use("Plots are drawn under `np.seterr(all='raise')`")
+def test_plots_under_strict_numpy(cases):
+    plane = quadratic_plane(cases)
+    spectrum = lla.spectral_density(cases.spectrum_of(np.geomspace(1e-12, 1e3, 20)), 2, 10)
+    with np.errstate(all="raise"):
+        for kind in ("contour", "surface", "line"):
+            assert plane.plot(kind, cap=1e-9).axes
+        assert spectrum.plot(sigma=1e-3).axes
+        assert np.isfinite(spectrum.density(sigma=1e-6)).all()
+        assert lla.spectrum_criteria(spectrum).re.shape == (2,)

@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from lla.arguments import seed_number, whole_number
 from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, shortfall, spread, targets_of
 from lla.hessian.memory import plans
-from lla.hessian.memory.plans import Memory, Plan, memory_settings
+from lla.hessian.memory.plans import BasisPlan, Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.quadrature import clamped, quadrature
+from lla.hessian.quadrature import MOST_PROBES, clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
-from lla.hessian.refusals import whole_number
 from lla.hessian.spectrum import Spectrum, joined
+from lla.hessian.symmetric import SymmetricOperator
+from lla.problem import Problem
 
 
 def spectral_density(
-    operator: HessianOperator,
+    operator: SymmetricOperator,
     probes: int = 10,
     steps: int = 100,
     seed: int = 0,
@@ -38,7 +40,7 @@ def spectral_density(
     that needs less memory is taken, see `lla.hessian.memory.plans`.
 
     Args:
-        operator: the Hessian.
+        operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
         probes: number of random start vectors (the paper's n_hes).
         steps: Lanczos steps a probe (m); more than P are reduced to P, with a warning.
         seed: of the probes; probe i is the same vector for every number of probes.
@@ -54,29 +56,39 @@ def spectral_density(
         progress: show a progress bar.
 
     Raises:
-        InputError: fewer probes or steps than one; a type or device of the basis with `legacy`,
-            which keeps no basis; a target that is not positive, of an unknown criterion, or with
-            `legacy`.
+        InputError: fewer probes or steps than one, or more than a million probes; a type or device
+            of the basis with `legacy`, which keeps no basis; a target that is not positive, of an
+            unknown criterion, or with `legacy`.
         NonFiniteError: a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
     """
     check_operator("spectral_density", operator)
-    probes, steps = whole_number("probes", probes), whole_number("steps", steps)
-    together = whole_number("together", together)
+    probes, steps = whole_number("probes", probes, 1, MOST_PROBES), whole_number("steps", steps, 1)
+    together = min(whole_number("together", together, 1), probes)
+    seed, stream = seed_number(seed), whole_number("stream", stream, 0)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)
     steps = clamped(steps, operator.shape[0])
     limits = memory_settings(memory)
-    asked = Plan.of(limits, route=operator.route)
-    # a kept graph is in memory already
-    problem, space = operator.problem, operator.space
-    example = plans.bytes_an_example(problem, space) if asked.route == "fresh" else 0.0
-    cost = plans.cost_of(problem, space, 0 if legacy else steps, example, together)
+    vectors = 0 if legacy else steps
+    asked: Plan
+    problem: Problem | None = None
+    if isinstance(operator, HessianOperator):
+        asked, problem, space = (
+            Plan.of(limits, route=operator.route),
+            operator.problem,
+            operator.space,
+        )
+        # a kept graph is in memory already
+        example = plans.bytes_an_example(problem, space) if asked.route == "fresh" else 0.0
+        cost = plans.cost_of(problem, space, vectors, example, together)
+    else:
+        asked = BasisPlan.of(limits)
+        cost = plans.cost_of_basis(operator.shape[0], operator.dtype, vectors, together)
 
     def run(plan: Plan) -> Spectrum:
-        same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
         make = partial(
             quadrature,
-            operator if same else operator.without_kept_graphs(plan.micro_batch),
+            _under(operator, plan, asked),
             plan,
             steps=steps,
             seed=seed,
@@ -87,9 +99,17 @@ def spectral_density(
         )
         return make(probes) if targets is None else _until_reached(make, probes, targets)
 
-    candidates = plans.plans(problem, asked, cost, limits.bytes)
+    candidates = plans.plans(problem, asked, cost, limits.bytes, operator.device)
     spectrum, plan, failed = plans.try_plans(run, candidates, operator.device)
     return replace(spectrum, plan=plans.describe(plan, asked, failed))
+
+
+def _under(operator: SymmetricOperator, plan: Plan, asked: Plan) -> SymmetricOperator:
+    """The operator with products as a plan makes them."""
+    same = (plan.micro_batch, plan.route) == (asked.micro_batch, asked.route)
+    if same or not isinstance(operator, HessianOperator):
+        return operator
+    return operator.without_kept_graphs(plan.micro_batch)
 
 
 def _until_reached(

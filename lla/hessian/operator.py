@@ -8,21 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from lla.arguments import whole_number
 from lla.batches import Batch
 from lla.door import check_derivatives
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Context, Function, Product, RouteName
-from lla.hessian.refusals import whole_number
+from lla.hessian.symmetric import SymmetricOperator
 from lla.parameters import ParameterSpace, Pattern
-from lla.precision import full_precision, refuse_autocast
+from lla.precision import full_precision
 from lla.probes import gaussian
 from lla.problem import Problem
 
@@ -46,7 +45,7 @@ class RouteTrial:
         return (self.setup or 0.0) + products * (self.seconds or 0.0)
 
 
-class HessianOperator:
+class HessianOperator(SymmetricOperator):
     """H(theta), the matrix [P, P] of second derivatives of the mean loss, through its products.
 
     The operator is that of the weights at its construction; further training does not change it.
@@ -83,6 +82,8 @@ class HessianOperator:
     tensor([1., 4.])
     """
 
+    kind = "Hessian"
+
     def __init__(
         self,
         problem: Problem,
@@ -97,18 +98,19 @@ class HessianOperator:
                 "lla.Problem(model, batches, loss)"
             )
         routes.check_route(route)
+        self._products = whole_number("products", products, 0)
+        memory = None if memory is None else whole_number("memory", memory, 0)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = problem.theta(parameters)  # [P]
+        super().__init__(self.space.size, self.space.dtype, self.space.device)
         self._state = problem.state()
-        self.matvecs = 0
         problem.loss()  # raises if a batch's loss is not finite
         check_derivatives(problem)
         memory = available_memory(self.device) // 2 if memory is None else memory
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        self._products = whole_number("products", products)
         with full_precision(self.device):
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
@@ -116,65 +118,18 @@ class HessianOperator:
                     if i >= len(self._kept):
                         self._kept.append(self._checked(i, batch))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(P, P)."""
-        return (self.space.size, self.space.size)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the products."""
-        return self.space.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the products."""
-        return self.space.device
-
-    def __matmul__(self, vectors: Tensor) -> Tensor:
-        """H @ v for v [P], or H @ V for V [P, K]."""
-        if not isinstance(vectors, Tensor):
-            convert = "torch.from_numpy" if isinstance(vectors, np.ndarray) else "torch.as_tensor"
-            raise InputError(
-                f"H @ v takes a tensor, not {type(vectors).__name__}: convert it with {convert}(v)"
-            )
-        if vectors.ndim not in (1, 2):
-            raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
-        if vectors.ndim == 1:
-            return self.rows(vectors[None])[0]
-        return self.rows(vectors.T.contiguous()).T
-
-    def rows(self, rows: Tensor) -> Tensor:
-        """H applied to each row of a matrix [K, P], a layout in which vectors are contiguous.
-
-        Raises:
-            InputError: another length, type or device than the parameters'.
-        """
-        if rows.shape[-1] != self.space.size:
-            raise InputError(
-                f"the vector has {rows.shape[-1]} elements, the Hessian {self.space.size}"
-            )
-        if rows.dtype != self.dtype or rows.device != self.device:
-            raise InputError(
-                f"the vector is {rows.dtype} on {rows.device}, the Hessian {self.dtype} on "
-                f"{self.device}: convert it with .to(H.device, H.dtype)"
-            )
-        refuse_autocast(self.device)
-        rows = rows.detach()
-        self.matvecs += len(rows)
-        batches = self.problem.batches
-        if len(rows) == 0:
-            return rows.clone()
+    def multiplied(self, rows: Tensor) -> Tensor:
+        """H applied to each row of a matrix [K, P]."""
         # kept products need no data, and a loader may be slow
+        batches = self.problem.batches
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
-        with full_precision(self.device):
-            shares = self.problem.coefficients
-            if shares == (1.0,):
-                return next(products)(rows)
-            total = torch.zeros_like(rows)
-            for share, product in zip(shares, products, strict=True):
-                total.add_(product(rows), alpha=share)
-            return total
+        shares = self.problem.coefficients
+        if shares == (1.0,):
+            return next(products)(rows)
+        total = torch.zeros_like(rows)
+        for share, product in zip(shares, products, strict=True):
+            total.add_(product(rows), alpha=share)
+        return total
 
     def without_kept_graphs(self, micro_batch: int | None) -> HessianOperator:
         """The same Hessian by the route "fresh", from at most `micro_batch` examples at a time.
@@ -187,14 +142,6 @@ class HessianOperator:
             other.problem = self.problem.in_micro_batches(micro_batch)
         other.route, other._kept, other.matvecs = "fresh", [], 0
         return other
-
-    def to_scipy(self) -> LinearOperator:
-        """The operator for SciPy's solvers, with NumPy arrays."""
-
-        def matvec(v: object) -> object:
-            return (self @ torch.from_numpy(np.array(v)).reshape(-1).to(self.theta)).cpu().numpy()
-
-        return LinearOperator(self.shape, matvec=matvec, dtype=self.theta.cpu().numpy().dtype)
 
     def _make(self, route: RouteName, batch: Batch) -> Product:
         return ROUTES[route](*route_arguments(self.problem, batch, self.space, self._state))
@@ -221,7 +168,7 @@ class HessianOperator:
                 found = _trial("linearized", (setup, seconds), kept_bytes, whole, count, memory)
                 trials.append(found)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 trials.append(RouteTrial("linearized", reason=reason))
         self.trials = tuple(trials)
         usable = [trial for trial in trials if trial.reason is None]
@@ -259,7 +206,8 @@ class HessianOperator:
             if not self._named:
                 return self._make("retained", batch)
             raise RouteError(
-                f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
+                f"the route {self.route!r} fails for batch {index} ({first_line(error)}): take "
+                "route='retained'"
             ) from error
         return product
 
@@ -269,8 +217,8 @@ class HessianOperator:
 
 
 def check_operator(name: str, operator: object) -> None:
-    """Raise an error unless what the function `name` was given is a Hessian."""
-    if isinstance(operator, HessianOperator):
+    """Raise an error unless what the function `name` was given is an operator."""
+    if isinstance(operator, SymmetricOperator):
         return
     kind = type(operator).__name__
     made = "problem" if isinstance(operator, Problem) else "lla.Problem(model, batches, loss)"

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.refusals import not_finite, whole_number
+from lla.hessian.operator import check_operator
+from lla.hessian.refusals import not_finite
+from lla.hessian.symmetric import SymmetricOperator
 from lla.probes import rademacher
 
 FIRST = 16  # least number of samples before the standard error may end the measurement
@@ -23,7 +25,7 @@ _SKETCH_STREAM, _SAMPLE_STREAM = 0, 1
 
 
 def trace(
-    operator: HessianOperator,
+    operator: SymmetricOperator,
     method: Literal["hutchinson", "hutch++"] = "hutchinson",
     rtol: float = 0.05,
     max_matvecs: int = 1000,
@@ -46,7 +48,7 @@ def trace(
     take (with the sketch), or if `max_matvecs` has no room for both.
 
     Args:
-        operator: the Hessian.
+        operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
         method: "hutchinson" or "hutch++".
         rtol: standard error to reach, relative to the estimate.
         max_matvecs: Hessian-vector products at most.
@@ -76,8 +78,7 @@ def trace(
     sketch = None if sketch is None else whole_number("sketch", sketch)
     if method not in ("hutchinson", "hutch++"):
         raise InputError(f"method is {method!r}: choose 'hutchinson' or 'hutch++'")
-    if not rtol > 0:
-        raise InputError(f"rtol is {rtol}: it must be positive")
+    rtol, seed = positive_number("rtol", rtol), seed_number(seed)
     before = operator.matvecs
     size = operator.shape[0]
     width = 0  # of the sketch
@@ -105,7 +106,7 @@ def trace(
         while True:
             left = max_matvecs - (operator.matvecs - before)
             for i in range(len(samples), min(target, len(samples) + left)):
-                row = project(rademacher(size, operator.theta, seed, _SAMPLE_STREAM, i)[None])
+                row = project(rademacher(size, operator.like, seed, _SAMPLE_STREAM, i)[None])
                 samples.append((row.double() * operator.rows(row).double()).sum().item())
             _refuse_nonfinite(torch.tensor(samples, device="cpu"), operator.dtype)
             bar.update(operator.matvecs - before - bar.n)
@@ -134,13 +135,13 @@ def _samples_wanted(stderr: float, allowed: float, made: int) -> float:
     return made * ((stderr / allowed) ** 2 - 1) if allowed > 0 else math.inf
 
 
-def _diagonal_sum(operator: HessianOperator, progress: bool) -> float:
+def _diagonal_sum(operator: SymmetricOperator, progress: bool) -> float:
     """The trace by the product with every unit vector."""
     size, total = operator.shape[0], 0.0
     with tqdm(total=size, desc="diagonal", unit="product", disable=not progress) as bar:
         for start in range(0, size, _ROWS):
             count = min(_ROWS, size - start)
-            rows = operator.theta.new_zeros(count, size)
+            rows = operator.like.new_zeros(count, size)
             block = slice(start, start + count)
             rows[:, block] = torch.eye(count, device="cpu").to(rows)
             products = operator.rows(rows)
@@ -151,10 +152,10 @@ def _diagonal_sum(operator: HessianOperator, progress: bool) -> float:
 
 
 def _sketched(
-    operator: HessianOperator, width: int, seed: int
+    operator: SymmetricOperator, width: int, seed: int
 ) -> tuple[float, Callable[[Tensor], Tensor]]:
     """The trace on the range of H S, and the projection onto its complement."""
-    size, like = operator.shape[0], operator.theta
+    size, like = operator.shape[0], operator.like
     probes = torch.stack([rademacher(size, like, seed, _SKETCH_STREAM, i) for i in range(width)])
     images = operator.rows(probes)
     _refuse_nonfinite(images, operator.dtype)

@@ -37,10 +37,14 @@ def chosen(problem: Problem, layers: str | Sequence[str] | None) -> list[str]:
                 "layers to measure"
             )
         return found
-    asked = [layers] if isinstance(layers, str) else list(layers)
+    asked = [layers] if isinstance(layers, (str, nn.Module)) else list(layers)
     if not asked:
         raise InputError("there is no layer: name at least one, or leave layers out")
     for name in asked:
+        if not isinstance(name, str):
+            raise InputError(
+                f"a layer is {type(name).__name__}: give names, as in model.named_modules()"
+            )
         _check(problem, name, modules)
     return list(dict.fromkeys(asked))
 
@@ -67,7 +71,7 @@ def _check(problem: Problem, name: str, modules: dict[str, nn.Module]) -> None:
     able = [n for n, module in modules.items() if _weight(problem, module) is not None]
     if name not in modules:
         near = difflib.get_close_matches(name, able, 3) or able[:3]
-        raise InputError(f"the network has no layer {name!r}: did you mean {' or '.join(near)}?")
+        raise InputError(f"the network has no layer {name!r}: take {' or '.join(near) or 'none'}")
     if _weight(problem, modules[name]) is not None:
         return
     inside = [n for n in able if n.startswith(f"{name}.") or not name]

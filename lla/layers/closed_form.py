@@ -13,15 +13,14 @@ vector-Jacobian product. The layer may also give the logits itself; then V is th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lla.layers.calls import LayerCall
 from lla.layers.curvature import Curvature
-from lla.layers.patches import by_position, example_gradients, patches
+from lla.layers.parts import parts
+from lla.layers.patches import by_position, example_gradients, groups_of, patches
 from lla.precision import ROUNDING
 from lla.probes import gaussian
 
@@ -70,14 +69,36 @@ def filter_weights(
         )[0]
         for cotangent in (torch.ones_like(features), r)
     )
-    by_filter = r.reshape(len(r), -1, *[1] * (rho.ndim - 2)) if axis == 1 else (
-        r.reshape(len(r), *[1] * (rho.ndim - 2), -1)
-    )  # fmt: skip
-    if (mixed - by_filter * rho).norm() > ROUNDING[rho.dtype] * mixed.norm():
+    if (mixed - _by_filter(call, r, rho) * rho).norm() > ROUNDING[rho.dtype] * mixed.norm():
         return None
     if classifier is None:
         classifier = torch.eye(features.shape[1], dtype=features.dtype, device=features.device)
     return rho, classifier.detach()
+
+
+def explains(call: LayerCall, logits: Tensor, rho: Tensor, classifier: Tensor) -> bool:
+    """Whether the logits depend on a layer's output through its features alone.
+
+    Args:
+        call: of the layer.
+        logits: [n, C].
+        rho: see `filter_weights`.
+        classifier: V [C, F].
+    """
+    assert call.output is not None
+    a = gaussian(logits.numel(), logits, 6).reshape(logits.shape)
+    (delta,) = torch.autograd.grad(
+        logits, call.output, a, retain_graph=True, materialize_grads=True
+    )
+    expected = rho * _by_filter(call, a @ classifier, rho)
+    return bool((delta - expected).norm() <= ROUNDING[rho.dtype] * delta.norm())
+
+
+def _by_filter(call: LayerCall, values: Tensor, like: Tensor) -> Tensor:
+    """One number an example and filter [n, F], in the shape of the layer's output."""
+    middle = [1] * (like.ndim - 2)
+    shape = (*middle, -1) if isinstance(call.layer, nn.Linear) else (-1, *middle)
+    return values.reshape(len(values), *shape)
 
 
 def closed_form(
@@ -95,16 +116,20 @@ def closed_form(
     assert call.x is not None
     n = len(logits)
     p, V = logits.detach().double().softmax(1), classifier.double()
+    best = p.argmax(1)
     total = Curvature.zeros(V.shape[1], V)
     diagonal = torch.arange(V.shape[1], device=V.device)
-    for rows in _chunks(n, V.shape[1] ** 2 + V.numel() + call.weight.numel()):
+    positions = rho[0].numel() // V.shape[1]
+    each = call.weight[0].numel() * positions * groups_of(call.layer)
+    for rows in parts(n, V.shape[1] ** 2 + V.numel() + call.weight.numel() + each, V.device):
         found = patches(call.layer, call.x[rows].detach())
         if scale is not None:
             found = found / scale[:, :, None]
-        mine = by_position(call.layer, rho[rows], found.shape[1]).double()
+        mine = by_position(call.layer, rho[rows]).double()
         mean = example_gradients(mine, found.double())  # [b, F, d]
-        # centred first: of a sure prediction the difference of two sums would be rounding
-        off = (V - (p[rows] @ V)[:, None]) * p[rows].sqrt()[:, :, None]  # [b, C, F]
+        # from the likeliest class: of a sure prediction V and its mean are nearly equal
+        away = V - V[best[rows], None]  # [b, C, F]
+        off = (away - p[rows, None] @ away) * p[rows].sqrt()[:, :, None]
         spread = off.transpose(1, 2) @ off
         total.table += (spread * (mean @ mean.transpose(1, 2))).sum(0)
         weights = mine.sum(3).flatten(1)  # [b, F]
@@ -112,12 +137,3 @@ def closed_form(
     total.table /= n
     total.bias /= n
     return total
-
-
-_ELEMENTS = 2**24  # of the largest array in a part
-
-
-def _chunks(n: int, elements: int) -> Iterator[slice]:
-    """Parts of n examples, so that arrays of `elements` an example stay small."""
-    size = max(1, _ELEMENTS // max(1, elements))
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -9,20 +9,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lla.arguments import whole_number
+from lla.batches import Batch
 from lla.door import check_derivatives
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.hessian.refusals import whole_number
 from lla.layers import chosen as names_of
 from lla.layers.calls import LayerCall, called
-from lla.layers.closed_form import classifier_of, closed_form, filter_weights
-from lla.layers.conditions import why_no_cross_entropy, why_not_exact
+from lla.layers.closed_form import classifier_of, closed_form, explains, filter_weights
+from lla.layers.conditions import slopes, why_no_cross_entropy, why_not_exact
 from lla.layers.curvature import Curvature
 from lla.layers.flatness_result import Flatness, LayerFlatness
 from lla.layers.jacobian_blocks import jacobian_blocks
 from lla.layers.sampled import Sampling, sampled
 from lla.layers.scales import input_scales
 from lla.loss_call import Loss
+from lla.loss_call import logits as logits_of
 from lla.model_call import Mode
 from lla.problem import Precision, Problem
 
@@ -94,20 +96,34 @@ def flatness(
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     >>> batch = torch.rand(6, 3), torch.arange(6) % 2
     >>> f = flatness(model, batch)
-    >>> f["0"].method, f["2"].method, f["2"].kappa.stderr
-    ('jacobian blocks', 'closed form', 0.0)
+    >>> f["2"].method, f["2"].kappa.stderr
+    ('closed form', 0.0)
     """
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: choose among {', '.join(METHODS)}")
-    if not rtol > 0:
-        raise InputError(f"rtol is {rtol}: it must be positive")
-    if whole_number("max_matvecs", max_matvecs) < 2:
-        raise InputError(f"max_matvecs is {max_matvecs}: a standard error takes two products")
-    how = Sampling(rtol, max_matvecs, seed, progress)
+    _check(method, rtol, max_matvecs)
     problem = Problem(
         model, batches, loss=loss, mode=mode, seed=seed, weights=weights, precision=precision,
         check=check,
     )  # fmt: skip
+    return flatness_of(
+        problem, layers, method=method, normalize_inputs=normalize_inputs, rtol=rtol,
+        max_matvecs=max_matvecs, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def flatness_of(
+    problem: Problem,
+    layers: str | Sequence[str] | None = None,
+    *,
+    method: Method = "auto",
+    normalize_inputs: bool = False,
+    rtol: float = 0.02,
+    max_matvecs: int = 1000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Flatness:
+    """The same of a problem; see `flatness`."""
+    _check(method, rtol, max_matvecs)
+    how = Sampling(rtol, max_matvecs, seed, progress)
     names = names_of.chosen(problem, layers)
     value = float(problem.loss())
     check_derivatives(problem)
@@ -122,9 +138,22 @@ def flatness(
         for name in names
     ]
     return Flatness.of(
-        found, mode=mode, normalized=normalize_inputs, examples=problem.examples, loss=value,
+        found,
+        mode=problem.mode,
+        normalized=normalize_inputs,
+        examples=problem.examples,
+        loss=value,
         dtype=str(problem.dtype).removeprefix("torch."),
-    )  # fmt: skip
+    )
+
+
+def _check(method: str, rtol: float, max_matvecs: int) -> None:
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}: choose among {', '.join(METHODS)}")
+    if not rtol > 0:
+        raise InputError(f"rtol is {rtol}: it must be positive")
+    if whole_number("max_matvecs", max_matvecs) < 2:
+        raise InputError(f"max_matvecs is {max_matvecs}: a standard error takes two products")
 
 
 @dataclass
@@ -148,6 +177,9 @@ class _Exact:
 
     def measure(self) -> None:
         """Add up all batches."""
+        if self.problem.findings.call.takes_model:
+            self._leave(0, dict.fromkeys(self.names, "the loss is a function of the model"))
+            return
         linear = [
             name
             for name, module in self.problem.model.named_modules()
@@ -157,28 +189,33 @@ class _Exact:
         watched = list(dict.fromkeys([*self.names, *linear]))
         batches = zip(self.problem.batches, self.problem.coefficients, strict=True)
         for i, (batch, share) in enumerate(batches):
-            with called(self.problem, batch, watched) as (logits, calls):
-                self._probe(i, batch, logits, calls)
+            with called(self.problem, batch, watched) as (output, calls):
+                self._leave(i, self._probe(batch, output, calls))
                 left = [name for name in self.names if name not in self.reasons]
-                if left:
-                    self._add(logits, calls, left, share)
+                if not left:
+                    break
+                self._add(logits_of(output), calls, left, share)
         for name in self.reasons:
             self.totals.pop(name, None)
 
-    def _probe(self, i: int, batch: Any, logits: Any, calls: Mapping[str, LayerCall]) -> None:
-        """Find the layers that no formula is exact for."""
-        said = why_no_cross_entropy(self.problem, batch, logits)
-        for name in self.names:
-            if name in self.reasons:
-                continue
-            why = said or why_not_exact(name, calls[name], logits)
-            if why is not None:
-                if self.method != "auto":
-                    raise InputError(
-                        f"method {self.method!r} is not exact for {name} (batch {i}): {why}; take "
-                        "method='auto' or 'hutchinson'"
-                    )
-                self.reasons[name] = why
+    def _leave(self, i: int, reasons: Mapping[str, str]) -> None:
+        """Note the layers that no formula is exact for in batch i."""
+        if self.method != "auto" and reasons:
+            name, why = next(iter(reasons.items()))
+            raise InputError(
+                f"method {self.method!r} is not exact for {name} (batch {i}): {why}; take "
+                "method='auto' or 'hutchinson'"
+            )
+        self.reasons.update(reasons)
+
+    def _probe(self, batch: Batch, output: Any, calls: Mapping[str, LayerCall]) -> dict[str, str]:
+        """Find the layers that no formula is exact for, and why."""
+        left = {name: calls[name] for name in self.names if name not in self.reasons}
+        said = why_no_cross_entropy(self.problem, batch, output)
+        if said is not None:
+            return dict.fromkeys(left, said)
+        logits = logits_of(output)
+        return why_not_exact(left, logits, slopes(self.problem, batch, logits))
 
     def _add(
         self, logits: Tensor, calls: dict[str, LayerCall], left: list[str], share: float
@@ -215,7 +252,7 @@ class _Exact:
             top = calls[classifier]
             assert top.x is not None
             parts = filter_weights(call, logits, top.x, top.weight)
-        return parts
+        return parts if parts is None or explains(call, logits, *parts) else None
 
 
 def _exactly(problem: Problem, name: str, exact: _Exact, scale: Tensor | None) -> LayerFlatness:

@@ -11,15 +11,16 @@ One backward pass a class gives all layers. Labels do not enter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lla.layers.calls import LayerCall
+from lla.layers.class_gradients import class_gradients
 from lla.layers.curvature import Curvature
-from lla.layers.patches import by_position, example_gradients, patches
+from lla.layers.parts import byte_budget, parts
+from lla.layers.patches import by_position, example_gradients, groups_of, patches
 
 
 def jacobian_blocks(
@@ -37,53 +38,64 @@ def jacobian_blocks(
             divided; layers that are missing keep theirs.
         progress: show a bar over the classes.
     """
-    n, classes = logits.shape
-    p = logits.detach().softmax(1)
-    outputs = [call.output for call in calls.values() if call.output is not None]
-    found = {name: _Patches(call, scales.get(name)) for name, call in calls.items()}
     totals = {
         name: Curvature.zeros(call.weight.shape[0], call.weight) for name, call in calls.items()
     }
-
-    def deltas(cotangent: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            logits, outputs, cotangent, retain_graph=True, materialize_grads=True
-        )
-
-    means = deltas(p)
-    for c in tqdm(range(classes), desc="classes", disable=not progress):
-        one = torch.zeros_like(logits)
-        one[:, c] = 1
-        root = p[:, c].sqrt()
-        for (name, call), delta, mean in zip(calls.items(), deltas(one), means, strict=True):
-            off = (delta - mean) * root.reshape(n, *[1] * (delta.ndim - 1))
-            found[name].add(by_position(call.layer, off, found[name].groups), totals[name])
+    outputs = [call.output for call in calls.values() if call.output is not None]
+    bytes_of_one = sum(output.numel() * output.element_size() for output in outputs)
+    at_once = max(1, byte_budget(logits.device) // max(1, bytes_of_one))
+    found = class_gradients(calls, logits, progress)
+    while group := list(islice(found, at_once)):
+        for name, call in calls.items():
+            _add(totals[name], call, [each[name] for each in group], scales.get(name))
+    n = len(logits)
     for total in totals.values():
         total.table /= n
         total.bias /= n
     return totals
 
 
+def _add(total: Curvature, call: LayerCall, deltas: Sequence[Tensor], scale: Tensor | None) -> None:
+    """Add what some classes give, a few examples at a time.
+
+    Args:
+        total: of the layer.
+        call: of the layer.
+        deltas: of these classes, see `lla.layers.class_gradients`.
+        scale: see `jacobian_blocks`.
+    """
+    assert call.x is not None
+    first = deltas[0]
+    n, positions = len(first), by_position(call.layer, first[:1]).shape[3]
+    size = call.weight[0].numel()
+    each = size * positions * groups_of(call.layer) + call.weight.numel() + 2 * first[0].numel()
+    for rows in parts(n, each, first.device):
+        found = _Patches(call, rows, scale)
+        for delta in deltas:
+            found.add(by_position(call.layer, delta[rows]), total)
+
+
 class _Patches:
-    """The patches of a layer's input in a batch, and the cheaper of two ways to use them.
+    """The patches of some examples, and the cheaper of two ways to use them.
 
     Args:
         call: of the layer.
+        rows: the examples.
         scale: see `jacobian_blocks`.
     """
 
-    def __init__(self, call: LayerCall, scale: Tensor | None) -> None:
+    def __init__(self, call: LayerCall, rows: slice, scale: Tensor | None) -> None:
         assert call.x is not None
-        self._found = patches(call.layer, call.x.detach())
+        self._found = patches(call.layer, call.x[rows].detach())
         if scale is not None:
             self._found = (self._found / scale[:, :, None]).to(self._found.dtype)
-        _, self.groups, size, positions = self._found.shape
-        filters = call.weight.shape[0] // self.groups
+        _, groups, size, positions = self._found.shape
+        filters = call.weight.shape[0] // groups
         by_gradient = filters * size * (positions + filters)
         by_gram = filters * positions * (positions + filters)
         # filters of two groups see different patches, whose products the Gram matrix lacks
         self._grams = None
-        if self.groups == 1 and by_gram < by_gradient and positions**2 < 4 * size * filters:
+        if groups == 1 and by_gram < by_gradient and positions**2 < 4 * size * filters:
             wide = self._found[:, 0].double()
             self._grams = wide.transpose(1, 2) @ wide  # [n, Q, Q]
 

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from lla.errors import InputError
 from lla.layers.calls import called
-from lla.layers.patches import is_covered
+from lla.layers.patches import groups_of, is_covered
 from lla.problem import Problem
 
 
 def input_scales(problem: Problem, names: Sequence[str]) -> dict[str, Tensor]:
     """The standard deviation of each element of a layer's patches, over examples and positions.
 
-    Elements of a patch that lie in one channel have the channel's. Where it is zero, 1 is taken.
+    Elements of a patch that lie in one channel have the channel's. Where it is zero but for
+    rounding, 1 is taken.
 
     Args:
         problem: network and data.
@@ -26,7 +27,8 @@ def input_scales(problem: Problem, names: Sequence[str]) -> dict[str, Tensor]:
         By layer, float64 [G, d]: groups of filters, and elements of a patch.
 
     Raises:
-        InputError: a layer is no linear or convolution layer that is called once.
+        InputError: a layer is no linear or convolution layer that is called once, or a channel of
+            its input has a single value.
     """
     sums: dict[str, Tensor] = {}
     for batch in problem.batches:
@@ -46,8 +48,14 @@ def input_scales(problem: Problem, names: Sequence[str]) -> dict[str, Tensor]:
                     [torch.full_like(mean, rows.shape[1]), mean, rows.var(1, correction=0)]
                 )
                 sums[name] = part if name not in sums else _together(sums[name], part)
+    for name, (count, _, _) in sums.items():
+        if count[0] < 2:
+            raise InputError(
+                f"the input of {name} has one value in each channel, which has no standard "
+                "deviation: give more examples, or leave normalize_inputs out"
+            )
     return {
-        name: _of_patch(problem.model.get_submodule(name), part[2].sqrt())
+        name: _of_patch(problem.model.get_submodule(name), part[1], part[2], problem.dtype)
         for name, part in sums.items()
     }
 
@@ -61,13 +69,12 @@ def _together(one: Tensor, other: Tensor) -> Tensor:
     return torch.stack([n, mean, within + one[0] * other[0] / n**2 * apart**2])
 
 
-def _of_patch(layer: nn.Module, deviations: Tensor) -> Tensor:
-    """Standard deviations [channels] for the elements of a patch [G, d]."""
-    largest = deviations.max()
-    # below this it is the rounding of a constant
-    deviations = torch.where(deviations > 1e-12 * largest, deviations, torch.ones_like(deviations))
+def _of_patch(layer: nn.Module, mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
+    """Standard deviations [G, d] of the elements of a patch, from those of channels."""
+    rounding = 10 * torch.finfo(dtype).eps * (mean.square() + variance).sqrt()
+    deviations = variance.sqrt()
+    deviations = torch.where(deviations > rounding, deviations, torch.ones_like(deviations))
     if isinstance(layer, nn.Linear):
         return deviations[None]
-    groups: int = layer.groups  # type: ignore[assignment]
     kernel = torch.Size(layer.kernel_size).numel()  # type: ignore[arg-type]
-    return deviations.reshape(groups, -1).repeat_interleave(kernel, dim=1)
+    return deviations.reshape(groups_of(layer), -1).repeat_interleave(kernel, dim=1)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lla.hessian.accuracy import MIN_SAMPLES, reached, spread
+from lla.hessian.accuracy import (
+    MIN_SAMPLES,
+    Scatter,
+    Spread,
+    budget_stderr,
+    probe_and_batch_ranges,
+    reached,
+    shortfall,
+    spread,
+)
 
 
 def drawn(rng, batches, probes, between, within):
@@ -83,3 +92,80 @@ def test_stopping_at_a_target_keeps_the_interval_honest(law, scatter):
     assert abs(values.mean() - 1) < 0.3 * np.mean([f.stderr for f in found]) + chance
     assert 0.89 < covered < 0.99
     assert values.std() < 1.2 * 0.05
+
+
+@pytest.mark.parametrize(
+    ("dof", "over", "enough"),
+    [(3, "batches", True), (2, "batches", False), (4, "probes", True), (3, "probes", False)],
+)
+def test_a_target_takes_four_batches_or_four_differences_between_probes(dof, over, enough):
+    assert reached(Spread(1.0, 1e-6, dof, None, 0), 0.05, over, "float64") is enough
+
+
+@pytest.mark.parametrize("value", [2.0, -2.0])
+def test_a_target_is_relative_and_met_by_the_enlarged_error(value):
+    exact = Spread(value, 0.1, math.inf, None, 0)
+    assert exact.safe_stderr == pytest.approx(0.1)
+    assert reached(exact, 0.0500001, "batches", "float64")
+    assert not reached(exact, 0.0499999, "batches", "float64")
+    few = Spread(value, 0.1, 5, None, 0)
+    needed = few.factor * 0.1 / 2
+    assert few.factor == pytest.approx(stats.t.ppf(0.975, 5) / stats.norm.ppf(0.975))
+    assert reached(few, needed * 1.000001, "batches", "float64")
+    assert not reached(few, needed * 0.999999, "batches", "float64")
+
+
+def test_an_error_below_rounding_counts_as_reached():
+    eps = float(np.finfo("float32").eps)
+    assert reached(Spread(0.0, 31 * eps, math.inf, None, 0), 0.1, "batches", "float32")
+    assert not reached(Spread(0.0, 33 * eps, math.inf, None, 0), 0.1, "batches", "float32")
+    assert not reached(Spread(0.0, 31 * eps, math.inf, None, 0), 0.1, "batches", "float64")
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Spread(1.0, None, 0, None, 0), "not known from so few samples"),
+        (Spread(0.0, 0.123, 9, None, 0), "0.12 and the value 0"),
+        (Spread(-2.0, 0.02, 2, None, 0), "0.01 of the value, but rests on fewer than four samples"),
+        (Spread(-2.0, 0.3, math.inf, None, 0), "0.15 of the value, and 0.05 was asked for"),
+        (Spread(1.0, 0.050001, math.inf, None, 0),
+         "0.050001 of the value, and 0.05 was asked for"),
+        (Spread(1.0, 0.1, 9, None, 0),
+         "0.12 of the value (0.1, enlarged by Student's t for few samples), and 0.05 was asked "
+         "for"),
+    ],
+)  # fmt: skip
+def test_a_shortfall_in_words(found, text):
+    assert shortfall(found, 0.05) == text
+
+
+def test_scatter_is_right_on_average():
+    rng = np.random.default_rng(0)
+    found = [
+        Scatter.of(5 + 2.0 * rng.normal(size=(8, 1)) + rng.normal(size=(8, 3))) for _ in range(2000)
+    ]
+    assert np.mean([s.mean for s in found]) == pytest.approx(5, abs=0.1)
+    assert np.mean([s.probes**2 for s in found]) == pytest.approx(1.0, rel=0.03)
+    assert np.mean([s.batches**2 for s in found]) == pytest.approx(4.0, rel=0.05)
+    assert {s.samples for s in found} == {(3, 8)}
+
+
+def test_scatter_by_its_formula():
+    values = np.array([[1.0, 3.0], [7.0, 9.0], [10.0, 18.0]])
+    found = Scatter.of(values)
+    within, means = (2.0 + 2.0 + 32.0) / 3, np.array([2.0, 8.0, 14.0])
+    assert found.probes == pytest.approx(math.sqrt(within))
+    assert found.batches == pytest.approx(math.sqrt(means.var(ddof=1) - within / 2))
+    assert found.stderr(2, 3) == pytest.approx(values.mean(1).std(ddof=1) / math.sqrt(3))
+    assert found.stderr(5, 7) == budget_stderr(found.probes, found.batches, 5, 7)
+    assert math.isnan(Scatter.of(values[:, :1]).probes)
+    assert math.isnan(Scatter.of(values[:1]).batches)
+    alike = Scatter.of(np.array([[0.0, 9.0], [9.0, 0.0]]))
+    assert alike.batches == 0, "a negative variance counts as zero"
+
+
+def test_ranges_over_probes_and_batches():
+    probes, batches = probe_and_batch_ranges(np.array([[1.0, 3.0, 2.0], [5.0, 9.0, 10.0]]))
+    assert (probes.value, probes.stderr) == (3.5, pytest.approx(1.5))
+    assert batches == 6.0

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lla
+from lla.hessian.criteria import criteria
 from lla.hessian.rounding import product_rounding
 
 
@@ -127,3 +128,14 @@ def test_criteria_of_an_ordinary_network_do_not_warn():
         found = lla.criteria(model, batch, probes=2, steps=10)
     assert found.rounding < 1e-5
     assert lla.criteria(model, batch, probes=2, steps=10, check=False).rounding is None
+
+
+@pytest.mark.parametrize(("size", "examples"), [(1, 1), (9, 4), (128, 64), (200, 64)])
+def test_rounding_is_measured_from_half_of_what_fits_and_at_most_64_examples(
+    monkeypatch, size, examples
+):
+    seen = []
+    monkeypatch.setattr(criteria, "product_rounding", lambda *args: seen.append(args[2]))
+    model, batch = nn.Linear(3, 2), (torch.randn(size, 3), torch.randint(0, 2, (size,)))
+    lla.criteria(model, batch, probes=1, steps=2, route="retained")
+    assert seen == [examples]

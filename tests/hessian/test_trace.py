@@ -72,7 +72,9 @@ def mlp():
     ("options", "most"),
     [
         ({"rtol": 0.01}, 16 + 83),  # after the first samples
-        ({"rtol": 0.01, "max_matvecs": 90}, 83),  # no room for samples beside it
+        ({"rtol": 0.01, "max_matvecs": 99}, 16 + 83),  # which is all that are allowed
+        ({"rtol": 0.01, "max_matvecs": 98}, 83),  # no room for samples beside it
+        ({"rtol": 0.01, "max_matvecs": 83}, 83),
         ({"method": "hutch++", "sketch": 35}, 83),  # which the sketch and first samples cost too
         ({"method": "hutch++", "sketch": 5, "rtol": 1e-4}, 2 * 5 + 16 + 83),
     ],
@@ -86,6 +88,17 @@ def test_item_16_unit_vectors_where_they_are_cheaper(cases, recwarn, options, mo
     assert (estimate.stderr, estimate.n) == (0, 83)
     assert estimate.matvecs == H.matvecs == most
     assert not recwarn
+
+
+@pytest.mark.parametrize(("size", "sampled"), [(2, False), (16, False), (17, True)])
+def test_unit_vectors_are_multiplied_at_once_where_the_first_samples_cost_as_much(
+    cases, size, sampled
+):
+    A, _ = cases.matrix(np.linspace(1, 2, size))
+    estimate = lla.trace(cases.quadratic(A), rtol=10.0)
+    assert (estimate.stderr > 0) == sampled
+    assert estimate.matvecs == estimate.n == min(size, 16)
+    assert sampled or estimate.value == pytest.approx(1.5 * size, rel=1e-10)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -103,6 +116,27 @@ def test_hutch_with_a_sketch_of_full_width_is_exact(cases):
     A, _ = cases.matrix(OUTLIERS)
     estimate = lla.trace(cases.quadratic(A), "hutch++", sketch=len(A))
     assert estimate.value == pytest.approx(np.trace(A), rel=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:after")
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({}, 32), ({"max_matvecs": 100}, 16), ({"max_matvecs": 18}, 3), ({"max_matvecs": 5}, 1),
+        ({"sketch": 1}, 1),
+    ],
+)  # fmt: skip
+def test_the_width_of_the_sketch_is_a_sixth_of_the_products_and_at_most_32(cases, options, width):
+    H = cases.spectrum_of(np.tile(BULK, 4))
+    product, passed = H._kept[0], []
+
+    def counting(rows):
+        passed.append(len(rows))
+        return product(rows)
+
+    H._kept[0] = counting
+    lla.trace(H, "hutch++", rtol=0.5, **options)
+    assert passed[:3] == [width, width, 1]
 
 
 def test_hutch_with_low_rank_is_exact(cases):
@@ -145,6 +179,38 @@ def test_products_are_counted(cases, method):
     assert estimate.n == sum(passed) - (12 if method == "hutch++" else 0)
 
 
+@pytest.mark.hard_use(
+    "The trace ends at the first of 16, 20, 25, 32, 40, 50, ... samples at which the standard "
+    "error is small enough, and at no other number"
+)
+@pytest.mark.parametrize(("method", "least"), [("hutchinson", 0.007), ("hutch++", 0.004)])
+def test_the_standard_error_is_looked_at_after_every_quarter_more(cases, method, least):
+    schedule, seen = [16, 20, 25, 32, 40, 50, 63, 79, 99, 124, 155, 194, 243], set()
+    A, _ = cases.matrix(np.concatenate([np.tile(BULK, 5), [20.0]]))
+    H = cases.quadratic(A)
+    width = 3 if method == "hutch++" else None
+    for rtol in np.geomspace(least, 3 * least, 8):
+        product, samples = H._kept[0], []
+
+        def recorded(rows, product=product, samples=samples):
+            made = product(rows)
+            samples.extend((rows * made).sum(1).tolist() if len(rows) == 1 else [])
+            return made
+
+        H._kept[0] = recorded
+        estimate = lla.trace(H, method, rtol=rtol, sketch=width)
+        H._kept[0] = product
+        exact = estimate.value - np.mean(samples)  # on the sketched subspace; 0 without
+        enough = [
+            n
+            for n in schedule
+            if np.std(samples[:n], ddof=1) / n**0.5 <= rtol * abs(exact + np.mean(samples[:n]))
+        ]
+        assert estimate.n == len(samples) == enough[0]
+        seen.add(estimate.n)
+    assert len(seen) >= 5, "the case exercises the schedule"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_seeds(cases, method):
     H = cases.spectrum_of(OUTLIERS)
@@ -174,7 +240,7 @@ def test_product_that_is_not_finite(cases, method):
     ("options", "message"),
     [
         ({"method": "xtrace"}, "method is 'xtrace': choose 'hutchinson' or 'hutch"),
-        ({"rtol": 0}, "rtol is 0: it must be positive"),
+        ({"rtol": 0}, "rtol is 0: give a positive number"),
         ({"rtol": float("nan")}, "rtol is nan"),
         ({"max_matvecs": 1}, "max_matvecs is 1: too few"),
         ({"max_matvecs": 0}, "max_matvecs is 0: too few"),

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import torch
 
+from lla.arguments import usable_device, whole_number
 from lla.batches import micro_batches
 from lla.errors import InputError, InsufficientMemoryError, out_of_memory
 from lla.free_memory import available_memory
@@ -47,8 +48,21 @@ class Memory:
 
 
 def memory_settings(memory: Memory | int | None) -> Memory:
-    """The settings of a `memory` argument; a number means bytes."""
-    return memory if isinstance(memory, Memory) else Memory(memory)
+    """The settings of a `memory` argument; a number means bytes.
+
+    Raises:
+        InputError: a negative number of bytes, a type that is no floating type, or a device that
+            is not there.
+    """
+    found = memory if isinstance(memory, Memory) else Memory(memory)
+    if found.bytes is not None:
+        whole_number("memory", found.bytes, 0)
+    dtype = found.basis_dtype
+    if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
+        raise InputError(f"basis_dtype is {dtype}: give a floating type, such as torch.bfloat16")
+    if found.basis_device is not None:
+        usable_device(found.basis_device)
+    return found
 
 
 @dataclass(frozen=True)
@@ -71,11 +85,24 @@ class Plan:
     def __str__(self) -> str:
         size, route = self.micro_batch, self.route
         parts = [f"micro-batches of {size}" if size else "whole batches", route or "fastest route"]
-        dtype, device = self.basis_dtype, self.basis_device
-        if dtype is not None or device is not None:
-            stored = "" if dtype is None else f"{str(dtype).removeprefix('torch.')} "
-            parts.append(f"{stored}basis" + ("" if device is None else f" on the {device}"))
+        if self.basis_dtype is not None or self.basis_device is not None:
+            parts.append(self.basis)
         return ", ".join(parts)
+
+    @property
+    def basis(self) -> str:
+        """How the Lanczos vectors are stored, as text."""
+        dtype, device = self.basis_dtype, self.basis_device
+        stored = "" if dtype is None else f"{str(dtype).removeprefix('torch.')} "
+        return f"{stored}basis" + ("" if device is None else f" on the {device}")
+
+
+@dataclass(frozen=True)
+class BasisPlan(Plan):
+    """A plan for an operator that is no Hessian: it says how Lanczos vectors are stored."""
+
+    def __str__(self) -> str:
+        return self.basis
 
 
 @dataclass(frozen=True)
@@ -140,6 +167,25 @@ def cost_of(
     )
 
 
+def cost_of_basis(size: int, dtype: torch.dtype, vectors: int, together: int = 1) -> Cost:
+    """What a spectrum of an operator [P, P] that is no Hessian needs memory for.
+
+    Args:
+        size: P.
+        dtype: of the products.
+        vectors: in the Lanczos basis of a probe.
+        together: probes that advance at the same time.
+    """
+    return Cost(
+        vectors=together * size * dtype.itemsize,
+        basis=vectors * together * size,
+        itemsize=dtype.itemsize,
+        example=0.0,
+        batch=1,
+        examples=1,
+    )
+
+
 def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
     """Bytes that double backward keeps for an example; 0 if the batch cannot be cut.
 
@@ -200,7 +246,13 @@ def basis_storages(
             yield dtype, where
 
 
-def plans(problem: Problem, asked: Plan, cost: Cost, memory: int | None = None) -> Iterator[Plan]:
+def plans(
+    problem: Problem | None,
+    asked: Plan,
+    cost: Cost,
+    memory: int | None = None,
+    device: torch.device | None = None,
+) -> Iterator[Plan]:
     """The plans that should fit, from the fastest to the one with the least memory.
 
     First comes what was asked for. Then, with the basis as asked, "fresh" in place of a kept graph,
@@ -209,21 +261,23 @@ def plans(problem: Problem, asked: Plan, cost: Cost, memory: int | None = None) 
     float64), and in bfloat16. After a plan has failed, only plans that need less follow.
 
     Args:
-        problem: the whole of the data.
+        problem: the whole of the data; None for an operator that is no Hessian.
         asked: the caller's plan. If it names both a route and micro-batches, and no memory is
             given, it comes first even if the estimate says that it does not fit.
         cost: what memory is needed for.
-        memory: bytes on the problem's device; by default all that are available.
+        memory: bytes on the device; by default all that are available.
+        device: of the products, the problem's by default.
 
     Raises:
         InsufficientMemoryError: no plan should fit.
     """
-    device = problem.device
+    if device is None:
+        device = torch.device("cpu") if problem is None else problem.device
     exact = memory is None and asked.route is not None and asked.micro_batch is not None
     memory = available_memory(device) if memory is None else memory
     host = available_memory(torch.device("cpu"))
     failed, smallest = math.inf, asked
-    for plan in _all_plans(problem, asked, cost):
+    for plan in _all_plans(problem, asked, cost, device):
         need = needed(plan, cost, device)
         fits = need.device <= min(memory, failed) and need.host <= host
         if fits or (exact and plan == asked):
@@ -238,21 +292,22 @@ def plans(problem: Problem, asked: Plan, cost: Cost, memory: int | None = None) 
         )
 
 
-def _all_plans(problem: Problem, asked: Plan, cost: Cost) -> Iterator[Plan]:
+def _all_plans(
+    problem: Problem | None, asked: Plan, cost: Cost, device: torch.device
+) -> Iterator[Plan]:
     """All plans in order; whether batches can be split is tested after the first."""
     yield asked
-    products: list[tuple[int | None, RouteName | None]] = [
-        (asked.micro_batch, asked.route),
-        (asked.micro_batch, "fresh"),
-    ]
-    size = min(asked.micro_batch or cost.batch, cost.batch)
-    if _can_be_split(problem, size // 2):
-        while size > 1:
-            size //= 2
-            products.append((size, "fresh"))
-    for dtype, where in basis_storages(asked, cost, problem.device):
+    products: list[tuple[int | None, RouteName | None]] = [(asked.micro_batch, asked.route)]
+    if problem is not None:
+        products.append((asked.micro_batch, "fresh"))
+        size = min(asked.micro_batch or cost.batch, cost.batch)
+        if _can_be_split(problem, size // 2):
+            while size > 1:
+                size //= 2
+                products.append((size, "fresh"))
+    for dtype, where in basis_storages(asked, cost, device):
         for micro_batch, route in dict.fromkeys(products):
-            plan = Plan(micro_batch, route, dtype, where)
+            plan = type(asked)(micro_batch, route, dtype, where)
             if plan != asked:
                 yield plan
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from torch import nn
 
 import lla
 from lla.data import load
+from lla.hessian.accuracy import Spread
+from lla.hessian.criteria import adaptive
+from lla.hessian.criteria.adaptive import RunStatistics
+from lla.hessian.criteria.goal import Goal
 from lla.hessian.lanczos.outliers import Outliers
 from lla.training import train
 
@@ -390,6 +395,7 @@ def test_result_knows_what_it_rests_on(cases):
     crit = measured(matrices(cases, 4), cases, over="probes")
     assert (crit.converged, crit.adaptive.stopped) == (True, "targets")
     assert (crit.steps, crit.batches, crit.scope) == (60, 4, "batches")
+    assert [spectrum.plan for spectrum in crit.spectra] == 4 * ["whole batches, retained"]
     assert math.isnan(crit.kh05.value)
     accuracy = crit.adaptive.accuracy["kh1"]
     assert accuracy.target == 0.05
@@ -483,3 +489,119 @@ def test_nothing_is_warned_of_where_targets_are_met(cases):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert measured(matrices(cases, 4), cases, 0.2, over="probes").converged
+
+
+def statistics(over="batches", probes=10, count=3, **targets):
+    """Statistics of runs on some Hessians, none made yet."""
+    goal = Goal(targets, over, probes, 50, 1000, 0, "product")
+    space = SimpleNamespace(size=SIZE, dtype=torch.float64)
+    return RunStatistics(goal, count, space)
+
+
+def made(converged=True, matvecs=50):
+    """A run whose r_e has converged or not."""
+    return SimpleNamespace(re_within=lambda tolerance: converged, matvecs=matvecs)
+
+
+def test_r_e_is_settled_when_the_first_run_on_every_hessian_has_converged():
+    found = statistics(re=0.1)
+    found.runs = [[made(), made(False)], [made()], []]
+    assert found.settled
+    found.runs = [[made()], [made(False)], []]
+    assert not found.settled
+    assert (found.matvecs, found.left) == (100, 900)
+    assert found.visited == found.runs[:2]
+
+
+def test_each_hessian_gets_one_probe_and_the_first_a_second_one_for_outliers():
+    found = statistics(kh1=0.1)
+    assert [found.wanted(index) for index in range(3)] == [2, 1, 1]
+    found.runs = [[made(), made()], [made()], []]
+    assert [found.wanted(index) for index in range(3)] == [1, 1, 1]
+    assert statistics(re=0.1).wanted(0) == 1
+    assert statistics(kh1=0.1, probes=1).wanted(0) == 1
+    used = statistics(kh1=0.1, probes=2)
+    used.runs = [[made(), made()], [made()], []]
+    assert [used.wanted(index) for index in range(3)] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("errors", "runs", "needed"),
+    [
+        ({"re": 0.2}, (1, 1, 1), 4),  # twice the error: four times the probes
+        ({"re": 0.2, "kh1": 0.3}, (1, 1, 1), 9),
+        ({"re": 0.21}, (2, 2, 2), 9),  # 8.82
+        ({"re": 0.2}, (1, 2, 2), 6),  # the harmonic mean is 1.5
+        ({"re": 0.1}, (2, 2, 2), 3),  # small enough already: one more
+        ({"re": 0.1}, (1, 2, 2), 2),
+        ({"re": None}, (2, 2, 2), 3),
+    ],
+)
+def test_the_probes_that_are_needed_follow_from_the_worst_error(errors, runs, needed):
+    found = statistics("probes", probes=100, **dict.fromkeys(errors, 0.1))
+    found.runs = [[made()] * count for count in runs]
+    # the values are -1; with so many degrees of freedom errors are not enlarged
+    found._spreads = {name: Spread(-1.0, e, math.inf, e, math.inf) for name, e in errors.items()}
+    for index, have in enumerate(runs):
+        assert found.wanted(index) == max(0, needed - have)
+
+
+def test_a_target_out_of_reach_is_known_from_four_batches_and_probes():
+    def reach(between, dof=3, within_dof=4.0, count=4):
+        found = statistics(count=count, re=0.1)
+        within = 0.01
+        stderr = math.hypot(between, within)
+        found._spreads = {"re": Spread(-2.0, stderr, dof, within, within_dof)}
+        return found._out_of_reach("re")
+
+    factor = Spread(0.0, None, 3, None, 0).factor
+    assert reach(0.2001 / factor)
+    assert not reach(0.1999 / factor)
+    assert not reach(0.5, within_dof=3), "the probes' part is not known well enough"
+    assert reach(0.0, count=3), "three batches are never enough"
+
+
+def test_a_mean_over_all_probes_takes_all_hessians():
+    found = statistics("probes", re=0.1)
+    found._spreads = {"re": Spread(1.0, 0.001, math.inf, 0.001, math.inf)}
+    found.runs = [[made()], [made()], []]
+    assert not found._met("re")
+    assert found._shortfall("re", found._spreads["re"]) == (
+        "that of 2 of the 3 batches, and all were asked for"
+    )
+    found.runs[2].append(made())
+    assert found._met("re")
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "probes", "over", "expected"),
+    [
+        (0.05, 500, 10, "batches", "targets"),
+        (0.5, 500, 10, "batches", "batches"),
+        (0.5, 500, 1, "probes", "probes"),
+        (0.5, 49, 10, "probes", "budget"),
+        (0.5, 50, 10, "probes", None),
+    ],
+)
+def test_the_reason_to_stop(error, left, probes, over, expected):
+    found = statistics(over, probes, 4, re=0.1)
+    found.least = 50
+    found.runs = [[made(matvecs=(1000 - left) / 4)] for _ in range(4)]
+    found._spreads = {"re": Spread(1.0, error, math.inf, 0.0, math.inf)}
+    assert found.stopped() == expected
+
+
+@pytest.mark.parametrize(("probes", "calls"), [(3, 4), (1, 0)])
+def test_outliers_are_those_of_the_first_run_on_each_hessian(cases, monkeypatch, probes, calls):
+    seen, real = [], adaptive.outliers
+
+    def counted(lanczos, *args):
+        seen.append(lanczos)
+        return real(lanczos, *args)
+
+    monkeypatch.setattr(adaptive, "outliers", counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the target is missed
+        crit = measured(matrices(cases, 4), cases, 1e-4, over="probes", probes=probes)
+    assert crit.adaptive.probes == 4 * (probes,)
+    assert len(seen) == calls

@@ -74,6 +74,59 @@ def test_basis_is_orthonormal(cases, eigenvalues, dtype, bound, runs):
         assert float((V @ V.T - torch.eye(int(n))).abs().max()) < bound
 
 
+@pytest.mark.hard_use(
+    "Lanczos vectors stay orthogonal to 1e-13 beside products with an error of a million times the "
+    "operator along an earlier vector, which takes the second Gram-Schmidt pass, in one run of two"
+)
+def test_an_error_along_earlier_vectors_leaves_the_others_orthogonal(cases):
+    A, _ = cases.matrix(np.linspace(-1, 1, 100))
+    probes = start(100, 2)
+    first = torch.nn.functional.normalize(probes[:1])
+    error = torch.tensor([[1e6], [0.0]], dtype=torch.float64) * first  # the second run has none
+    lanczos = Lanczos(Matrix(A, sabotage=lambda call, product: product + error), probes, 15)
+    lanczos.advance(15)
+    for V in lanczos.basis.vectors(0, 15):
+        assert float((V @ V.T - torch.eye(15)).abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.0, 4), (0.6, 4), (6.0, 5)])
+def test_a_second_pass_is_made_only_where_the_first_removes_a_tenth(
+    cases, monkeypatch, error, passes
+):
+    removed = []
+    remove = Basis.remove
+
+    def counted(basis, vectors, count):
+        removed.append(count)
+        return remove(basis, vectors, count)
+
+    monkeypatch.setattr(Basis, "remove", counted)
+    A, _ = cases.matrix(SPECTRA["positive"])
+    probe = start(100)
+    first = torch.nn.functional.normalize(probe)
+    # the residual's norm is about 26
+    operator = Matrix(A, sabotage=lambda call, product: product + (call == 4) * error * first)
+    lanczos = Lanczos(operator, probe, 4)
+    lanczos.advance(4)
+    assert removed == [1, 2, 3, 4, 4][:passes]
+
+
+@pytest.mark.hard_use(
+    "A Lanczos process that continues from a vector almost among its earlier ones has a new vector "
+    "that is orthogonal to them, which takes two passes"
+)
+def test_a_restart_almost_among_the_earlier_vectors_is_orthogonal_to_them(cases):
+    A, _ = cases.matrix(SPECTRA["repeated"])
+    lanczos = run(A, 20)
+    count = int(lanczos.tridiagonal().counts[0])
+    beside = start(100, seed=1)
+    lanczos.restart(count, lanczos.basis.vectors(0, 1)[:, 0] + 1e-9 * beside)
+    lanczos.advance(2)
+    V = lanczos.basis.vectors(0, count + 2)[0]
+    assert float((V @ V.T - torch.eye(count + 2)).abs().max()) < 1e-13
+    assert lanczos.tridiagonal().betas[0, count - 1] == 0
+
+
 @pytest.mark.parametrize("runs", [1, 4])
 def test_long_inner_products_in_float32_lose_little(runs):
     block, lines = torch.rand(runs, 32, 120_000), torch.rand(runs, 1, 120_000)
@@ -250,6 +303,14 @@ def test_half_precision_storage_of_a_spike_does_not_overflow():
     basis = Basis(1, 1, spike, torch.float16)
     basis.store(0, spike)
     torch.testing.assert_close(basis.vectors(0, 1)[0], spike, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("runs", "ranges"), [(1, [(0, 16), (16, 20)]),
+                                              (2, [(0, 8), (8, 16), (16, 20)])])  # fmt: skip
+def test_slabs_take_64_mib(runs, ranges):
+    like = torch.empty(runs, 2**20)  # 4 MiB a vector, in the type of the arithmetic
+    assert Basis(runs, 20, like, torch.bfloat16).slabs(20) == ranges
+    assert Basis(runs, 20, like).slabs(20) == [(0, 20)], "nothing is converted"
 
 
 def test_combinations_use_all_slabs(cases):

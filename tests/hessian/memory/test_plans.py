@@ -14,6 +14,7 @@ from lla import free_memory
 from lla.errors import out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.lanczos.process import Lanczos
+from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import (
     Cost,
     Plan,
@@ -207,6 +208,42 @@ def test_beside_another_device_the_basis_goes_to_the_cpu_before_it_loses_digits(
 
 
 # what a plan takes
+
+
+@pytest.mark.parametrize(
+    ("route", "at_work", "between"),
+    [("fresh", 2.75, 0.0), ("retained", 2.75, 1.0), ("linearized", 6.0, 2.25), (None, 2.75, 0.0)],
+)
+def test_what_a_plan_needs_by_its_formula(route, at_work, between):
+    cost = Cost(vectors=1000, basis=5000, itemsize=8, example=100.0, batch=8, examples=20)
+    for micro_batch, at_once in ((None, 8), (8, 8), (2, 2), (50, 8)):
+        graphs = 100.0 * (at_work * at_once + between * (20 - at_once))
+        found = needed(Plan(micro_batch, route), cost, CPU)
+        assert (found.device, found.host) == (15 * 1000 + graphs + 5000 * 8, 0)
+    half = needed(Plan(None, route, torch.bfloat16), cost, CPU).device
+    assert half == needed(Plan(None, route), cost, CPU).device - 5000 * 6
+
+
+@pytest.mark.parametrize(("legacy", "vectors"), [(True, 0), (False, 7)])
+def test_the_legacy_process_is_planned_without_a_basis(cases, monkeypatch, legacy, vectors):
+    made, real = [], lla.hessian.memory.plans.cost_of
+
+    def cost_of(*args, **options):
+        made.append(real(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(lla.hessian.memory.plans, "cost_of", cost_of)
+    H = cases.spectrum_of(np.arange(1.0, 11.0))
+    lla.spectral_density(H, 1, 7, legacy=legacy)
+    assert [cost.basis for cost in made] == [vectors * 10]
+
+
+@pytest.mark.parametrize(("pooled", "sizes"), [(True, [9]), (False, [5, 4])])
+def test_each_batch_has_a_hessian_of_its_own_unless_they_are_pooled(cases, pooled, sizes):
+    whole = cases.BY_NAME["cnn_bn_eval"].problem((5, 4))
+    hessians = BatchHessians(whole, Plan(), 5, pooled=pooled)
+    assert hessians.count == len(sizes)
+    assert [problem.examples for problem in hessians.problems()] == sizes
 
 
 def test_bytes_an_example_are_those_that_grow_with_the_batch():
@@ -495,7 +532,8 @@ def test_out_of_memory_within_spectral_density(monkeypatch):
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_out_of_memory_by_every_plan_lists_them(monkeypatch, mode):
-    model, batch = perceptron()
+    model, (x, y) = perceptron()
+    batch = x[:32], y[:32]
     monkeypatch.setattr(lla.HessianOperator, "rows", refuse)
     with pytest.raises(lla.InsufficientMemoryError) as caught:
         lla.criteria(model, batch, mode, probes=1, steps=5)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import lla
+from lla.hessian.products import routes
 from lla.hessian.products.routes import Retained
 
 ROUTES = ("linearized", "retained", "fresh", None)
@@ -217,3 +218,15 @@ def test_item_4_once_differentiable_is_seen_in_the_graph():
         lla.InputError, match="second derivative of a function that is marked @once"
     ):
         Retained(lambda theta: (Once.apply(theta) ** 2 * weights).sum(), weights, torch.enable_grad)
+
+
+def test_a_single_vector_is_multiplied_without_a_trial_of_several(cases, monkeypatch):
+    case = cases.BY_NAME["mlp_mse"]
+    H = lla.HessianOperator(case.problem(), route="linearized")
+    expected = cases.hessian(case)
+    (product,) = H._kept
+    product._together = None
+    monkeypatch.setattr(routes, "_measure_together", lambda *_: pytest.fail("a trial was made"))
+    v = torch.randn(len(expected), dtype=torch.float64)
+    for _ in range(2):
+        torch.testing.assert_close(H @ v, expected @ v, rtol=1e-10, atol=1e-12)

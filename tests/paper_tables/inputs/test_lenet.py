@@ -9,6 +9,28 @@ from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.inputs import lenet
 
 
+@pytest.mark.hard_use(
+    "A spectrum of LeNet with one probe, one batch, other steps or other batch sizes is not called "
+    "the paper's"
+)
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"probes": 1}, "reduced"), ({"probes": 9}, "reduced"), ({"probes": 11}, "paper"),
+        ({"batches": 1}, "reduced"), ({"batches": 3}, "reduced"), ({"batches": 5}, "paper"),
+        ({"steps": 99}, "reduced"), ({"steps": 101}, "reduced"),
+        ({"batch_size": 2047}, "reduced"), ({"batch_size": 2049}, "reduced"),
+    ],
+)  # fmt: skip
+def test_less_than_the_papers_settings_is_reduced(digits, changes, expected):
+    mnist = dataclasses.replace(digits, name="mnist", fidelity="paper")
+    profile = adjusted(PROFILES["paper"], **changes)
+    assert profile.is_the_papers() == (expected == "paper")
+    assert lenet.fidelity(profile, mnist, "random") == expected
+    long = adjusted(profile, epochs=1000)
+    assert lenet.fidelity(long, mnist, "trained") == expected
+
+
 def test_fidelity(digits):
     mnist = dataclasses.replace(digits, name="mnist", fidelity="paper")
     part = dataclasses.replace(mnist, fidelity="reduced")
@@ -16,6 +38,9 @@ def test_fidelity(digits):
     assert lenet.fidelity(paper, mnist, "random") == "paper"
     assert lenet.fidelity(paper, mnist, "trained") == "reduced"
     assert lenet.fidelity(adjusted(paper, epochs=1000), mnist, "trained") == "paper"
+    assert lenet.fidelity(adjusted(paper, epochs=999), mnist, "trained") == "reduced"
+    until = dataclasses.replace(paper, epochs=1000)
+    assert lenet.fidelity(until, mnist, "trained") == "reduced", "it ends at the target"
     assert lenet.fidelity(adjusted(paper, epochs=1000), mnist, "during") == "reduced"
     assert lenet.fidelity(quick, mnist, "random") == "reduced"
     assert lenet.fidelity(paper, part, "random") == "reduced"

@@ -34,7 +34,7 @@ def cells_of(settings, row):
 
 
 def run(settings, *cells):
-    suite = Suite(find(), settings, say=lambda line: None)
+    suite = Suite(find(), settings)
     found = [{r.metric: r for r in suite.run(cell)} for cell in cells]
     suite.finish()
     return found
@@ -232,6 +232,9 @@ def test_what_is_missing_is_said_without_a_path(settings):
         networks.new_images(settings)
 
 
+@pytest.mark.hard_use(
+    "A spectrum of photographs with one probe, or with nine of ten, is not called the paper's"
+)
 def test_fidelity(settings, monkeypatch):
     net = networks.network(PROFILES["paper"], "resnet18")
     crops = networks.pictures(settings)
@@ -252,7 +255,9 @@ def test_fidelity(settings, monkeypatch):
     assert fidelity() == "paper"
     assert fidelity(changed(batch_size=32)) == "reduced"
     assert fidelity(changed(steps=50)) == "reduced"
+    assert fidelity(changed(side=192)) == "reduced"
     assert fidelity(changed(probes=20)) == "paper", "more probes narrow the error bar"
+    assert fidelity(changed(probes=9)) == fidelity(changed(probes=1)) == "reduced"
     assert fidelity(PROFILES["quick"]) == "reduced"
     assert fidelity(net=dataclasses.replace(net, stand_in=True)) == "substitute"
     pictures = "reduced"

@@ -45,7 +45,7 @@ def settings(without_data, few):
 
 
 def run(settings, *cells):
-    suite = Suite(find(), settings, say=lambda line: None)
+    suite = Suite(find(), settings)
     return [{record.metric: record for record in suite.run(cell)} for cell in cells]
 
 
@@ -70,6 +70,34 @@ def test_accuracy_and_loss_are_those_of_the_training_itself(settings):
     test = images.test
     expected = 100 * training.accuracy(model, data.to_input(test.images, size=32), test.labels)
     assert found["test_accuracy"].value == pytest.approx(expected)
+
+
+@pytest.mark.hard_use(
+    "Criteria of a training run with one probe, other steps, other batches or fewer epochs are not "
+    "called the paper's"
+)
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "paper"), ({"probes": 1}, "reduced"), ({"probes": 9}, "reduced"),
+        ({"probes": 11}, "paper"), ({"steps": 99}, "reduced"), ({"steps": 101}, "reduced"),
+        ({"batch_size": 1024}, "reduced"), ({"epochs": 999}, "reduced"),
+    ],
+)  # fmt: skip
+def test_fidelity(settings, monkeypatch, changes, expected):
+    found = pairs.images(settings, DIGITS)
+    real = Images(*(
+        None if s is None else dataclasses.replace(s, fidelity="paper")
+        for s in (found.train, found.test, found.other)
+    ))  # fmt: skip
+    monkeypatch.setattr(pairs, "images", lambda settings, pair: real)
+    runs = dataclasses.replace(PROFILES["paper"].runs, real=False, **changes)
+    paper = dataclasses.replace(settings, profile=dataclasses.replace(TINY, runs=runs))
+    for side in generalization.SIDES:
+        made = generalization._criteria_cell(paper, DIGITS, side, 1)
+        assert made.fidelity == expected
+        curve = generalization._curve_cell(paper, DIGITS, side, 1)
+        assert curve.fidelity == ("reduced" if "epochs" in changes else "paper")
 
 
 def test_the_other_side_is_the_other_set(settings):
