@@ -137,8 +137,9 @@ def _cost(row: str, column: str, wanted: float) -> Predicate:
         elif high < wanted:
             decided = "fails"
         note = (
-            f"{measured(ratio.value, ratio.stderr)} times cheaper: {value_of(mine['seconds_exact']):.2g} s "
-            f"against {value_of(mine['products']):.3g} products of "
+            f"{measured(ratio.value, ratio.stderr)} times cheaper: "
+            f"{value_of(mine['seconds_exact']):.2g} s against "
+            f"{value_of(mine['products']):.3g} products of "
             f"{value_of(mine['seconds_product']):.2g} s, a number estimated from the scatter of "
             f"{mine['products'].n}; exact and sampled trace lie "
             f"{value_of(mine['agreement']):.2g} standard errors apart"
