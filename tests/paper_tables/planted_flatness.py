@@ -12,8 +12,8 @@ SHA = "ab" * 32
 def record(table, row, column, metric, value, stderr=None, fidelity="reduced", n=None, **config):
     """One record."""
     return Record(
-        table=table, row=row, column=column, metric=metric, value=float(value), stderr=stderr,
-        n=n, fidelity=fidelity, data=Source("data", SHA), config=config, note="conv3, closed form: x",
+        table=table, row=row, column=column, metric=metric, value=float(value), stderr=stderr, n=n,
+        fidelity=fidelity, data=Source("data", SHA), config=config, note="conv3, closed form: x",
     )  # fmt: skip
 
 

@@ -207,6 +207,7 @@ def _cell(settings: Settings, family: Family, how: Descent) -> Cell:
         metrics=METRICS,
         config={
             "training": training, "layer": LAYER, "factors": list(FACTORS), "m": STEPS,
+            "rise": RISE, "draws": DRAWS,
             "probes": 1, "dtype": "float64", "mode": "eval",
         },
         fidelity=cell_fidelity(found.source.fidelity, whole=False),
