@@ -67,7 +67,7 @@ def _of_known(cell: Cell, settings: Settings) -> list[Record]:
     net = known.network(cell.row)
     model, weights = known.loaded(settings, net)
     drawn = known.batches(settings, net, 1)
-    problem = lla.Problem(model, known.double(drawn.pairs[0]))
+    problem = lla.Problem(model, known.typed(net, drawn.pairs[0]))
     found = off_block_share(problem, net.probes, SEED, squared=False)
     facts = drawn.facts(weights)
     return [cell.estimated(SHARE, found, stderr_kind="probes", matvecs=found.matvecs, **facts)]

@@ -154,8 +154,5 @@ def draw_eigenvalues(used: list[Record], folder: Path) -> Figure:
 
 
 def _facts(record: Record) -> str:
-    column = f", {record.column}" if record.column == mlps.RAW.column else ""
     images = record.config["images"]
-    return f"{network_name(record.row)}, {images} images [{record.fidelity}]" + (
-        column if len(record.config.get("layers", ())) else ""
-    )
+    return f"{network_name(record.row)}, {images} images [{record.fidelity}]"

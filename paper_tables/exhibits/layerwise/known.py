@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lla import data, models
@@ -43,6 +44,7 @@ class Known:
         images: of a batch.
         k: eigenvectors of each layer, at most its outputs; 0 measures no layers.
         probes: from which the share off the blocks is estimated.
+        layers: that are measured; all by default.
         trained: take its weights where they are found.
         side: of photographs, pixels.
         seconds: estimates for the layers and for the share, on 2 CPU cores.
@@ -55,19 +57,37 @@ class Known:
     images: int
     k: int
     probes: int
+    layers: tuple[str, ...] = ()
     trained: bool = True
     side: int = 32
+    dtype: Literal["float32", "float64"] = "float32"
     seconds: tuple[float, float] = (10, 10)
     real: bool = False
 
 
-NETWORKS = (
-    Known("lenet", "lenet", "mnist", 256, 10, 16),
-    Known("resnet20", "resnet20", "cifar10", 64, 10, 8, seconds=(90, 60)),
-    Known("squeezenet", "squeezenet1_1", "imagenet", 8, 0, 8, side=64, seconds=(0, 60), real=True),
-    Known("mobilenet", "mobilenet_v2", "imagenet", 8, 0, 4, False, 64, (0, 120), real=True),
-    Known("resnet18", "resnet18", "imagenet", 8, 0, 4, False, 64, (0, 60), real=True),
+# ResNet20 has 20 layers; these are its first and last ones, and each change of its width
+OF_RESNET20 = (
+    "conv1", "layer1.0.conv1", "layer1.2.conv2", "layer2.0.conv1", "layer2.2.conv2",
+    "layer3.0.conv1", "layer3.2.conv2", "linear",
 )  # fmt: skip
+NETWORKS = (
+    Known("lenet", "lenet", "mnist", 256, 10, 16, dtype="float64", seconds=(30, 10)),
+    Known(
+        "resnet20", "resnet20", "cifar10", 64, 10, 8, OF_RESNET20, seconds=(400, 120), real=True
+    ),
+    Known(
+        "squeezenet", "squeezenet1_1", "imagenet", 8, 0, 8, side=64, seconds=(0, 60), real=True
+    ),
+    Known(
+        "mobilenet", "mobilenet_v2", "imagenet", 8, 0, 4, trained=False, side=64,
+        seconds=(0, 200), real=True,
+    ),
+    Known(
+        "resnet18", "resnet18", "imagenet", 8, 0, 4, trained=False, side=64, seconds=(0, 90),
+        real=True,
+    ),
+)  # fmt: skip
+PROBES, TOLERANCE = 8, 1e-3  # of the distance in Frobenius norm, and of eigenvectors
 
 
 def wanted(settings: Settings) -> list[Known]:
@@ -86,7 +106,7 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def _cell(settings: Settings, net: Known) -> Cell:
-    layers = list(layers_of(models.build(net.name, 10, SEED)))
+    layers = net.layers or tuple(layers_of(models.build(net.name, 10, SEED)))
     facts = config_of(settings, net, BATCHES)
     return Cell(
         table=TABLE,
@@ -94,7 +114,9 @@ def _cell(settings: Settings, net: Known) -> Cell:
         column=COLUMN,
         name=net.row,
         metrics=tuple(metric(name, layer) for layer in layers for name in METRICS),
-        config={**facts, "layers": layers, "k": net.k},
+        config={
+            **facts, "layers": list(layers), "k": net.k, "probes": PROBES, "tol": TOLERANCE,
+        },
         fidelity=fidelity(settings, net),
         inputs=f"{net.name}, {facts['weights']}, on {BATCHES} x {net.images} images of "
         f"{facts['data']}",
@@ -102,32 +124,37 @@ def _cell(settings: Settings, net: Known) -> Cell:
         stage=1,
         seconds=net.seconds[0],
         memory=2 * 2**30,
-    )
+    )  # fmt: skip
 
 
 def _compute(cell: Cell, settings: Settings) -> list[Record]:
     net = network(cell.row)
     model, weights = loaded(settings, net)
     drawn = batches(settings, net, BATCHES)
-    found = [curvatures(model, double(pair), net.k) for pair in drawn.pairs]
+    found = [
+        curvatures(
+            model, typed(net, pair), net.k, cell.config["layers"], probes=PROBES, tol=TOLERANCE
+        )
+        for pair in drawn.pairs
+    ]
     return records_of(cell, settings, found, "batches", drawn.facts(weights))
 
 
-def double(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """A batch in float64, as the networks are."""
-    return pair[0].double(), pair[1]
+def typed(net: Known, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """A batch in the type of a network."""
+    return pair[0].to(getattr(torch, net.dtype)), pair[1]
 
 
 @session_cached(size=1)
 def loaded(settings: Settings, net: Known) -> tuple[nn.Module, Source]:
-    """A network in float64 and eval mode, on the session's device, and what its weights are."""
+    """A network in its type and eval mode, on the session's device, and what its weights are."""
     if weights_found(settings, net):
         trained = models.pretrained(net.name, root=settings.data_root)
         model, source = trained.model, Source(trained.file, trained.sha256)
     else:
         model = models.build(net.name, 1000 if net.data == "imagenet" else 10, SEED)
         source = Source(f"{net.name}, torch init, seed {SEED}", weights_sha256(model))
-    return model.to(settings.device).eval().double(), source
+    return model.to(settings.device).eval().to(getattr(torch, net.dtype)), source
 
 
 def weights_found(settings: Settings, net: Known) -> bool:
@@ -147,7 +174,7 @@ def config_of(settings: Settings, net: Known, count: int) -> dict[str, Any]:
         "batch_size": net.images,
         "side": net.side,
         "image_seed": SEED,
-        "dtype": "float64",
+        "dtype": net.dtype,
         "mode": "eval",
     }
 

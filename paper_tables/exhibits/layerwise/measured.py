@@ -43,16 +43,25 @@ def layers_of(model: nn.Module) -> dict[str, int]:
     }
 
 
-def curvatures(model: nn.Module, batch: tuple[Tensor, Tensor], k: int, **how: Any) -> Layers:
-    """The curvature of all layers; a layer with fewer than k outputs has as many eigenvectors.
+def curvatures(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    k: int,
+    layers: Sequence[str] = (),
+    **how: Any,
+) -> Layers:
+    """The curvature of layers; a layer with fewer than k outputs has as many eigenvectors.
 
     Args:
         model: the network.
         batch: inputs and labels.
         k: eigenvectors of a layer.
+        layers: by default all linear layers and convolutions.
         how: further arguments of `lla.layerwise`.
     """
     outputs = layers_of(model)
+    if layers:
+        outputs = {name: outputs[name] for name in layers}
     found: Layers = {}
     for size in sorted({min(k, count) for count in outputs.values()}):
         names = [name for name, count in outputs.items() if min(k, count) == size]
