@@ -29,6 +29,7 @@ from lla.landscape.axes import chosen_normalization
 from lla.landscape.directions import Distribution
 from lla.layers.flatness import Method
 from lla.layers.flatness import flatness as flatness_of_layers
+from lla.layers.layerwise import layerwise as layerwise_curvature
 from lla.plotting import check_cap, write_png
 from lla.problem import Mode
 from lla.report.text import csv_table
@@ -250,6 +251,80 @@ def flatness(
         atomic_write(out / "flatness.csv", csv_table(result.to_frame().reset_index()))
         write_png(result.plot(), out / "flatness.png")
         typer.echo(f"wrote flatness.npz, flatness.csv and flatness.png into {out}")
+
+
+@app.command()
+def layerwise(
+    model: Model,
+    data: Data = "mnist",
+    split: Split = "train",
+    weights: Weights = None,
+    mode: ModeOption = "eval",
+    batches: BatchCount = 1,
+    batch_size: BatchSize = 512,
+    size: Size = None,
+    k: Annotated[int, typer.Option(help="Eigenvectors of each layer, at most its outputs.")] = 10,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Layer to measure; repeatable (default: all linear and convolutions)."),
+    ] = None,
+    centre: Annotated[
+        bool, typer.Option(help="Take the inputs of layers minus their mean.")
+    ] = False,
+    probes: Annotated[
+        int, typer.Option(help="Random vectors for the distance from the approximation.")
+    ] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches, random vectors.")] = 0,
+    precision: Precision = "float32",
+    device: Device = "cpu",
+    data_root: DataRoot = None,
+    download: DownloadOption = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for numbers and pictures.")] = None,
+) -> None:
+    """Compute the top eigenvectors of each layer's Hessian, beside a Kronecker product."""
+    lla.tune_allocator()
+    with _one_sentence():
+        # before the work, not after it
+        whole_number("k", k, 1)
+        whole_number("probes", probes, 2)
+        if out is not None:
+            check_folder(out)
+            _refuse_earlier(out, "layerwise.*")
+        inputs = load_inputs(
+            model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision),
+            data_root=data_root, download=download,
+        )  # fmt: skip
+        result = layerwise_curvature(
+            inputs.model, inputs.pairs, k, layers or None, mode=mode, centre=centre,
+            probes=probes, seed=seed, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    rows = [
+        (layer.name, f"{layer.eigenvalues[0]:.4g}", f"{layer.rank_one.mean():.2f}",
+         f"{layer.mean_cosine.mean():.2f}", f"{layer.kronecker_overlap[-1]:.2f}",
+         f"{layer.baseline[-1]:.2g}", str(layer.frobenius_error), layer.outliers)
+        for layer in result
+    ]  # fmt: skip
+    headers = (
+        "layer", "eigenvalue", "first singular", "cos E[x]", "Kronecker overlap", "random",
+        "distance", "outliers",
+    )  # fmt: skip
+    typer.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    typer.echo(
+        f"\n{model} on {inputs.text}, {mode} mode, loss {result.loss:.4g}\n"
+        f"{result.examples} images, {result.dtype}; {k} eigenvectors a layer of the {result.matrix}"
+    )
+    for why in dict.fromkeys(layer.why for layer in result if layer.why):
+        names = [layer.name for layer in result if layer.why == why]
+        typer.echo(f"{', '.join(names)}: {why}")
+    if out is None:
+        return
+    with _one_sentence():
+        out.mkdir(parents=True, exist_ok=True)
+        result.save(out / "layerwise.npz")
+        atomic_write(out / "layerwise.csv", csv_table(result.to_frame().reset_index()))
+        write_png(result.plot(), out / "layerwise.png")
+        typer.echo(f"wrote layerwise.npz, layerwise.csv and layerwise.png into {out}")
 
 
 def _save(result: lla.Criteria, folder: Path) -> None:

@@ -11,6 +11,8 @@ from lla.cli import app
 from lla.inputs import load_inputs
 from lla.layers.flatness import flatness
 from lla.layers.flatness_result import Flatness
+from lla.layers.layerwise import layerwise
+from lla.layers.layerwise_result import Layerwise
 
 
 def run(*arguments):
@@ -90,6 +92,24 @@ def test_flatness_is_that_of_the_library(tmp_path):
     assert "1 by closed form: each feature" in result.output
     assert (tmp_path / "flatness.csv").read_text().startswith("layer,trace,trace_stderr,")
     assert (tmp_path / "flatness.png").stat().st_size > 1000
+
+
+def test_layerwise_is_that_of_the_library(tmp_path):
+    arguments = ("--data", "digits", "--batches", 2, "--batch-size", 8, "--precision", "float64")
+    chosen = ("--k", 3, "--layers", "conv1", "--layers", "fc3", "--centre")
+    result = run("layerwise", "lenet", *arguments, *chosen, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    pairs = data.batches(data.load("digits", "train"), 8, 2, seed=0, size=32)
+    pairs = [(x.double(), y) for x, y in pairs]
+    model = models.build("lenet", seed=0).double()
+    expected = layerwise(model, pairs, 3, ["conv1", "fc3"], centre=True)
+    saved = Layerwise.load(tmp_path / "layerwise.npz")
+    np.testing.assert_allclose(saved.eigenvalues, expected.eigenvalues, rtol=1e-5)
+    lines = result.output.splitlines()
+    assert lines[2].split()[:2] == ["conv1", f"{expected['conv1'].eigenvalues[0]:.4g}"]
+    assert "16 images, float64; 3 eigenvectors a layer of the Gauss-Newton" in lines[6]
+    assert (tmp_path / "layerwise.csv").read_text().startswith("layer,eigenvalue,rank_one,")
+    assert (tmp_path / "layerwise.png").stat().st_size > 1000
 
 
 def test_a_plane_is_that_of_the_library(tmp_path):
@@ -202,6 +222,10 @@ def test_pictures_are_taken_too(tmp_path):
         (("criteria", "lenet", "--data", "digits", "--batches", 9999), "fewer or smaller"),
         (("flatness", "lenet", "--data", "digits", "--layers", "conv9"), "has no layer 'conv9'"),
         (("flatness", "lenet", "--data", "digits", "--method", "closed"), "does not cover conv1"),
+        (("layerwise", "lenet", "--data", "digits", "--layers", "fc4"), "has no layer 'fc4'"),
+        (("layerwise", "lenet", "--data", "digits"), "layer conv1 has 6 outputs"),
+        (("layerwise", "lenet", "--data", "digits", "--probes", 1), "probes is 1"),
+        (("layerwise", "lenet", "--data", "digits", "--k", 0), "k is 0"),
         (("plane", "lenet", "--data", "digits", "--normalization", "best"), "choose 'auto'"),
         (("plane", "lenet", "--data", "digits", "--steps", 3), "even number"),
         (("plane", "lenet", "--data", "digits", "--cap", -1.0), "positive"),

@@ -39,7 +39,30 @@ def path():
     return pca_path(torch.tensor([[3.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
 
 
-MAKE = {make.__name__: make for make in (spectrum, eigenpairs, plane, path)}
+@functools.cache
+def small():
+    """A network with two layers, and a batch."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    return model, (torch.rand(6, 3), torch.arange(6) % 2)
+
+
+@functools.cache
+def flatness():
+    return lla.flatness(*small())
+
+
+@functools.cache
+def layerwise():
+    return lla.layerwise(*small(), k=2)
+
+
+def overlaps():
+    return layerwise().overlap(layerwise())
+
+
+KINDS = (spectrum, eigenpairs, plane, path, flatness, layerwise, overlaps)
+MAKE = {make.__name__: make for make in KINDS}
 
 
 def content(result):
@@ -157,6 +180,18 @@ def test_what_is_saved_is_loaded(tmp_path, kind):
         ("path", {"explained": lambda e: 7 * e}, "explained is"),
         ("path", {"explained": with_(0, np.nan)}, r"explained is \[nan"),
         ("path", {"weights_hash": 3}, "weights_hash is 3"),
+        ("flatness", {"values": shorter}, r"values has the shape \[1, 4\], not \[2, 4\]"),
+        ("flatness", {"counts": as_(float)}, "counts is of type float64"),
+        ("flatness", {"methods": ["closed form"]}, "2 layers, 1 methods"),
+        ("layerwise", {"eigenvectors": shorter}, r"eigenvectors has the shape \[39\], not \[40\]"),
+        ("layerwise", {"sizes": with_((0, 0), 5)}, "eigenvectors has the shape"),
+        ("layerwise", {"sizes": with_((0, 0), -4)}, "not positive"),
+        ("layerwise", {"sizes": shorter}, r"sizes has the shape \[1, 2\]"),
+        ("layerwise", {"k": 3}, "eigenvalues has the shape"),
+        ("layerwise", {"M": as_("float32")}, "M is of type float32"),
+        ("layerwise", {"whys": []}, "2 layers and 0 reasons"),
+        ("overlaps", {"curves": shorter}, r"curves has the shape \[1, 2\], not \[2, 2\]"),
+        ("overlaps", {"names": ["0"]}, r"shape \[2, 2\], not \[1, 2\]"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_the_name_of_the_file(tmp_path, kind, changes, message):

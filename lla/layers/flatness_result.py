@@ -13,6 +13,7 @@ from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.plotting import plot_layers
 from lla.saved import Saved
+from lla.storage import INTEGERS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,6 +76,20 @@ class Flatness(Saved):
     def __post_init__(self) -> None:
         for name in ("names", "methods", "whys"):  # a file has lists in place of tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def _faults(self) -> Iterator[str]:
+        count, width = len(self.names), len(QUANTITIES)
+        yield from array_faults(
+            self,
+            values=((count, width), "float64"),
+            errors=((count, width), "float64"),
+            counts=((count, width), INTEGERS),
+            matvecs=((count, width), INTEGERS),
+            sizes=((count, 2), INTEGERS),
+            tables=((self.tables.size,), "float64"),
+        )
+        if not count == len(self.methods) == len(self.whys):
+            yield f"it has {count} layers, {len(self.methods)} methods and {len(self.whys)} reasons"
 
     @classmethod
     def of(cls, layers: Sequence[LayerFlatness], **facts: object) -> Flatness:

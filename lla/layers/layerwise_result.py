@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from lla.estimate import Estimate
 from lla.layer_plots import plot_matrix, plot_overlaps, plot_two_spectra
 from lla.layers.overlaps import overlap, random_overlap
 from lla.saved import Saved
+from lla.storage import FLOATS, INTEGERS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,6 +143,11 @@ class Overlaps(Saved):
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))  # a file has a list
 
+    def _faults(self) -> Iterator[str]:
+        k = self.curves.shape[-1] if self.curves.ndim else 0
+        shape = (len(self.names), k)
+        yield from array_faults(self, curves=(shape, "float64"), baselines=(shape, "float64"))
+
     def __getitem__(self, name: str) -> np.ndarray:
         """The curve of a layer [k]."""
         found: np.ndarray = self.curves[_index(name, self.names)]
@@ -202,6 +209,30 @@ class Layerwise(Saved):
     def __post_init__(self) -> None:
         for name in ("names", "whys"):  # a file has lists in place of tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def _faults(self) -> Iterator[str]:
+        count = len(self.names)
+        yield from array_faults(
+            self,
+            sizes=((count, 2), INTEGERS),
+            numbers=((count, len(_NUMBERS)), "float64"),
+            errors=((count, 4), "float64"),
+        )
+        if len(self.whys) != count:
+            yield f"it has {count} layers and {len(self.whys)} reasons"
+        if self.k < 1 or (self.sizes < 1).any():
+            yield "the number of eigenvectors or a size of a layer is not positive"
+        lengths = {
+            name: sum(math.prod(_shape(dims, self.k, *size)) for size in self.sizes.tolist())
+            for name, dims in _SHAPES.items()
+        }
+        yield from array_faults(
+            self,
+            **{
+                name: ((length,), FLOATS if name == "eigenvectors" else "float64")
+                for name, length in lengths.items()
+            },
+        )
 
     @classmethod
     def of(cls, layers: Sequence[LayerCurvature], **facts: Any) -> Layerwise:

@@ -25,7 +25,7 @@ from lla.files import atomic_write, locked, sha256_of_bytes
 
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 FIDELITIES = ("paper", "reduced", "substitute")
-STDERR_KINDS = ("probes", "batches", "examples", "planes")
+STDERR_KINDS = ("probes", "batches", "examples", "planes", "networks")
 
 # Matches an absolute path anywhere in a text, but not `train/random` or `https://`.
 _ABSOLUTE_PATH = re.compile(r"""(?:^|[\s'"(=:,])(?:/[\w.~-]|~/|[A-Za-z]:[\\/]|\\\\\w)|file://""")

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lla import Spectrum, files
+from lla import files
 from lla.errors import ChecksumError
-from lla.landscape import Plane
+from lla.saved import Saved
 from paper_tables.engine import records
 from paper_tables.engine.cells import Cell, settings_key
 from paper_tables.engine.records import Record
@@ -211,8 +211,8 @@ def save_artifact(content: bytes, name: str, work: Path) -> records.Source:
     return records.Source(name, files.sha256_of_bytes(content))
 
 
-def save_result(result: Plane | Spectrum, name: str, work: Path) -> records.Source:
-    """Write a plane or a spectrum as a file that belongs to a record, see `save_artifact`."""
+def save_result(result: Saved, name: str, work: Path) -> records.Source:
+    """Write a result, such as a plane, as a file that belongs to a record, see `save_artifact`."""
     path = work / name
     path.parent.mkdir(parents=True, exist_ok=True)
     result.save(path)
