@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -17,7 +17,10 @@ from benchmarks import history
 from benchmarks.isolate import Peak, isolated
 from benchmarks.problems import device
 from benchmarks.publish import publish
+from benchmarks.storage import WholeFiles
 from benchmarks.timing import Ratio
+from lla.errors import InputError, WriteError
+from lla.files import check_folder
 from paper_tables.engine import machine
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
@@ -43,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest-benchmark, which is configured later, where to save the session."""
     folder = _option(config, "save")
     if folder:
+        try:
+            for inside in (folder, folder / "records", folder / "benchmarks" / history.SESSIONS):
+                check_folder(inside)  # before anything is measured
+        except (WriteError, InputError) as error:
+            raise pytest.UsageError(str(error)) from None
         config.option.benchmark_storage = str(folder / "benchmarks" / history.SESSIONS)
         config.option.benchmark_save = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
 
@@ -72,11 +80,38 @@ def pytest_benchmark_generate_commit_info() -> dict[str, str]:
     return {}
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let pytest-benchmark write its file as a whole."""
+    own = session.config.pluginmanager.get_plugin("pytest-benchmark")
+    folder = _option(session.config, "save")
+    if folder and own is not None:
+        there = own.storage
+        own.storage = WholeFiles(there.path, there.logger, there.default_machine_id)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """End the session in one sentence where the disk is full: no later result could be saved."""
+    try:
+        return (yield)
+    except WriteError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the history, to which pytest-benchmark has just added this session."""
     folder = _option(session.config, "save")
-    if folder:
+    if not folder:
+        return
+    own = session.config.pluginmanager.get_plugin("pytest-benchmark")
+    written = own is None or not own.storage.unwritten
+    try:
         history.write(folder)
+    except WriteError as error:
+        session.config.get_terminal_writer().line(str(error))
+        written = False
+    if not written:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import pydantic
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -28,6 +29,29 @@ SESSIONS = "sessions"  # folder of the files
 # Two rows may be compared if they share these.
 SAME = ["benchmark", "size", "device", "dtype", "threads", "allocator_tuned", "torch"]
 MEASURED = ["ratio", "low", "high", "rounds", "products", "peak_bytes"]
+_Amount = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+_Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+
+
+class _Row(pydantic.BaseModel, strict=True):
+    """What a session tracks of a benchmark: `SAME`, `MEASURED` and the date."""
+
+    date: Annotated[str, pydantic.Field(pattern=r"^\d{4}-\d\d-\d\dT")]
+    benchmark: str
+    size: str
+    device: str
+    dtype: str
+    threads: _Amount
+    allocator_tuned: bool
+    torch: str
+    ratio: _Positive
+    low: _Positive
+    high: _Positive
+    rounds: _Amount
+    products: _Amount | None
+    peak_bytes: _Amount | None
+
+
 COLUMNS = {
     "in passes": "{ratio:.3g} ({low:.3g} to {high:.3g})",
     "products": "{products}",
@@ -75,8 +99,16 @@ def read(folder: Path) -> pd.DataFrame:
             for benchmark in session["benchmarks"]:
                 info = {"date": session["datetime"], **benchmark["extra_info"]}
                 if "benchmark" in info:  # others are not tracked
-                    rows.append([info[name] for name in columns])
-        except (ValueError, TypeError, KeyError) as error:
+                    row = {name: info[name] for name in columns}
+                    _Row(**row)
+                    rows.append(list(row.values()))
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InputError(
+                f"{path.name} is no session of benchmarks: {'.'.join(map(str, first['loc']))} is "
+                f"{str(first['input'])[:80]}"
+            ) from None
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"{path.name} is no session of benchmarks: {error!r}") from None
     table = pd.DataFrame(rows, columns=columns)
     table = table.astype({"products": "Int64", "peak_bytes": "Int64"})  # with missing ones

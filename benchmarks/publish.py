@@ -5,12 +5,12 @@ Records go to `records/<table>.jsonl` in the folder of results, pages and figure
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from benchmarks import view
 from lla import files
+from lla.plotting import write_png
 from lla.report import prose
 from lla.report.view import Table
 from paper_tables.engine import records, store
@@ -79,9 +79,7 @@ def write_page(
     files.atomic_write(folder / f"{name}.md", page)
     for figure in figures:
         if drawn is None or any(record.key in drawn for record in figure.records):
-            stream = io.BytesIO()
-            figure.draw(results).savefig(stream, format="png", dpi=100)
-            files.atomic_write(folder / f"{figure.name}.png", stream.getvalue())
+            write_png(figure.draw(results), folder / f"{figure.name}.png", dpi=100)
 
 
 def _file(exhibit: Exhibit, results: Path) -> Path:

@@ -8,6 +8,7 @@ from lla.errors import (
     InsufficientMemoryError,
     MissingDataError,
     NonFiniteError,
+    WriteError,
 )
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Target
@@ -40,6 +41,7 @@ __all__ = [
     "Problem",
     "Spectrum",
     "Target",
+    "WriteError",
     "__version__",
     "criteria",
     "loss_plane",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lla.errors import ChecksumError, InputError
-from lla.files import atomic_open, sha256_of_parts
-from lla.models.weights import check_architecture, read
+from lla.files import atomic_open, sha256_of_parts, writing
+from lla.models.weights import check_architecture, named_tensors
+from lla.tensor_files import check_tensor, read
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -44,10 +45,18 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Args:
         path: The file; its folder is made where needed.
         content: Tensors, numbers, strings and None in nested dicts, lists and tuples.
+
+    Raises:
+        WriteError: The disk is full, the folder is read-only, or similar.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {**content, "sha256": _content_sha256(content)}
     with atomic_open(path) as file:
-        torch.save({**content, "sha256": _content_sha256(content)}, file)
+        try:
+            torch.save(whole, file)
+        except RuntimeError as error:  # torch's own, raised over what the disk refused
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def read_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
@@ -63,20 +72,52 @@ def read_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
     Raises:
         ChecksumError: The file is truncated or altered.
         InputError: It is no checkpoint of a training, or one of another architecture.
+        InsufficientMemoryError: It does not fit into memory.
     """
     content = read(path)
     if not isinstance(content, dict) or not {"sha256", "state_dict"} <= set(content):
         raise InputError(f"{path} is no checkpoint of a training: name another file.")
     expected = content.pop("sha256")
-    found = _content_sha256(content)
+    try:
+        _check_tensors(content, model, path)
+        found = _content_sha256(content)
+    except RecursionError as error:
+        raise ChecksumError(
+            f"{path} holds containers in one another without end: delete it and train again."
+        ) from error
     if found != expected:
         raise ChecksumError(
             f"{path} has the content sha256 {found} where {expected} is expected: it is altered, "
             "so delete it and train again."
         )
-    shapes = {name: tensor.shape for name, tensor in content["state_dict"].items()}
-    check_architecture(model, shapes, str(path))
     return content
+
+
+def _check_tensors(content: Mapping[str, Any], model: nn.Module, path: Path) -> None:
+    """Raise unless tensors are ordinary ones for this model, which can be hashed."""
+    state = content["state_dict"]
+    if isinstance(state, Mapping):  # a module's extra state need not be tensors
+        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = named_tensors(state, str(path))
+    check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
+    # A few bytes can stand for a tensor of any size, if they are all its values.
+    largest = max((tensor.numel() for tensor in state.values()), default=1)
+    for name, tensor in _tensors("", content):
+        check_tensor(tensor, name, str(path))
+        if tensor.numel() > max(largest, 1):
+            raise InputError(
+                f"{path} has {tensor.numel()} numbers in {name}, more than any tensor of the "
+                "model: delete it and train again."
+            )
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of nested containers, with its place in them."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _tensors(f"{name}/{key}", item)
 
 
 def _tensor_parts(name: str, tensor: Tensor) -> Iterator[str | memoryview]:

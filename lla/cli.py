@@ -16,11 +16,18 @@ from tabulate import tabulate
 import lla
 from lla import data as datasets
 from lla import landscape
+from lla.arguments import whole_number
+from lla.data.pictures import is_bundled
+from lla.data.registry import get
+from lla.errors import LIBRARY_ERRORS
+from lla.files import check_folder
 from lla.hessian.accuracy import Over
+from lla.hessian.quadrature import MOST_PROBES
 from lla.hessian.ratios import Reading
 from lla.inputs import load_inputs
+from lla.landscape.axes import chosen_normalization
 from lla.landscape.directions import Distribution
-from lla.plotting import check_cap
+from lla.plotting import check_cap, write_png
 from lla.problem import Mode
 
 app = typer.Typer(
@@ -43,13 +50,7 @@ def _one_sentence() -> Iterator[None]:
     """Show only the message of the library's own errors, without a traceback."""
     try:
         yield
-    except (
-        lla.InputError,
-        lla.NonFiniteError,
-        lla.MissingDataError,
-        lla.ChecksumError,
-        lla.InsufficientMemoryError,
-    ) as error:
+    except LIBRARY_ERRORS as error:
         _fail(str(error))
 
 
@@ -63,14 +64,20 @@ Model = Annotated[
     str, typer.Argument(help="A registered name, or package.module:function that makes one.")
 ]
 Data = Annotated[str, typer.Option(help="Data or picture set; see `lla data list`.")]
-Split = Annotated[str, typer.Option(help="Split of the data set.")]
+Split = Annotated[
+    str | None, typer.Option(help="Split of the data set; pictures have none (default: train).")
+]
 Weights = Annotated[
     str | None, typer.Option(help="A checkpoint, or `pretrained`; without this, random weights.")
 ]
 ModeOption = Annotated[Mode, typer.Option(help="Mode of BatchNorm and dropout.")]
 BatchCount = Annotated[int, typer.Option(min=1, help="Number of batches, drawn at random.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images in each batch.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Side of pictures, pixels.")]
+Size = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side in pixels, of pictures and the input of vision transformers."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of weights, batches and random vectors.")]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...")]
 Precision = Annotated[Literal["float32", "float64"], typer.Option(help="Type of the products.")]
 AxesName = Annotated[Literal["random", "hessian"], typer.Option(help="Axes of the plane.")]
@@ -81,15 +88,15 @@ DownloadOption = Annotated[bool, typer.Option(help="Fetch data and weights that 
 def criteria(
     model: Model,
     data: Data = "mnist",
-    split: Split = "train",
+    split: Split = None,
     weights: Weights = None,
     mode: ModeOption = "eval",
     batches: BatchCount = 2,
     batch_size: BatchSize = 512,
     size: Size = None,
-    probes: Annotated[int, typer.Option(min=1, help="Random vectors for each batch (n_hes).")] = 10,
+    probes: Annotated[int, typer.Option(help="Random vectors for each batch (n_hes).")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of weights, batches, probes.")] = 0,
+    seed: Seed = 0,
     reading: Annotated[Reading, typer.Option(help="What the power 1/2 covers.")] = "product",
     legacy: Annotated[bool, typer.Option(help="Imitate the authors' public code.")] = False,
     pooled: Annotated[bool, typer.Option(help="Take one Hessian of all batches.")] = False,
@@ -105,7 +112,9 @@ def criteria(
             help="Relative error to reach in K_H1 and r_e; probes, steps, batches are limits."
         ),
     ] = None,
-    over: Annotated[Over, typer.Option(help="What --target-stderr is over.")] = "batches",
+    over: Annotated[
+        Over | None, typer.Option(help="What --target-stderr is over (default: batches).")
+    ] = None,
     precision: Precision = "float32",
     device: Device = "cpu",
     data_root: DataRoot = None,
@@ -115,6 +124,14 @@ def criteria(
     """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
     lla.tune_allocator()
     with _one_sentence():
+        if over is not None and target_stderr is None:
+            raise lla.InputError("--over says what --target-stderr is over: give both, or neither")
+        # before the work, not after it
+        whole_number("probes", probes, 1, MOST_PROBES)
+        target = None if target_stderr is None else lla.Target(target_stderr, over or "batches")
+        if out is not None:
+            check_folder(out)
+            _refuse_earlier(out, "spectrum*")
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
             size=size, seed=seed, device=device, dtype=getattr(torch, precision),
@@ -132,7 +149,7 @@ def criteria(
             scope="pooled" if pooled else "batches",
             parameters=parameters or None,
             micro_batch=micro_batch,
-            target_stderr=None if target_stderr is None else lla.Target(target_stderr, over),
+            target_stderr=target,
             progress=sys.stderr.isatty(),
         )
     named = {"r_e": result.re, "K_H1": result.kh1, "K_H05": result.kh05}
@@ -152,7 +169,17 @@ def criteria(
         word = "met" if result.converged else "not met, see the warning"
         typer.echo(f"standard error of {target_stderr:g}: {word}; probes and steps are the most")
     if out is not None:
-        _save(result, out)
+        with _one_sentence():
+            _save(result, out)
+
+
+def _refuse_earlier(out: Path, *names: str) -> None:
+    """Refuse a folder that holds files of an earlier run: some of them would be left there."""
+    found = sorted(path.name for pattern in names for path in out.glob(pattern))
+    if found:
+        raise lla.InputError(
+            f"{out} holds {found[0]} of an earlier run: name another folder, or empty this one"
+        )
 
 
 def _save(result: lla.Criteria, folder: Path) -> None:
@@ -160,15 +187,18 @@ def _save(result: lla.Criteria, folder: Path) -> None:
     for index, spectrum in enumerate(result.spectra):
         spectrum.save(folder / f"spectrum_{index}.npz")
     picture = folder / "spectrum.png"
-    result.spectra[0].plot(label="batch 0").savefig(picture, dpi=120)
+    write_png(result.spectra[0].plot(label="batch 0"), picture)
     typer.echo(f"wrote {picture} and {len(result.spectra)} spectra beside it")
+
+
+_PLANE_PICTURES = ("contour.png", "surface.png", "line.png", "accuracy.png")
 
 
 @app.command()
 def plane(
     model: Model,
     data: Data = "mnist",
-    split: Split = "train",
+    split: Split = None,
     weights: Weights = None,
     mode: ModeOption = "eval",
     batches: BatchCount = 1,
@@ -176,8 +206,8 @@ def plane(
     size: Size = None,
     axes: AxesName = "random",
     distribution: Annotated[
-        Distribution, typer.Option(help="Distribution of random axes.")
-    ] = "normal",
+        Distribution | None, typer.Option(help="Distribution of random axes (default: normal).")
+    ] = None,
     normalization: Annotated[
         str, typer.Option(help="auto, output, filter, layer, model, weight or none.")
     ] = "auto",
@@ -191,7 +221,7 @@ def plane(
         list[str] | None, typer.Option(help="Parameters to freeze: glob or re:...; repeatable.")
     ] = None,
     cap: Annotated[float | None, typer.Option(help="Highest loss in the pictures.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, batches and axes.")] = 0,
+    seed: Seed = 0,
     precision: Precision = "float32",
     device: Device = "cpu",
     data_root: DataRoot = None,
@@ -201,18 +231,29 @@ def plane(
     """Evaluate and draw the loss around a network's weights; an interrupted run continues."""
     lla.tune_allocator()
     with _one_sentence():
-        check_cap(cap)  # before the work, not after it
+        # before the work, not after it
+        check_cap(cap)
+        landscape.grid(steps, distance)
+        if distribution is not None and axes != "random":
+            raise lla.InputError(
+                f"--distribution is that of random axes, not of {axes} ones: leave it out"
+            )
+        scaling = None if normalization == "none" else normalization
+        chosen_normalization(landscape.RandomAxes(), scaling)  # type: ignore[arg-type]
+        unfinished = out / "unfinished.npz"
+        check_folder(out)
+        # pictures beside an unfinished plane are of the same plane
+        _refuse_earlier(out, "plane.npz", *(() if unfinished.exists() else _PLANE_PICTURES))
         inputs = load_inputs(
             model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
             size=size, seed=seed, device=device, dtype=getattr(torch, precision),
             data_root=data_root, download=download,
         )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = out / "unfinished.npz"
         result = lla.loss_plane(
             lla.Problem(inputs.model, inputs.pairs, mode=mode),
-            landscape.RandomAxes(distribution) if axes == "random" else axes,
-            normalization=None if normalization == "none" else normalization,  # type: ignore[arg-type]
+            landscape.RandomAxes(distribution or "normal") if axes == "random" else axes,
+            normalization=scaling,  # type: ignore[arg-type]
             steps=steps,
             distance=distance,
             scalars={"accuracy": landscape.accuracy} if accuracy else None,
@@ -222,11 +263,11 @@ def plane(
             checkpoint=unfinished,
             progress=sys.stderr.isatty(),
         )
-        result.save(out / "plane.npz")
         for kind in ("contour", "surface", "line"):
-            result.plot(kind, cap=cap).savefig(out / f"{kind}.png", dpi=120)
+            write_png(result.plot(kind, cap=cap), out / f"{kind}.png")
         if accuracy:
-            result.plot(scalar="accuracy").savefig(out / "accuracy.png", dpi=120)
+            write_png(result.plot(scalar="accuracy"), out / "accuracy.png")
+        result.save(out / "plane.npz")  # last: a folder with this file is complete
         unfinished.unlink()
     found = result.explosion()
     lowest = ", ".join(f"{value:g}" for value in result.minimum)
@@ -260,6 +301,12 @@ def data_list(data_root: DataRoot = None) -> None:
     typer.echo(tabulate(rows, headers=("name", "split", "source", "fidelity", "note")))
 
 
+def _refuse_idle_root(name: str, data_root: Path | None) -> None:
+    """Raise if a data root is given for a set that has no files."""
+    if data_root is not None and is_bundled(name):
+        raise lla.InputError(f"--data-root is not read for {name}, which is bundled: leave it out")
+
+
 @data_app.command("fetch")
 def data_fetch(
     name: str,
@@ -270,6 +317,12 @@ def data_fetch(
 ) -> None:
     """Download a data set and check it."""
     with _one_sentence():
+        _refuse_idle_root(name, data_root)
+        known = get(name).splits
+        if unknown := [each for each in split or () if each not in known]:
+            raise lla.InputError(
+                f"data set {name!r} has no split {unknown[0]!r}: choose from {', '.join(known)}"
+            )
         splits = tuple(split or ("train", "test"))
         folder = datasets.fetch(name, data_root, splits, progress=sys.stderr.isatty())
     typer.echo(f"{name} is in {folder}")
@@ -279,6 +332,7 @@ def data_fetch(
 def data_verify(name: str, data_root: DataRoot = None) -> None:
     """Check the files of a data set against their checksums."""
     with _one_sentence():
+        _refuse_idle_root(name, data_root)
         checks = datasets.verify(name, data_root)
     typer.echo(tabulate([(c.path.name, c.state, c.message) for c in checks], tablefmt="plain"))
     if any(check.state != "right" for check in checks):

@@ -40,8 +40,23 @@ class ChecksumError(OSError):
     """A file does not have the expected content: it is truncated, altered, or another file."""
 
 
+class WriteError(OSError):
+    """A file or a folder cannot be written: the disk is full or read-only, or the path is wrong."""
+
+
 class InsufficientMemoryError(MemoryError):
     """A computation does not fit into memory, by any plan."""
+
+
+# For programs that show a person the message alone.
+LIBRARY_ERRORS = (
+    InputError,
+    NonFiniteError,
+    MissingDataError,
+    ChecksumError,
+    WriteError,
+    InsufficientMemoryError,
+)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -59,6 +74,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 # parts of the messages of torch's allocators for CPU and CUDA, and of CUDA's libraries
 _REFUSALS = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory",
              "STATUS_ALLOC_FAILED")  # fmt: skip
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of what an error says, or its type where it says nothing.
+
+    >>> first_line(ValueError("no such value\nin a long list")), first_line(KeyError())
+    ('no such value', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def out_of_memory(error: BaseException) -> bool:

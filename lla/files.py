@@ -6,14 +6,71 @@ import contextlib
 import glob
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lla.errors import InputError
+from filelock import FileLock
+
+from lla.errors import InputError, WriteError
 
 _LEFT_BEHIND = 3600.0  # seconds: an unfinished file that is older has no writer any more
+_ROOM = 2**18  # bytes that a folder must take at least
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say in one sentence where the system refuses to write.
+
+    Args:
+        path: the file or folder, as it was given.
+
+    Raises:
+        WriteError: the system refused something in the block. The library's own errors pass.
+        InputError: no path can be this one.
+    """
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} holds a null character: name another place")
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not the system's
+            raise
+        reason = error.strerror or type(error).__name__
+        raise WriteError(
+            f"{path} cannot be written ({reason}): make room there or name another place"
+        ) from error
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Find out whether files can be written into a folder, before hours of work for them.
+
+    A small file is written and removed. A folder that does not exist is made for it and removed
+    again, so that work which fails afterwards leaves nothing behind.
+
+    Args:
+        folder: where files are to be written.
+
+    Raises:
+        WriteError: they cannot be.
+    """
+    target = Path(folder)
+    with writing(folder):
+        missing = [path for path in (target, *target.parents) if not os.path.lexists(path)]
+        try:
+            if os.path.lexists(target) and not target.is_dir():
+                raise WriteError(f"{folder} is no folder: name another place")
+            target.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=target) as trial:
+                trial.write(bytes(_ROOM))
+                trial.flush()
+                os.fsync(trial.fileno())
+        finally:
+            for path in missing:
+                with contextlib.suppress(OSError):  # another process may use it already
+                    path.rmdir()
 
 
 @contextlib.contextmanager
@@ -32,21 +89,21 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises:
         InputError: the path is there, but no regular file.
+        WriteError: the disk is full, the folder is read-only or missing, or similar.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path} is no regular file: name another")
-    _remove_left_behind(target)
-    # A name of its own, so that two writers of one file do not write into each other's.
-    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with beside.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing(path):
+        target = _checked_target(path)
+        # A name of its own, so that two writers of one file do not write into each other's.
+        beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+        try:
+            with beside.open("xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(beside, target)
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink()
     if os.name == "posix":  # the rename itself is on disk only once its folder is
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -61,10 +118,34 @@ def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
     Args:
         path: the file; its folder is made if it is missing.
         content: text (written as UTF-8) or bytes.
+
+    Raises:
+        InputError, WriteError: see `atomic_open`.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_open(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let one process at a time run the block; the lock ends with its process, even a killed one.
+
+    Args:
+        path: the lock file; made, with its folder, if it is missing. It stays there, empty.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    lock = FileLock(path)
+    with writing(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256_of_parts(parts: Iterable[str | bytes | memoryview]) -> str:
@@ -96,9 +177,18 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
         return sha256_of_parts(iter(lambda: stream.read(2**20), b""))
 
 
+def _checked_target(path: str | os.PathLike[str]) -> Path:
+    """The file that a path names, in a folder from which old unfinished files are removed."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is no regular file: name another")
+    _remove_left_behind(target)
+    return target
+
+
 def _remove_left_behind(target: Path) -> None:
     """Remove what killed writers of a file left beside it."""
     for old in target.parent.glob(f".{glob.escape(target.name)}.{'?' * 8}.tmp"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # another writer was faster, or the disk is read-only
             if time.time() - old.stat().st_mtime > _LEFT_BEHIND:
                 old.unlink()

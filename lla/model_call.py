@@ -8,7 +8,6 @@ tensor. Afterwards each module has the attributes that it had before.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,14 +21,11 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils import _pytree as pytree
 
 from lla.errors import InputError
+from lla.process_wide import CALLS
 from lla.random_states import stream_of
 from lla.shared_memory import Aliases
 
 Mode = Literal["eval", "train"]
-
-# a call changes the model, and random states and settings of the process, for its time: one thread
-# at a time makes it, or reads the model
-CALLS = threading.RLock()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

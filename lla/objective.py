@@ -15,16 +15,17 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from lla.batches import Batch, mapped
+from lla.default_type import DefaultType
 from lla.errors import InputError
 from lla.loss_call import LossCall, logits
 from lla.model_call import (
-    CALLS,
     Setting,
     in_functional_transform,
     installed,
     named_tensors,
 )
 from lla.precision import full_precision, refuse_autocast
+from lla.process_wide import CALLS
 from lla.replacements import Exchanged, Replaced
 from lla.seeding import seeded
 
@@ -133,7 +134,7 @@ class Objective:
         named = named_tensors(self.model) if self.findings.exchanged else ()
         given = [(tensor, tensors[name]) for name, tensor in named if name in tensors]
         cast = None if self.dtype == self.own_dtype else self.dtype
-        loss, default = self.findings.call.loss, torch.get_default_dtype()
+        loss = self.findings.call.loss
         with ExitStack() as stack:
             stack.enter_context(installed(self.model, tensors, self.setting, cast))
             held = {id(tensor) for tensor in tensors.values()}  # the loss may hold the model
@@ -146,8 +147,7 @@ class Objective:
             if self.findings.exchanged:
                 stack.enter_context(Exchanged(given))
             if cast is not None:
-                torch.set_default_dtype(cast)
-                stack.callback(torch.set_default_dtype, default)
+                stack.enter_context(DefaultType(cast))
             yield self.model
 
     def value(self, tensors: Mapping[str, Tensor], batch: Batch) -> Tensor:

@@ -5,19 +5,37 @@ matplotlib is imported when the first picture is drawn, not with this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+import functools
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, cast
 
 import numpy as np
 
+from lla.arguments import positive_number
 from lla.errors import InputError
+from lla.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+P = ParamSpec("P")
+
 # Okabe and Ito's colours, told apart by readers with any kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def _whatever_numpy_reports(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw with NumPy's own error handling off: `np.seterr` shall not stop matplotlib."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
+        with np.errstate(all="ignore"):
+            return draw(*args, **options)
+
+    return drawn
 
 
 def axes_of(
@@ -38,6 +56,7 @@ def axes_of(
     return figure, figure.add_subplot(projection=projection)
 
 
+@_whatever_numpy_reports
 def plot_spectrum(
     grid: np.ndarray,
     density: np.ndarray,
@@ -72,6 +91,7 @@ def plot_spectrum(
     return figure
 
 
+@_whatever_numpy_reports
 def plot_eigenvalues(
     values: np.ndarray, residuals: np.ndarray, which: str, *, ax: Axes | None = None
 ) -> Figure:
@@ -91,6 +111,7 @@ def plot_eigenvalues(
     return figure
 
 
+@_whatever_numpy_reports
 def plot_plane(
     values: np.ndarray,
     coordinates: Sequence[np.ndarray],
@@ -160,6 +181,7 @@ def plot_plane(
     return figure
 
 
+@_whatever_numpy_reports
 def plot_path(
     coordinates: np.ndarray, explained: np.ndarray, *, ax: Axes | None = None, colour: str = "w"
 ) -> Figure:
@@ -179,10 +201,26 @@ def plot_path(
     return figure
 
 
+def write_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> None:
+    """Write a figure to a PNG file, all of it or nothing; its folder is made if it is missing.
+
+    Args:
+        figure: what to draw.
+        path: the file.
+        dpi: pixels an inch.
+
+    Raises:
+        InputError, WriteError: see `lla.files.atomic_open`.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    atomic_write(path, content.getvalue())
+
+
 def check_cap(cap: float | None) -> None:
-    """Raise unless a cap is positive or None."""
-    if cap is not None and not cap > 0:
-        raise InputError(f"cap is {cap}: give a positive value, or None")
+    """Raise unless a cap is a finite positive number or None."""
+    if cap is not None:
+        positive_number("cap", cap)
 
 
 def _finite_and_capped(values: np.ndarray, cap: float | None) -> tuple[np.ndarray, str]:

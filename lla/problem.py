@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lla.arguments import seed_number, whole_number
 from lla.batches import Batch, Batches, micro_batches
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, classes_of, logits, own_loss
 from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import (
-    CALLS,
     Mode,
     check_values,
     current_tensors,
@@ -32,6 +32,7 @@ from lla.objective import Findings, Objective
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
 from lla.probes import gaussian
+from lla.process_wide import CALLS
 from lla.reduction import Reduction, declared, reduction_of
 from lla.shared_memory import check_memory
 from lla.trial import describe, rejections, try_call
@@ -109,6 +110,7 @@ class Problem:
             raise InputError(f"mode is {mode!r}: choose 'eval' or 'train'")
         if precision not in (None, "float32", "float64"):
             raise InputError(f"precision is {precision!r}: choose 'float32', 'float64' or None")
+        seed = seed_number(seed)
         with CALLS:  # of another thread, too
             self.model = unwrapped(model)
             own = ParameterSpace.of(self.model)
@@ -248,6 +250,8 @@ class Problem:
                 "mask would be those of the micro-batch, another function: leave micro_batch out, "
                 "or take mode='eval'"
             )
+        # a larger one is the whole batch
+        size = min(whole_number("micro_batch", size), max(self.batch_sizes))
         split = copy.copy(self)
         split.batches = self.batches.split(size)
         split._coefficients = self._shares_of(split.batches, size)
@@ -402,12 +406,7 @@ class Problem:
             NonFiniteError: the loss of a batch is NaN or infinite; the batch is named.
         """
         losses = self.batch_losses(theta)
-        bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
-        if bad:
-            raise NonFiniteError(
-                f"the loss of batch {bad[0]} is {losses[bad[0]].item()} ({len(bad)} of "
-                f"{len(losses)} batches are not finite): check its inputs and the weights"
-            )
+        _check_finite("loss", losses.tolist())
         return self.pool(losses)
 
     def pool(self, values: Tensor) -> Tensor:
@@ -422,17 +421,25 @@ class Problem:
 
         Raises:
             InputError: PyTorch has no derivative of an operation.
+            NonFiniteError: the loss or the gradient of a batch is NaN or infinite; the batch is
+                named.
         """
         theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
         total, state = torch.zeros_like(theta), self.state()
+        losses, norms = [], []
         for batch, share in zip(self.batches, self.coefficients, strict=True):
             with self.deterministic(), torch.enable_grad():
                 value = self.batch_loss(batch, state=state)(theta)
+                losses.append(value.item())
                 if not value.requires_grad:  # a constant
+                    norms.append(0.0)
                     continue
                 with self.held(theta, self.space, state), missing_derivatives_named():
                     (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
+            norms.append(gradient.abs().max().item())
             total.add_(gradient, alpha=share)
+        _check_finite("loss", losses)
+        _check_finite("largest element of the gradient", norms)
         return total
 
     def _current(self) -> Mapping[str, Tensor]:
@@ -550,6 +557,20 @@ def _parts_of(space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
         if place.start % 2 and shape and shape[-1] == 2:
             parts[name] = part * 1
     return parts
+
+
+def _check_finite(what: str, values: Sequence[float]) -> None:
+    """Raise unless the values of the batches are finite.
+
+    Raises:
+        NonFiniteError: one is NaN or infinite; its batch is named.
+    """
+    bad = [index for index, value in enumerate(values) if not math.isfinite(value)]
+    if bad:
+        raise NonFiniteError(
+            f"the {what} of batch {bad[0]} is {values[bad[0]]} ({len(bad)} of {len(values)} "
+            "batches are not finite): check its inputs and the weights"
+        )
 
 
 def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, ...] | None:

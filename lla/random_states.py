@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from lla.process_wide import CALLS
+
 
 @dataclass(frozen=True)
 class RandomStates:
@@ -56,18 +58,19 @@ class RandomStates:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Whatever is drawn within, all states are the same afterwards.
+        """Whatever is drawn within, all states are the same afterwards; other threads wait.
 
         >>> with RandomStates().kept():
         ...     first = torch.rand(()), random.random()
         >>> (torch.rand(()), random.random()) == first
         True
         """
-        before = self.read()
-        try:
-            yield
-        finally:
-            self.write(before)
+        with CALLS:  # two threads that put back each other's states would leave others
+            before = self.read()
+            try:
+                yield
+            finally:
+                self.write(before)
 
 
 def loader_generators(loader: Any) -> tuple[torch.Generator, ...]:

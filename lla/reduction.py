@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from lla.errors import InputError, out_of_memory
 from lla.loss_call import classes_of
 from lla.precision import ROUNDING
 from lla.probes import gaussian, uniform
+from lla.process_wide import filtered_warnings
 from lla.random_states import RandomStates
 from lla.seeding import seeded
 
@@ -183,8 +183,7 @@ def _undisturbed(value: Any) -> Iterator[None]:
     tensor.
     """
     tensor = next((leaf for leaf in leaves(value) if isinstance(leaf, Tensor)), torch.empty(0))
-    with RandomStates(tensor.device).kept(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with RandomStates(tensor.device).kept(), filtered_warnings("ignore"):
         yield
 
 

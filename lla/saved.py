@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TypeVar
 
 from lla.storage import load_result, save_result
@@ -22,7 +23,11 @@ class Saved:
         """Read from an npz file.
 
         Raises:
-            ChecksumError: the file is truncated or not an npz file.
+            ChecksumError: the file is truncated or not an npz file, or holds what cannot be.
             InputError: it holds another type of result, or none of this library.
         """
-        return load_result(cls, path)
+        return load_result(cls, path, cls._faults)
+
+    def _faults(self) -> Iterator[str]:
+        """Yield what cannot be in such a result, so that an altered file is refused."""
+        raise NotImplementedError

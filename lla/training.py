@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lla import training_state
+from lla.arguments import seed_number
 from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
 from lla.seeding import generator, seeded, stream_seed
@@ -95,7 +96,7 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=lr)
     path = None if checkpoint is None else Path(checkpoint)
     steps = -(-len(x) // batch_size)
-    with training_state.locked(path), _training_flags_kept(model), _deterministic_cudnn():
+    with training_state.locked(path), _training_flags_kept(model):
         done, run = Progress(), None
         if path is not None:
             config = training_state.configuration(model, x, y, batch_size, lr, seed)
@@ -167,7 +168,7 @@ def _train_epoch(
     right = torch.zeros((), dtype=torch.int64, device=x.device)
     losses: list[Tensor] = []  # since the last check
     model.train()
-    with seeded(x.device, stream_seed(seed, epoch, 1)):
+    with seeded(x.device, stream_seed(seed, epoch, 1)), _deterministic_cudnn():
         for step, index in enumerate(order.split(batch_size)):
             labels = y[index]
             logits = model(x[index])
@@ -217,6 +218,7 @@ def _training_flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_cudnn() -> Iterator[None]:
+    """Kernels with the same result each time; to be entered where other threads wait."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = False, True
@@ -239,10 +241,11 @@ def _check_arguments(
     keep_epochs: Collection[int],
     checkpoint: str | os.PathLike[str] | None,
 ) -> None:
-    if epochs < 1 or batch_size < 1 or seed < 0 or not lr > 0:
+    seed_number(seed)
+    if epochs < 1 or batch_size < 1 or not lr > 0:
         raise InputError(
-            "epochs and batch_size must be at least 1, seed at least 0 and lr positive, not "
-            f"{epochs}, {batch_size}, {seed} and {lr}."
+            "epochs and batch_size must be at least 1 and lr positive, not "
+            f"{epochs}, {batch_size} and {lr}."
         )
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise InputError(f"target_accuracy is a share in (0, 1], not {target_accuracy}.")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
+from lla import files
 from lla.checkpoints import read_checkpoint, tensors_sha256, weights_sha256, write_checkpoint
 from lla.errors import InputError
 
@@ -55,8 +55,8 @@ def locked(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    files.check_folder(path.parent)  # before an epoch is trained, not after it
+    with files.locked(path.with_name(f".{path.name}.lock")):
         yield
 
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lla.batches import Batch
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.loss_call import classes_of, logits, own_loss
 from lla.model_call import current_tensors
 from lla.objective import Objective
@@ -253,7 +253,7 @@ def rejections(said: str, hint: str = "") -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if out_of_memory(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{said}: {reason}{hint}") from error
 
 

@@ -6,7 +6,9 @@ pytest do not need this module: see `paper_tables.engine.suite`.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ import pytest
 import torch
 
 import lla
+from lla.errors import InputError, WriteError
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
+from paper_tables.engine.ending import ending
 from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.progress import Bar, Lines, Progress
 from paper_tables.engine.suite import Suite, checkout, listing
 from paper_tables.exhibits import find
 
@@ -27,6 +32,8 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_generate_tests",
+    "pytest_report_teststatus",
+    "pytest_runtest_call",
     "pytest_runtestloop",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
@@ -34,6 +41,7 @@ __all__ = [
 ]
 
 _SUITE = pytest.StashKey[Suite]()
+_CELLS = pytest.StashKey[set[str]]()  # node ids
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,8 +106,6 @@ def pytest_configure(config: pytest.Config) -> None:
         "points", "planes",
     )  # fmt: skip
     root = option("data_root")
-    with _uncaptured(config):
-        terminal = sys.stderr.isatty()
     profile = adjusted(
         PROFILES[option("profile", "quick")],
         every_plane=option("every_plane", None),
@@ -117,21 +123,39 @@ def pytest_configure(config: pytest.Config) -> None:
         device=option("device", "cuda" if torch.cuda.is_available() else "cpu"),
         recompute=option("recompute", False),
         strict_paper=option("strict_paper", False),
-        progress=terminal,
         download=profile.download and not option("list_cells", False),
     )
 
-    def say(line: str) -> None:
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:  # none in a worker of pytest-xdist
-            with _uncaptured(config):
-                if config.get_terminal_writer().width_of_current_line:
-                    reporter.write_line("")
-                reporter.write_line(line)
-
     config.stash[_SUITE] = Suite(
-        find(), settings, say, lambda: _uncaptured(config), allocator_tuned=lla.tune_allocator()
+        find(), settings, _progress(config), allocator_tuned=lla.tune_allocator()
     )
+
+
+def _progress(config: pytest.Config) -> Progress:
+    """A bar on a terminal, else lines; with -v pytest writes lines of its own, so lines too."""
+    unfinished = False
+
+    def write(text: str) -> None:
+        nonlocal unfinished
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:  # in a worker of pytest-xdist
+            return
+        with _uncaptured(config):
+            writer = config.get_terminal_writer()
+            if writer.width_of_current_line and not unfinished:
+                reporter.ensure_newline()
+                if writer.width_of_current_line:
+                    writer.line()
+            reporter.write(text, flush=True)
+            unfinished = not text.endswith("\n")
+
+    with _uncaptured(config):
+        if not sys.stderr.isatty() or config.get_verbosity() > 0:
+            return Lines(write)
+        # of its own, because pytest catches what goes to standard error while a cell runs
+        terminal = open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)  # noqa: SIM115
+    config.add_cleanup(terminal.close)
+    return Bar(terminal, write)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -157,38 +181,79 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Count what will run, for the progress."""
-    cells = filter(None, map(_cell, session.items))
-    session.config.stash[_SUITE].planned = sum(cell.compute is not None for cell in cells)
+    """Remember which tests are cells."""
+    cells = {item.nodeid for item in session.items if _cell(item) is not None}
+    session.config.stash[_CELLS] = cells
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if cells and reporter is not None and session.config.get_verbosity() == 0:
+        reporter.showfspath = False  # the name of the file, again before every cell
+
+
+def pytest_report_teststatus(
+    report: pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
+    """Leave the terminal to the progress: no dots, and no list of skips, which the end groups."""
+    words = config.get_verbosity() > 0
+    if report.skipped and report.nodeid in config.stash.get(_CELLS, ()):
+        return "not run", "", "NOT RUN" if words else ""
+    if words or report.when != "call" or hasattr(report, "wasxfail"):
+        return None
+    return report.outcome, "", ""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With --list-cells, show the cells instead of running them."""
-    if not session.config.getoption("list_cells", False):
-        return None
+    """With --list-cells, show the cells; before they run, see whether they can be stored."""
     this = session.config.stash[_SUITE]
     cells = [cell for item in session.items if (cell := _cell(item)) is not None]
-    this.say(listing(cells, this.settings))
-    return True
+    if session.config.getoption("list_cells", False):
+        with _uncaptured(session.config):
+            session.config.get_terminal_writer().line(listing(cells, this.settings))
+        return True
+    if cells and not session.config.option.collectonly:
+        try:
+            this.check_folders()
+        except (WriteError, InputError) as error:
+            raise pytest.UsageError(str(error)) from None
+        this.plan(cells)
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """End the session in one sentence where the disk is full: no later cell could be stored."""
+    try:
+        return (yield)
+    except WriteError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Bring tables, figures and claims up to date."""
-    session.config.stash[_SUITE].finish()
+    this = session.config.stash[_SUITE]
+    if this.unwritten is not None:  # the session has ended because of that
+        this.progress.close()
+        return
+    try:
+        this.finish()
+    except WriteError:  # the progress has said so
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print a short table of the cells of this session."""
+    """Print a short table of this session's cells, the claims, and what did not run."""
     this = config.stash[_SUITE]
     records = this.records()
-    if records:
+    if records or this.absent:
         terminalreporter.section("paper tables")
-        terminalreporter.write_line(publish.overview(this.exhibits, records))
-        terminalreporter.write_line(f"written to {this.settings.results.name}/: tables, figures, "
-                                    "claims.md, records")  # fmt: skip
+    if records:
+        terminalreporter.write_line(publish.overview(this.exhibits, records) + "\n")
+    judgements = this.judgements if this.unwritten is None else []  # they stand in no file
+    last = ending(judgements, this.absent, this.settings.results)
+    if last:
+        terminalreporter.write_line(last)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,14 +7,30 @@ import pytest
 import torch
 
 
-def _load_cases():
-    # tests are no package, so the list of cases is loaded by its path
-    name = "lla_test_cases"
+def _load(file):
+    # tests are no package, so what they share is loaded by its path
+    name = f"lla_tests_{Path(file).stem}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("cases.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / file)
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+def _load_cases():
+    return _load("cases.py")
+
+
+_recording = _load("hard_use/recording.py")
+pytest_addoption = _recording.pytest_addoption
+pytest_collection_modifyitems = _recording.pytest_collection_modifyitems
+
+
+def pytest_configure(config):
+    """With --reliability, write down what trials of hard use did."""
+    folder = config.getoption("--reliability", None)
+    if folder is not None and not hasattr(config, "workerinput"):  # no worker of pytest-xdist
+        config.pluginmanager.register(_recording.Recorder(folder))
 
 
 def pytest_generate_tests(metafunc):
@@ -51,3 +68,42 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB, mounted below tmp_path; mounting takes the rights of root on Linux."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small disk cannot be mounted here: {error}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture
+def fill_disk():
+    """A function that fills the disk of a folder."""
+
+    def fill(disk):
+        with (disk / "filler").open("wb", buffering=0) as stream:
+            try:
+                while True:
+                    stream.write(bytes(4096))
+            except OSError:
+                pass
+
+    return fill
+
+
+@pytest.fixture
+def make_read_only():
+    """A function that makes a mounted disk read-only."""
+
+    def make(disk):
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+    return make

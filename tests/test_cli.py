@@ -2,11 +2,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import lla
-from lla import data, models
+from lla import cli, data, models
 from lla.cli import app
+from lla.inputs import load_inputs
 
 
 def run(*arguments):
@@ -82,6 +84,84 @@ def test_a_plane_is_that_of_the_library(tmp_path):
     ]  # fmt: skip
 
 
+def nothing_computed(monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("it was loaded before the folder was checked")
+
+    monkeypatch.setattr(cli, "load_inputs", refuse)
+
+
+@pytest.mark.hard_use(
+    "lla criteria --out and lla plane --out where nothing can be written end before the work"
+)
+@pytest.mark.parametrize("command", ["criteria", "plane"])
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/none", "x" * 300])
+def test_an_out_that_cannot_be_written_is_found_before_the_work(
+    tmp_path, monkeypatch, command, out
+):
+    nothing_computed(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("a")
+    result = run(command, "lenet", "--data", "digits", "--out", out)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {out} ")
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.hard_use(
+    "lla plane and lla criteria do not write into a folder that holds an earlier result"
+)
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [
+        ("plane", ["plane.npz"]),
+        ("plane", ["plane.npz", "unfinished.npz"]),
+        ("plane", ["accuracy.png"]),
+        ("criteria", ["spectrum_7.npz"]),
+        ("criteria", ["spectrum.png"]),
+    ],
+)
+def test_a_folder_with_another_result_is_left_alone(tmp_path, monkeypatch, command, there):
+    nothing_computed(monkeypatch)
+    for name in there:
+        (tmp_path / name).write_text("earlier")
+    result = run(command, "lenet", "--data", "digits", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert f"{tmp_path} holds {there[0]} of an earlier run: name another folder" in result.stderr
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"earlier"}
+
+
+def test_a_plane_interrupted_while_its_pictures_are_drawn_goes_on(tmp_path, monkeypatch):
+    arguments = ("plane", "lenet", "--data", "digits", "--batch-size", 4, "--steps", 2)
+
+    def full(figure, path):
+        path.write_bytes(b"an earlier picture of this plane")
+        raise lla.WriteError(f"{path} cannot be written (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "write_png", full)
+        result = run(*arguments, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "contour.png cannot be written (No space left on device)" in result.stderr
+    assert "wrote" not in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contour.png", "unfinished.npz"]
+    assert run(*arguments, "--out", tmp_path).exit_code == 0
+    assert "plane.npz" in {path.name for path in tmp_path.iterdir()}
+
+
+def test_criteria_that_cannot_be_saved_are_shown(tmp_path, monkeypatch):
+    def full(figure, path):
+        raise lla.WriteError(f"{path} cannot be written (No space left on device)")
+
+    monkeypatch.setattr(cli, "write_png", full)
+    result = run("criteria", "lenet", "--data", "digits", *SMALL, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "K_H1" in result.output
+    assert "spectrum.png cannot be written (No space left on device)" in result.stderr
+    assert "wrote" not in result.output
+
+
 def test_pictures_are_taken_too(tmp_path):
     arguments = ("--data", "sample-crops", "--size", 64, "--batch-size", 2, "--steps", 2)
     result = run("plane", "squeezenet1_1", *arguments, "--out", tmp_path)
@@ -123,3 +203,118 @@ def test_data_list_names_every_set():
     result = run("data", "list")
     assert result.exit_code == 0
     assert all(name in result.output for name in data.names())
+
+
+FACTORIES = """
+import torch
+value = 3
+made_on_import = torch.nn.Linear(784, 10)
+def make():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+def imported():
+    return torch.nn.Sequential(torch.nn.Flatten(), made_on_import)
+def needs(width):
+    return make()
+def fails():
+    raise KeyError("no such width")
+def nothing():
+    pass
+"""
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    """The module `several_networks`, seen from the working directory."""
+    (tmp_path / "several_networks.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("several_networks", None)
+
+
+@pytest.mark.hard_use(
+    "`lla criteria pkg:make --seed 0` twice gives the same numbers and leaves the random state"
+)
+@pytest.mark.parametrize("name", ["make", "imported"])
+def test_the_seed_is_that_of_a_factorys_weights_too(factories, name):
+    torch.manual_seed(3)
+    inputs = [load_inputs(f"several_networks:{name}", "digits", seed=s, batch_size=4) for s in (0,)]
+    state = torch.get_rng_state()
+    sys.modules.pop("several_networks")
+    torch.manual_seed(4)
+    inputs.append(load_inputs(f"several_networks:{name}", "digits", seed=0, batch_size=4))
+    sys.modules.pop("several_networks")
+    other = load_inputs(f"several_networks:{name}", "digits", seed=1, batch_size=4)
+    first, second, third = (each.model[1].weight for each in (*inputs, other))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    torch.manual_seed(3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.hard_use(
+    "A wrong option of the command line is refused in one sentence, with exit code 2, before a "
+    "network is built"
+)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("criteria", "mlp", "--probes", 10**12),
+            "give a whole number from 1 to",
+        ),
+        (("criteria", "mlp", "--seed", 2**64), "the seed 18446744073709551616 is too large"),
+        (("plane", "mlp", "--seed", -1), "the seed -1 is negative"),
+        (("criteria", ":make"), "give package.module:function"),
+        (("criteria", ".x:make"), "give package.module:function"),
+        (("criteria", "several_networks:"), "give package.module:function"),
+        (("criteria", "several_networks:none"), "cannot be imported"),
+        (("criteria", "several_networks:value"), "is int, not a function that makes a network"),
+        (("criteria", "several_networks:needs"), "needs arguments (missing a required argument"),
+        (("criteria", "several_networks:fails"), "raises KeyError: 'no such width'"),
+        (("criteria", "several_networks:nothing"), "gives NoneType, not a torch.nn.Module"),
+        (("criteria", "mlp", "--device", "foo"), "the device 'foo' cannot be used here"),
+        (("criteria", "mlp", "--device", "cuda:99"), "the device 'cuda:99' cannot be used here"),
+        (("plane", "mlp", "--device", "meta"), "the device 'meta' cannot be used here"),
+        (("criteria", "mlp", "--batches", 9999), "ask for fewer or smaller"),
+        (("criteria", "mlp", "--batch-size", 10**12), "ask for fewer or smaller"),
+        (("criteria", "mlp", "--data-root", "/"), "--data-root is not read for digits"),
+        (("criteria", "mlp", "--size", 64), "--size applies to pictures and vision transformers"),
+        (("criteria", "mlp", "--data", "sample-crops", "--split", "test"), "leave --split out"),
+        (("criteria", "mlp", "--over", "probes"), "--over says what --target-stderr is over"),
+        (("criteria", "mlp", "--target-stderr", "nan"), "target_stderr is nan"),
+        (("criteria", "mlp", "--target-stderr", "inf"), "target_stderr is inf"),
+        (("plane", "mlp", "--distance", "inf"), "distance is inf: give a positive number"),
+        (("plane", "mlp", "--distance", "nan"), "distance is nan: give a positive number"),
+        (("plane", "mlp", "--steps", 10**12), "steps is 1000000000000: give an even number"),
+        (("plane", "mlp", "--cap", "inf"), "cap is inf: give a positive number"),
+        (("plane", "mlp", "--cap", "nan"), "cap is nan: give a positive number"),
+        (("plane", "mlp", "--axes", "hessian", "--distribution", "uniform"), "leave it out"),
+        (("data", "verify", "digits", "--data-root", "/"), "--data-root is not read for digits"),
+        (("data", "fetch", "digits", "--data-root", "/"), "--data-root is not read for digits"),
+        (("data", "fetch", "mnist", "--split", "best"), "has no split 'best'"),
+        (("data", "list", "--data-root", "~nobody-is-called-so"), "give the whole path"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_wrong_options_are_refused_before_the_work(factories, monkeypatch, arguments, message):
+    def build(*_, **__):
+        raise AssertionError("a network is built")
+
+    monkeypatch.setattr(models, "build", build)
+    monkeypatch.setenv("COLUMNS", "200")
+    own = ("--data", "digits") if arguments[0] != "data" and "--data" not in arguments else ()
+    result = run(*arguments, *own)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.hard_use("A cache folder that cannot be written is named before a download begins")
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "lla").write_text("a file where the folder belongs")
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    monkeypatch.delenv("LLA_DATA", raising=False)
+    result = run("data", "fetch", "mnist")
+    assert result.exit_code == 2, result.output
+    assert "cannot be written" in result.output
+    assert isinstance(result.exception, SystemExit)

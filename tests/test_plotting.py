@@ -118,3 +118,15 @@ def test_drawing_loads_matplotlib_and_importing_does_not():
     code = "import sys, lla; print([m for m in sys.modules if m.partition('.')[0] == 'matplotlib'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.hard_use("Plots are drawn under `np.seterr(all='raise')`")
+def test_plots_under_strict_numpy(cases):
+    plane = quadratic_plane(cases)
+    spectrum = lla.spectral_density(cases.spectrum_of(np.geomspace(1e-12, 1e3, 20)), 2, 10)
+    with np.errstate(all="raise"):
+        for kind in ("contour", "surface", "line"):
+            assert plane.plot(kind, cap=1e-9).axes
+        assert spectrum.plot(sigma=1e-3).axes
+        assert np.isfinite(spectrum.density(sigma=1e-6)).all()
+        assert lla.spectrum_criteria(spectrum).re.shape == (2,)

@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -571,3 +572,28 @@ def test_over_other_batches_it_is_the_same_function(cases):
     expected, _ = cases.plain_loss(case.make(), case.batches((5, 4))[1:], case.loss, "train")
     assert other.batch_sizes == (4,)
     torch.testing.assert_close(other.loss(), expected.detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.hard_use("A gradient that is not finite is an error, as a loss that is not finite is")
+@pytest.mark.parametrize(
+    ("x", "loss", "said"),
+    [
+        (math.nan, F.mse_loss, "the loss of batch 1 is nan"),
+        (
+            0.0,
+            lambda out, y: (out * 0).sum().sqrt(),
+            "largest element of the gradient of batch",
+        ),
+    ],
+)
+def test_a_gradient_that_is_not_finite(x, loss, said):
+    batches = [(torch.ones(2, 3), torch.zeros(2, 1)), (torch.full((2, 3), x), torch.zeros(2, 1))]
+    problem = lla.Problem(nn.Linear(3, 1), batches, loss, weights=[1.0, 1.0], check=False)
+    with pytest.raises(lla.NonFiniteError, match=said):
+        problem.gradient()
+
+
+@pytest.mark.parametrize("size", [10**9, 10**400])
+def test_a_micro_batch_larger_than_the_batch_is_the_whole_batch(size):
+    problem = lla.Problem(nn.Linear(3, 2), (torch.ones(4, 3), torch.arange(4) % 2))
+    assert torch.equal(problem.in_micro_batches(size).loss(), problem.loss())

@@ -58,6 +58,7 @@ def test_the_file_is_exactly_where_it_was_asked_for(tmp_path):
 LARGER = dataclasses.replace(RESULT, vectors=np.random.default_rng(1).normal(size=(500, 400)))
 
 
+@pytest.mark.hard_use("A full disk while a result is saved leaves the earlier file")
 @pytest.mark.skipif(os.name != "posix", reason="resource limits are POSIX")
 def test_a_full_disk_leaves_the_earlier_file(path):
     import resource
@@ -110,6 +111,7 @@ class Numbered:
 Numbered.__name__ = "Result"  # as the writers call it
 
 
+@pytest.mark.hard_use("Writers of a result are killed at random moments: the file can be read")
 @pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 def test_a_killed_writer_leaves_a_readable_file(tmp_path):
     path = tmp_path / "result.npz"
@@ -137,6 +139,7 @@ def test_file_holds_no_pickle(path):
         assert json.loads(str(file["header"]))["type"] == "Result"
 
 
+@pytest.mark.hard_use("A truncated file of a result is refused")
 @pytest.mark.parametrize("keep", [0, 1, 10, 100, -1000, -100, -1])
 def test_truncated_file(path, keep):
     path.write_bytes(path.read_bytes()[:keep])
@@ -173,6 +176,7 @@ def test_npz_file_of_someone_else(tmp_path):
         load_result(Result, tmp_path / "d.npz")
 
 
+@pytest.mark.hard_use("A pickle in a file of a result is refused, not run")
 def test_pickled_content_is_refused(tmp_path):
     header = json.dumps({"type": "Result", "plain": {}})
     np.savez(tmp_path / "evil.npz", header=np.array(header), values=np.array([{}], dtype=object))

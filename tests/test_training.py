@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lla import checkpoints, models
-from lla.errors import ChecksumError, InputError, NonFiniteError
+from lla.errors import ChecksumError, InputError, NonFiniteError, WriteError
 from lla.training import accuracy, kept_checkpoint, train, weights_sha256
 
 
@@ -213,6 +213,7 @@ def child(path, role, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.hard_use("A training is killed: started again, it ends with bitwise the same weights")
 def test_killed_run_continues_to_bitwise_the_same_weights(tmp_path):
     path = tmp_path / "run.pt"
     with child(path, "victim") as victim:
@@ -359,7 +360,7 @@ def test_weights_that_blow_up_in_the_last_step_are_seen():
         ({"epochs": 0}, "epochs and batch_size"),
         ({"batch_size": 0}, "epochs and batch_size"),
         ({"lr": float("nan")}, "lr positive"),
-        ({"seed": -1}, "seed at least 0"),
+        ({"seed": -1}, "the seed -1 is negative"),
         ({"target_accuracy": 99.5}, "share in"),
         ({"keep_epochs": (-1,)}, "keep_epochs must be"),
         ({"keep_epochs": (1,)}, "needs a checkpoint"),
@@ -368,6 +369,17 @@ def test_weights_that_blow_up_in_the_last_step_are_seen():
 def test_bad_arguments(changes, message):
     with pytest.raises(InputError, match=message):
         train(net(), examples(), **{**ARGUMENTS, **changes})
+
+
+@pytest.mark.hard_use("A checkpoint of a training that cannot be written is found before it trains")
+@pytest.mark.parametrize("where", ["file/run.pt", "/proc/none/run.pt"])
+def test_a_checkpoint_that_cannot_be_written_is_found_before_the_training(tmp_path, where):
+    (tmp_path / "file").write_text("a")
+    model = net()
+    before = weights_sha256(model)
+    with pytest.raises(WriteError, match=f"{os.path.dirname(where)} (is no folder|cannot be wr)"):
+        train(model, examples(), **ARGUMENTS, checkpoint=tmp_path / where)
+    assert weights_sha256(model) == before
 
 
 def test_data_that_do_not_fit_are_refused_before_the_training():

@@ -15,9 +15,9 @@ from lla.data.picture_batches import (
     PictureBatches,
     PicturePreprocessing,
     picture_batches,
-    read_rgb,
 )
 from lla.data.picture_checks import PictureCheck, check_pictures
+from lla.data.picture_files import read_rgb
 from lla.data.picture_folders import wnids
 from lla.data.pictures import (
     PictureSet,

@@ -37,11 +37,23 @@ def data_root(root: Root = None) -> Path | None:
     given = root if root is not None else os.environ.get("LLA_DATA") or None
     if given is None:
         return None
-    folder = Path(given).expanduser()
+    folder = given_path(given)
     if not folder.is_dir():
         name = "the data root" if root is not None else "LLA_DATA"
         raise InputError(f"{name} is {folder}, which is no folder: name one that exists.")
     return folder
+
+
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """A path as a caller gives it, which may begin with `~`.
+
+    Raises:
+        InputError: It begins with the home of an unknown user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be resolved ({error}): give the whole path.") from error
 
 
 def file_hash(path: Path, algorithm: str) -> str:
@@ -104,12 +116,20 @@ def download(
 
     Raises:
         ChecksumError: An address gave another file than the one expected.
-        InputError: The target is a folder that exists.
+        InputError: The target is a folder that exists, or cannot be written.
         MissingDataError: No address answered.
     """
     if target.is_dir():
         raise InputError(f"{target} exists but is not complete: delete it, then fetch again.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:  # before anything is downloaded
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the folder {target.parent} cannot be written ({error.strerror}): make it writable, "
+            "or name another with --data-root."
+        ) from error
     with (
         FileLock(target.parent / ".lla.lock"),
         tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder,

@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lla.arguments import seed_number, usable_device, whole_number
 from lla.errors import InputError
 from lla.files import sha256_of_parts
 
 Source = Literal["data root", "cache", "download", "bundled"]
 Fidelity = Literal["paper", "reduced", "substitute"]
+
+_LARGEST = 10_000  # pixels of a side
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -115,8 +118,9 @@ def to_input(
         )
     if not dtype.is_floating_point:
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
-    images = images.to(device)
+    images = images if device is None else images.to(usable_device(device))
     if size is not None:
+        size = whole_number("size", size, 0, _LARGEST)
         down, right = size - images.shape[2], size - images.shape[3]
         if down < 0 or right < 0:
             raise InputError(
@@ -132,11 +136,15 @@ def to_input(
         if not bool((scale > 0).all()):
             raise InputError(f"std must be positive, not {std}.")
         x /= scale
+    if not bool(x.isfinite().all()):
+        raise InputError(f"the input is beyond {dtype} with mean {mean} and std {std}: mend these.")
     return x
 
 
 def _per_channel(name: str, value: float | Sequence[float], x: Tensor) -> Tensor:
     values = torch.as_tensor(value, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    if not bool(values.isfinite().all()):
+        raise InputError(f"{name} is {value}: give finite numbers.")
     if len(values) not in (1, x.shape[1]):
         raise InputError(
             f"{name} has {len(values)} values for images of {x.shape[1]} channels: "
@@ -160,8 +168,9 @@ def draw(
     Raises:
         InputError: A size or count below 1, or fewer examples than wanted.
     """
-    if batch_size < 1 or (count is not None and count < 1):
-        raise InputError(f"batch_size and count must be at least 1, not {batch_size} and {count}.")
+    batch_size = whole_number("batch_size", batch_size, 1, 2**62)
+    count = None if count is None else whole_number("count", count, 1)
+    seed = None if seed is None else seed_number(seed)
     wanted = size if count is None else count * batch_size
     if wanted > size or size == 0:
         raise InputError(
@@ -212,5 +221,5 @@ def batches(
             to_input(image_set.images[index], size, mean, std, dtype, device),
             image_set.labels[index].to(device),
         )
-        for index in order.split(batch_size)
+        for index in order.split(int(batch_size))
     ]

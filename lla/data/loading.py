@@ -12,6 +12,7 @@ from lla.data import files as _files
 from lla.data.images import Fidelity, ImageSet, Source, content_sha256
 from lla.data.registry import SETS, DataSet, File, Form, get
 from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.random_states import RandomStates
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def load(
         raise MissingDataError(reason, _looked_in(root))
     form, folder, source = found
     _require(folder, form.files[split])
-    images, labels = form.read(folder, form.files[split], split)
+    with RandomStates().kept():  # packages may draw while they are imported
+        images, labels = form.read(folder, form.files[split], split)
     _check_arrays(entry, folder, images, labels)
     return ImageSet(
         images=images,
@@ -155,7 +157,7 @@ def fetch(
         ChecksumError: The downloaded file is another one.
     """
     entry = get(name)
-    folder = _files.cache_folder() if root is None else Path(root).expanduser()
+    folder = _files.cache_folder() if root is None else _files.given_path(root)
     form = entry.forms[0]
     if not any(form.files.values()):
         return folder  # bundled

@@ -1,22 +1,24 @@
 """From picture files to the batches of a problem: decode, resize, crop, normalise."""
 
-import io
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lla.arguments import usable_device, whole_number
 from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, draw, to_input
+from lla.data.picture_files import check_size, read_rgb
 from lla.data.pictures import PictureSet
 from lla.errors import InputError
 from lla.files import sha256_of_bytes, sha256_of_parts
 
 if TYPE_CHECKING:  # Pillow is loaded with the first picture
     from PIL.Image import Image
+
+_LARGEST = 10_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,14 @@ class PicturePreprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if not 1 <= self.crop <= self.resize:
+        crop, resize = whole_number("crop", self.crop), whole_number("resize", self.resize)
+        if resize > _LARGEST:
             raise InputError(
-                f"a crop of {self.crop} does not fit a shorter side of {self.resize}: give sides "
+                f"resize is {resize} pixels: give at most {_LARGEST}, as no network takes more."
+            )
+        if not 1 <= crop <= resize:
+            raise InputError(
+                f"a crop of {crop} does not fit a shorter side of {resize}: give sides "
                 "of 1 pixel or more, the crop not the larger."
             )
         if self.interpolation not in ("bilinear", "bicubic"):
@@ -61,20 +68,33 @@ class PicturePreprocessing:
             >>> PicturePreprocessing().scaled(128).resize
             146
         """
+        crop = whole_number("crop", crop)
         resize = (2 * self.resize * crop + self.crop) // (2 * self.crop)  # a half rounds up
         return replace(self, crop=crop, resize=resize)
 
     def __call__(self, picture: "Image") -> Tensor:
-        """Turn an RGB picture into network input [3, crop, crop]."""
+        """Turn an RGB picture into network input [3, crop, crop].
+
+        Raises:
+            InputError: The picture is not RGB, has too many pixels, or is too long for its width.
+        """
         from PIL.Image import Resampling
 
+        if picture.mode != "RGB":
+            raise InputError(f"the picture is {picture.mode}, not RGB: convert it first.")
         width, height = picture.size
+        check_size(width, height, "the picture")
         short = min(width, height)
         # The longer side is truncated and a half is rounded to even, as torchvision does it.
         width, height = (self.resize * side // short for side in (width, height))
-        resized = picture.resize((width, height), Resampling[self.interpolation.upper()])
         left, upper = (round((side - self.crop) / 2) for side in (width, height))
-        square = resized.crop((left, upper, left + self.crop, upper + self.crop))
+        # Pillow resizes rows, rounds, and then resizes columns. So the columns that are cut off
+        # need not be resized, and the result is the same to the last bit.
+        method = Resampling[self.interpolation.upper()]
+        columns = picture.resize((width, picture.height), method)
+        columns = columns.crop((left, 0, left + self.crop, picture.height))
+        square = columns.resize((self.crop, height), method)
+        square = square.crop((0, upper, self.crop, upper + self.crop))
         pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
         return to_input(pixels[None], mean=self.mean, std=self.std)[0]
 
@@ -90,51 +110,6 @@ class PictureBatches:
     pictures: PictureSet
     preprocessing: PicturePreprocessing
     skipped: tuple[str, ...] = ()  # files that could not be decoded
-
-
-def read_rgb(path: Path) -> tuple["Image", str]:
-    """Decode a picture file as 8-bit RGB.
-
-    As in torchvision's loader, grey, palette and CMYK pictures are converted, transparency is
-    dropped, and an orientation in the EXIF data is not applied.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The picture and the sha256 of the file.
-
-    Raises:
-        InputError: The file does not exist, is not a picture, is corrupt or truncated, or has more
-            than 8 bits a channel.
-    """
-    from PIL import Image
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"picture {path} cannot be read ({error.strerror}).") from error
-    try:
-        picture: Image.Image = Image.open(io.BytesIO(content))
-        picture.load()
-        if "transparency" in picture.info:  # else Pillow warns of palettes
-            picture = picture.convert("RGBA")
-        many_bits = picture.mode[0] in "IF"  # Pillow would cut everything above 255
-        rgb = picture if many_bits else picture.convert("RGB")
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise errors of many types
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(
-            f"picture {path} cannot be decoded ({type(error).__name__}: {reason}): it is corrupt, "
-            "truncated or no picture, so get it again or take it out."
-        ) from error
-    if many_bits:
-        raise InputError(
-            f"picture {path} has more than 8 bits a channel (mode {picture.mode}): save it as an "
-            "8-bit picture."
-        )
-    return rgb, sha256_of_bytes(content)
 
 
 def picture_batches(
@@ -177,6 +152,7 @@ def picture_batches(
     """
     if not dtype.is_floating_point:
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
+    device = None if device is None else usable_device(device)
     what = f"{pictures.name} has {len(pictures)} pictures"
     order, wanted = draw(len(pictures), batch_size, count, seed, what)
 

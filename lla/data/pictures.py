@@ -11,6 +11,7 @@ from lla.data import files as _files
 from lla.data.images import Fidelity, Source
 from lla.data.loading import Availability
 from lla.data.picture_folders import CLASSES, LABELS, has_classes, list_folder, package_file, wnids
+from lla.data.registry import get
 from lla.errors import InputError, MissingDataError
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels, as Pillow has it
@@ -63,6 +64,24 @@ def picture_names() -> tuple[str, ...]:
     ('imagenet', 'ni', 'sample-crops')
     """
     return (*_KNOWN, _BUNDLED)
+
+
+def is_bundled(name: str) -> bool:
+    """Whether a data or picture set needs no files, so that no data root is searched for it.
+
+    Args:
+        name: A registered data set, or one of `picture_names`.
+
+    Raises:
+        InputError: No set has that name.
+
+    Example:
+        >>> is_bundled("digits"), is_bundled("mnist"), is_bundled("sample-crops")
+        (True, False, True)
+    """
+    if name in picture_names():
+        return name == _BUNDLED
+    return not any(files for form in get(name).forms for files in form.files.values())
 
 
 def load_pictures(name: str, root: _files.Root = None) -> PictureSet:
@@ -124,7 +143,7 @@ def read_pictures(folder: str | os.PathLike[str]) -> PictureSet:
     Raises:
         InputError: No such folder, no labelled picture in it, or wrong labels.
     """
-    place = Path(folder).expanduser()
+    place = _files.given_path(folder)
     return _read(place, place.resolve().name, "all")
 
 

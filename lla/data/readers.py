@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lla._torchvision import import_torchvision
+from lla.data.picture_files import read_rgb
 from lla.data.registry import File
 from lla.errors import ChecksumError, InputError
 
@@ -87,8 +88,6 @@ def cinic10(folder: Path, files: Sequence[File], split: str, imagenet_only: bool
         split: Its name.
         imagenet_only: Leave out the images that come from CIFAR-10: their names say so.
     """
-    from PIL import Image
-
     (file,) = files
     top = folder / file.path
     paths = [path for name in CINIC10_CLASSES for path in sorted((top / name).glob("*.png"))]
@@ -100,12 +99,12 @@ def cinic10(folder: Path, files: Sequence[File], split: str, imagenet_only: bool
 
     def read(index: int) -> None:
         try:
-            with Image.open(paths[index]) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
+            picture, _ = read_rgb(paths[index])
+        except InputError as error:
             raise ChecksumError(
                 f"{paths[index]} is not a readable PNG image ({error}): {remedy}"
             ) from error
+        pixels = np.asarray(picture)
         if pixels.shape != (32, 32, 3):
             raise ChecksumError(
                 f"{paths[index]} has the shape {pixels.shape}, not (32, 32, 3): {remedy}"

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from lla.arguments import whole_number
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.quantiles import normal, student_t
@@ -116,6 +117,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.over not in ("batches", "probes"):
             raise InputError(f"over is {self.over!r}: choose 'batches' or 'probes'")
+        if self.max_matvecs is not None:
+            whole_number("max_matvecs", self.max_matvecs, 1)
         targets_of(self.stderr)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from lla.arguments import seed_number, whole_number
 from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, shortfall, spread, targets_of
 from lla.hessian.memory import plans
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.quadrature import clamped, quadrature
+from lla.hessian.quadrature import MOST_PROBES, clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
-from lla.hessian.refusals import whole_number
 from lla.hessian.spectrum import Spectrum, joined
 
 
@@ -54,15 +54,16 @@ def spectral_density(
         progress: show a progress bar.
 
     Raises:
-        InputError: fewer probes or steps than one; a type or device of the basis with `legacy`,
-            which keeps no basis; a target that is not positive, of an unknown criterion, or with
-            `legacy`.
+        InputError: fewer probes or steps than one, or more than a million probes; a type or device
+            of the basis with `legacy`, which keeps no basis; a target that is not positive, of an
+            unknown criterion, or with `legacy`.
         NonFiniteError: a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
     """
     check_operator("spectral_density", operator)
-    probes, steps = whole_number("probes", probes), whole_number("steps", steps)
-    together = whole_number("together", together)
+    probes, steps = whole_number("probes", probes, 1, MOST_PROBES), whole_number("steps", steps, 1)
+    together = min(whole_number("together", together, 1), probes)
+    seed, stream = seed_number(seed), whole_number("stream", stream, 0)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)
     steps = clamped(steps, operator.shape[0])
     limits = memory_settings(memory)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
 from lla.free_memory import available_memory
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.thick_restart import thick_restart
 from lla.hessian.memory.plans import Memory, memory_settings
 from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.refusals import whole_number
 from lla.plotting import plot_eigenvalues
 from lla.probes import gaussian
 from lla.saved import Saved
+from lla.storage import FLOATS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,31 @@ class Eigenpairs(Saved):
     which: str
     steps: int  # Lanczos steps made
     matvecs: int  # Hessian-vector products that were made
+
+    def _faults(self) -> Iterator[str]:
+        k = len(self.values) if self.values.ndim else 0
+        size = self.vectors.shape[-1] if self.vectors.ndim else 0
+        yield from array_faults(
+            self,
+            values=((k,), "float64"),
+            vectors=((k, size), FLOATS),
+            residuals=((k,), "float64"),
+        )
+        if not 1 <= k <= size:
+            yield f"it has {k} values and vectors of {size} elements"
+        if not (np.isfinite(self.values).all() and np.isfinite(self.residuals).all()):
+            yield "values or residuals are not finite"
+        if (self.residuals < 0).any():
+            yield "residuals are negative"
+        norms = np.linalg.norm(self.vectors.astype(np.float64), axis=1)
+        if not (abs(norms - 1) <= _ROUNDING).all():
+            yield "vectors are not of norm 1"
+        if self.which not in get_args(Which):
+            yield f"which is {self.which!r}"
+        if (_order(self.values, self.which) != np.arange(k)).any():
+            yield "the most extreme value is not the first"
+        if self.steps < 1 or self.matvecs < 0:
+            yield f"steps is {self.steps} and matvecs is {self.matvecs}"
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the values with their residuals as error bars."""
@@ -90,17 +116,14 @@ def top_eigenpairs(
         NonFiniteError: a product is not finite.
     """
     check_operator("top_eigenpairs", operator)
-    k, max_steps = whole_number("k", k), whole_number("max_steps", max_steps)
+    k, max_steps = whole_number("k", k), whole_number("max_steps", max_steps, 1)
     basis_size = None if basis_size is None else whole_number("basis_size", basis_size)
+    tol, seed = positive_number("tol", tol), seed_number(seed)
     size = operator.shape[0]
     if not 1 <= k <= size:
         raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")
     if which not in ("LA", "SA", "LM"):
         raise InputError(f"which is {which!r}: choose 'LA', 'SA' or 'LM'")
-    if not tol > 0:
-        raise InputError(f"tol is {tol}: it must be positive")
-    if max_steps < 1:
-        raise InputError(f"max_steps is {max_steps}: it must be positive")
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     limits = memory_settings(memory)
@@ -188,10 +211,11 @@ def _growing(
     return lanczos.ritz_vectors(weights), scale, lanczos.done, converged
 
 
+_ROUNDING = 1e-3  # of a norm in float32, with room
 _BOUNDED = 40  # number of vectors in a bounded basis
 
 
-def _order(values: np.ndarray, which: Which) -> np.ndarray:
+def _order(values: np.ndarray, which: str) -> np.ndarray:
     """Indices from the most extreme value on."""
     keys = {"LA": -values, "SA": values, "LM": -np.abs(values)}
     return np.argsort(keys[which], kind="stable")

@@ -13,14 +13,14 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from lla.arguments import whole_number
 from lla.batches import Batch
 from lla.door import check_derivatives
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
 from lla.hessian.products.routes import ROUTES, Context, Function, Product, RouteName
-from lla.hessian.refusals import whole_number
 from lla.parameters import ParameterSpace, Pattern
 from lla.precision import full_precision, refuse_autocast
 from lla.probes import gaussian
@@ -97,6 +97,8 @@ class HessianOperator:
                 "lla.Problem(model, batches, loss)"
             )
         routes.check_route(route)
+        self._products = whole_number("products", products, 0)
+        memory = None if memory is None else whole_number("memory", memory, 0)
         self.problem = problem
         self.space = problem.space.select(parameters)
         self.theta = problem.theta(parameters)  # [P]
@@ -108,7 +110,6 @@ class HessianOperator:
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        self._products = whole_number("products", products)
         with full_precision(self.device):
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
@@ -140,6 +141,8 @@ class HessianOperator:
             )
         if vectors.ndim not in (1, 2):
             raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
+        if not bool(torch.isfinite(vectors).all()):
+            raise InputError("the vector holds NaN or infinite elements: check where it comes from")
         if vectors.ndim == 1:
             return self.rows(vectors[None])[0]
         return self.rows(vectors.T.contiguous()).T
@@ -221,7 +224,7 @@ class HessianOperator:
                 found = _trial("linearized", (setup, seconds), kept_bytes, whole, count, memory)
                 trials.append(found)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 trials.append(RouteTrial("linearized", reason=reason))
         self.trials = tuple(trials)
         usable = [trial for trial in trials if trial.reason is None]
@@ -259,7 +262,8 @@ class HessianOperator:
             if not self._named:
                 return self._make("retained", batch)
             raise RouteError(
-                f"the route {self.route!r} fails for batch {index} ({error}): take route='retained'"
+                f"the route {self.route!r} fails for batch {index} ({first_line(error)}): take "
+                "route='retained'"
             ) from error
         return product
 

@@ -79,9 +79,10 @@ def probe_ratios(
 
     def side(chosen: np.ndarray, power: float) -> float:
         magnitude, weight = np.abs(values[chosen]), weights[chosen]
-        if reading == "product":
-            return float(((magnitude * weight) ** power).sum())
-        return float((magnitude**power * weight).sum())
+        with np.errstate(under="ignore"):  # a term that is too small is 0
+            if reading == "product":
+                return float(((magnitude * weight) ** power).sum())
+            return float((magnitude**power * weight).sum())
 
     lower, upper = side(negative, 1.0), side(positive, 1.0)
     if not upper > 0:

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
 import torch
 
-from lla.errors import InputError, NonFiniteError
-
-
-def whole_number(name: str, value: Any) -> int:
-    """An argument that has to be a whole number.
-
-    >>> whole_number("steps", torch.tensor(100))
-    100
-    """
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"{name} is {value!r}: give a whole number") from error
+from lla.errors import NonFiniteError
 
 
 def not_finite(dtype: torch.dtype, step: int | None = None) -> NonFiniteError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lla.errors import InputError
+from lla.arguments import positive_number, real_number, whole_number
+from lla.errors import InputError, NonFiniteError
 from lla.plotting import plot_spectrum
 from lla.saved import Saved
+from lla.storage import FLOATS, INTEGERS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,14 +51,50 @@ class Spectrum(Saved):
         counts = np.array([len(nodes) for nodes, _ in runs])
         return cls(values, weights, counts, steps=steps, **facts)
 
+    def _faults(self) -> Iterator[str]:
+        shape = (len(self.counts) if self.counts.ndim else 0, self.steps)
+        yield from array_faults(
+            self,
+            counts=(shape[:1], INTEGERS),
+            eigenvalues=(shape, "float64"),
+            weights=(shape, "float64"),
+        )
+        if not len(self.counts):
+            yield "it has no probe"
+        if not ((self.counts >= 1) & (self.counts <= self.steps)).all():
+            yield f"counts are not all from 1 to {self.steps}, the number of steps"
+        if not (np.isfinite(self.eigenvalues).all() and np.isfinite(self.weights).all()):
+            yield "eigenvalues or weights are not finite"
+        valid = np.arange(self.steps) < self.counts[:, None]
+        if self.eigenvalues[~valid].any() or self.weights[~valid].any():
+            yield "there are eigenvalues or weights beyond the counts"
+        if not (np.diff(self.eigenvalues, axis=1) >= 0)[valid[:, 1:]].all():
+            yield "eigenvalues do not ascend"
+        if (self.weights < 0).any() or (abs(self.weights.sum(1) - 1) > _ROUNDING).any():
+            yield "weights are negative or do not sum to 1"
+        if self.size < 1 or self.matvecs < 0:
+            yield f"size is {self.size} and matvecs is {self.matvecs}"
+        if self.dtype not in FLOATS:
+            yield f"dtype is {self.dtype!r}"
+
     @property
     def probes(self) -> int:
         """Number of probes."""
         return len(self.counts)
 
     def moment(self, order: int) -> np.ndarray:
-        """The moments v' H^order v, one a probe [probes]."""
-        return (self.weights * self.eigenvalues**order).sum(1)
+        """The moments v' H^order v, one a probe [probes].
+
+        Raises:
+            InputError: the order is no whole number from 0 on.
+            NonFiniteError: a moment is too large for float64.
+        """
+        order = whole_number("order", order, 0, _MOST_ORDER)
+        with np.errstate(all="ignore"):  # what is too large is refused, what is too small is 0
+            found = (self.weights * self.eigenvalues ** float(order)).sum(1)
+        if not np.isfinite(found).all():
+            raise NonFiniteError(f"the moments of order {order} are not finite: take a lower order")
+        return found
 
     @property
     def nodes(self) -> np.ndarray:
@@ -64,12 +102,30 @@ class Spectrum(Saved):
         return self.eigenvalues[np.arange(self.steps) < self.counts[:, None]]
 
     def grid(self, points: int = 2000, margin: float = 0.05) -> np.ndarray:
-        """Equally spaced eigenvalues [points] over all nodes, with a margin on each side."""
+        """Equally spaced eigenvalues [points] over all nodes, with a margin on each side.
+
+        Args:
+            points: 2 or more.
+            margin: at each end, as a share of the range of the nodes.
+
+        Raises:
+            InputError: fewer points, or a margin that is negative or not finite.
+        """
+        points, share = (
+            whole_number("points", points, 2, _MOST_POINTS),
+            real_number("margin", margin),
+        )
+        if not 0 <= share < math.inf:
+            raise InputError(f"the margin is {margin}: give 0 or a positive number")
         nodes = self.nodes
         low, high = nodes.min(), nodes.max()
         width, size = high - low, max(abs(low), abs(high))
-        room = margin * (width if width > 1e-9 * size else size or 1.0)
-        return np.linspace(low - room, high + room, points)
+        with np.errstate(all="ignore"):  # what overflows is refused
+            room = share * (width if width > 1e-9 * size else size or 1.0)
+            found = np.linspace(low - room, high + room, points)
+        if not np.isfinite(found).all():
+            raise InputError(f"the margin is {margin}: give one with which the grid is finite")
+        return found
 
     def density(self, grid: np.ndarray | None = None, sigma: float | None = None) -> np.ndarray:
         """The density with each node broadened to a Gaussian, as a mean over the probes.
@@ -80,14 +136,17 @@ class Spectrum(Saved):
 
         Returns:
             The density [points], in units of 1 / eigenvalue; it integrates to 1.
+
+        Raises:
+            InputError: a grid that is no list of finite numbers, or a sigma that is not positive
+                or so small that the density is not finite.
         """
-        grid = self.grid() if grid is None else np.asarray(grid, dtype=np.float64)
-        sigma = _sigma(grid) if sigma is None else sigma
-        if not sigma > 0:
-            raise InputError(f"sigma is {sigma}: the broadening must be positive")
-        distance = (grid[:, None] - self.eigenvalues.ravel()) / sigma  # [points, probes * steps]
-        bells = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
-        return bells @ self.weights.ravel() / self.probes
+        grid = self.grid() if grid is None else _numbers(grid)
+        sigma = _broadening(grid, sigma)
+        with np.errstate(over="ignore", under="ignore"):  # far from a node the density is 0
+            distance = (grid[:, None] - self.eigenvalues.ravel()) / sigma  # [points, probes*steps]
+            bells = np.exp(-0.5 * distance**2) / (sigma * np.sqrt(2 * np.pi))
+            return bells @ self.weights.ravel() / self.probes
 
     def floor(self, grid: np.ndarray | None = None, sigma: float | None = None) -> float:
         """The density below which nothing is drawn: a tenth of that of one eigenvalue among the P.
@@ -96,13 +155,16 @@ class Spectrum(Saved):
             grid: of the density.
             sigma: of the density; its default is that of `density`.
 
+        Raises:
+            InputError: see `density`.
+
         >>> two = Spectrum(np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]]), np.array([2]), 2, 2, 0,
         ...                "float64", False, 2)
         >>> at_one = two.density(np.array([1.0]), sigma=0.01)[0]  # half of the weight is there
         >>> round(float(two.floor(sigma=0.01) / at_one), 3)
         0.1
         """
-        sigma = _sigma(self.grid() if grid is None else grid) if sigma is None else sigma
+        sigma = _broadening(self.grid() if grid is None else _numbers(grid), sigma)
         return 0.1 / (self.size * sigma * math.sqrt(2 * math.pi))
 
     def plot(
@@ -121,15 +183,45 @@ class Spectrum(Saved):
             floor: densities below this are cut off; `self.floor()` by default, which is low enough
                 for single outliers to be seen.
             **style: `colour`, and `label` in the legend, see `lla.plotting.plot_spectrum`.
+
+        Raises:
+            InputError: see `density`; a floor that is not positive.
         """
         grid = self.grid()
-        floor = self.floor(grid, sigma) if floor is None else floor
+        floor = self.floor(grid, sigma) if floor is None else positive_number("floor", floor)
         return plot_spectrum(grid, self.density(grid, sigma), self.nodes, floor, ax=ax, **style)
 
 
-def _sigma(grid: np.ndarray) -> float:
-    """The default broadening."""
-    return float(grid.max() - grid.min()) / 200
+_ROUNDING = 1e-6  # of the sum of weights
+_MOST_POINTS = 1_000_000  # of a grid
+_MOST_ORDER = 10_000  # of a moment
+
+
+def _numbers(grid: Any) -> np.ndarray:
+    """A grid as an array [points] of finite numbers."""
+    try:
+        found = np.asarray(grid, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the grid is {type(grid).__name__}: give a list of numbers") from error
+    if found.ndim != 1 or found.size == 0 or not np.isfinite(found).all():
+        raise InputError(
+            f"the grid has shape {found.shape} or holds numbers that are not finite: give a list "
+            "of finite numbers"
+        )
+    return found
+
+
+def _broadening(grid: np.ndarray, sigma: float | None) -> float:
+    """The standard deviation of the Gaussians; by default a 200th of the grid's range.
+
+    Raises:
+        InputError: it is not positive, not finite, or so small that its inverse is not finite.
+    """
+    width = float(grid.max()) / 200 - float(grid.min()) / 200 if sigma is None else sigma
+    found = real_number("sigma", width)
+    if not 1e-300 < found < math.inf:
+        raise InputError(f"sigma is {width}: the broadening must be positive, 1e-300 or more")
+    return found
 
 
 def joined(one: Spectrum, other: Spectrum) -> Spectrum:

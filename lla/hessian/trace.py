@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.refusals import not_finite, whole_number
+from lla.hessian.refusals import not_finite
 from lla.probes import rademacher
 
 FIRST = 16  # least number of samples before the standard error may end the measurement
@@ -76,8 +77,7 @@ def trace(
     sketch = None if sketch is None else whole_number("sketch", sketch)
     if method not in ("hutchinson", "hutch++"):
         raise InputError(f"method is {method!r}: choose 'hutchinson' or 'hutch++'")
-    if not rtol > 0:
-        raise InputError(f"rtol is {rtol}: it must be positive")
+    rtol, seed = positive_number("rtol", rtol), seed_number(seed)
     before = operator.matvecs
     size = operator.shape[0]
     width = 0  # of the sketch

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lla.arguments import seed_number
 from lla.errors import InputError
 from lla.hessian.eigenpairs import Which
 from lla.landscape import directions as dirs
@@ -103,7 +104,7 @@ def plane_directions(
     Raises:
         InputError: see `loss_plane`.
     """
-    axes = chosen_axes(axes)
+    axes, seed = chosen_axes(axes), seed_number(seed)
     scaling = chosen_normalization(axes, normalization)
     if isinstance(axes, RandomAxes):
         rows = dirs.random_directions(problem.theta(), axes.count, axes.distribution, seed)

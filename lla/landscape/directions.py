@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lla.arguments import seed_number, whole_number
 from lla.errors import InputError
 from lla.hessian.eigenpairs import Which, top_eigenpairs
 from lla.hessian.operator import HessianOperator
@@ -38,14 +39,24 @@ def random_directions(
     """
     if distribution not in ("normal", "uniform"):
         raise InputError(f"distribution is {distribution!r}: choose 'normal' or 'uniform'")
-    if count < 1:
-        raise InputError(f"count is {count}: at least one direction is needed")
+    count, seed = whole_number("count", count, 1), seed_number(seed)
     draw = gaussian if distribution == "normal" else uniform
     return orthogonalized(torch.stack([draw(len(like), like, seed, i) for i in range(count)]))
 
 
 def orthogonalized(directions: Tensor) -> Tensor:
-    """The directions [K, P], each without its component along those before it (Gram-Schmidt)."""
+    """The directions [K, P], each without its component along those before it (Gram-Schmidt).
+
+    Raises:
+        InputError: they are no matrix of floating-point numbers, or not finite.
+    """
+    if directions.ndim != 2 or len(directions) == 0 or not directions.is_floating_point():
+        raise InputError(
+            f"the directions are {directions.dtype} {tuple(directions.shape)}: give a floating "
+            "matrix with one in each row"
+        )
+    if not bool(torch.isfinite(directions).all()):
+        raise InputError("a direction holds NaN or infinite elements: check where it comes from")
     found: list[Tensor] = []
     for direction in directions:
         rest = direction.clone()

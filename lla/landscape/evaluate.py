@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from lla.batches import Batch, Batches
-from lla.errors import InputError
+from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.landscape.batchnorm import recalibrated
 from lla.landscape.buffers import MovingBuffers
@@ -33,6 +32,7 @@ from lla.landscape.pooling import SlicedMaxPooling
 from lla.landscape.stacking import StackedConvolution
 from lla.precision import ROUNDING
 from lla.problem import Problem
+from lla.process_wide import filtered_warnings
 
 _TRIAL = 8  # points a route is measured on
 _WORTH = 150  # with fewer points, measuring the routes costs more than it saves
@@ -101,7 +101,17 @@ def losses(
     function = make_route(route, problem, directions, calibration)
     if route.startswith(tuple(_GROUPED)) and len(coefficients) > 0 and not measured:
         center = torch.zeros_like(coefficients[:1])
-        found, expected = function(center), make_route("loop", problem, directions)(center)
+        expected = make_route("loop", problem, directions)(center)
+        try:
+            found = function(center)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            if out_of_memory(error):
+                raise
+            reason = first_line(error)
+            raise InputError(
+                f"the model cannot be evaluated by the route {route!r} ({reason}): take "
+                "route='loop'"
+            ) from error
         if not same(found, expected):
             raise InputError(
                 f"under {route} the model's loss at the centre is {found.item():g}, not "
@@ -112,20 +122,31 @@ def losses(
         yield part, function(coefficients[part]), route
 
 
+def check_route(name: str | None) -> None:
+    """Raise unless a route is known, or None.
+
+    Raises:
+        InputError: it is another name, or a number of points that is not 1 or more.
+    """
+    kind, _, size = name.partition(":") if isinstance(name, str) else ("", "", "")
+    number = int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0
+    if name not in (None, "loop", "slices") and not (kind in _GROUPED and number > 0):
+        raise InputError(
+            f"route is {name!r}: choose 'loop', 'slices', 'stacked:4', 'vmap:8' or None"
+        )
+
+
 def make_route(
     name: str, problem: Problem, directions: Directions, calibration: Batches | None = None
 ) -> Route:
     """The function that evaluates points by the named route."""
+    check_route(name)
     kind, _, size = name.partition(":")
-    if kind in _GROUPED and size.isdecimal() and int(size) > 0:
+    if kind in _GROUPED:
         function = _GROUPED[kind]
         return lambda coefficients: function(problem, directions, coefficients, int(size))
-    if name in ("loop", "slices"):
-        sliced = name == "slices"
-        return lambda coefficients: _one_by_one(
-            problem, directions, coefficients, calibration, sliced
-        )
-    raise InputError(f"route is {name!r}: choose 'loop', 'slices', 'stacked:4', 'vmap:8' or None")
+    sliced = name == "slices"
+    return lambda coefficients: _one_by_one(problem, directions, coefficients, calibration, sliced)
 
 
 def point_buffers(
@@ -249,8 +270,7 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
     for name in _candidates(problem, pooling.calls > 0):
         function = make_route(name, problem, directions)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # an operation without a batching rule: slow
+            with filtered_warnings("error"):  # an operation without a batching rule: slow
                 function(one)
                 seconds, found = _timed(function, coefficients)
                 if seconds < _CLOSE * best:  # a single measurement may be disturbed

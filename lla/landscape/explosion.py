@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lla.arguments import real_number, whole_number
 from lla.errors import InputError, NonFiniteError
 
 
@@ -59,6 +60,8 @@ def explosion(
         raise InputError("the plane has no evaluated point: evaluate some")
     if not 0 < rises <= explodes:
         raise InputError(f"the thresholds are rises={rises}, explodes={explodes}: keep their order")
+    center = real_number("center", center)
+    classes = None if classes is None else whole_number("classes", classes, 1)
     if not math.isfinite(center):
         raise NonFiniteError(f"the loss at the centre is {center}: check the weights")
     unit = max(center, math.log(classes) if classes else 0.0)
@@ -95,16 +98,19 @@ def asymmetry(loss: np.ndarray, coordinates: tuple[np.ndarray, ...], level: floa
     >>> asymmetry(x**2, (x,), 0.5).share, asymmetry(x, (x,), -0.2).share
     (0.0, 1.0)
     """
+    level = real_number("level", level)
     if not math.isfinite(level):
         raise InputError(f"the level is {level}: give a finite loss")
     for values in coordinates:
-        if not np.allclose(values, -values[::-1]):
+        with np.errstate(all="ignore"):
+            symmetric = np.allclose(values, -values[::-1])
+        if not symmetric:
             raise InputError(
                 f"the coordinates run from {values[0]:g} to {values[-1]:g}: asymmetry is about the "
                 "centre and needs them symmetric about 0"
             )
-    with np.errstate(invalid="ignore"):
-        inside = loss <= level  # NaN is not
+    with np.errstate(all="ignore"):
+        inside = loss.astype(np.float64) <= level  # NaN is not
     mesh = np.stack(np.meshgrid(*coordinates, indexing="ij"))
     inside = inside & (np.abs(mesh).max(0) > 0)
     count = int(inside.sum())

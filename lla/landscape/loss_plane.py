@@ -15,6 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
+from lla.arguments import seed_number, whole_number
 from lla.batches import Batches, raw_bytes
 from lla.errors import InputError, NonFiniteError
 from lla.landscape import axes as plane_axes
@@ -22,10 +23,10 @@ from lla.landscape import directions as dirs
 from lla.landscape.axes import AdamAxes, AnyNormalization, Axes, HessianAxes, RandomAxes
 from lla.landscape.batchnorm import kind, recalibrated, statistics
 from lla.landscape.buffers import MovingBuffers, towards_models
-from lla.landscape.evaluate import Directions, losses, point_buffers
+from lla.landscape.evaluate import Directions, check_route, losses, point_buffers
 from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane, grid
-from lla.landscape.plane_values import PlaneValues
+from lla.landscape.plane_values import PlaneValues, check_checkpoint
 from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.problem import Problem
 
@@ -90,7 +91,9 @@ def loss_plane(
     Raises:
         InputError: no problem is given; an argument out of range; directions that are zero,
             parallel or of another model; a model with other buffers; a Hessian that is zero; Adam's
-            axes without a trained optimiser of this model; a checkpoint of another plane.
+            axes without a trained optimiser of this model; a checkpoint of another plane, or in a
+            folder that does not exist.
+        WriteError: the checkpoint cannot be written.
         NonFiniteError: the loss at the centre is not finite.
         Exception: what an operation raises at the centre.
 
@@ -108,8 +111,14 @@ def loss_plane(
             f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
             "lla.loss_plane(lla.Problem(model, batches))"
         )
+    # errors before the directions are computed
+    seed = seed_number(seed)
+    check_route(route)
     if coordinates is None:
-        grid(steps, distance)  # an error before the directions are computed
+        grid(steps, distance)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        check_checkpoint(path)
     axes = plane_axes.chosen_axes(axes)
     scaling = plane_axes.chosen_normalization(axes, normalization)
     update = axes.update if isinstance(axes, AdamAxes) else "add"
@@ -117,6 +126,7 @@ def loss_plane(
     rows = plane_axes.plane_directions(problem, axes, scaling, seed=seed, freeze=freeze)
     dimensions = 2 if update == "adameq" else len(rows)
     along = _coordinates(coordinates, dimensions, steps, distance, update)
+    _check_range(along, problem.dtype)
     theta = problem.theta()
     buffers = MovingBuffers()
     if not isinstance(axes, str | RandomAxes | HessianAxes | AdamAxes) and scaling.method is None:
@@ -129,7 +139,6 @@ def loss_plane(
     coefficients = (mesh[:, :1] / np.sqrt(mesh[:, 1:])) if update == "adameq" else mesh
     directions = Directions(theta, rows, buffers)
     job = _Job(problem, directions, coefficients, center, calibration, scalars or {})
-    path = None if checkpoint is None else Path(checkpoint)
     dtype = np.float32 if problem.dtype == torch.float32 else np.float64
     key = job.fingerprint() if path or part else ""
     values = PlaneValues(len(mesh), len(job.scalars), dtype, path, part, key)
@@ -182,8 +191,7 @@ def loss_planes(
     Raises:
         InputError: see `loss_plane`; count below 1.
     """
-    if count < 1:
-        raise InputError(f"count is {count}: at least one plane is needed")
+    count, seed = whole_number("count", count, 1), seed_number(seed)
     planes: list[Plane] = []
     checkpoint = options.pop("checkpoint", None)
     for i in range(seed, seed + count):
@@ -235,7 +243,12 @@ def _coordinates(
         if update == "adameq":
             along = [2 * along[0], 2 * (np.arange(steps + 1) + 1) / (steps + 1)]
     else:
-        along = [np.asarray(values, dtype=np.float64) for values in given]
+        try:
+            along = [np.asarray(values, dtype=np.float64) for values in given]
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"coordinates is {type(given).__name__}: give a list of numbers along each axis"
+            ) from error
     if len(along) != dimensions:
         raise InputError(f"coordinates for {len(along)} axes are given, the plane has {dimensions}")
     for values in along:
@@ -244,6 +257,16 @@ def _coordinates(
     if update == "adameq" and not (along[1] > 0).all():
         raise InputError("the second coordinate of adameq is under a root: give positive numbers")
     return tuple(along)
+
+
+def _check_range(along: Sequence[np.ndarray], dtype: torch.dtype) -> None:
+    """Raise unless the coefficients are numbers of the problem's type."""
+    largest, most = max(float(np.abs(values).max()) for values in along), torch.finfo(dtype).max
+    if largest > most:
+        raise InputError(
+            f"the coordinates reach {largest:.3g}, beyond {most:.3g}, the largest number of "
+            f"{str(dtype).removeprefix('torch.')}: take a smaller distance"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla.arguments import real_number, whole_number
 from lla.errors import InputError
 from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane
 from lla.parameters import ParameterSpace
 from lla.plotting import COLOURS, plot_path
-from lla.storage import load_result, save_result
+from lla.storage import FLOATS, array_faults, load_result, save_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,13 +46,22 @@ class Path:
         Raises:
             InputError: fewer points than 2, or a margin that is negative or not finite.
         """
+        points = whole_number("points", points)
         if points < 2:
             raise InputError(f"the grid has {points} points along an axis: give 2 or more")
-        if not (margin >= 0 and np.isfinite(margin)):
+        if points > _MOST_POINTS:
+            raise InputError(
+                f"the grid has {points} points along an axis: give at most {_MOST_POINTS}"
+            )
+        share = real_number("margin", margin)
+        if not 0 <= share < np.inf:
             raise InputError(f"the margin is {margin}: give 0 or a positive number")
         low, high = self.coordinates.min(0), self.coordinates.max(0)
-        beyond = margin * (high - low)
-        a, b = np.linspace(low - beyond, high + beyond, points).T
+        with np.errstate(all="ignore"):  # what overflows is refused
+            beyond = share * (high - low)
+            a, b = np.linspace(low - beyond, high + beyond, points).T
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise InputError(f"the margin is {margin}: give one with which the grid is finite")
         return a.copy(), b.copy()
 
     def plot(self, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
@@ -98,8 +108,13 @@ class Path:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Path:
-        """Read from an npz file."""
-        arrays = vars(load_result(_Arrays, path))
+        """Read from an npz file.
+
+        Raises:
+            ChecksumError: the file is truncated or not an npz file, or holds what cannot be.
+            InputError: it holds another type of result, or none of this library.
+        """
+        arrays = vars(load_result(_Arrays, path, _faults))
         return cls(**{**arrays, "directions": torch.from_numpy(arrays["directions"])})
 
 
@@ -111,6 +126,26 @@ class _Arrays:
     coordinates: np.ndarray
     explained: np.ndarray
     weights_hash: str | None = None
+
+
+def _faults(arrays: _Arrays) -> Iterator[str]:
+    """Yield what cannot be in a path, so that an altered file is refused."""
+    size = arrays.directions.shape[-1] if arrays.directions.ndim else 0
+    count = len(arrays.coordinates) if arrays.coordinates.ndim else 0
+    yield from array_faults(
+        arrays,
+        directions=((2, size), FLOATS),
+        coordinates=((count, 2), "float64"),
+        explained=((2,), "float64"),
+    )
+    if count < 3 or not np.isfinite(arrays.coordinates).all() or arrays.coordinates[-1].any():
+        yield "coordinates are fewer than 3, not finite, or do not end at 0"
+    shares = arrays.explained
+    if not (shares[0] >= shares[1] >= 0 and shares.sum() <= 1 + _ORTHONORMAL):
+        yield f"explained is {shares.tolist()}"
+    directions = arrays.directions.astype(np.float64)
+    if not (abs(directions @ directions.T - np.eye(2)) <= _ORTHONORMAL).all():
+        yield "directions are not orthonormal"
 
 
 def pca_path(
@@ -226,5 +261,7 @@ def _slabs(vectors: Sequence[Tensor]) -> list[slice]:
     return [slice(begin, begin + width) for begin in range(0, len(vectors[0]), width)]
 
 
+_ORTHONORMAL = 1e-2  # float32 loses digits where the path hardly moves along the second axis
+_MOST_POINTS = 10_001  # along an axis
 _ELEMENTS = 2**24  # of a slab
 _ROUNDING = 1e-14  # below this share of the largest eigenvalue an eigenvalue is noise

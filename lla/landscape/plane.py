@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lla.arguments import positive_number, whole_number
 from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
 from lla.plotting import plot_plane
 from lla.saved import Saved
+from lla.storage import FLOATS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +56,29 @@ class Plane(Saved):
         for name in ("names", "frozen", "norms", "direction_hashes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    def _faults(self) -> Iterator[str]:
+        if self.loss.ndim not in (1, 2) or not self.loss.size:
+            yield f"loss has the shape {list(self.loss.shape)}"
+        shape = self.loss.shape
+        yield from array_faults(
+            self,
+            loss=(shape, FLOATS),
+            a=(shape[:1], "float64"),
+            b=(shape[1:] or (0,), "float64"),
+            evaluated=(shape, "bool"),
+            scalars=((len(self.names), *shape), "float64"),
+        )
+        if not (np.isfinite(self.a).all() and np.isfinite(self.b).all()):
+            yield "coefficients are not finite"
+        if not np.isnan(self.loss[~self.evaluated]).all():
+            yield "there are losses where nothing was evaluated"
+        if len(set(self.names)) < len(self.names):
+            yield "two scalars have one name"
+        if self.classes is not None and self.classes < 1:
+            yield f"classes is {self.classes}"
+        if not all(norm >= 0 for norm in self.norms):
+            yield "a norm is negative"
+
     @property
     def coordinates(self) -> tuple[np.ndarray, ...]:
         """The coefficients along each axis."""
@@ -61,8 +86,17 @@ class Plane(Saved):
 
     @property
     def minimum(self) -> tuple[float, ...]:
-        """Where the smallest finite loss is, in units of the directions."""
-        values = np.where(np.isfinite(self.loss) & self.evaluated, self.loss, np.inf)
+        """Where the smallest finite loss is, in units of the directions.
+
+        Raises:
+            InputError: no loss is finite.
+        """
+        finite = np.isfinite(self.loss) & self.evaluated
+        if not finite.any():
+            raise InputError(
+                "no value of the plane is finite, so it has no minimum: take a smaller distance"
+            )
+        values = np.where(finite, self.loss, np.inf)
         place = np.unravel_index(int(values.argmin()), values.shape)
         return tuple(float(c[i]) for c, i in zip(self.coordinates, place, strict=True))
 
@@ -87,9 +121,18 @@ class Plane(Saved):
         return asymmetry(self.loss, self.coordinates, level)
 
     def subset(self, *indices: Sequence[int]) -> Plane:
-        """The points with these indices along each axis."""
+        """The points with these indices along each axis.
+
+        Raises:
+            InputError: no list for each axis, an empty one, or an index that is not on the grid.
+        """
         if len(indices) != self.loss.ndim:
             raise InputError(f"subset takes {self.loss.ndim} index lists, not {len(indices)}")
+        for points, chosen in zip(self.loss.shape, indices, strict=True):
+            if len(chosen) == 0:
+                raise InputError("subset has no index along an axis: give one or more")
+            for index in chosen:
+                whole_number("an index of the subset", index, -points, points - 1)
         mesh: Any = np.ix_(*indices)
         kept = [c[np.asarray(i)] for c, i in zip(self.coordinates, indices, strict=True)]
         return dataclasses.replace(
@@ -152,13 +195,21 @@ def grid(steps: int = 40, distance: float = 1.0) -> np.ndarray:
     >>> grid(4)
     array([-0.5 , -0.25,  0.  ,  0.25,  0.5 ])
     """
-    if steps < 2 or steps % 2:
+    steps = whole_number("steps", steps)
+    if not 2 <= steps <= _MOST_STEPS or steps % 2:
         raise InputError(
-            f"steps is {steps}: give an even number from 2 on, so that the centre is a point"
+            f"steps is {steps}: give an even number from 2 on, so that the centre is a point, and "
+            f"at most {_MOST_STEPS}"
         )
-    if not (distance > 0 and np.isfinite(distance)):
-        raise InputError(f"distance is {distance}: give a positive number")
-    return distance * ((np.arange(steps + 1) - steps // 2) / steps)
+    distance = positive_number("distance", distance)
+    with np.errstate(under="ignore"):  # what is too small is refused
+        found = distance * ((np.arange(steps + 1) - steps // 2) / steps)
+    if np.count_nonzero(found) < steps:
+        raise InputError(f"distance is {distance}: give a larger one, so that the points differ")
+    return found
+
+
+_MOST_STEPS = 10_000  # along an axis: a hundred million points on a plane
 
 
 def nested(points: int, steps: int = 40) -> list[int]:
@@ -170,6 +221,7 @@ def nested(points: int, steps: int = 40) -> list[int]:
     >>> nested(5)
     [0, 10, 20, 30, 40]
     """
+    points, steps = whole_number("points", points), whole_number("steps", steps, 2)
     if points < 3 or points % 2 == 0 or steps % (points - 1):
         raise InputError(
             f"a grid of {points} points is not nested in {steps} steps: points - 1 must be even "

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lla.errors import InputError
-from lla.storage import load_result, save_result
+from lla.arguments import whole_number
+from lla.errors import ChecksumError, InputError
+from lla.files import check_folder, writing
+from lla.storage import array_faults, load_result, save_result
 
 
 class PlaneValues:
@@ -32,8 +34,8 @@ class PlaneValues:
         route: by which the last values were computed.
 
     Raises:
-        InputError: an impossible part, a missing folder, or a file of another plane.
-        ChecksumError: the file cannot be read.
+        InputError: an impossible part, or a file of another plane.
+        ChecksumError: the file cannot be read, or its arrays do not fit the plane.
     """
 
     def __init__(
@@ -45,9 +47,7 @@ class PlaneValues:
         part: tuple[int, int] | None,
         fingerprint: str,
     ) -> None:
-        k, n = part or (0, 1)
-        if not 0 <= k < n:
-            raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+        k, n = _checked_part(part)
         self.loss = np.full(count, np.nan, dtype)
         self.scalars = np.full((scalars, count), np.nan)
         self.done = np.zeros(count, dtype=bool)
@@ -55,8 +55,6 @@ class PlaneValues:
         self.route = "loop"
         self._path, self._written = path, time.monotonic()
         self._fingerprint = f"{fingerprint} {k}/{n}"
-        if path is not None and not path.parent.is_dir():  # before anything is computed
-            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
         if path is not None and path.exists():
             self._read(path)
 
@@ -86,8 +84,40 @@ class PlaneValues:
             raise InputError(
                 f"{path} holds the values of another plane: remove it, or take another checkpoint"
             )
+        names = ("loss", "scalars", "done")
+        shapes = {n: (getattr(self, n).shape, getattr(self, n).dtype.name) for n in names}
+        fault = next(array_faults(values, **shapes), None)
+        if fault is not None:
+            raise ChecksumError(f"{path} is no checkpoint of this plane, as {fault}: remove it")
         self.loss, self.scalars, self.done = values.loss, values.scalars, values.done
         self.route = values.route
+
+
+def check_checkpoint(path: Path) -> None:
+    """Find out, before anything is computed, whether a checkpoint can be written.
+
+    Raises:
+        InputError: its folder does not exist, or it is no file.
+        WriteError: nothing can be written there.
+    """
+    with writing(path):
+        if not path.parent.is_dir():
+            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
+        if path.exists() and not path.is_file():
+            raise InputError(f"the checkpoint {path} is no file: name another")
+    check_folder(path.parent)
+
+
+def _checked_part(part: tuple[int, int] | None) -> tuple[int, int]:
+    """The part (k, n); (0, 1) for all points."""
+    try:
+        k, n = part or (0, 1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"part is {part!r}: give (k, n) with 0 <= k < n") from error
+    k, n = whole_number("k of the part", k), whole_number("n of the part", n)
+    if not 0 <= k < n:
+        raise InputError(f"part is {part}: give (k, n) with 0 <= k < n")
+    return k, n
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lla.errors import InputError, unknown_name
+from lla.arguments import seed_number, whole_number
+from lla.errors import InputError, first_line, unknown_name
 from lla.models.lenet import MLP, LeNet
 from lla.models.resnet20 import ResNet20
 from lla.models.zoo import ZOO
@@ -78,11 +79,15 @@ def build(
         raise unknown_name("model", name, MODELS)
     if init not in ("torch", "uniform"):
         raise InputError(f"there is no initialisation {init!r}: choose torch or uniform.")
+    num_classes, seed = whole_number("num_classes", num_classes, 1), seed_number(seed)
     with seeded(torch.device("cpu"), seed):
         try:
             model = MODELS[name](num_classes=num_classes, **options)
-        except TypeError as error:
-            raise InputError(f"model {name!r} cannot be built: {error}.") from error
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # constructors of other libraries raise many
+            reason = first_line(error).rstrip(".")
+            raise InputError(f"model {name!r} cannot be built: {reason}.") from error
         if init == "uniform":
             _draw_uniform(model)
     return model

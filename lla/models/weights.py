@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lla.data.files import check_file
-from lla.errors import ChecksumError, InputError, MissingDataError, NonFiniteError
+from lla.errors import InputError, MissingDataError, NonFiniteError
 from lla.files import sha256_of_file
+from lla.tensor_files import check_tensor, read
 
 
 def load_weights(
@@ -23,8 +24,13 @@ def load_weights(
 
     The file is a state dict from `torch.save`, or a dict with a state dict under `state_dict` or
     `model`, or a `.safetensors` file. The prefix `module.` of data-parallel training is dropped.
-    Only tensors and plain containers are unpickled. Half-precision tensors are converted to the
-    model's type. On an error the model does not change.
+    Only tensors and plain containers are unpickled. Tensors are converted to the model's type,
+    which has to hold their values. On an error the model does not change.
+
+    Give `sha256` where you know it. Without it a damaged file is found if it is a zip archive, as
+    `torch.save` writes them since version 1.6: the sums of its members are checked. Other files
+    have no sums, see `lla.tensor_files.read`. An archive that was written without sums
+    (`torch.serialization.set_crc32_options(False)`) needs its `sha256`.
 
     Args:
         model: The model.
@@ -38,57 +44,25 @@ def load_weights(
 
     Raises:
         MissingDataError: There is no such file.
-        ChecksumError: It is another file than `sha256` says, or truncated, or holds more than
+        ChecksumError: It is another file than `sha256` says, or damaged, or holds more than
             tensors and plain containers.
-        InputError: It holds no state dict, one of another architecture or number of classes, or
-            integers where the model has floating-point numbers.
-        NonFiniteError: It holds NaN or infinite weights.
+        InputError: It holds no state dict, one of another architecture or number of classes,
+            tensors that are sparse, nested, quantized or without values, integers where the model
+            has floating-point numbers, or other values that the model's type cannot hold.
+        NonFiniteError: It holds weights that are NaN or infinite, or are so in the model's type.
+        InsufficientMemoryError: It does not fit into memory.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"there is no weight file {path}: put it there, or name another.")
     if sha256 is not None:
         check_file(path, f"sha256:{sha256}")
-    state = _state_dict(path, read(path))
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if isinstance(key_map, Mapping):
-        state = {key_map.get(name, name): tensor for name, tensor in state.items()}
-    elif key_map is not None:
-        state = {key_map(name): tensor for name, tensor in state.items()}
+    state = _renamed(_state_dict(path, read(path, known=sha256 is not None)), key_map, path)
     check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
     _check_values(model, state, path)
     # Not strict, but only because of the counters: all other names are checked above.
     model.load_state_dict(state, strict=False)
     return sha256_of_file(path)
-
-
-def read(path: Path) -> Any:
-    """Read a file of `torch.save` or safetensors onto the CPU; tensors and plain containers only.
-
-    Args:
-        path: An existing file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        ChecksumError: The file is truncated or holds other objects.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # of zip, pickle, ...: torch does not document which
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ChecksumError(
-            f"{path} cannot be read as tensors ({type(error).__name__}: {reason}): it is "
-            "truncated, or it holds other objects, which are not loaded; get it again."
-        ) from error
 
 
 def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) -> None:
@@ -104,7 +78,11 @@ def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) 
     Raises:
         InputError: Names or shapes differ; the message has the first few.
     """
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    own = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, Tensor)
+    }
     missing = [
         name for name in own if name not in shapes and not name.endswith("num_batches_tracked")
     ]
@@ -142,18 +120,48 @@ def _remedy(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Any], names
 
 def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Raise for values that the model's tensors cannot have."""
-    for name, tensor in model.state_dict().items():
-        if name not in state or not tensor.is_floating_point():
+    for name, own in model.state_dict().items():
+        if name not in state or not isinstance(own, Tensor):
             continue
-        if not state[name].is_floating_point():
+        if own.is_meta:
             raise InputError(
-                f"{path} has {state[name].dtype} for {name}, where the model has {tensor.dtype}: "
-                "dequantise it first."
+                f"the model has no memory for {name} (device meta): call its to_empty() first."
             )
-        if not bool(state[name].isfinite().all()):
-            raise NonFiniteError(
-                f"{path} has NaN or infinite values in {name}: take a checkpoint from before that."
+        converted = _converted(state[name], own.dtype, f"{path} has {state[name].dtype} for {name}")
+        if own.is_floating_point() or own.is_complex():
+            _check_finite(state[name], converted, f"{path} has", name)
+        elif not torch.equal(converted.to(state[name].dtype), state[name]):
+            raise InputError(
+                f"{path} has values for {name} that {own.dtype} cannot hold: round them first."
             )
+
+
+def _converted(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
+    """A tensor in the model's type; an error if that would leave out or invent a part of it."""
+    floating = dtype.is_floating_point or dtype.is_complex
+    integers = not (tensor.is_floating_point() or tensor.is_complex())
+    if floating and integers:
+        raise InputError(f"{what}, where the model has {dtype}: dequantise it first.")
+    if tensor.is_complex() and not dtype.is_complex:
+        raise InputError(f"{what}, where the model has {dtype}: save real numbers.")
+    try:
+        return tensor.to(dtype)
+    except (RuntimeError, NotImplementedError) as error:  # of packed types, such as float4
+        raise InputError(f"{what}, which cannot become {dtype}: convert it first.") from error
+
+
+def _check_finite(tensor: Tensor, converted: Tensor, where: str, name: str) -> None:
+    if bool(converted.isfinite().all()):
+        return
+    widest = torch.complex128 if tensor.is_complex() else torch.float64
+    if not bool(tensor.to(widest).isfinite().all()):
+        raise NonFiniteError(
+            f"{where} NaN or infinite values in {name}: take a checkpoint from before that."
+        )
+    raise NonFiniteError(
+        f"{where} values in {name} that are infinite in {converted.dtype}: make the model "
+        f"{tensor.dtype} first."
+    )
 
 
 def _first(items: list[str], count: int = 3) -> str:
@@ -165,10 +173,50 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
+    return named_tensors(content, str(path))
+
+
+def named_tensors(content: Any, where: str) -> dict[str, Tensor]:
+    """Check that something that was read is a state dict of ordinary tensors.
+
+    Args:
+        content: Anything.
+        where: Where it is from, for the message.
+
+    Returns:
+        Name -> tensor.
+
+    Raises:
+        InputError: It is none, or one of its tensors is sparse, nested, quantized or without
+            values.
+    """
+    if not (
+        isinstance(content, Mapping)
+        and content
+        and all(isinstance(name, str) for name in content)
+        and all(isinstance(value, Tensor) for value in content.values())
     ):
-        raise InputError(f"{path} holds no state dict: give a file of named tensors.")
+        raise InputError(f"{where} holds no state dict: give a file of named tensors.")
+    for name, tensor in content.items():
+        check_tensor(tensor, name, where)
     return dict(content)
+
+
+def _renamed(
+    state: dict[str, Tensor], key_map: Callable[[str], str] | Mapping[str, str] | None, path: Path
+) -> dict[str, Tensor]:
+    """A state dict under the names that the model has."""
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if key_map is None:
+        return state
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        new = key_map.get(name, name) if isinstance(key_map, Mapping) else key_map(name)
+        if not isinstance(new, str) or new in renamed:
+            raise InputError(
+                f"key_map gives {new!r} for {name} of {path}, which is no name or that of another "
+                "tensor: give each tensor a name of its own."
+            )
+        renamed[new] = tensor
+    return renamed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, plain_table
+from lla.report.text import LATEX_NEEDS, latex_float, markdown_table, markdown_text, plain_table
 from lla.report.view import VERDICTS, Entry, Group, Line, Table
 
 WORDS = {verdict: verdict.replace("_", " ") for verdict in VERDICTS}
@@ -30,7 +30,8 @@ def markdown(tables: Sequence[Table], legend: str = "") -> str:
     """
     parts = []
     for i, table in enumerate(tables):
-        parts += [f"{'##' if i else '#'} {table.title}", "" if i else legend, table.legend,
+        parts += [f"{'##' if i else '#'} {markdown_text(table.title)}", "" if i else legend,
+                  markdown_text(table.legend),
                   summary(table), grid(table)]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -69,8 +70,8 @@ def grid(table: Table, aligned: bool = True) -> str:
     notes: Notes = {}
     rows, headers = _rows(table, notes)
     if not rows:
-        return table.absence
-    numbered = "\n".join(f"{number}. {reason}" for reason, number in notes.items())
+        return markdown_text(table.absence)
+    numbered = "\n".join(f"{i}. {markdown_text(reason)}" for reason, i in notes.items())
     text = markdown_table(rows, headers, aligned)
     return f"{text}\n\n{numbered}" if numbered else text
 

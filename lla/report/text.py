@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
+import pandas as pd
 from tabulate import tabulate
 
 Rows = Sequence[Sequence[str]]
@@ -43,9 +46,55 @@ def plain_table(rows: Rows, headers: Sequence[str]) -> str:
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
 
 
+def csv_table(rows: pd.DataFrame) -> str:
+    """A table as comma-separated values; a text that a spreadsheet would compute gets a quote.
+
+    Spreadsheets take a text that begins with =, +, -, @, a tab or a line end for a formula, which
+    may fetch and send what it likes. Numbers stay as they are.
+
+    >>> print(csv_table(pd.DataFrame({"note": ["=1+1", "-0.5", "two"], "value": [-1, 2, 3]})))
+    note,value
+    '=1+1,-1
+    -0.5,2
+    two,3
+    <BLANKLINE>
+    """
+    # as objects, so that pandas infers no other type
+    safe = {
+        _no_formula(name): pd.Series([_no_formula(cell) for cell in column], dtype=object)
+        if pd.api.types.is_string_dtype(column)
+        else column
+        for name, column in rows.items()
+    }
+    return pd.DataFrame(safe, index=rows.index).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(cell: Any) -> Any:
+    """A cell that no spreadsheet computes."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def markdown_text(text: str) -> str:
+    r"""A text for Markdown in which nothing is an HTML tag.
+
+    >>> print(markdown_text("a < b, <b>bold</b>"))
+    a < b, \<b>bold\</b>
+    """
+    return re.sub(r"<(?=[A-Za-z/!?])", r"\<", text)
+
+
 def markdown_table(rows: Rows, headers: Sequence[str], aligned: bool = True) -> str:
     """A table in GitHub's Markdown; without `aligned` it is much shorter if texts are long."""
-    safe = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
+    safe = [
+        [markdown_text(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows
+    ]
+    headers = [markdown_text(header) for header in headers]
     if aligned:
         return tabulate(safe, headers, tablefmt="github", disable_numparse=True)
     lines = [list(headers), ["---"] * len(headers), *safe]

@@ -70,7 +70,6 @@ class Settings:
     device: str = "cpu"
     recompute: bool = False
     strict_paper: bool = False
-    progress: bool = False  # bars: only on a terminal
     download: bool = False  # fetch a data set that is not found
     cache: SessionCache = dataclasses.field(  # of this session alone
         default_factory=SessionCache, init=False, repr=False, compare=False

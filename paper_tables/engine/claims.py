@@ -11,7 +11,7 @@ import pandas as pd
 
 from lla.files import atomic_write
 from lla.report.prose import fill
-from lla.report.text import markdown_table
+from lla.report.text import csv_table, markdown_table
 from paper_tables import paper
 from paper_tables.engine.exhibit import (
     ClaimScope,
@@ -90,6 +90,14 @@ def _cells(decision: Decision) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def counts(judgements: Sequence[Judgement]) -> str:
+    """The number of claims, and of verdicts of each kind, in words."""
+    found = Counter(judgement.verdict for judgement in judgements)
+    verdicts = ", ".join(f"{found[verdict]} {verdict}" for verdict in VERDICTS)
+    claims = len({judgement.claim.id for judgement in judgements})
+    return f"{claims} claims in {len(judgements)} scopes: {verdicts}"
+
+
 def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results: Path) -> None:
     """Write `claims.md` and `claims.csv` into the folder of results."""
     headers = ("id", "where", "claim", "scope", "verdict", "fidelity", "rests on", "note")
@@ -99,13 +107,10 @@ def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results:
         for j in judgements
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=list(headers))
-    atomic_write(results / "claims.csv", table.to_csv(index=False))
+    atomic_write(results / "claims.csv", csv_table(table))
     page = fill(
         TEMPLATE,
-        judgements=judgements,
-        claims=len({j.claim.id for j in judgements}),
-        counts=Counter(j.verdict for j in judgements),
-        verdicts=VERDICTS,
+        counts=counts(judgements),
         legends=[exhibit.claims_legend for exhibit in exhibits if exhibit.claims_legend],
         table=markdown_table(rows, headers, aligned=False),
     )

@@ -69,5 +69,10 @@ def _code(module: str) -> str:
 
 
 def _written_for(path: Path) -> str | None:
-    with Image.open(path) as image:
-        return image.info.get("Description")
+    """The key that a figure was written for; None if the file is damaged."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.info.get("Description")
+    except (OSError, SyntaxError, ValueError):  # Pillow has no error of its own for all damages
+        return None

@@ -8,16 +8,21 @@ from pathlib import Path
 
 from lla.files import atomic_write
 from lla.report import pages as view
+from lla.report.text import csv_table
 from paper_tables.engine import claims, content, figures, pages, report, store
+from paper_tables.engine.claims import Judgement
 from paper_tables.engine.exhibit import Exhibit, Records
 
 
-def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
+def write_all(exhibits: Sequence[Exhibit], results: Path) -> list[Judgement]:
     """Render every page from the published records: tables, claims, figures and the report.
 
     Args:
         exhibits: all of them.
         results: the folder of results, with `records/*.jsonl`.
+
+    Returns:
+        The judgements on all claims.
 
     Raises:
         InputError: a file of records is broken.
@@ -32,6 +37,7 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> None:
     figures.write(drawings, results)
     gather = partial(content.gather, exhibits, records, judgements, drawings, results)
     report.write(gather, records, drawings, results)  # last: it holds the figures
+    return judgements
 
 
 def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
@@ -41,7 +47,7 @@ def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
     texts = {
         f"{exhibit.name}.md": view.markdown(tables, pages.LEGEND),
         f"{exhibit.name}.tex": view.latex(tables, pages.LEGEND),
-        f"{exhibit.name}.csv": pages.frame(mine).to_csv(index=False),
+        f"{exhibit.name}.csv": csv_table(pages.frame(mine)),
         **exhibit.pages(records),
     }
     for name, text in texts.items():

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-import filelock
 import pydantic
 from pydantic import AfterValidator, StringConstraints, WrapValidator
 from pydantic.dataclasses import dataclass
 
 from lla.errors import InputError, NonFiniteError
-from lla.files import atomic_write, sha256_of_bytes
+from lla.files import atomic_write, locked, sha256_of_bytes
 
 VERDICTS = ("reproduced", "close", "differs", "not_run")
 FIDELITIES = ("paper", "reduced", "substitute")
@@ -43,12 +42,39 @@ def _one_of(words: tuple[str, ...]) -> AfterValidator:
 
 def _finite(value: float, check: pydantic.ValidatorFunctionWrapHandler) -> float:
     checked = check(value)
-    return value if isinstance(value, int) else checked  # 1 is written as 1, not as 1.0
+    if not isinstance(value, int):
+        return checked
+    if not -_LARGEST <= value <= _LARGEST:
+        raise ValueError("it is too large a number")
+    return value  # 1 is written as 1, not as 1.0
 
+
+def _plain_word(name: str) -> str:
+    """Refuse a name that could not begin the name of a file."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError("it takes letters, digits, _ and -, for files are named by it")
+    return name
+
+
+def _inside(name: str) -> str:
+    """Refuse the name of a file that does not lie below the folder that it is relative to."""
+    parts = name.replace("\\", "/").split("/")
+    if ":" in name or "\0" in name or not all(part.strip(". ") for part in parts):
+        raise ValueError("it takes a name below the folder of results, such as planes/a.npz")
+    return name
+
+
+_LARGEST = 2**63 - 1  # integers that tables can hold
+_DEEPEST = 32  # levels of nested mappings and lists
 
 Name = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Label = Annotated[str, AfterValidator(_plain_word)]
+Integer = Annotated[int, pydantic.Field(ge=-_LARGEST, le=_LARGEST)]
+Amount = Annotated[int, pydantic.Field(ge=0, le=_LARGEST)]
+Count = Annotated[int, pydantic.Field(ge=1, le=_LARGEST)]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern="^[0-9a-f]{64}$")]
 Number = Annotated[float, pydantic.Field(allow_inf_nan=False), WrapValidator(_finite)]
+Duration = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False), WrapValidator(_finite)]
 
 T = TypeVar("T")
 
@@ -82,6 +108,11 @@ class Source:
     sha256: Sha256
 
 
+def _file(source: Source) -> Source:
+    _inside(source.name)
+    return source
+
+
 @_one_sentence
 @dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(strict=True, extra="forbid"))
 class Record:
@@ -96,13 +127,13 @@ class Record:
             holds an absolute path (records are published: they say nothing of the machine).
     """
 
-    table: Name  # "table2"
+    table: Label  # "table2"
     row: Name  # "lenet"
     column: Name  # "random/eval"
     metric: Name  # "kh1"
     value: Number | None  # None exactly when not run
     stderr: Number | None = None
-    n: int | None = None  # samples behind the stderr
+    n: Count | None = None  # samples behind the stderr
     stderr_kind: Annotated[str, _one_of(STDERR_KINDS)] | None = None
     paper_value: str | None = None  # as printed, "0.37": its digits are part of the verdict
     # None: nothing to judge, or a substitute
@@ -111,19 +142,20 @@ class Record:
     reason: str | None = None  # why it was not run
     note: str | None = None
 
-    seed: int | None = None
+    seed: Integer | None = None
     dtype: str | None = None
-    m: int | None = None  # Lanczos steps
-    probes: int | None = None
-    batches: int | None = None
-    batch_size: int | None = None
+    m: Count | None = None  # Lanczos steps
+    probes: Count | None = None
+    batches: Count | None = None
+    batch_size: Count | None = None
     reading: str | None = None  # "product" | "density"
     legacy: bool | None = None
     route: str | None = None  # how the Hessian products were computed
     data: Source | None = None
     batch_sha256: Sha256 | None = None  # the very examples drawn from `data`
     weights: Source | None = None
-    artifact: Source | None = None  # a file beside the records, named relative to their folder
+    # a file beside the records, named relative to their folder
+    artifact: Annotated[Source, AfterValidator(_file)] | None = None
     profile: str | None = None
 
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -131,14 +163,15 @@ class Record:
 
     code_version: str | None = None
     torch: str | None = None
-    threads: int | None = None
+    threads: Count | None = None
     device: str | None = None
     allocator_tuned: bool | None = None
-    seconds: Number | None = None
-    matvecs: int | None = None
-    peak_memory: int | None = None  # bytes
+    seconds: Duration | None = None
+    matvecs: Amount | None = None
+    peak_memory: Amount | None = None  # bytes
 
     def __post_init__(self) -> None:
+        _check_plain(self.config)
         expected = config_hash(self.config)
         # As JSON gives it back (tuples become lists), so that a record equals itself when read.
         object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
@@ -151,6 +184,10 @@ class Record:
             )
         self._check_consistency()
         texts = list(_strings(vars(self)))
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"a text of the record cannot be written as UTF-8: {error}") from None
         if _ABSOLUTE_PATH.search("\n".join(texts)):  # one search is faster than one for each text
             text = next(text for text in texts if _ABSOLUTE_PATH.search(text))
             raise InputError(
@@ -211,8 +248,12 @@ _FIELDS = {field.name for field in dataclasses.fields(Record)}
 @functools.lru_cache(maxsize=2**14)  # files are read and checked again and again
 def _from_json(line: str) -> Record:
     try:
-        fields = json.loads(line, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
+        fields = json.loads(
+            line, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats
+        )
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number may have too many digits
         raise InputError(f"not valid JSON ({error}): repair or remove the line") from None
     if not isinstance(fields, dict):
         raise InputError(f"a record is a JSON object, not {type(fields).__name__}")
@@ -241,7 +282,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """
     try:
         text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the configuration cannot be hashed: {error}") from None
     return sha256_of_bytes(text)[:16]
 
@@ -262,10 +303,10 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
     """
     records: dict[tuple[str, ...], Record] = {}
     # Not splitlines(): it also splits at separators that JSON leaves as they are in a text.
-    lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
+    lines = Path(path).read_bytes().removesuffix(b"\n").split(b"\n")
+    for number, line in enumerate(lines if lines != [b""] else [], start=1):
         try:
-            record = Record.from_json(line)
+            record = Record.from_json(_decoded(line))
         except (InputError, NonFiniteError) as error:
             raise InputError(f"{path}, line {number}: {error}") from None
         if record.key in records:
@@ -303,8 +344,7 @@ def update_records(
         InputError: the file that is there is broken (it is left alone).
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_name(".lock")):
+    with locked(path.with_name(".lock")):
         old = read_records(path) if path.exists() else []
         new = function(old)
         # Unchanged records are not written again, so that readers can rely on the file's time.
@@ -335,12 +375,21 @@ def _refusal(error: pydantic.ValidationError, names: list[str]) -> InputError | 
         return cause
     field, *inside = first["loc"]
     name = ".".join(map(str, (names[field] if isinstance(field, int) else field, *inside)))
-    value = first["input"]
+    value = _shown(first["input"])
     if first["type"] == "finite_number":
         return NonFiniteError(f"{name} is {value}: only finite numbers are recorded")
-    found = "missing" if first["type"] == "missing" else repr(value)
+    found = "missing" if first["type"] == "missing" else value
     advice = cause or _ADVICE.get(first["type"]) or first["msg"].replace("Input", "it", 1)
     return InputError(f"{name} is {found}: {advice}")
+
+
+def _shown(value: object) -> str:
+    """A value in a message, which stays one readable sentence."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _strings(value: object) -> Iterable[str]:
@@ -355,6 +404,39 @@ def _strings(value: object) -> Iterable[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)
+
+
+def _check_plain(config: Mapping[str, Any]) -> None:
+    """Raise if a configuration is nested too deeply, or holds a number that no table can hold."""
+    level: list[Any] = [config]
+    for _ in range(_DEEPEST + 1):
+        inside: list[Any] = []
+        for value in level:
+            if isinstance(value, Mapping):
+                inside += value.values()
+            elif isinstance(value, list | tuple):
+                inside += value
+            elif isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+                raise InputError("the configuration holds too large a number")
+        level = inside
+    if level:
+        raise InputError(f"the configuration is nested deeper than {_DEEPEST} levels")
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 ({error}): repair or remove the line") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{repeated!r} stands there twice: keep one of the two")
+    return fields
 
 
 def _refuse_constant(name: str) -> NoReturn:

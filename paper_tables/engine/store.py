@@ -219,11 +219,11 @@ def artifact(record: Record, folder: Path) -> Path:
         folder: what its name is relative to.
 
     Raises:
-        ChecksumError: it is another file.
+        ChecksumError: it is another file, or missing.
     """
     assert record.artifact is not None
     path = folder / record.artifact.name
-    if files.sha256_of_file(path) != record.artifact.sha256:
+    if not path.is_file() or files.sha256_of_file(path) != record.artifact.sha256:
         raise ChecksumError(
             f"{record.artifact.name} is not the file that the record of {record.row} "
             f"{record.column} names: run its cell again with --recompute"

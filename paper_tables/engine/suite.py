@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from lla.errors import WriteError
+from lla.files import check_folder
 from lla.report.text import measured, plain_table
 from paper_tables.engine import machine, publish, store
 from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
+from paper_tables.engine.claims import Judgement
 from paper_tables.engine.exhibit import Exhibit
+from paper_tables.engine.progress import Progress
 from paper_tables.engine.records import Record
 
 RENDERING = 20.0  # least time between two renderings, in units of the time that one takes
@@ -27,8 +31,7 @@ class Suite:
     Args:
         exhibits: whose pages are rendered.
         settings: what was asked for.
-        say: prints a line that the user sees at once.
-        uncaptured: a context in which output reaches the terminal (progress bars).
+        progress: shows what is computed, and what came of it.
         allocator_tuned: recorded with every cell.
     """
 
@@ -36,21 +39,43 @@ class Suite:
         self,
         exhibits: Sequence[Exhibit],
         settings: Settings,
-        say: Callable[[str], None] = print,
-        uncaptured: Callable[[], AbstractContextManager[object]] = nullcontext,
+        progress: Progress | None = None,
         allocator_tuned: bool = False,
     ) -> None:
         self.exhibits = exhibits
         self.settings = settings
-        self.say = say
-        self.uncaptured = uncaptured
+        self.progress = progress or Progress()
         self.allocator_tuned = allocator_tuned
-        self.planned = 0  # cells that can run in this session
+        self.planned = 0  # cells that can run in this session, see `plan`
         self.started = 0
         self.prepared: set[str] = set()  # names of shared steps
         self.done: dict[tuple[str, ...], list[Record]] = {}  # cell -> its records
+        self.absent: list[Record] = []  # one of each cell that did not run
+        self.judgements: list[Judgement] = []  # on the claims, from the last rendering
         self._render_next = 0.0  # earliest next rendering, by time.monotonic
         self._stale = False  # whether records were published since the last rendering
+        self.unwritten: str | None = None  # what could not be written, in a sentence
+
+    def check_folders(self) -> None:
+        """Find out, before anything is computed, whether the session can store and publish.
+
+        Raises:
+            WriteError: nothing can be written into the work folder or the folder of results.
+            InputError: a file of records there is broken.
+        """
+        for folder in (self.settings.results, self.settings.work):
+            for inside in (folder, folder / "records"):
+                check_folder(inside)
+            store.published(folder)
+
+    def plan(self, cells: Sequence[Cell]) -> None:
+        """Say which cells this session is to run, for its progress."""
+        runnable = [cell for cell in cells if cell.compute is not None]
+        again, work = self.settings.recompute, self.settings.work
+        waiting = [cell for cell in runnable if again or store.finished(cell, work) is None]
+        shared = {cell.shared.name: cell.shared.seconds for cell in waiting if cell.shared}
+        self.planned = len(runnable)
+        self.progress.plan(sum(cell.seconds for cell in waiting) + sum(shared.values()))
 
     def run(self, cell: Cell) -> list[Record]:
         """Finish one cell: compute it if it is not finished yet, publish, render.
@@ -62,52 +87,79 @@ class Suite:
             CellError: its records are incomplete, disagree with the published ones, or (if asked
                 to be strict) with the paper.
             BrokenConsequenceError: a value contradicts the definitions; nothing is stored.
+            WriteError: the disk is full, or similar; what was finished before is kept.
         """
+        with self._unwritten_noted():
+            return self._run(cell)
+
+    def _run(self, cell: Cell) -> list[Record]:
         settings = self.settings
         if cell.compute is None:
             new = cell.not_run()
+            self.absent.append(new[0])
             store.publish(new, settings.work, settings.results)
             self._render_at_times()
             return new
         self.started += 1
-        label = f"cell {self.started}/{self.planned} {cell.name}"
         found = self._finished(cell)
         if found is None:
             self._prepare(cell)
-            self.say(f"{label} ... (about {cell.seconds:.0f} s)")
+        label = f"cell {self.started}/{self.planned} {cell.name}"
+        with self.progress.step(label, cell.seconds if found is None else 0.0) as step:
             begin = time.perf_counter()
-            new = self._compute(cell)
+            new = self._compute(cell) if found is None else found
             how = f"done in {time.perf_counter() - begin:.1f} s"
-        else:
-            new, how = found, "finished before"
-            if any(record.code_version != machine.code_version() for record in new):
-                how += " by other code (--recompute computes it again)"
-        outcome = store.publish(new, settings.work, settings.results)
-        self._render_at_times()
-        if outcome.retrained:
-            how += " (another training than the published one: not compared with it)"
-        self.say(f"{label} {how}: {_summary(new)}")
-        if outcome.conflicts:
-            raise CellError("; ".join(outcome.conflicts))
-        if settings.strict_paper:
+            if found is not None:
+                how, step.computed = "finished before", False
+                if any(record.code_version != machine.code_version() for record in new):
+                    how += " by other code (--recompute computes it again)"
+            outcome = store.publish(new, settings.work, settings.results)
+            self._render_at_times()
+            if outcome.retrained:
+                how += " (another training than the published one: not compared with it)"
+            if outcome.conflicts:
+                raise CellError("; ".join(outcome.conflicts))
             differing = [r.metric for r in new if r.verdict == "differs"]
-            if differing:
+            if settings.strict_paper and differing:
                 raise CellError(f"{cell.name} differs from the paper in {', '.join(differing)}")
+            step.outcome = f"{how}: {_summary(new)}"
+        if new[0].value is None:
+            self.absent.append(new[0])
         return new
 
     def render(self) -> None:
         """Write tables, figures and claims from the published records."""
         begin = time.monotonic()
-        publish.write_all(self.exhibits, self.settings.results)
+        self.judgements = publish.write_all(self.exhibits, self.settings.results)
         end = time.monotonic()
         # Many cells are quick: rendering after each would take longer than computing them.
         self._render_next = end + RENDERING * (end - begin)
         self._stale = False
 
     def finish(self) -> None:
-        """Render what was published since the last rendering; called at the end of a session."""
-        if self._stale:
-            self.render()
+        """Render what was published since the last rendering; called at the end of a session.
+
+        Raises:
+            WriteError: the disk is full, or similar; the records are kept.
+        """
+        try:
+            if self._stale:
+                with (
+                    self._unwritten_noted(),
+                    self.progress.step("tables, figures, claims and report", 0.0) as step,
+                ):
+                    self.render()
+                    step.outcome = f"written to {self.settings.results.name}/"
+        finally:
+            self.progress.close()
+
+    @contextmanager
+    def _unwritten_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            self.unwritten = str(error)
+            raise
 
     def _render_at_times(self) -> None:
         self._stale = True
@@ -135,11 +187,11 @@ class Suite:
         """Run the step that the cell shares with others; the cell's time does not include it."""
         if cell.shared is None or cell.shared.name in self.prepared:
             return
-        self.say(f"{cell.shared.name} ... (about {cell.shared.seconds:.0f} s)")
-        begin = time.perf_counter()
-        with self.uncaptured() if self.settings.progress else nullcontext():
+        with self.progress.step(cell.shared.name, cell.shared.seconds) as step:
+            step.computed = False  # most often it finds what an earlier session made
+            begin = time.perf_counter()
             outcome = cell.shared.run(self.settings)
-        self.say(f"{cell.shared.name} done in {time.perf_counter() - begin:.1f} s: {outcome}")
+            step.outcome = f"done in {time.perf_counter() - begin:.1f} s: {outcome}"
         self.prepared.add(cell.shared.name)
 
     def _compute(self, cell: Cell) -> list[Record]:
@@ -147,8 +199,7 @@ class Suite:
         assert cell.compute is not None
         machine.reset_peak_memory(settings.device)
         begin = time.perf_counter()
-        with self.uncaptured() if settings.progress else nullcontext():
-            computed = cell.compute(cell, settings)
+        computed = cell.compute(cell, settings)
         facts = {
             **machine.environment(settings.device),
             "seconds": round(time.perf_counter() - begin, 3),

@@ -56,7 +56,7 @@ def train(
         epochs: the most.
         options: of `lla.training.train`, in place of those above.
     """
-    usual = {"batch_size": BATCH_SIZE, "lr": LR, "seed": SEED, "progress": settings.progress}
+    usual = {"batch_size": BATCH_SIZE, "lr": LR, "seed": SEED}
     return training.train(model, pair, epochs=epochs, checkpoint=path, **{**usual, **options})
 
 

@@ -18,6 +18,7 @@ from lla.data import PictureBatches, PictureSet
 from lla.errors import MissingDataError
 from lla.files import sha256_of_bytes
 from lla.hessian.products.routes import RouteName
+from lla.report.text import csv_table
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
@@ -247,7 +248,7 @@ def _criteria(settings: Settings, case: Case) -> lla.Criteria:
     """The criteria; computed once if two cells need them, for both modes or for Tables 2 and 4."""
     loaded = _loaded(settings, case)
     pairs = _batches(settings, case.photographs, loaded.name).pairs
-    config = {**_criteria_config(settings, case), "seed": settings.profile.seed}
+    config = {**_criteria_config(settings, case), "seed": settings.profile.seed, "dtype": DTYPE}
     return spectra.measured(settings, loaded.model, pairs, config)
 
 
@@ -308,6 +309,6 @@ def _save_listing(batches: PictureBatches, settings: Settings) -> Source:
     listing = pd.DataFrame(labels, columns=["batch", "class_index"])
     listing.insert(1, "file", batches.files)
     listing["sha256"] = batches.files_sha256
-    content = listing.to_csv(index=False, lineterminator="\n")
+    content = csv_table(listing)
     name = f"{batches.pictures.name}-{sha256_of_bytes(content)[:12]}.csv"
     return store.save_artifact(content.encode(), f"batches/{name}", settings.work)

@@ -92,9 +92,7 @@ def measured(
         key = config_hash({"plane": what, **config})
         checkpoint = settings.work / "partial" / f"{net.row}-{key}.npz"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    plane, stopped = evaluate(
-        problem, directions, points, stop, checkpoint=checkpoint, progress=settings.progress
-    )
+    plane, stopped = evaluate(problem, directions, points, stop, checkpoint=checkpoint)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     # a plane does not evaluate its middle, whose loss is known; here it is evaluated
@@ -109,7 +107,6 @@ def evaluate(
     stop: float | None = None,
     *,
     checkpoint: Path | None = None,
-    progress: bool = False,
 ) -> tuple[Plane, bool]:
     """A plane on a grid nested in the paper's.
 
@@ -119,7 +116,6 @@ def evaluate(
         points: along each axis.
         stop: a ratio; if it is reached at a corner, the rest is left out.
         checkpoint: the file from which an interrupted plane continues.
-        progress: show a progress bar.
 
     Returns:
         The plane, and whether it was left unfinished.
@@ -135,7 +131,6 @@ def evaluate(
         coordinates=(along, along),
         route=_route(problem),
         checkpoint=None if stopped else checkpoint,
-        progress=progress,
     )
     return plane, stopped
 

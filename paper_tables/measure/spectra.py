@@ -80,7 +80,6 @@ def measured(
         "micro_batch": config.get("micro_batch"),
         "precision": "float64" if config["dtype"] == "float64" else None,
         "memory": lla.Memory(basis_dtype=getattr(torch, basis) if basis else None),
-        "progress": settings.progress,
     }
     return lla.criteria(model, pairs, **{**options, **changes})
 

@@ -49,6 +49,34 @@ def test_a_broken_session_is_named(tmp_path):
             history.read(tmp_path / "benchmarks")
 
 
+@pytest.mark.hard_use(
+    "A session of benchmarks with a negative ratio, NaN, a number of 400 digits or text in place "
+    "of a number is refused by the name of its file"
+)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"ratio": 2.0', '"ratio": -2.0'), ('"ratio": 2.0', '"ratio": NaN'),
+        ('"ratio": 2.0', '"ratio": "2"'), ('"ratio": 2.0', f'"ratio": 1{"0" * 400}'),
+        ('"high": 2.2', '"high": 1e999'), ('"rounds": 15', '"rounds": -15'),
+        ('"products": 1', f'"products": 1{"0" * 400}'), ('"products": 1', '"products": 1.5'),
+        ('"threads": 2', '"threads": "two"'), ('"allocator_tuned": true', '"allocator_tuned": 1'),
+        ('"torch": "2.13.0"', '"torch": 2.13'), ('"datetime": "2026', '"datetime": "26'),
+        ('"extra_info": {}', f'"extra_info": {"[" * 10**5}'),
+    ],
+    ids=lambda text: text[:24],
+)  # fmt: skip
+def test_a_row_that_cannot_be_is_refused(tmp_path, old, new):
+    save(tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=r"^0001_2026-01-01\.json is no session") as refusal:
+        history.read(tmp_path / "benchmarks")
+    assert "\n" not in str(refusal.value)
+
+
 def test_a_row_without_what_it_is_compared_by_is_refused(tmp_path):
     save(tmp_path)
     (path,) = tmp_path.rglob("*.json")

@@ -71,6 +71,7 @@ def test_plain_file_from_the_second_address(server, tmp_path):
     assert sorted(path.name for path in target.parent.iterdir()) == [".lla.lock", "b"]
 
 
+@pytest.mark.hard_use("A truncated data file is fetched again")
 def test_gz_replaces_a_truncated_file(server, tmp_path):
     packed = gzip.compress(b"content")
     (server.folder / "b.gz").write_bytes(packed)
@@ -91,6 +92,7 @@ def test_tar_becomes_the_folder_with_or_without_its_name_inside(server, tmp_path
         files.download((f"{server.url}/set.tar.gz",), md5(packed), target, "tar")
 
 
+@pytest.mark.hard_use("An archive with paths outside of its folder is refused")
 def test_tar_that_reaches_outside_is_refused(server, tmp_path):
     packed = tar({"../evil": b"a"})
     (server.folder / "set.tar.gz").write_bytes(packed)
@@ -108,6 +110,7 @@ def test_other_content_and_no_answer(server, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.hard_use("An interrupted download leaves what was there")
 def test_an_interrupted_download_leaves_what_was_there(server, tmp_path):
     target = tmp_path / "b"
     target.write_bytes(b"old")

@@ -172,6 +172,8 @@ SIZES = [
     (299, 299),
     (1000, 257),
     (37, 611),
+    (1600, 16),
+    (16, 1600),
 ]
 
 
@@ -365,7 +367,7 @@ def test_too_few_pictures_or_none_asked_for(labelled):
     with pytest.raises(InputError, match="has 6 pictures, but 2 batches of 4 need 8"):
         data.picture_batches(pictures, SMALL, 4, 2)
     for size, count in ((0, 1), (1, 0)):
-        with pytest.raises(InputError, match="at least 1"):
+        with pytest.raises(InputError, match="from 1"):
             data.picture_batches(pictures, SMALL, size, count)
 
 
@@ -572,3 +574,6 @@ def test_real_pictures(lla_data, name, count, fidelity):
     one, two = (data.picture_batches(pictures, SMALL, 16, 2, seed=0) for _ in range(2))
     assert one.sha256 == two.sha256
     assert len(set(one.files_sha256)) == 32
+    if name == "imagenet":  # the batches of published records, of which these are the hash
+        published = data.picture_batches(pictures, PicturePreprocessing(), 8, 2, seed=0)
+        assert published.sha256.startswith("b1f5a1d802e3f61d")

@@ -124,6 +124,7 @@ class Evil:
         return (setattr, (Evil, "ran", True))
 
 
+@pytest.mark.hard_use("A CIFAR-10 file with another checksum is never unpickled")
 def test_cifar10_never_unpickles_a_file_with_another_checksum(tmp_path, expect):
     write_cifar10(tmp_path, ["test_batch"])
     paths = [f"cifar-10-batches-py/{name}" for name in ("test_batch", "batches.meta")]

@@ -186,8 +186,8 @@ def test_product_that_is_not_finite(cases):
         ({"k": 0}, "k is 0: choose 1 to 100"),
         ({"k": 101}, "k is 101: choose 1 to 100"),
         ({"which": "SM"}, "which is 'SM': choose 'LA', 'SA' or 'LM'"),
-        ({"tol": 0}, "tol is 0: it must be positive"),
-        ({"tol": float("nan")}, "tol is nan: it must be positive"),
+        ({"tol": 0}, "tol is 0: give a positive number"),
+        ({"tol": float("nan")}, "tol is nan: give a positive number"),
         ({"max_steps": 0}, "max_steps"),
     ],
 )

@@ -318,6 +318,7 @@ def test_old_style_weight_norm_and_hooks_are_carried():
     assert_same(before, snapshot(model))
 
 
+@pytest.mark.hard_use("Four threads with one model in train mode give what one gives, bit for bit")
 def test_two_threads_with_one_model_are_as_one(cases):
     """Each call puts tensors, flags and random states of its own into one and the same model."""
     case = cases.BY_NAME["dropout_train"]

@@ -175,7 +175,7 @@ def test_product_that_is_not_finite(cases, legacy):
 
 @pytest.mark.parametrize(("probes", "steps"), [(0, 5), (5, 0), (-1, 5)])
 def test_too_few_probes_or_steps(cases, probes, steps):
-    with pytest.raises(lla.InputError, match="both must be at least 1"):
+    with pytest.raises(lla.InputError, match="give a whole number from 1"):
         lla.spectral_density(cases.spectrum_of(DISTINCT), probes, steps)
 
 
@@ -292,3 +292,51 @@ def test_legacy_depends_on_the_scale_of_the_loss(cases):
     ]  # fmt: skip
     np.testing.assert_allclose(scaled[0][[0, -1]], scaled[1][[0, -1]], rtol=1e-3)
     assert np.abs(scaled[2] - scaled[3]).max() > 0.05
+
+
+def two_nodes():
+    values, weights = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
+    return lla.Spectrum(values, weights, np.array([2]), 2, 2, 0, "float64", False, 2)
+
+
+@pytest.mark.hard_use("A broadening of 0, -1, NaN, infinity or 1e-320 is refused, not divided by")
+@pytest.mark.parametrize("sigma", [0, -1.0, np.nan, np.inf, 1e-320])
+@pytest.mark.parametrize("name", ["density", "floor", "plot"])
+def test_a_wrong_broadening(name, sigma):
+    with pytest.raises(lla.InputError, match=f"sigma is {sigma}: the broadening must be positive"):
+        getattr(two_nodes(), name)(sigma=sigma)
+
+
+@pytest.mark.parametrize("grid", [[], [np.nan], [[0.0, 1.0]]])
+def test_a_wrong_grid(grid):
+    with pytest.raises(lla.InputError, match="give a list of finite numbers"):
+        two_nodes().density(grid, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda s: s.grid(1), "points is 1"),
+        (lambda s: s.grid(10**12), "points is 10"),
+        (lambda s: s.grid(margin=-1), "the margin is -1"),
+        (lambda s: s.grid(margin=np.nan), "the margin is nan"),
+        (lambda s: s.moment(-1), "order is -1"),
+        (lambda s: s.plot(floor=0), "floor is 0"),
+    ],
+)
+def test_other_wrong_numbers(call, said):
+    with pytest.raises(lla.InputError, match=said):
+        call(two_nodes())
+
+
+@pytest.mark.hard_use("`together=0` is refused; it was an endless or empty computation")
+@pytest.mark.parametrize("together", [0, -1, 1.5])
+def test_probes_advance_at_least_one_at_a_time(cases, together):
+    with pytest.raises(lla.InputError, match=f"together is {together}: give a whole number"):
+        lla.spectral_density(cases.spectrum_of(DISTINCT), 2, 3, together=together)
+
+
+@pytest.mark.parametrize("memory", [-1, lla.Memory(-1), lla.Memory(basis_dtype=torch.int32)])
+def test_a_wrong_memory(cases, memory):
+    with pytest.raises(lla.InputError, match=r"memory is -1|basis_dtype is torch\.int32"):
+        lla.spectral_density(cases.spectrum_of(DISTINCT), 2, 3, memory=memory)

@@ -240,7 +240,7 @@ def test_product_that_is_not_finite(cases, method):
     ("options", "message"),
     [
         ({"method": "xtrace"}, "method is 'xtrace': choose 'hutchinson' or 'hutch"),
-        ({"rtol": 0}, "rtol is 0: it must be positive"),
+        ({"rtol": 0}, "rtol is 0: give a positive number"),
         ({"rtol": float("nan")}, "rtol is nan"),
         ({"max_matvecs": 1}, "max_matvecs is 1: too few"),
         ({"max_matvecs": 0}, "max_matvecs is 0: too few"),

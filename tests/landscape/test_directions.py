@@ -324,7 +324,7 @@ def test_axes_that_span_no_plane(rows, message):
 def test_bad_random_directions():
     with pytest.raises(lla.InputError, match="distribution is 'gauss': choose 'normal' or 'unif"):
         random_directions(LIKE, 2, "gauss")
-    with pytest.raises(lla.InputError, match="count is 0: at least one direction"):
+    with pytest.raises(lla.InputError, match="count is 0: give a whole number from 1"):
         random_directions(LIKE, 0)
     with pytest.raises(lla.InputError, match="the seed -1 is negative"):
         random_directions(LIKE, 2, seed=-1)

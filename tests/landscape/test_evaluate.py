@@ -62,7 +62,7 @@ def test_every_route_gives_the_values_of_the_loop(cases, case, route, mode):
     expected, _ = values(problem, directions, coefficients, "loop")
     assert expected.isfinite().all()
     if route == "vmap:3" and case.name in NO_VMAP:
-        with pytest.raises(RuntimeError, match="Batching rule not implemented"):
+        with pytest.raises(lla.InputError, match="Batching rule not implemented"):
             values(problem, directions, coefficients, route)
         return
     if route == "vmap:3" and case.name in OTHER_MASKS and mode == "train":

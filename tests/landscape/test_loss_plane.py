@@ -275,7 +275,7 @@ def test_several_planes_are_those_of_the_seeds_from_the_first_on():
         alone = lla.loss_plane(problem, seed=plane.seed, normalization="filter", steps=4)
         assert np.array_equal(alone.loss, plane.loss)
     assert len({plane.loss[0, 0] for plane in planes}) == 3
-    with pytest.raises(lla.InputError, match="count is 0: at least one plane is needed"):
+    with pytest.raises(lla.InputError, match="count is 0: give a whole number from 1"):
         loss_planes(problem, 0)
 
 
@@ -454,3 +454,10 @@ def test_training_on_while_a_plane_is_kept():
     assert torch.equal(rows, kept)
     second = lla.loss_plane(problem, rows, steps=4, route="loop")
     assert second.center == problem.loss().item() != first.center
+
+
+@pytest.mark.hard_use("A distance beyond the numbers of float32 is refused, not overflown")
+def test_a_distance_beyond_the_type():
+    problem = lla.Problem(nn.Linear(3, 2), (torch.ones(4, 3), torch.arange(4) % 2))
+    with pytest.raises(lla.InputError, match=r"the coordinates reach 5e\+299, beyond 3.4e\+38"):
+        lla.loss_plane(problem, steps=2, distance=1e300)

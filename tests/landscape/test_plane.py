@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 import lla
 from lla.landscape import Plane, grid, join, nested
@@ -185,3 +186,23 @@ def test_parts_of_one_plane_have_the_same_weights_and_directions():
     # one that an older version has made does not tell
     old = dataclasses.replace(second, weights_hash=None, direction_hashes=())
     assert join([first, old]).loss.tolist() == [0.5, 0.25]
+
+
+def exploded():
+    problem = lla.Problem(torch.nn.Linear(3, 2), (torch.ones(4, 3), torch.arange(4) % 2))
+    plane = lla.loss_plane(problem, steps=2)
+    return dataclasses.replace(plane, loss=np.full_like(plane.loss, np.nan))
+
+
+@pytest.mark.hard_use("A plane without a finite value has no minimum, and says so")
+def test_no_minimum_without_a_finite_value():
+    with pytest.raises(lla.InputError, match="no value of the plane is finite"):
+        _ = exploded().minimum
+    with pytest.raises(lla.InputError, match="no value of the plane is finite"):
+        exploded().plot()
+
+
+@pytest.mark.parametrize("indices", [([0], []), ([0], [3]), ([0.5], [0]), ([10**400], [0])])
+def test_indices_that_are_not_on_the_grid(indices):
+    with pytest.raises(lla.InputError, match="index"):
+        exploded().subset(*indices)

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -8,6 +9,8 @@ from torch import nn
 
 import lla
 from lla.landscape import join
+from lla.landscape.plane_values import PlaneValues, _Values
+from lla.storage import load_result, save_result
 
 X, Y = torch.linspace(-1, 1, 24).view(8, 3), torch.arange(8) % 3
 
@@ -160,7 +163,46 @@ def test_a_folder_that_does_not_exist_is_found_before_anything_is_computed(tmp_p
     problem = problem_of(fuse)
     with pytest.raises(lla.InputError, match="does not exist: make it first"):
         lla.loss_plane(problem, checkpoint=tmp_path / "none" / "plane.npz", **OPTIONS)
-    assert fuse.calls == BEFORE
+    assert fuse.calls == BEFORE - 1  # not even the centre
+
+
+@pytest.mark.hard_use(
+    "A checkpoint of a plane in a folder that is full or read-only, or that is a folder itself, is "
+    "refused before the directions are computed"
+)
+def test_a_checkpoint_that_cannot_be_written_is_found_before_anything_is_computed(
+    tmp_path, small_disk, fill_disk, make_read_only
+):
+    fuse = Fuse()
+    problem = problem_of(fuse)
+    with pytest.raises(lla.InputError, match="is no file: name another"):
+        lla.loss_plane(problem, checkpoint=small_disk, **OPTIONS)
+    fill_disk(small_disk)
+    for change, reason in ((None, "No space left"), (make_read_only, "Read-only file system")):
+        if change:
+            change(small_disk)
+        with pytest.raises(lla.WriteError, match=reason):
+            lla.loss_plane(problem, checkpoint=small_disk / "plane.npz", **OPTIONS)
+    assert fuse.calls == BEFORE - 1
+
+
+@pytest.mark.hard_use("A checkpoint of a plane with arrays of another length or type is refused")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": np.zeros(120, np.float32)}, {"loss": np.zeros(121)}, {"done": np.ones(3, bool)},
+        {"done": np.ones(121)}, {"scalars": np.zeros((1, 121))}, {"route": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_checkpoint_whose_arrays_do_not_fit(tmp_path, change):
+    file = tmp_path / "plane.npz"
+    problem = problem_of(F.cross_entropy)
+    lla.loss_plane(problem, checkpoint=file, **OPTIONS)
+    values = load_result(_Values, file)
+    save_result(dataclasses.replace(values, **change), file)
+    with pytest.raises(lla.ChecksumError, match=rf"plane\.npz .*{next(iter(change))}"):
+        lla.loss_plane(problem, checkpoint=file, **OPTIONS)
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])
@@ -288,3 +330,9 @@ def test_a_checkpoint_in_the_present_folder(tmp_path, monkeypatch):
     lla.loss_plane(problem_of(F.cross_entropy), checkpoint="plane.npz", **OPTIONS)
     shutil.move("plane.npz", "other.npz")
     assert not (tmp_path / "plane.npz").exists()
+
+
+@pytest.mark.parametrize("part", [(0.5, 2), (1, 1), (0,), (0, "b")])
+def test_impossible_parts(part):
+    with pytest.raises(lla.InputError, match="part"):
+        PlaneValues(4, 1, np.float32, None, part, "key")

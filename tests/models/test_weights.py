@@ -1,13 +1,15 @@
 import hashlib
+import math
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from lla import data, models
-from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.errors import ChecksumError, InputError, MissingDataError, NonFiniteError
 
 
 def same(one, two):
@@ -97,6 +99,7 @@ class Evil:
         return (os.mkdir, ("evil-was-here",))
 
 
+@pytest.mark.hard_use("Pickle payloads in weight files are refused, not run")
 @pytest.mark.parametrize("write", ["torch", "pickle"])
 def test_other_objects_are_never_unpickled(tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
@@ -117,6 +120,122 @@ def test_no_file_and_no_state_dict(tmp_path):
         torch.save(content, tmp_path / "other.pt")
         with pytest.raises(InputError, match="no state dict"):
             models.load_weights(models.build("mlp"), tmp_path / "other.pt")
+
+
+def one_layer(**options):
+    return torch.nn.Linear(2, 2, bias=False, **options)
+
+
+def quantized():
+    with warnings.catch_warnings():  # torch will leave quantized tensors out one day
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8)
+
+
+def nested():
+    with warnings.catch_warnings():  # torch calls them a prototype
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([torch.zeros(2), torch.zeros(2)])
+
+
+def no_number(place):
+    tensor = torch.eye(2)
+    tensor[0, 0] = place
+    return tensor
+
+
+NOT_USABLE = {
+    "number as key": (lambda: {1: torch.eye(2)}, InputError, "no state dict"),
+    "key and number": (lambda: {"weight": torch.eye(2), None: torch.eye(2)}, InputError, "named"),
+    "no tensor": (lambda: {"weight": torch.eye(2), "epoch": 3}, InputError, "no state dict"),
+    "nested dict": (lambda: {"weight": {"weight": torch.eye(2)}}, InputError, "no state dict"),
+    "sparse": (lambda: {"weight": torch.eye(2).to_sparse()}, InputError, "a sparse tensor for w"),
+    "csr": (lambda: {"weight": torch.eye(2).to_sparse_csr()}, InputError, "a sparse tensor"),
+    "meta": (lambda: {"weight": torch.empty(2, 2, device="meta")}, InputError, "a meta tensor"),
+    "nested": (lambda: {"weight": nested()}, InputError, "a nested tensor for weight"),
+    "quantized": (lambda: {"weight": quantized()}, InputError, "a quantized tensor for weight"),
+    "complex": (
+        lambda: {"weight": torch.eye(2, dtype=torch.complex64)},
+        InputError,
+        "torch.complex64 for weight, where the model has torch.float32: save real numbers",
+    ),
+    "integers": (lambda: {"weight": torch.ones(2, 2).long()}, InputError, "dequantise it first"),
+    "bool": (lambda: {"weight": torch.ones(2, 2).bool()}, InputError, "dequantise it first"),
+    "nan": (lambda: {"weight": no_number(math.nan)}, NonFiniteError, "NaN or infinite .* weight"),
+    "inf": (lambda: {"weight": no_number(math.inf)}, NonFiniteError, "NaN or infinite"),
+    "beyond float32": (
+        lambda: {"weight": no_number(1.0).double() * 1e300},
+        NonFiniteError,
+        "values in weight that are infinite in torch.float32: make the model torch.float64 first",
+    ),
+    "shape": (lambda: {"weight": torch.eye(3)}, InputError, r"\[3, 3\] for \[2, 2\]"),
+    "no dimension": (lambda: {"weight": torch.tensor(1.0)}, InputError, r"\[\] for \[2, 2\]"),
+}  # fmt: skip
+
+
+@pytest.mark.hard_use(
+    "Weight files with tensors of every odd kind, or with values that the model cannot hold, are "
+    "refused in one sentence"
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("what", NOT_USABLE)
+def test_what_is_no_weight_is_refused(tmp_path, what):
+    make, error, message = NOT_USABLE[what]
+    path, model = tmp_path / "odd.pt", one_layer()
+    before = model.weight.detach().clone()
+    torch.save(make(), path)
+    with pytest.raises(error, match=message) as caught:
+        models.load_weights(model, path)
+    assert "odd.pt" in str(caught.value)
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_lower_precision_is_converted_and_too_low_a_model_refused(tmp_path, dtype):
+    path, model = tmp_path / "low.pt", one_layer()
+    torch.save({"weight": torch.eye(2).to(dtype)}, path)
+    models.load_weights(model, path)
+    assert torch.equal(model.weight, torch.eye(2))
+    if dtype is torch.float16:
+        torch.save({"weight": torch.eye(2) * 1e5}, path)
+        with pytest.raises(NonFiniteError, match=r"infinite in torch\.float16"):
+            models.load_weights(one_layer(dtype=dtype), path)
+
+
+def test_shared_and_expanded_storage_gives_the_values_that_it_says(tmp_path):
+    path, model = tmp_path / "views.pt", torch.nn.Sequential(one_layer(), one_layer())
+    square = torch.arange(8.0).reshape(4, 2)[::2]
+    torch.save({"0.weight": square.T, "1.weight": torch.tensor([[3.0]]).expand(2, 2)}, path)
+    models.load_weights(model, path)
+    assert model[0].weight.tolist() == [[0, 4], [1, 5]]
+    assert model[1].weight.tolist() == [[3, 3], [3, 3]]
+
+
+@pytest.mark.parametrize(("value", "fits"), [(3.0, True), (1.5, False), (math.nan, False)])
+def test_counters_keep_their_value_or_are_refused(tmp_path, value, fits):
+    path, model = tmp_path / "counters.pt", torch.nn.BatchNorm1d(2)
+    torch.save({**model.state_dict(), "num_batches_tracked": torch.tensor(value)}, path)
+    if fits:
+        models.load_weights(model, path)
+        assert model.num_batches_tracked == value
+    else:
+        with pytest.raises(InputError, match=r"num_batches_tracked that torch\.int64 cannot hold"):
+            models.load_weights(model, path)
+
+
+def test_two_names_that_become_one_are_refused(tmp_path):
+    path = tmp_path / "two.pt"
+    torch.save({"a": torch.eye(2), "b": torch.zeros(2, 2)}, path)
+    for key_map in (lambda name: "weight", {"a": "weight", "b": "weight"}, lambda name: 1):
+        with pytest.raises(InputError, match="key_map gives"):
+            models.load_weights(one_layer(), path, key_map=key_map)
+
+
+def test_a_model_without_memory_is_refused(tmp_path):
+    path = tmp_path / "net.pt"
+    torch.save(one_layer().state_dict(), path)
+    with pytest.raises(InputError, match="no memory for weight"):
+        models.load_weights(one_layer(device="meta"), path)
 
 
 def real(name):

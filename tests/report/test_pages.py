@@ -1,9 +1,11 @@
 import re
 
+import pandas as pd
 import pytest
 
 from lla.report import pages
 from lla.report.prose import fill
+from lla.report.text import csv_table, markdown_table
 from lla.report.view import Entry, Group, Line, Table, Trace, absences
 
 WHY = "no weights & no 100 % of_the data"
@@ -126,3 +128,24 @@ def test_a_page_of_prose_is_filled_with_tables_and_numbers(table, tmp_path):
     assert fill(template, n=3, table=table) == f"# 3 & more\n\n{pages.grid(table)}\nend\n"
     with pytest.raises(Exception, match="undefined"):
         fill(template, n=3)
+
+
+@pytest.mark.hard_use("A cell that a spreadsheet would compute is a quoted text in CSV files")
+def test_formulas_are_texts_in_csv():
+    cells = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "-0.5", "+3", "fine"]
+    frame = pd.DataFrame({"=name": cells, "value": range(-1, 7)})
+    header, *lines = csv_table(frame).splitlines()
+    assert header == "'=name,value"
+    quoted = [line.rsplit(",", 1)[0] for line in lines]
+    assert quoted == [*(f"'{cell}" for cell in cells[:5]), *cells[5:]]
+    assert lines[0].endswith(",-1")
+
+
+@pytest.mark.hard_use("Raw HTML in a cell or a note is text in Markdown pages")
+def test_html_is_text_in_markdown():
+    table = markdown_table([["<script>alert(1)</script>", "a < b", "<!-- x"]], ["<b>", "", ""])
+    assert "<script>" not in table.replace(r"\<script>", "")
+    assert r"\<script>alert(1)\</script>" in table
+    assert r"\<b>" in table
+    assert "a < b" in table
+    assert r"\<!-- x" in table

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import torch
 
+from lla.arguments import usable_device, whole_number
 from lla.batches import micro_batches
 from lla.errors import InputError, InsufficientMemoryError, out_of_memory
 from lla.free_memory import available_memory
@@ -47,8 +48,21 @@ class Memory:
 
 
 def memory_settings(memory: Memory | int | None) -> Memory:
-    """The settings of a `memory` argument; a number means bytes."""
-    return memory if isinstance(memory, Memory) else Memory(memory)
+    """The settings of a `memory` argument; a number means bytes.
+
+    Raises:
+        InputError: a negative number of bytes, a type that is no floating type, or a device that
+            is not there.
+    """
+    found = memory if isinstance(memory, Memory) else Memory(memory)
+    if found.bytes is not None:
+        whole_number("memory", found.bytes, 0)
+    dtype = found.basis_dtype
+    if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
+        raise InputError(f"basis_dtype is {dtype}: give a floating type, such as torch.bfloat16")
+    if found.basis_device is not None:
+        usable_device(found.basis_device)
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ ones (`lla.hessian.products.rewrites`).
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
@@ -28,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lla.hessian.products.rewrites import Rewriter, is_zero
+from lla.process_wide import filtered_warnings
 
 aten = torch.ops.aten
 
@@ -40,7 +40,7 @@ def linearize_gradient(
     function: Callable[[Tensor], Tensor],
     theta: Tensor,
     context: Callable[[], AbstractContextManager[None]],
-) -> fx.GraphModule:
+) -> LinearMap:
     """Linearise the gradient of a scalar function of a flat vector.
 
     Args:
@@ -72,8 +72,7 @@ def linearize_gradient(
 @functools.cache
 def load_forward_mode() -> None:
     """Let PyTorch load its forward-mode rules, in which it uses its own deprecated functions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with filtered_warnings("ignore", DeprecationWarning):
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
 
 
@@ -81,6 +80,32 @@ def load_forward_mode() -> None:
 def warm_up() -> None:
     """Linearise something small, since the first time in a process takes a second or two more."""
     linearize_gradient(lambda t: t.sin().sum(), torch.ones(1, device="cpu"), nullcontext)
+
+
+class LinearMap(nn.Module):
+    """The recorded graph as a function of the vector.
+
+    `fx.GraphModule` does the same, but keeps the code of every graph for as long as the process
+    lives, to show it in tracebacks.
+
+    Args:
+        graph: one input, one output; it reads its constants as attributes.
+        constants: the tensors, by the names that the graph has for them.
+    """
+
+    def __init__(self, graph: fx.Graph, constants: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.graph = graph
+        for name, tensor in constants.items():
+            self.register_buffer(name, tensor, persistent=False)
+        code = graph.python_code("self")
+        names = dict(code.globals)
+        exec(compile(code.src, "<linearized product>", "exec", dont_inherit=True), names)
+        self._product = names.pop("forward")
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """The image of a vector [P]."""
+        return self._product(self, vector)
 
 
 class _Recorder(TorchDispatchMode):
@@ -137,7 +162,7 @@ class _Recorder(TorchDispatchMode):
             self._number[tensor] = number, tensor._version
         return out
 
-    def finish(self, result: Tensor) -> fx.GraphModule:
+    def finish(self, result: Tensor) -> LinearMap:
         """The recorded graph, with `result` as what it returns."""
         if any(tensor._version != version for tensor, version in self._versions):
             raise LinearizationError("a constant that the product reads is overwritten later")
@@ -152,7 +177,7 @@ class _Recorder(TorchDispatchMode):
         self._forget(used)
         for name in used.intersection(self._later):
             self._root.register_buffer(name, self._later.pop(name)(), persistent=False)
-        return fx.GraphModule(self._root, self._graph)
+        return LinearMap(self._graph, dict(self._root.named_buffers()))
 
     def _forget(self, used: set[Any]) -> None:
         """Free all tensors except the used constants and what later constants are made from."""

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, TypeVar
@@ -23,6 +22,7 @@ from lla.free_memory import available_memory
 from lla.hessian.products.linearize import linearize_gradient
 from lla.missing_derivatives import missing_derivatives_named, no_derivative
 from lla.precision import ROUNDING
+from lla.process_wide import filtered_warnings
 
 T = TypeVar("T")
 
@@ -199,9 +199,8 @@ def _measure_together(linear_map: nn.Module, kept_bytes: int, rows: Tensor) -> i
         return 1
     one_by_one, expected = timed(lambda: torch.stack([linear_map(row) for row in rows]), rows)
     try:
-        with warnings.catch_warnings():
-            # an operation without a batching rule gives a warning and is slow
-            warnings.simplefilter("error")
+        # an operation without a batching rule gives a warning and is slow
+        with filtered_warnings("error"):
             vmap(linear_map)(rows)
             together, found = timed(lambda: vmap(linear_map)(rows), rows)
     except (RuntimeError, UserWarning, NotImplementedError):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lla import plotting
 from lla.report.prose import fill
+from lla.report.text import csv_table
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.exhibits.generalization import prediction
@@ -36,7 +37,7 @@ def pages(records: Records) -> dict[str, str]:
         least=prediction.LEAST,
         pools=pools,
     )
-    return {"prediction.md": page, "prediction.csv": _frame(found).to_csv(index=False)}
+    return {"prediction.md": page, "prediction.csv": csv_table(_frame(found))}
 
 
 def figures(records: Records) -> list[Drawing]:

@@ -116,7 +116,6 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
             axes=lla.landscape.RandomAxes(config["axes"]),
             normalization=lla.landscape.Normalization(config["normalization"], config["order"]),
             coordinates=(np.linspace(-0.5, 0.5, config["points"]).tolist(),) * 2,
-            progress=settings.progress,
         )
     facts = {side: batches[side].facts(weights) for side in SIDES}
     for side in SIDES:

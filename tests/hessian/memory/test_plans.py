@@ -532,7 +532,8 @@ def test_out_of_memory_within_spectral_density(monkeypatch):
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_out_of_memory_by_every_plan_lists_them(monkeypatch, mode):
-    model, batch = perceptron()
+    model, (x, y) = perceptron()
+    batch = x[:32], y[:32]
     monkeypatch.setattr(lla.HessianOperator, "rows", refuse)
     with pytest.raises(lla.InsufficientMemoryError) as caught:
         lla.criteria(model, batch, mode, probes=1, steps=5)

@@ -104,6 +104,21 @@ def test_non_finite_numbers_are_refused(field, bad):
         ({"host": "a"}, "host is 'a': there is no such field"),
         ({"config_hash": "0" * 16}, "hashes to"),
         ({"batch_sha256": "xyz"}, "64 hex digits"),
+        ({"value": 10**400}, r"value is 10+\.\.\."),
+        ({"value": -(10**5000)}, "value is a number of thousands of digits"),
+        ({"value": 2**70}, "too large a number"),
+        ({"seconds": 10**400}, "seconds is 10"),
+        ({"seed": 2**70}, "seed is"),
+        ({"config": {"m": [10**400]}}, "too large a number"),
+        ({"n": -5}, "n is -5"),
+        ({"n": 0}, "n is 0"),
+        ({"seconds": -1.0}, r"seconds is -1\.0"),
+        ({"matvecs": -1}, "matvecs is -1"),
+        ({"peak_memory": -1}, "peak_memory is -1"),
+        ({"probes": 0}, "probes is 0"),
+        ({"table": "../table2"}, "files are named by it"),
+        ({"note": "\ud800"}, "UTF-8"),
+        ({"config": {"\udc00": 1}}, "UTF-8"),
     ],
 )
 def test_what_contradicts_itself_is_refused(changes, message):
@@ -111,6 +126,31 @@ def test_what_contradicts_itself_is_refused(changes, message):
         make(**changes)
     assert "\n" not in str(refusal.value)
     assert "pydantic" not in str(refusal.value)
+
+
+def nested(levels):
+    return [nested(levels - 1)] if levels else 1
+
+
+def test_how_deep_a_configuration_may_be():
+    assert make(config={"a": nested(31)}).config_hash
+    for levels in (32, 200, 900):
+        with pytest.raises(InputError, match="nested deeper than 32 levels"):
+            make(config={"a": nested(levels)})
+
+
+@pytest.mark.hard_use("A record that names a file outside the folder of results is refused")
+@pytest.mark.parametrize(
+    "name",
+    ["../a.npz", "a/../../b", "a/..", "..", "./a", "a//b", "\\a", "a\\..\\b", "C:a", "a\0b", "a/ "],
+)
+def test_artifacts_lie_in_the_folder_of_results(name):
+    with pytest.raises(InputError, match="it takes a name below the folder of results"):
+        make(artifact=Source(name, SHA))
+
+
+def test_an_artifact_in_a_folder():
+    assert make(artifact=Source("planes/lenet-a.b.npz", SHA)).artifact.name.startswith("planes/")
 
 
 def test_numbers_are_kept_as_they_are_given():
@@ -167,9 +207,27 @@ def test_a_source_needs_a_whole_digest():
         Source("", SHA)
 
 
+GOOD = make().to_json()
+
+
+@pytest.mark.hard_use(
+    "A line of records with a number of 400 or 5000 digits, 1e999, repeated keys, deep nesting, "
+    "negative counts or bytes that are no UTF-8 is refused by file and line"
+)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        (GOOD.replace("0.98,", f"1{'0' * 400},", 1), "value is 10"),
+        (GOOD.replace("0.98,", f"1{'0' * 5000},", 1), "not valid JSON"),
+        (GOOD.replace("0.98,", "1e999,", 1), "value is inf"),
+        (GOOD.replace('"n": 2', '"n": -5', 1), "n is -5"),
+        (GOOD.replace('"n": 2', '"n": 2, "n": 3', 1), "'n' stands there twice"),
+        (GOOD.replace('"m": 100', '"m": 100, "m": 50', 1), "'m' stands there twice"),
+        (GOOD.replace('"m": 100', f'"m": {"[" * 10**5}', 1), "not valid JSON"),
+        (GOOD.replace('"m": 100', f'"m": {"[" * 500}{"]" * 500}', 1), "nested deeper than 32"),
+        (GOOD.replace("lenet", "\\ud800", 1), "unicode"),
+        (GOOD.encode().replace(b"lenet", b"le\xffnet", 1), "not UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8"),
         ("{", "not valid JSON"),
         ("", "not valid JSON"),
         ("[]", "a JSON object"),
@@ -178,12 +236,40 @@ def test_a_source_needs_a_whole_digest():
 )
 def test_a_broken_line_is_named(tmp_path, line, message):
     path = tmp_path / "r.jsonl"
-    path.write_text(f"{make().to_json()}\n{line}\n")
-    with pytest.raises(InputError, match=rf"r\.jsonl, line 2: .*{message}"):
+    line = line if isinstance(line, bytes) else line.encode()
+    first = make(metric="re").to_json().encode()
+    path.write_bytes(b"\n".join([first, line, b""]))
+    with pytest.raises(InputError, match=rf"r\.jsonl, line 2: .*{message}") as refusal:
         read_records(path)
+    assert "\n" not in str(refusal.value)
     with pytest.raises(InputError, match="line 2"):
         write_records(path, [make()])
-    assert path.read_text().endswith(f"\n{line}\n"), "the broken file is left for its owner"
+    assert path.read_bytes().endswith(line + b"\n"), "the broken file is left for its owner"
+
+
+@pytest.mark.hard_use(
+    "A file of records with flipped bits or a missing end is read as records that can be written "
+    "again, or refused by file and line"
+)
+def test_damaged_files_give_records_or_a_line(tmp_path, record_property):
+    path, generator = tmp_path / "r.jsonl", random.Random(0)
+    write_records(path, [make(row=f"r{i}", data=Source("mnist", SHA)) for i in range(5)])
+    whole, refused = path.read_bytes(), []
+    count = 20_000 if os.environ.get("LLA_LONG") else 400
+    for _ in range(count):
+        damaged = bytearray(whole[: generator.randrange(len(whole) // 2, 2 * len(whole))])
+        for _ in range(generator.randrange(1, 3)):
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = read_records(path)
+        except InputError as error:
+            refused.append(str(error))
+        else:
+            write_records(tmp_path / "again.jsonl", found)
+    record_property("measured", f"{count} damages, {len(refused)} refused")
+    assert all("r.jsonl, line " in message for message in refused)
+    assert 0 < len(refused) < count
 
 
 def test_nan_and_repeats_in_a_file_are_named(tmp_path):
@@ -207,6 +293,7 @@ def test_the_json_has_every_field_of_the_design():
     assert not {"host", "hostname", "path", "cwd", "user"} & names
 
 
+@pytest.mark.hard_use("Four writers of one file of records at once lose nothing")
 def test_writers_in_parallel_lose_nothing(tmp_path):
     path = tmp_path / "r.jsonl"
 
@@ -269,6 +356,10 @@ while sys.stdin.readline():
 """
 
 
+@pytest.mark.hard_use(
+    "Writers of records are killed 30 times at random moments: the file is the old one or the new "
+    "one"
+)
 @pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 def test_a_killed_writer_leaves_a_valid_file(tmp_path):
     path = tmp_path / "r.jsonl"
@@ -282,7 +373,12 @@ def test_a_killed_writer_leaves_a_valid_file(tmp_path):
                 parent.stdin.flush()
                 pid = int(parent.stdout.readline())
                 assert pid > 1
-                time.sleep(generator.uniform(0.02, 0.2))  # a busy machine needs the longer ones
+                written = os.stat(path).st_mtime_ns if path.exists() else 0
+                deadline = time.monotonic() + 30  # a busy machine takes long to write once
+                while not path.exists() or os.stat(path).st_mtime_ns == written:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.002)
+                time.sleep(generator.uniform(0.0, 0.1))
                 os.kill(pid, signal.SIGKILL)
                 if path.exists():
                     rows = read_records(path)  # raises if anything is broken

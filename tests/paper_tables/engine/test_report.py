@@ -186,6 +186,7 @@ def test_what_was_not_run_says_why(written):
     assert any(kind == "not_run" and "paper 0.97" in cell for kind, cell in page.cells)
 
 
+@pytest.mark.hard_use("HTML and scripts in records are text in the report")
 def test_texts_are_escaped(results):
     records = store.published(results)
     evil = "</script><script>alert(1)</script><b>"

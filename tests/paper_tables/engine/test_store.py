@@ -8,6 +8,7 @@ from paper_tables.engine import publish as render
 from paper_tables.engine import store
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.profiles import PROFILES
+from paper_tables.engine.progress import Lines
 from paper_tables.engine.records import Source, read_records, write_records
 from paper_tables.engine.suite import CellError, Suite
 from paper_tables.exhibits import find
@@ -20,7 +21,7 @@ def settings(tmp_path):
 
 def suite(settings, **changes):
     lines = []
-    made = Suite(find(), dataclasses.replace(settings, **changes), say=lines.append)
+    made = Suite(find(), dataclasses.replace(settings, **changes), Lines(lines.append))
     made.planned = 1
     return made, lines
 
@@ -38,7 +39,8 @@ def test_a_finished_cell_is_not_computed_again(settings, make_cell):
     assert record.peak_memory > 0
     assert record.profile == "quick"
     assert published(settings) == [record]
-    assert "cell 1/1 lenet-random-eval done in" in lines[-1]
+    assert lines[-2] == "cell 1/1 lenet-random-eval (about 1 s) ... "
+    assert lines[-1].startswith("done in")
     assert "K_H1 0.970 ± 0.010" in lines[-1]
 
     again, lines = suite(settings)

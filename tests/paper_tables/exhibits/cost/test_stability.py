@@ -46,7 +46,7 @@ def test_the_cell_shares_the_spectra_of_table_2(without_data):
     profile = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=2, steps=4, epochs=1)
     settings = without_data(profile)
     (cell,) = stability.cells(settings)
-    records = Suite(find(), settings, say=lambda line: None).run(cell)
+    records = Suite(find(), settings).run(cell)
     assert [record.metric for record in records] == [*stability.SPREADS, *stability.SCATTER]
     found = {record.metric: record for record in records}
     assert all(found[name].value > 0 and found[name].n == 2 for name in stability.SPREADS)
@@ -59,7 +59,7 @@ def test_the_cell_shares_the_spectra_of_table_2(without_data):
 def test_published_spectra_are_not_computed_again(without_data, monkeypatch):
     profile = adjusted(PROFILES["quick"], batches=2, batch_size=16, probes=3, steps=4, epochs=1)
     settings = without_data(profile)
-    suite = Suite(find(), settings, say=lambda line: None)
+    suite = Suite(find(), settings)
     cells = {cell.name: cell for cell in table2.cells(settings)}
     computed = suite.run(stability.cells(settings)[0])
     suite.run(cells["lenet-pretrained-eval-torch-plain"])

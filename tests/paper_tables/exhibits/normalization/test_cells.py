@@ -145,7 +145,7 @@ def test_a_cell_of_each_kind_is_computed(settings, monkeypatch):
         name: {**how, "epochs": 1} for name, how in normalization.MINIMA.items()
     })  # fmt: skip
     cells = {cell.name: cell for cell in normalization.cells(settings)}
-    suite = Suite(find(), settings, say=lambda line: None)
+    suite = Suite(find(), settings)
     for name in ("lenet-random-eval-uniform-output", "lenet-poisoned-output",
                  "lenet-poisoned-reference", "lenet-layers-output"):  # fmt: skip
         records = suite.run(cells[name])

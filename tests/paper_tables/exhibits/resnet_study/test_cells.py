@@ -32,9 +32,7 @@ def test_a_cell_is_what_it_says(settings):
     variant = Variant(
         "many", init_seed=3, labels="one class", eps=1e-2, last_layer=0.5, images=4, side=40
     )
-    records = Suite(find(), settings, say=lambda line: None).run(
-        resnet_study._cell(settings, variant)
-    )
+    records = Suite(find(), settings).run(resnet_study._cell(settings, variant))
     model = models.build("resnet18", 1000, 3, "torch")
     with torch.no_grad():
         model.fc.weight.mul_(0.5)

@@ -152,7 +152,7 @@ def test_planes_of_several_seeds(settings):
 
 
 def run(settings, *cells):
-    suite = Suite(find(), settings, say=lambda line: None)
+    suite = Suite(find(), settings)
     found = [{r.metric: r for r in suite.run(cell)} for cell in cells]
     suite.finish()
     return found

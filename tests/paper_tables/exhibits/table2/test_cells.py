@@ -79,7 +79,7 @@ def test_settings_that_determine_the_value_change_the_configuration(settings):
 
 
 def run(settings, *names):
-    suite = Suite(find(), settings, say=lambda line: None)
+    suite = Suite(find(), settings)
     cells = {cell.name: cell for cell in table2.cells(settings)}
     return [{r.metric: r for r in suite.run(cells[name])} for name in names]
 
@@ -136,6 +136,6 @@ def test_trained_cells_share_one_training(settings):
     files = {path.name for path in (settings.work / "weights").glob("*.pt")}
     assert len(files) == 2, "one training, with the epoch kept for the figure"
     during = table2.figure_cells(settings)[1]
-    records = Suite(find(), settings, say=lambda line: None).run(during)
+    records = Suite(find(), settings).run(during)
     assert records[0].config["epoch"] == 1
     assert len(store.published(settings.results)) == 7 + 6

@@ -244,7 +244,7 @@ def test_a_download_that_fails_is_a_reason(downloading, monkeypatch):
 
     monkeypatch.setattr(files, "download", download)
     put_parts(downloading, monkeypatch)
-    suite = Suite(find(), downloading, say=lambda line: None)
+    suite = Suite(find(), downloading)
     for cell in table3.cells(downloading):
         if cell.row == "svhn":
             suite.run(cell)

@@ -1,0 +1,89 @@
+"""Arguments that are numbers or devices: used as they are, or refused at the door."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+
+from lla.errors import InputError
+
+_SEEDS = 2**64  # torch's generators take seeds below this
+
+
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """An argument that has to be a whole number, from `least` to `most` where they are given.
+
+    >>> whole_number("steps", torch.tensor(100))
+    100
+    """
+    try:
+        number = int(operator.index(value))
+    except TypeError as error:
+        raise InputError(f"{name} is {value!r}: give a whole number") from error
+    if (least is not None and number < least) or (most is not None and number > most):
+        upper = "on" if most is None else f"to {most}"
+        raise InputError(f"{name} is {number}: give a whole number from {least} {upper}")
+    return number
+
+
+def seed_number(seed: Any) -> int:
+    """A seed: a whole number from 0 to 2**64 - 1.
+
+    >>> seed_number(7)
+    7
+    """
+    number = whole_number("seed", seed)
+    if number < 0:
+        raise InputError(f"the seed {number} is negative: choose 0 or more")
+    if number >= _SEEDS:
+        raise InputError(f"the seed {number} is too large: choose one below 2**64")
+    return number
+
+
+def positive_number(name: str, value: Any) -> float:
+    """An argument that has to be a finite number above 0.
+
+    >>> positive_number("rtol", 0.05)
+    0.05
+    """
+    number = real_number(name, value)
+    if not (number > 0 and math.isfinite(number)):
+        raise InputError(f"{name} is {value}: give a positive number, not an infinite one")
+    return number
+
+
+def real_number(name: str, value: Any) -> float:
+    """An argument that has to be a number; infinite and NaN are numbers here.
+
+    >>> real_number("cap", torch.tensor(10))
+    10.0
+    """
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError("a text is no number")
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(f"{name} is {value!r}: give a number") from error
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """A device on which tensors can be made and read.
+
+    Raises:
+        InputError: there is none of this name, here or at all.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        there = "cpu or cuda" if torch.cuda.is_available() else "cpu, since CUDA is not available"
+        raise InputError(
+            f"the device {str(device)!r} cannot be used here: choose {there}"
+        ) from error
+    return place

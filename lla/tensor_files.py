@@ -1,0 +1,96 @@
+"""Files of tensors: read without running any code, with the sums that their format has."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from lla.errors import ChecksumError, InputError, InsufficientMemoryError, out_of_memory
+
+_ZIP = b"PK\x03\x04"  # the first bytes of an archive; torch's older format has others
+
+
+def read(path: Path, known: bool = False) -> Any:
+    """Read a file of `torch.save` or safetensors onto the CPU; tensors and plain containers only.
+
+    `torch.save` writes a zip archive, and the CRC-32 of each of its members is checked, which
+    `torch.load` does not do. The format that `torch.save` had before version 1.6, and safetensors,
+    have no sums: a changed byte among the values of a tensor cannot be found without a hash of the
+    file. Of these files, only the structure is checked: safetensors must describe every byte of
+    the file exactly once, with the length that the type and the shape of the tensor ask for.
+
+    Args:
+        path: An existing file.
+        known: Whether a hash of the whole file has been checked, so that the sums need not be.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ChecksumError: The file is damaged or truncated, or holds other objects.
+        InsufficientMemoryError: It does not fit into memory.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if not known:
+            _check_sums(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of zip, pickle, ...: torch does not document which
+        if out_of_memory(error):
+            raise InsufficientMemoryError(
+                f"{path} holds tensors that do not fit into memory: get it again if it should not "
+                f"({path.stat().st_size} bytes), or take a larger machine."
+            ) from error
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ChecksumError(
+            f"{path} cannot be read as tensors ({type(error).__name__}: {reason}): it is damaged "
+            "or truncated, or it holds other objects, which are not loaded; get it again."
+        ) from error
+
+
+def check_tensor(tensor: Tensor, name: str, where: str) -> None:
+    """Raise unless a tensor is an ordinary one, with one value in memory for each element.
+
+    Args:
+        tensor: As it was read.
+        name: Its name, for the message.
+        where: Where it is from, for the message.
+
+    Raises:
+        InputError: It is sparse, nested, quantized or without values.
+
+    Example:
+        >>> check_tensor(torch.eye(2).to_sparse(), "weight", "net.pt")
+        Traceback (most recent call last):
+        lla.errors.InputError: net.pt has a sparse tensor for weight: save a dense tensor ...
+    """
+    kinds = {
+        "uninitialised": is_lazy(tensor),
+        "nested": tensor.is_nested,
+        "sparse": tensor.layout is not torch.strided and not tensor.is_nested,
+        "quantized": tensor.is_quantized,
+        "meta": tensor.is_meta,
+    }
+    kind = next((kind for kind, found in kinds.items() if found), None)
+    if kind is not None:
+        raise InputError(
+            f"{where} has a {kind} tensor for {name}: save a dense tensor with its values instead."
+        )
+
+
+def _check_sums(path: Path) -> None:
+    """Raise an error of `zipfile` unless every member of an archive has its CRC-32."""
+    with path.open("rb") as stream:
+        if stream.read(len(_ZIP)) != _ZIP:
+            return
+        with zipfile.ZipFile(stream) as archive:
+            for info in archive.infolist():  # `testzip` takes one of two with the same name
+                with archive.open(info) as member:
+                    while member.read(2**20):
+                        pass
