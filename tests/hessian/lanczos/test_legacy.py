@@ -89,6 +89,6 @@ def test_every_step_is_told():
 def test_a_product_that_is_not_finite_is_refused_even_in_the_last_step(step):
     operator = Recorded(np.diag(np.linspace(1, 2, 20)))
     rows, steps = operator.rows, 4
-    operator.rows = lambda v: rows(v) * (np.nan if len(operator.vectors) == step + 1 else 1.0)
+    operator.rows = lambda v: rows(v) * (np.nan if len(operator.vectors) == step else 1.0)
     with pytest.raises(lla.NonFiniteError):
         run(operator, steps)
