@@ -27,7 +27,7 @@ is set. Written by `python -m pytest -q tests --reliability results`.
 """
 MUTANTS = (
     "Mutation testing: one operator, constant or statement of the code is changed at a time, and "
-    "the tests of its module run. Of {} mutants: {}. [Each of them](mutants.csv), and why it survived."
+    "the tests of its module run. Of {} mutants: {}. [Each one](mutants.csv), and why it survived."
 )
 
 
