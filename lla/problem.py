@@ -209,13 +209,16 @@ class Problem:
     def part(self, examples: int) -> Problem:
         """The same problem over a few examples of its first batch, where that can be cut.
 
-        A model may take batches of one size only: then it is over the first batch.
+        A model may take batches of one size only, or a loss split them: then it is over the first
+        batch.
         """
         batch = next(iter(self.batches))
         try:
-            return self.over(micro_batches(batch, examples)[:1])
-        except InputError:
+            few = self.over(micro_batches(batch, examples)[:1])
+            few.loss()
+        except (InputError, NonFiniteError):
             return self.over([batch])
+        return few
 
     def in_precision(self, precision: Precision) -> Problem:
         """The same problem, computed in another type; see the class.

@@ -336,6 +336,7 @@ MAY_WRITE = {
     "lla/data/files.py": "into a folder of its own, which is renamed when it is complete",
     "paper_tables/engine/figures.py": "into memory",
     "paper_tables/engine/machine.py": "to the kernel",
+    "paper_tables/plugin.py": "to the terminal",
 }
 
 

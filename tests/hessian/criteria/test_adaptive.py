@@ -436,7 +436,7 @@ def test_without_a_target_nothing_is_said_of_convergence(cases):
             "max_matvecs is 4: the first run alone",
         ),
         ({"target_stderr": 0.1, "probes": 0}, "probes is 0"),
-        ({"target_stderr": 0.1, "steps": 0}, "steps 0"),
+        ({"target_stderr": 0.1, "steps": 0}, "steps is 0"),
     ],
 )
 def test_arguments_that_cannot_be_are_named_before_any_product(
