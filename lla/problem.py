@@ -211,7 +211,11 @@ class Problem:
 
         A model may take batches of one size only, or a loss split them: then it is over the first
         batch.
+
+        Raises:
+            InputError: `examples` is no whole number from 1 on.
         """
+        examples = whole_number("examples", examples, 1)
         batch = next(iter(self.batches))
         try:
             few = self.over(micro_batches(batch, examples)[:1])
