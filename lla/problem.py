@@ -567,7 +567,7 @@ def _parts_of(space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
 
 
 def _check_finite(what: str, values: Sequence[float]) -> None:
-    """Raise unless the values of the batches are finite.
+    """Check that the values of the batches are finite.
 
     Raises:
         NonFiniteError: one is NaN or infinite; its batch is named.
