@@ -19,9 +19,7 @@ def session(tmp_path_factory):
     """One session over the smallest cases of two suites, on the bundled digits."""
     folder = tmp_path_factory.mktemp("results")
     output = folder / "benchmark.json"
-    # pytest-benchmark measures nothing in a worker of pytest-xdist, which this process may be
-    without = ("LLA_DATA", "PYTEST_XDIST_WORKER")
-    environment = {key: value for key, value in os.environ.items() if key not in without}
+    environment = {key: value for key, value in os.environ.items() if key != "LLA_DATA"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "benchmarks", "--size", "tiny", "--save",
          str(folder), "-k", "line_in_passes or fresh or cost_of_the_criteria", "-p",
