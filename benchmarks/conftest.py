@@ -82,16 +82,16 @@ def pytest_benchmark_generate_commit_info() -> dict[str, str]:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let pytest-benchmark write its file as a whole."""
-    own = session.config.pluginmanager.get_plugin("pytest-benchmark")
+    plugin = session.config.pluginmanager.get_plugin("pytest-benchmark")
     folder = _option(session.config, "save")
-    if folder and own is not None:
-        there = own.storage
-        own.storage = WholeFiles(there.path, there.logger, there.default_machine_id)
+    if folder and plugin is not None:
+        storage = plugin.storage
+        plugin.storage = WholeFiles(storage.path, storage.logger, storage.default_machine_id)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
-    """End the session in one sentence where the disk is full: no later result could be saved."""
+    """End the session in one sentence if the disk is full: no later result could be saved."""
     try:
         return (yield)
     except WriteError as error:
@@ -103,8 +103,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folder = _option(session.config, "save")
     if not folder:
         return
-    own = session.config.pluginmanager.get_plugin("pytest-benchmark")
-    written = own is None or not own.storage.unwritten
+    plugin = session.config.pluginmanager.get_plugin("pytest-benchmark")
+    written = plugin is None or not plugin.storage.unwritten
     try:
         history.write(folder)
     except WriteError as error:

@@ -105,11 +105,13 @@ def read(folder: Path) -> pd.DataFrame:
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise InputError(
-                f"{path.name} is no session of benchmarks: {'.'.join(map(str, first['loc']))} is "
-                f"{str(first['input'])[:80]}"
+                f"{path.name} is no session of benchmarks ({'.'.join(map(str, first['loc']))} is "
+                f"{str(first['input'])[:80]}): remove it"
             ) from None
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise InputError(f"{path.name} is no session of benchmarks: {error!r}") from None
+            raise InputError(
+                f"{path.name} is no session of benchmarks ({error!r}): remove it"
+            ) from None
     table = pd.DataFrame(rows, columns=columns)
     table = table.astype({"products": "Int64", "peak_bytes": "Int64"})  # with missing ones
     return table.sort_values("date", kind="stable", ignore_index=True)

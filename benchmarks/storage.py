@@ -1,4 +1,4 @@
-"""pytest-benchmark's storage of sessions, in files that are whole or not there."""
+"""pytest-benchmark's storage of sessions, in files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lla.files import atomic_write
 
 
 class WholeFiles(FileStorage):
-    """Sessions in files of the same names and content, written as a whole.
+    """Writes each session as pytest-benchmark does, but the whole file or nothing.
 
     Attributes:
         unwritten: whether a session could not be written; the log says why.

@@ -51,7 +51,7 @@ def positive_number(name: str, value: Any) -> float:
     """
     number = real_number(name, value)
     if not (number > 0 and math.isfinite(number)):
-        raise InputError(f"{name} is {value}: give a positive number, not an infinite one")
+        raise InputError(f"{name} is {value}: give a positive number that is finite")
     return number
 
 

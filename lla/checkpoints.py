@@ -94,17 +94,17 @@ def read_checkpoint(path: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def _check_tensors(content: Mapping[str, Any], model: nn.Module, path: Path) -> None:
-    """Raise unless tensors are ordinary ones for this model, which can be hashed."""
+    """Check that tensors are ordinary ones and fit the model, before they are hashed."""
     state = content["state_dict"]
     if isinstance(state, Mapping):  # a module's extra state need not be tensors
         state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     state = named_tensors(state, str(path))
     check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
     # A few bytes can stand for a tensor of any size, if they are all its values.
-    largest = max((tensor.numel() for tensor in state.values()), default=1)
+    largest = max(1, *(tensor.numel() for tensor in state.values()))
     for name, tensor in _tensors("", content):
         check_tensor(tensor, name, str(path))
-        if tensor.numel() > max(largest, 1):
+        if tensor.numel() > largest:
             raise InputError(
                 f"{path} has {tensor.numel()} numbers in {name}, more than any tensor of the "
                 "model: delete it and train again."

@@ -177,12 +177,12 @@ def criteria(
             _save(result, out)
 
 
-def _refuse_earlier(out: Path, *names: str) -> None:
+def _refuse_earlier(out: Path, *patterns: str) -> None:
     """Refuse a folder that holds files of an earlier run: some of them would be left there."""
-    found = sorted(path.name for pattern in names for path in out.glob(pattern))
-    if found:
+    found = min((path.name for pattern in patterns for path in out.glob(pattern)), default=None)
+    if found is not None:
         raise lla.InputError(
-            f"{out} holds {found[0]} of an earlier run: name another folder, or empty this one"
+            f"{out} holds {found} of an earlier run: name another folder, or empty this one"
         )
 
 
@@ -447,7 +447,7 @@ def data_list(data_root: DataRoot = None) -> None:
 
 
 def _refuse_idle_root(name: str, data_root: Path | None) -> None:
-    """Raise if a data root is given for a set that has no files."""
+    """Refuse a data root for a set that has no files."""
     if data_root is not None and is_bundled(name):
         raise lla.InputError(f"--data-root is not read for {name}, which is bundled: leave it out")
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lla.derivative_checks import Disagreement, Function, disagreement
-from lla.errors import InputError, NonFiniteError, out_of_memory
+from lla.errors import InputError, NonFiniteError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.missing_derivatives import missing_derivatives_named
 from lla.model_call import embeddings, installed
@@ -106,7 +106,7 @@ def _check_gradient(part: Problem) -> None:
                 raise
             raise InputError(
                 "torch.autograd.grad fails for the model, so it has no Hessian "
-                f"({str(raised).splitlines()[0]}): use operations that can be differentiated"
+                f"({first_line(raised)}): use operations that can be differentiated"
             ) from raised
     plain = torch.cat([p.reshape(-1) for p in parts])
     norm = torch.linalg.vector_norm
@@ -189,7 +189,7 @@ def _fault_at(part: Problem, point: Tensor) -> Disagreement | None:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            return Disagreement(f"cannot be computed ({str(error).splitlines()[0]})", math.inf)
+            return Disagreement(f"cannot be computed ({first_line(error)})", math.inf)
 
 
 def _seeded(part: Problem, function: Function) -> Function:

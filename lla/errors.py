@@ -85,6 +85,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def in_one_line(error: BaseException) -> str:
+    r"""The type of an error and the first line of what it says.
+
+    >>> in_one_line(ValueError("no such value.\nin a long list")), in_one_line(KeyError())
+    ('ValueError: no such value', 'KeyError')
+    """
+    kind, said = type(error).__name__, first_line(error).rstrip(".")
+    return kind if said == kind else f"{kind}: {said}"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):

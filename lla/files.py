@@ -22,7 +22,7 @@ _ROOM = 2**18  # bytes that a folder must take at least
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Say in one sentence where the system refuses to write.
+    """Turn the system's refusal to write into one sentence.
 
     Args:
         path: the file or folder, as it was given.
@@ -79,7 +79,7 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The content is written beside the file and takes its place when the block ends. If the block
     raises, the disk is full or the process is killed, the file is as it was. A finished file
-    outlives a power cut.
+    outlives a power cut, unless the file system cannot sync a folder.
 
     Args:
         path: the file, in a folder that exists; a link stays one, and what it names is replaced.
@@ -105,11 +105,7 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 beside.unlink()
     if os.name == "posix":  # the rename itself is on disk only once its folder is
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(target.parent)
 
 
 def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -146,6 +142,16 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _sync(folder: Path) -> None:
+    """Put what was renamed in a folder on disk, where the system can do that for a folder."""
+    with contextlib.suppress(OSError):  # of a folder that cannot be read, or on a network
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_of_parts(parts: Iterable[str | bytes | memoryview]) -> str:

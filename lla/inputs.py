@@ -18,7 +18,7 @@ from lla import models
 from lla.arguments import seed_number, usable_device
 from lla.data.images import draw
 from lla.data.pictures import is_bundled
-from lla.errors import InputError, out_of_memory, unknown_name
+from lla.errors import InputError, in_one_line, out_of_memory, unknown_name
 from lla.seeding import seeded
 
 
@@ -85,6 +85,7 @@ def load_inputs(
             f"--data-root is not read for {data}, which is bundled: leave it out, or take another "
             "data set"
         )
+    # Sizes that do not fit the data are refused by `draw` before the network is made.
     options: dict[str, Any] = {}
     transform = datasets.PicturePreprocessing()
     if pictures:
@@ -137,7 +138,7 @@ def _made_by(name: str, device: torch.device, seed: int) -> nn.Module:
         except Exception as error:  # of the caller's own code
             if out_of_memory(error):
                 raise
-            raise InputError(f"{name}() raises {_said(error)}: mend the function") from error
+            raise InputError(f"{name}() raises {in_one_line(error)}: mend the function") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"{name}() gives {type(network).__name__}, not a torch.nn.Module")
     return network
@@ -152,7 +153,9 @@ def _function(name: str) -> Callable[[], Any]:
     try:
         make = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # of the caller's own code, too
-        reason = str(error) if isinstance(error, ImportError | AttributeError) else _said(error)
+        reason = (
+            str(error) if isinstance(error, ImportError | AttributeError) else in_one_line(error)
+        )
         raise InputError(
             f"{name} cannot be imported ({reason}): give package.module:function, seen from here"
         ) from error
@@ -162,15 +165,10 @@ def _function(name: str) -> Callable[[], Any]:
         raise InputError(f"{name} is {type(make).__name__}, not a function that makes a network")
     try:
         inspect.signature(make).bind()
-    except ValueError:  # a function of another language tells no arguments
+    except ValueError:  # a compiled function may not tell its arguments
         pass
     except TypeError as error:
         raise InputError(
             f"{name} needs arguments ({error}): name a function that takes none"
         ) from error
     return make
-
-
-def _said(error: Exception) -> str:
-    """The type of an error and the first line of its message."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])

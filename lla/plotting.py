@@ -27,8 +27,8 @@ P = ParamSpec("P")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def _whatever_numpy_reports(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw with NumPy's own error handling off: `np.seterr` shall not stop matplotlib."""
+def _without_numpy_errors(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw without NumPy's errors, which the caller may have turned on by `np.seterr`."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **options: P.kwargs) -> Figure:
@@ -56,7 +56,7 @@ def axes_of(
     return figure, figure.add_subplot(projection=projection)
 
 
-@_whatever_numpy_reports
+@_without_numpy_errors
 def plot_spectrum(
     grid: np.ndarray,
     density: np.ndarray,
@@ -91,7 +91,7 @@ def plot_spectrum(
     return figure
 
 
-@_whatever_numpy_reports
+@_without_numpy_errors
 def plot_eigenvalues(
     values: np.ndarray, residuals: np.ndarray, which: str, *, ax: Axes | None = None
 ) -> Figure:
@@ -111,7 +111,7 @@ def plot_eigenvalues(
     return figure
 
 
-@_whatever_numpy_reports
+@_without_numpy_errors
 def plot_layers(
     names: Sequence[str],
     values: np.ndarray,
@@ -144,7 +144,7 @@ def plot_layers(
     return figure
 
 
-@_whatever_numpy_reports
+@_without_numpy_errors
 def plot_plane(
     values: np.ndarray,
     coordinates: Sequence[np.ndarray],
@@ -214,7 +214,7 @@ def plot_plane(
     return figure
 
 
-@_whatever_numpy_reports
+@_without_numpy_errors
 def plot_path(
     coordinates: np.ndarray, explained: np.ndarray, *, ax: Axes | None = None, colour: str = "w"
 ) -> Figure:
@@ -251,7 +251,7 @@ def write_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> N
 
 
 def check_cap(cap: float | None) -> None:
-    """Raise unless a cap is a finite positive number or None."""
+    """Check that a cap is a positive, finite number or None."""
     if cap is not None:
         positive_number("cap", cap)
 

@@ -209,13 +209,20 @@ class Problem:
     def part(self, examples: int) -> Problem:
         """The same problem over a few examples of its first batch, where that can be cut.
 
-        A model may take batches of one size only: then it is over the first batch.
+        A model may take batches of one size only, or a loss split them: then it is over the first
+        batch.
+
+        Raises:
+            InputError: `examples` is no whole number from 1 on.
         """
+        examples = whole_number("examples", examples, 1)
         batch = next(iter(self.batches))
         try:
-            return self.over(micro_batches(batch, examples)[:1])
-        except InputError:
+            few = self.over(micro_batches(batch, examples)[:1])
+            few.loss()
+        except (InputError, NonFiniteError):
             return self.over([batch])
+        return few
 
     def in_precision(self, precision: Precision) -> Problem:
         """The same problem, computed in another type; see the class.
@@ -560,7 +567,7 @@ def _parts_of(space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
 
 
 def _check_finite(what: str, values: Sequence[float]) -> None:
-    """Raise unless the values of the batches are finite.
+    """Check that the values of the batches are finite.
 
     Raises:
         NonFiniteError: one is NaN or infinite; its batch is named.

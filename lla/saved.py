@@ -23,11 +23,11 @@ class Saved:
         """Read from an npz file.
 
         Raises:
-            ChecksumError: the file is truncated or not an npz file, or holds what cannot be.
+            ChecksumError: the file is truncated or not an npz file, or contradicts itself.
             InputError: it holds another type of result, or none of this library.
         """
         return load_result(cls, path, cls._faults)
 
     def _faults(self) -> Iterator[str]:
-        """Yield what cannot be in such a result, so that an altered file is refused."""
+        """Yield what is wrong with the values, so that an altered file is refused."""
         raise NotImplementedError

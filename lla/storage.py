@@ -46,11 +46,11 @@ def load_result(
     Args:
         cls: the dataclass.
         path: the file.
-        faults: yields what cannot be in a result of this kind, one clause each; what it yields
-            after the first is not asked for.
+        faults: yields what is wrong with a result, one clause each; only the first is asked for,
+            so a check may rely on those before it.
 
     Raises:
-        ChecksumError: the file is truncated or no npz file, or holds what cannot be.
+        ChecksumError: the file is truncated or no npz file, or its values contradict each other.
         InputError: it holds another type of result, or none of this library.
     """
     try:
@@ -69,7 +69,7 @@ def load_result(
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(foreign) from error
     if kind != cls.__name__:
-        raise InputError(f"{path} holds a {str(kind)[:80]}, not a {cls.__name__}")
+        raise InputError(f"{path} holds {str(kind)[:80]}, not {cls.__name__}: name another file")
     try:
         found = cls(**plain, **arrays)
     except TypeError as error:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from lla.errors import ChecksumError, InputError, InsufficientMemoryError, out_of_memory
+from lla.errors import (
+    ChecksumError,
+    InputError,
+    InsufficientMemoryError,
+    in_one_line,
+    out_of_memory,
+)
 
 _ZIP = b"PK\x03\x04"  # the first bytes of an archive; torch's older format has others
 
@@ -47,15 +53,14 @@ def read(path: Path, known: bool = False) -> Any:
                 f"{path} holds tensors that do not fit into memory: get it again if it should not "
                 f"({path.stat().st_size} bytes), or take a larger machine."
             ) from error
-        reason = str(error).partition("\n")[0].rstrip(".")
         raise ChecksumError(
-            f"{path} cannot be read as tensors ({type(error).__name__}: {reason}): it is damaged "
-            "or truncated, or it holds other objects, which are not loaded; get it again."
+            f"{path} cannot be read as tensors ({in_one_line(error)}): it is damaged or "
+            "truncated, or it holds other objects, which are not loaded; get it again."
         ) from error
 
 
 def check_tensor(tensor: Tensor, name: str, where: str) -> None:
-    """Raise unless a tensor is an ordinary one, with one value in memory for each element.
+    """Check that a tensor is an ordinary one, with one value in memory for each element.
 
     Args:
         tensor: As it was read.
@@ -85,7 +90,11 @@ def check_tensor(tensor: Tensor, name: str, where: str) -> None:
 
 
 def _check_sums(path: Path) -> None:
-    """Raise an error of `zipfile` unless every member of an archive has its CRC-32."""
+    """Check the CRC-32 of every member, if the file is an archive.
+
+    Raises:
+        zipfile.BadZipFile: One is wrong, or the archive is damaged.
+    """
     with path.open("rb") as stream:
         if stream.read(len(_ZIP)) != _ZIP:
             return

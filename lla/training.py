@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lla import training_state
-from lla.arguments import seed_number
+from lla.arguments import positive_number, seed_number, whole_number
 from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
+from lla.process_wide import CALLS
 from lla.seeding import generator, seeded, stream_seed
 from lla.training_state import Progress, Run, kept_checkpoint
 
@@ -110,7 +111,8 @@ def train(
                 epoch = done.epochs + 1
                 loss = _train_epoch(model, optimizer, x, y, batch_size, seed, epoch, bar)
                 done.loss.append(loss)
-                done.accuracy.append(accuracy(model, x, y))
+                with _deterministic_cudnn():
+                    done.accuracy.append(accuracy(model, x, y))
                 done.seconds += time.perf_counter() - started
                 if on_epoch is not None:
                     on_epoch(epoch, done.loss[-1], done.accuracy[-1])
@@ -218,14 +220,15 @@ def _training_flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_cudnn() -> Iterator[None]:
-    """Kernels with the same result each time; to be entered where other threads wait."""
+    """Kernels with the same result each time; other threads wait."""
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = before
+    with CALLS:
+        before = cudnn.benchmark, cudnn.deterministic
+        cudnn.benchmark, cudnn.deterministic = False, True
+        try:
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = before
 
 
 def _reached(done: Progress, target: float | None) -> bool:
@@ -241,12 +244,10 @@ def _check_arguments(
     keep_epochs: Collection[int],
     checkpoint: str | os.PathLike[str] | None,
 ) -> None:
+    whole_number("epochs", epochs, 1)
+    whole_number("batch_size", batch_size, 1)
+    positive_number("lr", lr)
     seed_number(seed)
-    if epochs < 1 or batch_size < 1 or not lr > 0:
-        raise InputError(
-            "epochs and batch_size must be at least 1 and lr positive, not "
-            f"{epochs}, {batch_size} and {lr}."
-        )
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise InputError(f"target_accuracy is a share in (0, 1], not {target_accuracy}.")
     if any(epoch < 0 for epoch in keep_epochs):

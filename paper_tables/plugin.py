@@ -6,10 +6,13 @@ pytest do not need this module: see `paper_tables.engine.suite`.
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.ending import ending
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.progress import Bar, Lines, Progress
+from paper_tables.engine.records import LARGEST
 from paper_tables.engine.suite import Suite, checkout, listing
 from paper_tables.exhibits import find
 
@@ -71,8 +75,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--study", action="store_true", help="also run the studies; normalizations take 40 minutes"
     )
     group.addoption(
-        "--seed", type=int, metavar="N", help="seed of batches and probes of criteria (default: 0)"
-    )
+        "--seed", type=partial(_number, 0), metavar="N",
+        help="seed of batches and probes of criteria (default: 0)",
+    )  # fmt: skip
     group.addoption("--results", metavar="DIR", help="folder to publish in (default: results)")
     group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
@@ -88,7 +93,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("points", "points of a loss plane per direction: 3, 5, 9, 21 or 41"),
         ("planes", "number of planes with random directions, of seeds 0, 1, ..."),
     ):
-        group.addoption(f"--{name}", type=_positive, metavar="N", help=f"{what} (of the profile)")
+        group.addoption(
+            f"--{name}", type=partial(_number, 1), metavar="N", help=f"{what} (of the profile)"
+        )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -221,7 +228,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
-    """End the session in one sentence where the disk is full: no later cell could be stored."""
+    """End the session in one sentence if the disk is full: no later cell could be stored."""
     try:
         return (yield)
     except WriteError as error:
@@ -272,8 +279,8 @@ def _uncaptured(config: pytest.Config) -> AbstractContextManager[object]:
     return capture.global_and_fixture_disabled() if capture else nullcontext()
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(f"{text} is not at least 1")
-    return value
+def _number(least: int, text: str) -> int:
+    """The value of an option: a whole number that a record can hold."""
+    if not re.fullmatch(r"\d{1,19}", text) or not least <= int(text) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from {least} to {LARGEST}")
+    return int(text)

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,9 @@ pytest_collection_modifyitems = _recording.pytest_collection_modifyitems
 
 def pytest_configure(config):
     """With --reliability, write down what trials of hard use did."""
+    # a pytest that a test starts is no worker: pytest-benchmark would measure nothing in one
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_WORKER")]:
+        del os.environ[name]
     folder = config.getoption("--reliability", None)
     if folder is not None and not hasattr(config, "workerinput"):  # no worker of pytest-xdist
         config.pluginmanager.register(_recording.Recorder(folder))

@@ -197,6 +197,24 @@ def test_the_door_finds_a_hook_that_changes_gradients():
         lla.HessianOperator(lla.Problem(model, (X, Y)))
 
 
+class Silent(torch.autograd.Function):
+    """Its derivative raises an error without a message."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        raise RuntimeError
+
+
+def test_an_error_without_a_message_is_named_by_its_type():
+    model = nn.Sequential(nn.Linear(3, 2), Apply(Silent.apply))
+    with pytest.raises(InputError, match=r"has no Hessian \(RuntimeError\): use operations"):
+        lla.HessianOperator(lla.Problem(model, (X.float(), Y)))
+
+
 # ---- the door itself
 
 

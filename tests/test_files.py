@@ -104,6 +104,18 @@ def test_the_content_and_the_name_are_on_disk(tmp_path, monkeypatch):
         assert synced[1:] == [(tmp_path.stat().st_ino, True)]
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "unreadable"), OSError(22, "a network")])
+def test_a_folder_that_cannot_be_synced_gets_its_file_all_the_same(tmp_path, monkeypatch, error):
+    def refuse(*args):
+        raise error
+
+    monkeypatch.setattr(files.os, "open", refuse)
+    atomic_write(tmp_path / "file", "a")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_text() == "a"
+    assert names(tmp_path) == ["file"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "far").mkdir()
@@ -336,6 +348,7 @@ MAY_WRITE = {
     "lla/data/files.py": "into a folder of its own, which is renamed when it is complete",
     "paper_tables/engine/figures.py": "into memory",
     "paper_tables/engine/machine.py": "to the kernel",
+    "paper_tables/plugin.py": "to the terminal",
 }
 
 

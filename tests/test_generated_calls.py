@@ -798,6 +798,9 @@ def command_lines(draw):
     return line
 
 
+@pytest.mark.hard_use(
+    "Generated command lines end with a result or with one sentence and exit code 2"
+)
 @pytest.mark.timeout(10_000 if LONG else 300)
 @pytest.mark.filterwarnings("default")
 def test_generated_command_lines(tmp_path, monkeypatch, record_property):

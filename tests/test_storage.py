@@ -185,7 +185,7 @@ def test_pickled_content_is_refused(tmp_path):
 
 
 def test_another_result(path):
-    with pytest.raises(lla.InputError, match="holds a Result, not a Other"):
+    with pytest.raises(lla.InputError, match="holds Result, not Other: name another file"):
         load_result(Other, path)
 
 

@@ -108,6 +108,17 @@ def test_global_state_and_flags_are_left_alone():
     assert not torch.backends.cudnn.deterministic
 
 
+def test_every_call_of_the_model_has_deterministic_kernels():
+    model, seen = net(), []
+    cudnn = torch.backends.cudnn
+    model.register_forward_hook(
+        lambda module, *_: seen.append((module.training, cudnn.deterministic, cudnn.benchmark))
+    )
+    train(model, examples(), **ARGUMENTS)
+    assert set(seen[-1:]) == {(False, True, False)}
+    assert (True, True, False) in seen
+
+
 def test_accuracy_counts_in_eval_mode_and_leaves_the_flags():
     x, y = examples(100)
     model = net()
@@ -357,9 +368,11 @@ def test_weights_that_blow_up_in_the_last_step_are_seen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "epochs and batch_size"),
-        ({"batch_size": 0}, "epochs and batch_size"),
-        ({"lr": float("nan")}, "lr positive"),
+        ({"epochs": 0}, "epochs is 0: give a whole number from 1 on"),
+        ({"epochs": 1.5}, "epochs is 1.5: give a whole number"),
+        ({"batch_size": 0}, "batch_size is 0: give a whole number from 1 on"),
+        ({"lr": float("nan")}, "lr is nan: give a positive number"),
+        ({"lr": float("inf")}, "lr is inf: give a positive number that is finite"),
         ({"seed": -1}, "the seed -1 is negative"),
         ({"target_accuracy": 99.5}, "share in"),
         ({"keep_epochs": (-1,)}, "keep_epochs must be"),

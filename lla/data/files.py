@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pooch
-from filelock import FileLock
 
 from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.files import check_folder, locked
 
 Root = str | os.PathLike[str] | None  # a data root as callers give it
 
@@ -116,22 +116,15 @@ def download(
 
     Raises:
         ChecksumError: An address gave another file than the one expected.
-        InputError: The target is a folder that exists, or cannot be written.
+        InputError: The target is a folder that exists.
         MissingDataError: No address answered.
+        WriteError: The target's folder cannot be written.
     """
     if target.is_dir():
         raise InputError(f"{target} exists but is not complete: delete it, then fetch again.")
-    try:  # before anything is downloaded
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"the folder {target.parent} cannot be written ({error.strerror}): make it writable, "
-            "or name another with --data-root."
-        ) from error
+    check_folder(target.parent)  # before anything is downloaded
     with (
-        FileLock(target.parent / ".lla.lock"),
+        locked(target.parent / ".lla.lock"),
         tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder,
     ):
         archive = _retrieve(urls, expected, Path(folder), progress)

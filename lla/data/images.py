@@ -15,7 +15,7 @@ from lla.files import sha256_of_parts
 Source = Literal["data root", "cache", "download", "bundled"]
 Fidelity = Literal["paper", "reduced", "substitute"]
 
-_LARGEST = 10_000  # pixels of a side
+LARGEST_SIDE = 10_000  # pixels; no network takes more
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -120,7 +120,7 @@ def to_input(
         raise InputError(f"network input needs a floating dtype, not {dtype}.")
     images = images if device is None else images.to(usable_device(device))
     if size is not None:
-        size = whole_number("size", size, 0, _LARGEST)
+        size = whole_number("size", size, 0, LARGEST_SIDE)
         down, right = size - images.shape[2], size - images.shape[3]
         if down < 0 or right < 0:
             raise InputError(
@@ -137,7 +137,9 @@ def to_input(
             raise InputError(f"std must be positive, not {std}.")
         x /= scale
     if not bool(x.isfinite().all()):
-        raise InputError(f"the input is beyond {dtype} with mean {mean} and std {std}: mend these.")
+        raise InputError(
+            f"the input with mean {mean} and std {std} overflows {dtype}: choose others."
+        )
     return x
 
 

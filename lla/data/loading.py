@@ -155,6 +155,7 @@ def fetch(
         InputError: No such data set, or a folder with its name is there and incomplete.
         MissingDataError: It cannot be downloaded: there is no address, or none answers.
         ChecksumError: The downloaded file is another one.
+        WriteError: The folder cannot be written.
     """
     entry = get(name)
     folder = _files.cache_folder() if root is None else _files.given_path(root)

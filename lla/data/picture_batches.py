@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lla.arguments import usable_device, whole_number
-from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, draw, to_input
+from lla.data.images import IMAGENET_MEAN, IMAGENET_STD, LARGEST_SIDE, draw, to_input
 from lla.data.picture_files import check_size, read_rgb
 from lla.data.pictures import PictureSet
 from lla.errors import InputError
@@ -17,8 +17,6 @@ from lla.files import sha256_of_bytes, sha256_of_parts
 
 if TYPE_CHECKING:  # Pillow is loaded with the first picture
     from PIL.Image import Image
-
-_LARGEST = 10_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,9 @@ class PicturePreprocessing:
 
     def __post_init__(self) -> None:
         crop, resize = whole_number("crop", self.crop), whole_number("resize", self.resize)
-        if resize > _LARGEST:
+        if resize > LARGEST_SIDE:
             raise InputError(
-                f"resize is {resize} pixels: give at most {_LARGEST}, as no network takes more."
+                f"resize is {resize} pixels: give at most {LARGEST_SIDE}, as no network takes more."
             )
         if not 1 <= crop <= resize:
             raise InputError(

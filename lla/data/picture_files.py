@@ -1,4 +1,4 @@
-"""Picture files: what is in one is looked at before it is decoded, and comes out as 8-bit RGB."""
+"""Picture files: checked before they are decoded, and decoded as 8-bit RGB."""
 
 import io
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lla.errors import InputError
+from lla.errors import InputError, in_one_line
 from lla.files import sha256_of_bytes
 
 if TYPE_CHECKING:  # Pillow is loaded with the first picture
@@ -21,7 +21,7 @@ _MOST_RATIO = 100  # of the sides: the longest panoramas are 20 times as long as
 
 
 def check_size(width: int, height: int, what: str) -> None:
-    """Raise unless a picture can be resized: its longer side grows in proportion to the shorter.
+    """Check that a picture is small enough to be resized, which lengthens both sides alike.
 
     Args:
         width: In pixels.
@@ -76,7 +76,7 @@ def read_rgb(path: Path) -> tuple["Image", str]:
 
 @contextmanager
 def opened(content: bytes, path: Path) -> Iterator["Image"]:
-    """Open a picture, not decoded yet; what Pillow raises meanwhile gets the file's name.
+    """Open a picture without decoding it; an error of Pillow in the block gets the file's name.
 
     Args:
         content: Of the file.
@@ -96,10 +96,9 @@ def opened(content: bytes, path: Path) -> Iterator["Image"]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types
-        reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(
-            f"picture {path} cannot be decoded ({type(error).__name__}: {reason}): it is corrupt, "
-            "truncated or no picture, so get it again or take it out."
+            f"picture {path} cannot be decoded ({in_one_line(error)}): it is corrupt, truncated or "
+            "no picture, so get it again or take it out."
         ) from error
 
 

@@ -111,10 +111,8 @@ class Spectrum(Saved):
         Raises:
             InputError: fewer points, or a margin that is negative or not finite.
         """
-        points, share = (
-            whole_number("points", points, 2, _MOST_POINTS),
-            real_number("margin", margin),
-        )
+        points = whole_number("points", points, 2, _MOST_POINTS)
+        share = real_number("margin", margin)
         if not 0 <= share < math.inf:
             raise InputError(f"the margin is {margin}: give 0 or a positive number")
         nodes = self.nodes
@@ -220,7 +218,9 @@ def _broadening(grid: np.ndarray, sigma: float | None) -> float:
     width = float(grid.max()) / 200 - float(grid.min()) / 200 if sigma is None else sigma
     found = real_number("sigma", width)
     if not 1e-300 < found < math.inf:
-        raise InputError(f"sigma is {width}: the broadening must be positive, 1e-300 or more")
+        raise InputError(
+            f"sigma is {width}: the broadening must be positive and finite, 1e-300 or more"
+        )
     return found
 
 

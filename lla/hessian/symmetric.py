@@ -80,7 +80,7 @@ class SymmetricOperator:
             )
         if vectors.ndim not in (1, 2):
             raise InputError(f"H @ v takes [P] or [P, K], not {tuple(vectors.shape)}")
-        if not bool(torch.isfinite(vectors).all()):
+        if not vectors.is_meta and not bool(torch.isfinite(vectors).all()):
             raise InputError("the vector holds NaN or infinite elements: check where it comes from")
         if vectors.ndim == 1:
             return self.rows(vectors[None])[0]

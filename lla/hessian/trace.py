@@ -132,7 +132,8 @@ def trace(
 
 def _samples_wanted(stderr: float, allowed: float, made: int) -> float:
     """The number of samples that the standard error still needs, by its present value."""
-    return made * ((stderr / allowed) ** 2 - 1) if allowed > 0 else math.inf
+    ratio = stderr / allowed if allowed > 0 else math.inf
+    return made * (ratio * ratio - 1)  # a power would overflow with an error
 
 
 def _diagonal_sum(operator: SymmetricOperator, progress: bool) -> float:

@@ -123,10 +123,10 @@ def losses(
 
 
 def check_route(name: str | None) -> None:
-    """Raise unless a route is known, or None.
+    """Check that a route is known, or None.
 
     Raises:
-        InputError: it is another name, or a number of points that is not 1 or more.
+        InputError: it has another name, or its number of points is not 1 or more.
     """
     kind, _, size = name.partition(":") if isinstance(name, str) else ("", "", "")
     number = int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0

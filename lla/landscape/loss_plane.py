@@ -111,7 +111,7 @@ def loss_plane(
             f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
             "lla.loss_plane(lla.Problem(model, batches))"
         )
-    # errors before the directions are computed
+    # checked before the directions are computed
     seed = seed_number(seed)
     check_route(route)
     if coordinates is None:
@@ -260,7 +260,7 @@ def _coordinates(
 
 
 def _check_range(along: Sequence[np.ndarray], dtype: torch.dtype) -> None:
-    """Raise unless the coefficients are numbers of the problem's type."""
+    """Check that the problem's type can hold the coefficients."""
     largest, most = max(float(np.abs(values).max()) for values in along), torch.finfo(dtype).max
     if largest > most:
         raise InputError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.utils import _pytree as pytree
 
-from lla.errors import InputError, out_of_memory
+from lla.errors import InputError, first_line, out_of_memory
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
 from lla.landscape.weight_uses import WeightUses
@@ -286,7 +286,7 @@ def _twice_backward(
             except RuntimeError as error:
                 if out_of_memory(error):
                     raise
-                raise _no_derivative(str(error).splitlines()[0]) from error
+                raise _no_derivative(first_line(error)) from error
             # a backward of an operation that leaves autograd would silently add nothing to J d
             pairs = [*zip(w, derivatives, strict=True), (-back, along)]
             left = sum(_product(a, b) for a, b in pairs)

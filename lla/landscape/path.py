@@ -46,13 +46,7 @@ class Path:
         Raises:
             InputError: fewer points than 2, or a margin that is negative or not finite.
         """
-        points = whole_number("points", points)
-        if points < 2:
-            raise InputError(f"the grid has {points} points along an axis: give 2 or more")
-        if points > _MOST_POINTS:
-            raise InputError(
-                f"the grid has {points} points along an axis: give at most {_MOST_POINTS}"
-            )
+        points = whole_number("points", points, 2, _MOST_POINTS)
         share = real_number("margin", margin)
         if not 0 <= share < np.inf:
             raise InputError(f"the margin is {margin}: give 0 or a positive number")
@@ -111,7 +105,7 @@ class Path:
         """Read from an npz file.
 
         Raises:
-            ChecksumError: the file is truncated or not an npz file, or holds what cannot be.
+            ChecksumError: the file is truncated or not an npz file, or contradicts itself.
             InputError: it holds another type of result, or none of this library.
         """
         arrays = vars(load_result(_Arrays, path, _faults))
@@ -129,7 +123,7 @@ class _Arrays:
 
 
 def _faults(arrays: _Arrays) -> Iterator[str]:
-    """Yield what cannot be in a path, so that an altered file is refused."""
+    """Yield what is wrong with a path, so that an altered file is refused."""
     size = arrays.directions.shape[-1] if arrays.directions.ndim else 0
     count = len(arrays.coordinates) if arrays.coordinates.ndim else 0
     yield from array_faults(

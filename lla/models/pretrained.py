@@ -14,7 +14,7 @@ from lla._torchvision import import_torchvision
 from lla.data import PicturePreprocessing
 from lla.data import files as _files
 from lla.data.images import Fidelity, Source
-from lla.errors import ChecksumError, InputError, MissingDataError
+from lla.errors import ChecksumError, InputError, MissingDataError, first_line
 from lla.models.preprocessing import picture_preprocessing, preprocessing
 from lla.models.registry import build
 from lla.models.weights import load_weights
@@ -244,7 +244,7 @@ def _download_from_hub(repository: str) -> Path:
     except MemoryError:
         raise
     except Exception as error:  # of the hub's HTTP client, which depends on the version
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise MissingDataError(f"{repository} could not be downloaded ({reason}).") from error
 
 

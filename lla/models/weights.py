@@ -119,7 +119,7 @@ def _remedy(own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Any], names
 
 
 def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Raise for values that the model's tensors cannot have."""
+    """Check that the model's tensors can hold the values."""
     for name, own in model.state_dict().items():
         if name not in state or not isinstance(own, Tensor):
             continue
@@ -129,7 +129,7 @@ def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
             )
         converted = _converted(state[name], own.dtype, f"{path} has {state[name].dtype} for {name}")
         if own.is_floating_point() or own.is_complex():
-            _check_finite(state[name], converted, f"{path} has", name)
+            _check_finite(state[name], converted, path, name)
         elif not torch.equal(converted.to(state[name].dtype), state[name]):
             raise InputError(
                 f"{path} has values for {name} that {own.dtype} cannot hold: round them first."
@@ -150,16 +150,17 @@ def _converted(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
         raise InputError(f"{what}, which cannot become {dtype}: convert it first.") from error
 
 
-def _check_finite(tensor: Tensor, converted: Tensor, where: str, name: str) -> None:
+def _check_finite(tensor: Tensor, converted: Tensor, path: Path, name: str) -> None:
+    """Check that a tensor is finite, and still is in the model's type."""
     if bool(converted.isfinite().all()):
         return
     widest = torch.complex128 if tensor.is_complex() else torch.float64
     if not bool(tensor.to(widest).isfinite().all()):
         raise NonFiniteError(
-            f"{where} NaN or infinite values in {name}: take a checkpoint from before that."
+            f"{path} has NaN or infinite values in {name}: take a checkpoint from before that."
         )
     raise NonFiniteError(
-        f"{where} values in {name} that are infinite in {converted.dtype}: make the model "
+        f"{path} has values in {name} that are infinite in {converted.dtype}: make the model "
         f"{tensor.dtype} first."
     )
 

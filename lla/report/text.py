@@ -59,14 +59,13 @@ def csv_table(rows: pd.DataFrame) -> str:
     two,3
     <BLANKLINE>
     """
-    # as objects, so that pandas infers no other type
-    safe = {
-        _no_formula(name): pd.Series([_no_formula(cell) for cell in column], dtype=object)
-        if pd.api.types.is_string_dtype(column)
-        else column
-        for name, column in rows.items()
-    }
-    return pd.DataFrame(safe, index=rows.index).to_csv(index=False, lineterminator="\n")
+    safe = rows.rename(columns=_no_formula)
+    for place, (_, column) in enumerate(rows.items()):
+        if pd.api.types.is_string_dtype(column) or pd.api.types.is_object_dtype(column):
+            cells = [_no_formula(cell) for cell in column]
+            # as objects, so that pandas infers no other type
+            safe.isetitem(place, pd.Series(cells, index=rows.index, dtype=object))
+    return safe.to_csv(index=False, lineterminator="\n")
 
 
 def _no_formula(cell: Any) -> Any:

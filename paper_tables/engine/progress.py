@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from lla.errors import first_line
+
 STEADY = 30.0  # seconds at the estimated speed that the speed so far is averaged with
 TICK = 1.0  # seconds between two looks at the clock
 
@@ -44,8 +46,7 @@ class Progress:
         try:
             yield now
         except BaseException as error:
-            why = str(error).partition("\n")[0] or type(error).__name__
-            self._end(now, f"failed: {why}", failed=True)
+            self._end(now, f"failed: {first_line(error)}", failed=True)
             raise
         self._end(now, now.outcome, failed=False)
 

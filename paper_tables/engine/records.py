@@ -44,7 +44,7 @@ def _finite(value: float, check: pydantic.ValidatorFunctionWrapHandler) -> float
     checked = check(value)
     if not isinstance(value, int):
         return checked
-    if not -_LARGEST <= value <= _LARGEST:
+    if not -LARGEST <= value <= LARGEST:
         raise ValueError("it is too large a number")
     return value  # 1 is written as 1, not as 1.0
 
@@ -64,14 +64,14 @@ def _inside(name: str) -> str:
     return name
 
 
-_LARGEST = 2**63 - 1  # integers that tables can hold
+LARGEST = 2**63 - 1  # of the integers that tables can hold
 _DEEPEST = 32  # levels of nested mappings and lists
 
 Name = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Label = Annotated[str, AfterValidator(_plain_word)]
-Integer = Annotated[int, pydantic.Field(ge=-_LARGEST, le=_LARGEST)]
-Amount = Annotated[int, pydantic.Field(ge=0, le=_LARGEST)]
-Count = Annotated[int, pydantic.Field(ge=1, le=_LARGEST)]
+Integer = Annotated[int, pydantic.Field(ge=-LARGEST, le=LARGEST)]
+Amount = Annotated[int, pydantic.Field(ge=0, le=LARGEST)]
+Count = Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern="^[0-9a-f]{64}$")]
 Number = Annotated[float, pydantic.Field(allow_inf_nan=False), WrapValidator(_finite)]
 Duration = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False), WrapValidator(_finite)]
@@ -108,7 +108,7 @@ class Source:
     sha256: Sha256
 
 
-def _file(source: Source) -> Source:
+def _file_inside(source: Source) -> Source:
     _inside(source.name)
     return source
 
@@ -155,7 +155,7 @@ class Record:
     batch_sha256: Sha256 | None = None  # the very examples drawn from `data`
     weights: Source | None = None
     # a file beside the records, named relative to their folder
-    artifact: Annotated[Source, AfterValidator(_file)] | None = None
+    artifact: Annotated[Source, AfterValidator(_file_inside)] | None = None
     profile: str | None = None
 
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -407,7 +407,7 @@ def _strings(value: object) -> Iterable[str]:
 
 
 def _check_plain(config: Mapping[str, Any]) -> None:
-    """Raise if a configuration is nested too deeply, or holds a number that no table can hold."""
+    """Check that a table can hold a configuration: how deep it is, and its whole numbers."""
     level: list[Any] = [config]
     for _ in range(_DEEPEST + 1):
         inside: list[Any] = []
@@ -416,7 +416,7 @@ def _check_plain(config: Mapping[str, Any]) -> None:
                 inside += value.values()
             elif isinstance(value, list | tuple):
                 inside += value
-            elif isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+            elif isinstance(value, int) and not -LARGEST <= value <= LARGEST:
                 raise InputError("the configuration holds too large a number")
         level = inside
     if level:

@@ -8,6 +8,7 @@ that it ran. The long form of a trial, which runs where LLA_LONG is set, has a r
 import csv
 import io
 import os
+from collections import Counter
 from pathlib import Path
 
 from lla.files import atomic_write
@@ -24,6 +25,10 @@ What was tried to break the project, and what came of it. Each line is a test. A
 form has a second line: its budget is larger, and it runs where the environment variable `LLA_LONG`
 is set. Written by `python -m pytest -q tests --reliability results`.
 """
+MUTANTS = (
+    "Mutation testing: one operator, constant or statement of the code is changed at a time, and "
+    "the tests of its module run. Of {} mutants: {}. [Each one](mutants.csv), and why it survived."
+)
 
 
 def pytest_addoption(parser):
@@ -98,12 +103,20 @@ def write(folder, new):
     writer.writeheader()
     writer.writerows(row for _, row in sorted(rows.items()))
     atomic_write(folder / "reliability.csv", stream.getvalue())
-    atomic_write(folder / "reliability.md", page(rows))
+    atomic_write(folder / "reliability.md", page(rows, mutants(folder)))
 
 
-def page(rows):
-    """The Markdown page: trials by the file of their test."""
-    short = {key for key in rows if not key[1]}
+def mutants(folder):
+    """How many mutants of the code there are in `mutants.csv`, by outcome."""
+    path = folder / "mutants.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        return Counter(row["outcome"] for row in csv.DictReader(stream))
+
+
+def page(rows, mutated):
+    """The Markdown page: trials by the file of their test, and a sentence on mutants."""
     lines = [
         (
             row["what"] + (" (long form)" if row["long"] else ""),
@@ -112,9 +125,20 @@ def page(rows):
             f"`{row['trial']}`",
         )
         for key, row in sorted(rows.items())
-        # where the short form is all there is to it, a second line would say the same
-        if key in short or row["measured"]
+        if _shown(key, rows)
     ]
     count = f"{len(lines)} trials, {sum(line[1] == 'passed' for line in lines)} passed."
     table = markdown_table(lines, ("what was tried", "outcome", "measured", "test"), aligned=False)
-    return f"{LEAD}\n{count}\n\n{table}\n"
+    parts = [f"{LEAD}\n{count}", table]
+    if mutated:
+        outcomes = ", ".join(f"{n} {outcome}" for outcome, n in sorted(mutated.items()))
+        parts.append(MUTANTS.format(sum(mutated.values()), outcomes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(key, rows):
+    """Whether a row says what no other does."""
+    trial, long = key
+    if long:  # a trial without a long form has the same row twice
+        return bool(rows[key]["measured"]) or (trial, "") not in rows
+    return rows[key]["outcome"] != "skipped" or (trial, "yes") not in rows

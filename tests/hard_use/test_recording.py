@@ -77,7 +77,9 @@ def test_a_session_replaces_its_own_rows_alone(recording, tmp_path, monkeypatch)
 def test_the_published_table_is_that_of_its_rows(recording):
     rows = recording.read(ROOT / "results")
     assert rows, "results/reliability.csv is missing"
-    assert (ROOT / "results" / "reliability.md").read_text(encoding="utf-8") == recording.page(rows)
+    assert (ROOT / "results" / "reliability.md").read_text(encoding="utf-8") == recording.page(
+        rows, recording.mutants(ROOT / "results")
+    )
     for trial, _ in rows:
         file, _, name = trial.partition("::")
         assert re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8")), trial

@@ -211,7 +211,7 @@ def test_save_and_load(cases, tmp_path):
 
 def test_another_result_than_was_saved(cases, tmp_path):
     lla.top_eigenpairs(cases.spectrum_of(INDEFINITE)).save(tmp_path / "pairs.npz")
-    with pytest.raises(lla.InputError, match="holds a Eigenpairs, not a Spectrum"):
+    with pytest.raises(lla.InputError, match="holds Eigenpairs, not Spectrum"):
         lla.Spectrum.load(tmp_path / "pairs.npz")
 
 

@@ -113,5 +113,5 @@ def test_2000_spectra_in_flat_memory(name, route, record_property):
     more, more_bytes = growth(compute, LONG)
     said = "" if more_bytes is None else f", {more_bytes / 2**20:.1f} MiB more in memory"
     record_property("measured", f"{LONG} spectra of a small {name}, {route}: {more} blocks{said}")
-    assert more < 10 * LONG  # of some 60 bytes each
+    assert more < LONG // 4
     assert more_bytes is None or more_bytes < 16 * 2**20

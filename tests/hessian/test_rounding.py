@@ -139,3 +139,9 @@ def test_rounding_is_measured_from_half_of_what_fits_and_at_most_64_examples(
     model, batch = nn.Linear(3, 2), (torch.randn(size, 3), torch.randint(0, 2, (size,)))
     lla.criteria(model, batch, probes=1, steps=2, route="retained")
     assert seen == [examples]
+
+
+def test_a_product_of_zero_has_no_share_of_rounding():
+    batch = torch.randn(8, 3), torch.randint(0, 2, (8,))
+    problem = lla.Problem(nn.Linear(3, 2), batch, lambda output, y: output.mean())
+    assert product_rounding(problem) is None

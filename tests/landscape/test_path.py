@@ -139,7 +139,7 @@ def test_the_grid_encloses_the_path():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"points": 1}, "the grid has 1 points along an axis: give 2 or more"),
+        ({"points": 1}, "points is 1: give a whole number from 2 to 10001"),
         ({"margin": -0.1}, "the margin is -0.1: give 0 or a positive number"),
         ({"margin": float("nan")}, "the margin is nan"),
         ({"margin": float("inf")}, "the margin is inf"),

@@ -154,7 +154,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     file = tmp_path / "plane.npz"
     problem = problem_of(F.cross_entropy)
     lla.loss_plane(problem, **OPTIONS).save(file)
-    with pytest.raises(lla.InputError, match="holds a Plane, not a _Values"):
+    with pytest.raises(lla.InputError, match="holds Plane, not _Values"):
         lla.loss_plane(problem, checkpoint=file, **OPTIONS)
 
 

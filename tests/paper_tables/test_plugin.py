@@ -354,6 +354,14 @@ def refused_at_the_door(runs, code, output, named):
     assert runs.computed() == []
 
 
+@pytest.mark.parametrize("given", ["--seed=-1", "--seed=1.5", f"--seed={2**63}", "--probes=0"])
+def test_numbers_that_no_record_can_hold_are_refused(runs, given):
+    code, output = runs.run(given)
+    assert code == 4, output
+    assert f"{given.partition('=')[2]}: give a whole number from " in output
+    assert runs.computed() == []
+
+
 def test_a_full_and_a_read_only_disk_are_found_too(runs, small_disk, fill_disk, make_read_only):
     fill_disk(small_disk)
     for change, reason in ((None, "No space left on device"), (make_read_only, "Read-only file")):

@@ -149,3 +149,11 @@ def test_html_is_text_in_markdown():
     assert r"\<b>" in table
     assert "a < b" in table
     assert r"\<!-- x" in table
+
+
+@pytest.mark.parametrize("kind", [object, "string"])
+def test_formulas_are_texts_in_csv_beside_missing_ones_and_in_a_part_of_a_table(kind):
+    notes = pd.Series(["first", "=1+1", None, "last"], dtype=kind)
+    frame = pd.DataFrame({"note": notes, "value": range(4)})
+    assert csv_table(frame[1:]).splitlines() == ["note,value", "'=1+1,1", ",2", "last,3"]
+    assert frame["note"][1] == "=1+1"

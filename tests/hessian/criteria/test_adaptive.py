@@ -18,6 +18,7 @@ from lla.hessian.criteria import adaptive
 from lla.hessian.criteria.adaptive import RunStatistics
 from lla.hessian.criteria.goal import Goal
 from lla.hessian.lanczos.outliers import Outliers
+from lla.probes import rademacher
 from lla.training import train
 
 SLOW = pytest.mark.skipif("LLA_SLOW" not in os.environ, reason="minutes: set LLA_SLOW")
@@ -435,7 +436,7 @@ def test_without_a_target_nothing_is_said_of_convergence(cases):
             "max_matvecs is 4: the first run alone",
         ),
         ({"target_stderr": 0.1, "probes": 0}, "probes is 0"),
-        ({"target_stderr": 0.1, "steps": 0}, "steps 0"),
+        ({"target_stderr": 0.1, "steps": 0}, "steps is 0"),
     ],
 )
 def test_arguments_that_cannot_be_are_named_before_any_product(
@@ -596,7 +597,7 @@ def test_outliers_are_those_of_the_first_run_on_each_hessian(cases, monkeypatch,
     seen, real = [], adaptive.outliers
 
     def counted(lanczos, *args):
-        seen.append(lanczos)
+        seen.append(lanczos.basis.vectors(0, 1)[0, 0] * SIZE**0.5)
         return real(lanczos, *args)
 
     monkeypatch.setattr(adaptive, "outliers", counted)
@@ -605,3 +606,5 @@ def test_outliers_are_those_of_the_first_run_on_each_hessian(cases, monkeypatch,
         crit = measured(matrices(cases, 4), cases, 1e-4, over="probes", probes=probes)
     assert crit.adaptive.probes == 4 * (probes,)
     assert len(seen) == calls
+    for index, start in enumerate(seen):
+        torch.testing.assert_close(start, rademacher(SIZE, start, 0, index, 0))

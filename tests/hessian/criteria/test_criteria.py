@@ -390,7 +390,7 @@ def test_bad_batch_is_named_before_any_product(cases, monkeypatch):
         ({"reading": "sum"}, "reading is 'sum': choose 'product' or 'density'"),
         ({"route": "quick"}, "route is 'quick': choose one of"),
         ({"probes": 0}, "probes is 0"),
-        ({"steps": 0}, "steps 0"),
+        ({"steps": 0}, "steps is 0"),
         ({"parameters": "nothing*"}, "pattern 'nothing\\*' matches none"),
     ],
 )

@@ -29,7 +29,7 @@ def hesd(route, steps):
         torch.nn.Linear(832, 10),
     )
     x, y = torch.rand(64, 784), torch.randint(0, 10, (64,))
-    H = lla.HessianOperator(lla.Problem(model, (x, y)), route=route, check=False)
+    H = lla.HessianOperator(lla.Problem(model, (x, y), check=False), route=route)
     lla.spectral_density(H, probes=2, steps=steps)
     return {"size": H.shape[0]}
 

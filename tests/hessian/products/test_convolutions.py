@@ -19,6 +19,7 @@ GEOMETRIES = {
     "padded": {"padding": (2, 2)},
     "strided": {"stride": (2, 1), "padding": (1, 0)},
     "dilated": {"dilation": (2, 2), "padding": (1, 1)},
+    "different along both axes": {"stride": (1, 2), "padding": (1, 2), "dilation": (1, 2)},
 }
 
 
