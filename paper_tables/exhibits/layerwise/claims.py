@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from lla.report.text import measured
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
-from paper_tables.evidence.criteria import MARGIN, falls, half_width, near_one, value_of
-from paper_tables.evidence.intervals import combined, decided, difference_width
+from paper_tables.evidence.criteria import MARGIN, falls, near_one, value_of
+from paper_tables.evidence.intervals import combined, difference_width
 from paper_tables.exhibits.layerwise import blocks, known, mlps
 from paper_tables.exhibits.layerwise.measured import CLASSES, OVERLAP, RANDOM
 from paper_tables.exhibits.layerwise.selection import above, cell_of, layers_in, within
@@ -30,15 +30,13 @@ def _plain(row: str) -> str:
 def _overlap(row: str) -> Predicate:
     def predicate(records: Records) -> Decision:
         first, base = first_overlap(records, row, mlps.RAW.column)
-        half = half_width(first)
-        off = value_of(first) - TIMES_RANDOM * value_of(base)
-        times, error = value_of(first) / value_of(base), (first.stderr or 0) / value_of(base)
+        times, low, high = ratio(first, base)
         note = (
             f"{first.metric.partition(' ')[2]}: {measured(first.value, first.stderr)}, which is "
-            f"{measured(times, error)} times that of random spaces, over {first.n} networks"
+            f"{times:.3g} times that of random spaces (95 % interval {low:.3g} to {high:.3g}), "
+            f"over {first.n} networks"
         )
-        verdict: Verdict = "undecided" if half is None else decided(off, half)
-        return Decision(verdict, (first, base), note)
+        return Decision(_beyond(low, high, TIMES_RANDOM), (first, base), note)
 
     return predicate
 
@@ -53,14 +51,16 @@ def _centred(row: str) -> Predicate:
             f"{measured(raw.value, raw.stderr)} and {measured(other.value, other.stderr)}, random "
             f"spaces {value_of(base):.2g}"
         )
-        verdict: Verdict = "undecided"
-        if low > TIMES_LESS:
-            verdict = "holds"
-        elif high < TIMES_LESS:
-            verdict = "fails"
-        return Decision(verdict, (raw, other), note)
+        return Decision(_beyond(low, high, TIMES_LESS), (raw, other), note)
 
     return predicate
+
+
+def _beyond(low: float, high: float, limit: float) -> Verdict:
+    """Whether an interval lies above a limit."""
+    if low > limit:
+        return "holds"
+    return "fails" if high < limit else "undecided"
 
 
 def first_overlap(records: Records, row: str, column: str) -> tuple[Record, Record]:

@@ -84,7 +84,7 @@ def numbers(found: Sequence[Layers]) -> dict[str, Estimate]:
     for layer in found[0]:
         mine = [each[layer] for each in found]
         values[metric(OVERLAP, layer)] = of_pairs(
-            [[float(a.overlap(b)[-1]) if a is not b else 0.0 for b in mine] for a in mine]
+            [[float(one.overlap(other)[-1]) for other in mine] for one in mine]
         )
         values[metric(RANDOM, layer)] = Estimate(float(mine[0].baseline[-1]), None, 1, 0)
         for name in OF_LAYER:
