@@ -58,19 +58,31 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     """
     target = Path(folder)
     with writing(folder):
-        missing = [path for path in (target, *target.parents) if not os.path.lexists(path)]
-        try:
-            if os.path.lexists(target) and not target.is_dir():
-                raise WriteError(f"{folder} is no folder: name another place")
-            target.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=target) as trial:
-                trial.write(bytes(_ROOM))
-                trial.flush()
-                os.fsync(trial.fileno())
-        finally:
-            for path in missing:
-                with contextlib.suppress(OSError):  # another process may use it already
-                    path.rmdir()
+        if os.path.lexists(target) and not target.is_dir():
+            raise WriteError(f"{folder} is no folder: name another place")
+        for last in (False, False, True):
+            try:
+                _try_to_write(target)
+            except FileNotFoundError:  # another process that tried it has removed it
+                if last:
+                    raise
+            else:
+                return
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a small file into a folder, and remove it and the folders that were made for it."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(_ROOM))
+            trial.flush()
+            os.fsync(trial.fileno())
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # another process may use it already
+                path.rmdir()
 
 
 @contextlib.contextmanager
