@@ -383,5 +383,4 @@ def test_a_missing_folder_is_tried_by_many_at_once(tmp_path):
             check_folder(tmp_path / "missing" / "below")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(try_often, range(4)))
-    assert not (tmp_path / "missing").exists()
+        list(pool.map(try_often, range(4)))  # raises if one of them does
