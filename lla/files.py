@@ -17,6 +17,7 @@ from filelock import FileLock
 from lla.errors import InputError, WriteError
 
 _LEFT_BEHIND = 3600.0  # seconds: an unfinished file that is older has no writer any more
+_TRIES = 20  # of a folder that others try at the same time
 _ROOM = 2**18  # bytes that a folder must take at least
 
 
@@ -58,19 +59,31 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     """
     target = Path(folder)
     with writing(folder):
-        missing = [path for path in (target, *target.parents) if not os.path.lexists(path)]
-        try:
-            if os.path.lexists(target) and not target.is_dir():
-                raise WriteError(f"{folder} is no folder: name another place")
-            target.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=target) as trial:
-                trial.write(bytes(_ROOM))
-                trial.flush()
-                os.fsync(trial.fileno())
-        finally:
-            for path in missing:
-                with contextlib.suppress(OSError):  # another process may use it already
-                    path.rmdir()
+        if os.path.lexists(target) and not target.is_dir():
+            raise WriteError(f"{folder} is no folder: name another place")
+        for left in reversed(range(_TRIES)):
+            try:
+                _try_to_write(target)
+            except (FileNotFoundError, FileExistsError):  # another process makes or removes it
+                if not left:
+                    raise
+            else:
+                return
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a small file into a folder, and remove it and the folders that were made for it."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(_ROOM))
+            trial.flush()
+            os.fsync(trial.fileno())
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # another process may use it already
+                path.rmdir()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -374,3 +375,12 @@ def test_every_file_goes_through_the_one_writer():
         if isinstance(node, ast.Call) and writes(node)
     }
     assert found == set(MAY_WRITE)
+
+
+def test_a_missing_folder_is_tried_by_many_at_once(tmp_path):
+    def try_often(_):
+        for _ in range(200):
+            check_folder(tmp_path / "missing" / "below")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(try_often, range(4)))  # raises if one of them does

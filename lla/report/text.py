@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -62,9 +63,9 @@ def csv_table(rows: pd.DataFrame) -> str:
     safe = rows.rename(columns=_no_formula)
     for place, (_, column) in enumerate(rows.items()):
         if pd.api.types.is_string_dtype(column) or pd.api.types.is_object_dtype(column):
-            cells = [_no_formula(cell) for cell in column]
-            # as objects, so that pandas infers no other type
-            safe.isetitem(place, pd.Series(cells, index=rows.index, dtype=object))
+            cells = np.empty(len(rows), dtype=object)  # of which pandas infers no other type
+            cells[:] = [_no_formula(cell) for cell in column]
+            safe.isetitem(place, cells)
     return safe.to_csv(index=False, lineterminator="\n")
 
 
