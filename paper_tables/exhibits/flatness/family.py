@@ -26,7 +26,7 @@ from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.records import Record, Source
 from paper_tables.engine.session import session_cached
-from paper_tables.exhibits.flatness.comparators import MEASURES, STEPS, measured
+from paper_tables.exhibits.flatness.comparators import DRAWS, MEASURES, RISE, STEPS, measured
 from paper_tables.inputs import image_sets
 from paper_tables.inputs.common_loss import CHECK_EVERY, MOMENTUM, Descent, train
 

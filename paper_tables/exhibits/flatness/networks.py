@@ -114,7 +114,7 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     net = network(cell.row)
     model, weights = loaded(settings, net)
     batches = drawn(settings, net)
-    found = flatness(model, batches.pairs, cell.config["layers"], progress=settings.progress)
+    found = flatness(model, batches.pairs, cell.config["layers"])
     facts = batches.facts(weights)
     if cell.column == LAST:
         layer = found[net.layer]
