@@ -112,7 +112,8 @@ def draw_eigenvectors(used: list[Record], folder: Path) -> Figure:
                       interpolation="nearest")  # fmt: skip
             share = np.square(np.linalg.svd(matrix, compute_uv=False))
             ax.set_title(
-                f"{column}: {curves.names[i]}, first singular value of these rows {share[0] / share.sum():.0%}",
+                f"{column}: {curves.names[i]}, first singular value of these rows "
+                f"{share[0] / share.sum():.0%}",
                 fontsize=9,
             )
             ax.set(xlabel="input", ylabel="output")
