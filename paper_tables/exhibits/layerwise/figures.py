@@ -112,7 +112,8 @@ def draw_eigenvectors(used: list[Record], folder: Path) -> Figure:
                       interpolation="nearest")  # fmt: skip
             share = np.square(np.linalg.svd(matrix, compute_uv=False))
             ax.set_title(
-                f"{column}: {curves.names[i]}, first singular value {share[0] / share.sum():.0%}",
+                f"{column}: {curves.names[i]}, first singular value of these rows "
+                f"{share[0] / share.sum():.0%}",
                 fontsize=9,
             )
             ax.set(xlabel="input", ylabel="output")
@@ -147,8 +148,7 @@ def draw_eigenvalues(used: list[Record], folder: Path) -> Figure:
         ax.remove()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.supxlabel("rank", fontsize=10)
-    figure.supylabel("eigenvalue", fontsize=10)
+    figure.supylabel("eigenvalue by rank", fontsize=10)
     figure.suptitle(f"Eigenvalues of layers, {_facts(used[0])}", fontsize=11)
     return figure
 
