@@ -128,13 +128,14 @@ class Plane(Saved):
         """
         if len(indices) != self.loss.ndim:
             raise InputError(f"subset takes {self.loss.ndim} index lists, not {len(indices)}")
-        for points, chosen in zip(self.loss.shape, indices, strict=True):
-            if len(chosen) == 0:
-                raise InputError("subset has no index along an axis: give one or more")
-            for index in chosen:
-                whole_number("an index of the subset", index, -points, points - 1)
-        mesh: Any = np.ix_(*indices)
-        kept = [c[np.asarray(i)] for c, i in zip(self.coordinates, indices, strict=True)]
+        if not all(map(len, indices)):
+            raise InputError("subset has no index along an axis: give one or more")
+        lists = [  # numbers, since NumPy takes [True] for a mask
+            [whole_number("an index of the subset", index, -points, points - 1) for index in chosen]
+            for points, chosen in zip(self.loss.shape, indices, strict=True)
+        ]
+        mesh: Any = np.ix_(*lists)
+        kept = [c[i] for c, i in zip(self.coordinates, lists, strict=True)]
         return dataclasses.replace(
             self,
             loss=self.loss[mesh],
