@@ -32,7 +32,7 @@ def test_a_file_gives_back_all_of_it(found, tmp_path):
         )  # fmt: skip
         np.testing.assert_array_equal(one.table, other.table)
     assert (again.loss, again.examples, again.mode) == (found.loss, 8, "eval")
-    with pytest.raises(lla.InputError, match="holds a Flatness, not a Spectrum"):
+    with pytest.raises(lla.InputError, match="holds Flatness, not Spectrum"):
         lla.Spectrum.load(tmp_path / "f.npz")
 
 

@@ -59,7 +59,7 @@ def test_a_network_of_the_family_is_trained_measured_and_published(settings, mon
     )  # fmt: skip
     monkeypatch.setattr(family, "BUNDLED", small)
     (cell,) = family.cells(settings)
-    records = Suite([EXHIBIT], settings, lambda line: None).run(cell)
+    records = Suite([EXHIBIT], settings).run(cell)
     values = {r.metric: r.value for r in records}
     assert values["training_loss"] == pytest.approx(2.0, rel=2e-3)
     assert values["output_change"] < 1e-12
