@@ -10,7 +10,7 @@ from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import MARGIN, falls, near_one, value_of
 from paper_tables.evidence.intervals import combined, difference_width
-from paper_tables.exhibits.layerwise import blocks, known, mlps
+from paper_tables.exhibits.layerwise import blocks, fixed, mlps
 from paper_tables.exhibits.layerwise.measured import CLASSES, OVERLAP, RANDOM
 from paper_tables.exhibits.layerwise.selection import above, cell_of, layers_in, within
 from paper_tables.exhibits.layerwise.statements import ALL, MLPS
@@ -24,7 +24,7 @@ Rule = Callable[[Record], Verdict]
 
 def _plain(row: str) -> str:
     """The column of a network without anything added."""
-    return mlps.RAW.column if row in MLPS else known.COLUMN
+    return mlps.RAW.column if row in MLPS else fixed.COLUMN
 
 
 def _overlap(row: str) -> Predicate:
