@@ -548,7 +548,7 @@ def test_networks_of_other_libraries_on_a_folder_of_pictures(tmp_path, name):
         pixels = generator.integers(0, 255, (80, 90, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / wnid / "one.png")
     options = ("--data", tmp_path / "pictures", "--batch-size", 2, "--size", 64)
-    found = numbers_of("trace", name, *options, "--max-matvecs", 2, "--rtol", 0.9)
+    found = numbers_of("trace", name, *options, "--max-matvecs", 2, "--rtol", 1000)
     assert np.isfinite(found["trace"]["value"])
 
 

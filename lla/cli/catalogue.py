@@ -33,7 +33,7 @@ app.add_typer(data_app, name="data")
 def _list(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:
     """A list whose last column is wrapped, so that it fits the width of lists."""
     taken = sum(
-        max(len(str(row[i])) for row in [*rows, headers]) + 2 for i in range(len(headers) - 1)
+        max(len(str(row[i])) for row in [*rows, headers]) + 4 for i in range(len(headers) - 1)
     )
     width = max(20, LIST_WIDTH - taken)
     wrapped = [(*row[:-1], textwrap.fill(str(row[-1]), width)) for row in rows]
