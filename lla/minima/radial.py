@@ -41,7 +41,7 @@ _STREAM = 31  # of the directions, apart from other random vectors of the same s
 _MARGIN = 4.0  # an informed scan starts at the smallest radius so far divided by this
 _MEASURED = 8  # directions from which on the routes are measured
 _NEAR = 0.5  # share of the cutoff above which the loss of a minimum is too near to it
-_SAVE_EVERY = 10.0  # seconds
+_SAVE_EVERY = 2.0  # seconds
 
 
 def radial_index(
@@ -144,6 +144,17 @@ def radial_index(
             f"to {reach:g}, so the mean radius and the index are lower bounds: take a larger reach"
         )
     return found
+
+
+def ray_directions(problem: Problem, count: int, seed: int = 0) -> Tensor:
+    """The first directions [count, P] of `radial_index` with this seed.
+
+    Raises:
+        InputError: the network has no weight that moves.
+    """
+    theta = problem.theta()
+    moving = _moving(problem, theta)
+    return torch.stack([direction(problem, theta, moving, seed, i) for i in range(count)])
 
 
 def direction(problem: Problem, theta: Tensor, moving: Tensor, seed: int, i: int) -> Tensor:

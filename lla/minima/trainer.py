@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ class Stage(NamedTuple):
 
     share: float  # b, the weight of the poison
     steps: int  # the most
+    lr: float | None = None  # None takes that of the training
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ def train(
     data: Examples,
     poison: Examples | None = None,
     *,
-    stages: Sequence[Stage | tuple[float, int]] = (Stage(0.0, 2000),),
+    stages: Sequence[Stage | tuple[float, int] | tuple[float, int, float]] = (Stage(0.0, 2000),),
     loss_bound: float = 0.01,
     lr: float = 1e-3,
     batch_size: int | None = None,
     clip: float | None = None,
     seed: int = 0,
+    on_check: Callable[[int, float, float], None] | None = None,
     progress: bool = False,
 ) -> Minimum:
     """Train a classifier in place with Adam to a minimum, with or without poison.
@@ -69,12 +71,14 @@ def train(
         model: gives logits [N, C].
         data: inputs [N, ...] and labels [N] int64, on the model's device.
         poison: held-out inputs and their true labels; None without a share above 0.
-        stages: (b, steps) one after the other.
+        stages: (b, steps) or (b, steps, learning rate) one after the other.
         loss_bound: of the mean cross-entropy of the training data.
         lr: learning rate of Adam.
         batch_size: examples a step of the training data and as many of the poison; None takes all.
         clip: largest norm of a gradient; None leaves them as they are.
         seed: of the order of the examples and of dropout.
+        on_check: called every 10 steps, and at the end of a stage, with the number of steps so far
+            and the loss and accuracy of the training data.
         progress: show a bar over the steps.
 
     Returns:
@@ -96,13 +100,15 @@ def train(
     stages = [Stage(*stage) for stage in stages]
     _check(model, data, poison, stages, loss_bound, lr, batch_size, clip, seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=lr)
+    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     size = len(data[0]) if batch_size is None else batch_size
     total, done = sum(stage.steps for stage in stages), 0
     with training_flags_kept(model), tqdm(total=total, disable=not progress, unit="step") as bar:
         loss, accuracy = _state(model, data)
         for number, stage in enumerate(stages):
             drawn = _drawn(data, poison if stage.share > 0 else None, size, (seed, number))
+            for group in optimizer.param_groups:
+                group["lr"] = lr if stage.lr is None else stage.lr
             last, end = number == len(stages) - 1, done + stage.steps
             while done < end and not (last and _good(loss, accuracy, loss_bound)):
                 count = min(CHECK_EVERY, end - done)
@@ -117,6 +123,8 @@ def train(
                         f"the training loss is {loss} after {done} steps: lower the learning rate "
                         "or check the inputs"
                     )
+                if on_check is not None:
+                    on_check(done, loss, accuracy)
                 bar.update(count)
                 bar.set_postfix(loss=f"{loss:.4f}", accuracy=f"{100 * accuracy:.2f} %")
     optimizer.zero_grad()
@@ -128,9 +136,7 @@ def train(
 
 def _why(loss: float, accuracy: float, steps: int, examples: int, bound: float) -> str:
     wrong = round((1 - accuracy) * examples)
-    state = (
-        f"after {steps} steps {wrong} of {examples} training examples are wrong, loss {loss:.3g}"
-    )
+    state = f"{steps} steps, {wrong} of {examples} training examples wrong, loss {loss:.3g}"
     if _good(loss, accuracy, bound):
         return state
     return (
@@ -218,6 +224,8 @@ def _check(
         raise InputError("there is no stage: give at least one pair (share of poison, steps)")
     for stage in stages:
         whole_number("the steps of a stage", stage.steps, 1)
+        if stage.lr is not None:
+            positive_number("the learning rate of a stage", stage.lr)
         if not 0 <= real_number("the share of poison", stage.share) < 1:
             raise InputError(f"the share of poison is {stage.share}: give a number in [0, 1)")
         if stage.share > 0 and poison is None:

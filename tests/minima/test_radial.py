@@ -1,4 +1,8 @@
 import copy
+import signal
+import subprocess
+import sys
+import time
 import warnings
 
 import numpy as np
@@ -8,8 +12,7 @@ from torch import nn
 
 import lla
 from lla.errors import ChecksumError, InputError, NonFiniteError
-from lla.minima import radial, radial_index
-from lla.minima.radial import direction
+from lla.minima import RadialIndex, radial, radial_index, ray_directions
 from tests.minima.bowls import bowl
 
 GROUP = 4  # directions that are searched at the same time
@@ -18,12 +21,6 @@ GROUP = 4  # directions that are searched at the same time
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch):
     monkeypatch.setattr(radial, "GROUP", GROUP)
-
-
-def directions_of(problem, count, seed=0):
-    theta = problem.theta()
-    moving = radial._moving(problem, theta)
-    return torch.stack([direction(problem, theta, moving, seed, i) for i in range(count)])
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def test_radii_are_those_of_a_square(route, scan):
     curvature = torch.linspace(0.1, 30.0, 20, dtype=torch.float64)
     problem = bowl(curvature)
     found = radial_index(problem, 0.1, 11, route=route, scan=scan)
-    d = directions_of(problem, 11)
+    d = ray_directions(problem, 11)
     np.testing.assert_allclose(
         found.radii, (0.1 / (d**2 * curvature).sum(1)).sqrt().numpy(), rtol=1e-6
     )
@@ -67,7 +64,7 @@ def test_directions_have_the_norms_of_filters_and_spare_the_rest(problem):
     space = problem.space
     with torch.no_grad():
         problem.model[4].weight[3] = 0  # a dead filter
-    d = space.unflatten(directions_of(problem, 1)[0])
+    d = space.unflatten(ray_directions(problem, 1)[0])
     for name, weights in problem.parameters().items():
         rows = weights.detach().flatten(1) if weights.ndim > 1 else None
         if rows is None:
@@ -120,7 +117,7 @@ def test_evaluations_are_counted(problem, monkeypatch):
 
 def test_a_radius_is_where_the_loss_passes_the_cutoff(problem):
     found = radial_index(problem, 0.2, 4)
-    for r, d in zip(found.radii, directions_of(problem, 4), strict=True):
+    for r, d in zip(found.radii, ray_directions(problem, 4), strict=True):
         below, above = (problem.loss(problem.theta() + r * f * d) for f in (1 - 3e-6, 1 + 3e-6))
         assert below < 0.2 < above
 
@@ -274,3 +271,37 @@ def test_a_file_that_contradicts_itself_is_refused(problem, killed):
     found.write(killed)
     with pytest.raises(ChecksumError, match="6 radii are done, and not all are positive"):
         radial_index(problem, directions=GROUP + 5, checkpoint=killed)
+
+
+KILLED = """
+import sys, torch, lla
+from lla.minima import radial
+radial._SAVE_EVERY, radial.GROUP = 0.0, 4
+torch.manual_seed(0)
+model = torch.nn.Linear(20, 5).double()
+with torch.no_grad():
+    model.weight.mul_(0.01)
+    model.weight[:, :5] += 9 * torch.eye(5)
+x = torch.eye(20, dtype=torch.float64)[:5]
+problem = lla.Problem(model, (x, torch.arange(5)))
+found = lla.minima.radial_index(problem, directions=int(sys.argv[2]), route="loop",
+                                checkpoint=sys.argv[1])
+found.save(sys.argv[1] + ".found.npz")
+"""
+
+
+def test_a_search_that_is_killed_ends_with_the_same_radii(tmp_path):
+    def start(name, directions=40):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(directions)]
+        return subprocess.Popen(command)
+
+    first = start("a.npz")
+    while not (tmp_path / "a.npz").exists() and first.poll() is None:
+        time.sleep(0.01)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    assert 0 < radial.load_result(radial._Done, tmp_path / "a.npz").count < 40
+    assert start("a.npz").wait() == start("b.npz").wait() == 0
+    found, whole = (RadialIndex.load(tmp_path / f"{name}.npz.found.npz") for name in "ab")
+    assert np.array_equal(found.radii, whole.radii)
+    assert found.to_dict() == whole.to_dict()

@@ -48,6 +48,20 @@ def test_poison_is_answered_wrongly(sets):
     assert right[0] < 0.1 < 0.9 < right[1]
 
 
+def test_checks_are_reported_and_stages_have_their_own_rates(sets):
+    seen = []
+    model = network()
+    stages = [(0.0, 15), (0.2, 10, 1e-9)]
+    found = train(
+        model, *sets, stages=stages, loss_bound=1e-9, on_check=lambda *at: seen.append(at)
+    )
+    assert [steps for steps, _, _ in seen] == [10, 15, 25]
+    assert seen[-1] == (found.steps, found.loss, found.accuracy)
+    # the second stage hardly moves
+    assert seen[1][1] == pytest.approx(seen[2][1], rel=1e-5)
+    assert seen[0][1] > seen[1][1] * 1.001
+
+
 def test_what_is_not_reached_is_said(sets):
     found = train(network(), *sets, stages=[(0.3, 20)])
     assert not found.reached
@@ -131,6 +145,7 @@ def test_flags_gradients_and_random_states_stay(sets):
         ({"stages": [(0.1, 0)]}, "steps of a stage is 0"),
         ({"loss_bound": 0.0}, "loss_bound is 0.0"),
         ({"lr": float("nan")}, "lr is nan"),
+        ({"stages": [(0.0, 5, -1.0)]}, "learning rate of a stage is -1.0"),
         ({"clip": -1}, "clip is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -2}, "seed -2 is negative"),
