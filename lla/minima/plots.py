@@ -26,6 +26,8 @@ def plot_radii(
             drawn where the search ended, and the legend counts them.
         ax: axes to draw into; a new figure by default.
     """
+    from matplotlib import ticker
+
     figure, ax = axes_of(ax)
     every = np.concatenate([radii for radii, _ in minima.values()])
     low, high = float(every.min()), float(every.max())
@@ -36,6 +38,9 @@ def plot_radii(
         label = ", ".join(part for part in (name, note) if part) or None
         ax.hist(radii, bins=bins, color=COLOURS[i % len(COLOURS)], alpha=0.6, label=label)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda c, _: f"{c:g}"))
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     ax.grid(color="0.92")
     ax.set(xlabel="radius, in units of the weights of each filter", ylabel="directions")
     if ax.get_legend_handles_labels()[0]:

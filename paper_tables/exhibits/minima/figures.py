@@ -173,7 +173,8 @@ def draw_ellipsoids(used: Sequence[Record], _: Path | None = None) -> Figure:
     ax.set_yscale("symlog", linthresh=1)
     ax.set(xlabel="dimensions n", ylabel="orders of magnitude too small")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    ax.set_ylim(bottom=-0.5)
+    ax.legend(fontsize=8, loc="lower right")
     ax.set_title("Radial index of ellipsoids of known volume; spread: sd of log10 of eigenvalues",
                  fontsize=9)  # fmt: skip
     return figure

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import lla
-from lla.minima import Stage, radial_index
+from lla.minima import Stage, radial, radial_index
 from paper_tables.engine.profiles import PROFILES
 from paper_tables.exhibits.minima import EXHIBIT, cells, ellipsoids, minefield, scans, tasks
 from paper_tables.exhibits.minima.measured import Picture, rescaled, two_layers
 from paper_tables.exhibits.minima.tasks import GOOD, Variant
 
-FAST = {"loss_bound": 0.08, "directions": 5, "seeds": 2}
+FAST = {"loss_bound": 0.045, "directions": 5, "seeds": 2}
 TINY = (
     dataclasses.replace(
         tasks.DIGITS, sizes=(60, 60), measured=50, lr=1e-2,
@@ -157,7 +157,8 @@ def test_ellipsoids_are_those_of_the_library(settings):
 
 
 def test_both_scans_are_compared(settings, monkeypatch):
-    monkeypatch.setattr(scans, "DIRECTIONS", 40)
+    monkeypatch.setattr(scans, "DIRECTIONS", 6)
+    monkeypatch.setattr(radial, "GROUP", 2)
     found, _ = computed(settings, "digits", GOOD, scans.TABLE)
     assert found["difference"].value < 1e-5
     assert found["evaluations_informed"].value < found["evaluations_full"].value
