@@ -552,6 +552,14 @@ def data_verify(name: str, data_root: DataRoot = None) -> None:
     with _one_sentence():
         _refuse_idle_root(name, data_root)
         checks = datasets.verify(name, data_root)
+        if is_bundled(name):
+            typer.echo(f"{name} is bundled: it has no files to check")
+            return
+        if not checks:
+            raise lla.InputError(
+                f"no file of {name} is found: give --data-root, or get them with `lla data fetch "
+                f"{name}`"
+            )
     typer.echo(tabulate([(c.path.name, c.state, c.message) for c in checks], tablefmt="plain"))
     if any(check.state != "right" for check in checks):
         raise typer.Exit(1)
