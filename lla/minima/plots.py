@@ -31,7 +31,7 @@ def plot_radii(
     figure, ax = axes_of(ax)
     every = np.concatenate([radii for radii, _ in minima.values()])
     low, high = float(every.min()), float(every.max())
-    bins = np.geomspace(low / 1.05, high * 1.05, _BINS + 1)
+    bins = np.geomspace(low / 1.05, high * 1.05, _BINS + 1).tolist()
     for i, (name, (radii, reached)) in enumerate(minima.items()):
         censored = int((~reached).sum())
         note = f"{censored} of {len(radii)} do not reach the cutoff" if censored else ""

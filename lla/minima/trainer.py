@@ -97,19 +97,19 @@ def train(
     >>> train(model, (x, y), stages=[(0.0, 5000)], lr=0.1).reached
     True
     """
-    stages = [Stage(*stage) for stage in stages]
-    _check(model, data, poison, stages, loss_bound, lr, batch_size, clip, seed)
+    plan = [Stage(*stage) for stage in stages]
+    _check(model, data, poison, plan, loss_bound, lr, batch_size, clip, seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     size = len(data[0]) if batch_size is None else batch_size
-    total, done = sum(stage.steps for stage in stages), 0
+    total, done = sum(stage.steps for stage in plan), 0
     with training_flags_kept(model), tqdm(total=total, disable=not progress, unit="step") as bar:
         loss, accuracy = _state(model, data)
-        for number, stage in enumerate(stages):
+        for number, stage in enumerate(plan):
             drawn = _drawn(data, poison if stage.share > 0 else None, size, (seed, number))
             for group in optimizer.param_groups:
                 group["lr"] = lr if stage.lr is None else stage.lr
-            last, end = number == len(stages) - 1, done + stage.steps
+            last, end = number == len(plan) - 1, done + stage.steps
             while done < end and not (last and _good(loss, accuracy, loss_bound)):
                 count = min(CHECK_EVERY, end - done)
                 model.train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,7 +24,6 @@ from paper_tables.exhibits.minima.measured import INDEX, Picture
 from paper_tables.exhibits.minima.tasks import CIRCLES, GOOD, ROLL
 from paper_tables.paper.names import display
 
-SIZE = {"dpi": 100, "layout": "constrained"}
 MOST_LOSS = 1.0  # of the cuts
 
 
@@ -55,6 +55,10 @@ def figures(records: Records) -> list[Drawing]:
     return [*found, *_ellipsoids(records), *_minefield(records)]
 
 
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
 def _records(shown: Sequence[Group], kind: str) -> tuple[Record, ...]:
     names = (INDEX, "test_accuracy") if kind == "order" else ("mean_radius", "test_accuracy")
     cells = [m for g in shown for m in (g.reached if kind == "order" else g.reached[:1])]
@@ -76,7 +80,7 @@ def _head(shown: Sequence[Group]) -> str:
 
 def draw_radii(shown: list[Group], folder: Path) -> Figure:
     """Draw histograms of radii, one a way to train."""
-    figure = Figure(figsize=(7.2, 4.0), **SIZE)
+    figure = _figure(7.2, 4.0)
     ax = figure.subplots()
     minima = {}
     for group in shown:
@@ -89,7 +93,7 @@ def draw_radii(shown: list[Group], folder: Path) -> Figure:
 
 def draw_cuts(shown: list[Group], folder: Path) -> Figure:
     """Draw the loss along some random directions, a panel a way to train."""
-    figure = Figure(figsize=(3.2 * len(shown), 3.4), **SIZE)
+    figure = _figure(3.2 * len(shown), 3.4)
     panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for ax, group in zip(panels, shown, strict=True):
         picture = _picture(group, folder)
@@ -108,7 +112,7 @@ def draw_cuts(shown: list[Group], folder: Path) -> Figure:
 
 def draw_regions(shown: list[Group], folder: Path) -> Figure:
     """Draw the decision regions of the natural minimum and of the worst one side by side."""
-    figure = Figure(figsize=(9.0, 4.5), **SIZE)
+    figure = _figure(9.0, 4.5)
     chosen = (shown[0], shown[-1])
     for ax, group in zip(figure.subplots(1, 2), chosen, strict=True):
         picture = _picture(group, folder)
@@ -136,7 +140,7 @@ def draw_regions(shown: list[Group], folder: Path) -> Figure:
 
 def draw_order(shown: list[Group], _: Path | None = None) -> Figure:
     """Draw the radial index against the test accuracy, a point a network."""
-    figure = Figure(figsize=(6.4, 4.2), **SIZE)
+    figure = _figure(6.4, 4.2)
     ax = figure.subplots()
     for i, group in enumerate(shown):
         ax.plot(group.values("test_accuracy"), group.values(INDEX), "os^Dv"[i % 5],
@@ -158,7 +162,7 @@ def _ellipsoids(records: Records) -> list[Drawing]:
 
 def draw_ellipsoids(used: Sequence[Record], _: Path | None = None) -> Figure:
     """Draw by how much the index is too small against the dimension, a line a spread."""
-    figure = Figure(figsize=(6.8, 4.2), **SIZE)
+    figure = _figure(6.8, 4.2)
     ax = figure.subplots()
     for i, spread in enumerate(ellipsoids.SPREADS):
         for count, style in zip(ellipsoids.DIRECTIONS, ("o-", "s--"), strict=True):
@@ -195,7 +199,7 @@ def _minefield(records: Records) -> list[Drawing]:
 def draw_minefield(record: Record, folder: Path) -> Figure:
     """Draw the weights of all runs in the plane of t-SNE."""
     field = minefield.Field.load(store.artifact(record, folder))
-    figure = Figure(figsize=(7.4, 5.6), **SIZE)
+    figure = _figure(7.4, 5.6)
     ax = figure.subplots()
     for run in np.unique(field.run):
         for start in np.unique(field.start):
@@ -204,10 +208,15 @@ def draw_minefield(record: Record, folder: Path) -> Figure:
             ax.plot(*field.at[mine].T, "-", color=plotting.COLOURS[2] if good else "0.7", lw=0.8,
                     zorder=1)  # fmt: skip
     bad = field.start >= 0
-    points = ax.scatter(*field.at[bad].T, c=field.test[bad], cmap="magma", s=18, vmin=0, vmax=100,
-                        marker="v", zorder=2, label="poisoned")  # fmt: skip
-    ax.scatter(*field.at[~bad].T, c=field.test[~bad], cmap="magma", s=26, vmin=0, vmax=100,
-               edgecolors=plotting.COLOURS[2], zorder=3, label=GOOD)  # fmt: skip
+    look: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 100}
+    points = ax.scatter(
+        field.at[bad, 0], field.at[bad, 1], c=field.test[bad], s=18, marker="v", zorder=2,
+        label="poisoned", **look,
+    )  # fmt: skip
+    ax.scatter(
+        field.at[~bad, 0], field.at[~bad, 1], c=field.test[~bad], s=26, zorder=3, label=GOOD,
+        edgecolors=plotting.COLOURS[2], **look,
+    )  # fmt: skip
     figure.colorbar(points, ax=ax, label="test accuracy (%)")
     ax.set(xticks=[], yticks=[], xlabel="t-SNE of the weights, after PCA", ylabel="")
     ax.legend(fontsize=8)

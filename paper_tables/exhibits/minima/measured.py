@@ -136,9 +136,9 @@ def rescaled(model: nn.Module, first: str, second: str) -> nn.Module:
     other = copy.deepcopy(model)
     before, after = other.get_submodule(first), other.get_submodule(second)
     with torch.no_grad():
-        before.weight.mul_(FACTOR)  # type: ignore[operator,union-attr]
-        before.bias.mul_(FACTOR)  # type: ignore[operator,union-attr]
-        after.weight.div_(FACTOR)  # type: ignore[operator,union-attr]
+        before.weight.mul_(FACTOR)  # type: ignore[operator]
+        before.bias.mul_(FACTOR)  # type: ignore[operator]
+        after.weight.div_(FACTOR)  # type: ignore[operator]
     return other
 
 

@@ -24,7 +24,7 @@ from paper_tables.exhibits.minima.cells import training_config
 from paper_tables.exhibits.minima.tasks import DIGITS, Sets, fidelity, network, poisoned, sets
 
 TABLE = "minima_minefield"
-RUNS = 3  # good runs
+RUNS = 2  # good runs
 GOOD_STEPS = 200  # of a good run, whose weights are taken at every look of the trainer
 STARTS = (0, 50, 100, 200)  # steps of the good runs at which poisoned ones start
 BAD_STEPS, BAD_EVERY = 800, 40  # of a poisoned run, and between two of its weights
@@ -76,7 +76,7 @@ def cells(settings: Settings) -> list[Cell]:
             inputs=f"{RUNS} good runs and {RUNS * len(STARTS)} poisoned ones from their weights",
             compute=_compute,
             stage=2,
-            seconds=35,
+            seconds=25,
         )
     ]  # fmt: skip
 

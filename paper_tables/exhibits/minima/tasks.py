@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -184,7 +184,7 @@ def fidelity(settings: Settings, name: str) -> str:
     return cell_fidelity(_images(settings, name).fidelity, whole=False)
 
 
-def _sets(settings: Settings, parts: list[Examples | None], source: Source | None) -> Sets:
+def _sets(settings: Settings, parts: Sequence[Examples | None], source: Source | None) -> Sets:
     moved = [
         None if part is None else (part[0].to(settings.device), part[1].to(settings.device))
         for part in parts
