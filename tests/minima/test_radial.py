@@ -288,7 +288,8 @@ found = radial.radial_index(problem, directions=40, route="loop", checkpoint=sys
 """
 
 
-def test_a_search_that_is_killed_ends_with_the_same_radii(tmp_path):
+def test_a_search_that_is_killed_ends_with_the_same_radii(tmp_path, monkeypatch):
+    monkeypatch.setattr(radial, "_SAVE_EVERY", 0.0)  # put back after the exec below
     path = tmp_path / "radii.npz"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)])
     while not path.exists() and process.poll() is None:
