@@ -1,5 +1,6 @@
 """Loss landscapes and Hessian spectra of PyTorch models."""
 
+from lla import minima
 from lla._version import __version__
 from lla.allocator import tune_allocator
 from lla.errors import (
@@ -51,6 +52,7 @@ __all__ = [
     "flatness",
     "layerwise",
     "loss_plane",
+    "minima",
     "spectral_density",
     "spectrum_criteria",
     "top_eigenpairs",
