@@ -1,5 +1,6 @@
 """Loss landscapes and Hessian spectra of PyTorch models."""
 
+from lla import level_sets
 from lla._version import __version__
 from lla.allocator import tune_allocator
 from lla.errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "criteria",
     "flatness",
     "layerwise",
+    "level_sets",
     "loss_plane",
     "spectral_density",
     "spectrum_criteria",
