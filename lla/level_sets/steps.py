@@ -15,7 +15,7 @@ from lla.problem import Problem
 
 CORRECTIONS, FIRST_CORRECTIONS = 20, 200  # Newton steps back to the level, and to reach it at first
 HALVINGS = 30  # of a Newton step on the way to the level
-AIM = {torch.float32: 1e-4, torch.float64: 1e-5}  # of |L / level - 1|
+AIM = {torch.float32: 1e-4, torch.float64: 1e-9}  # of |L / level - 1|
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ def walk(
         step: length of the first step, relative to the norm of the first point.
         max_step: of the longest.
         momentum: from 0 to less than 1.
-        tol: of |L / level - 1| at every point. Corrections go on until it is 1e-5 (1e-4 in
-            float32), as R could not fall to the end where L may drift.
+        tol: of |L / level - 1| at every point. Corrections go on until it is 1e-9 (1e-4 in
+            float32) if they can: near its end a walk gains less than what drifting in L costs.
         kkt_tol: the walk ends where the KKT residual is at most this.
         measured: other regularizers whose values are noted at each point. Of the trace, other
             random vectors are taken than for walking.
