@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import torch
 import typer
@@ -15,11 +15,11 @@ from tabulate import tabulate
 
 import lla
 from lla import data as datasets
-from lla import landscape
-from lla.arguments import whole_number
+from lla import landscape, level_sets
+from lla.arguments import positive_number, whole_number
 from lla.data.pictures import is_bundled
 from lla.data.registry import get
-from lla.errors import LIBRARY_ERRORS
+from lla.errors import LIBRARY_ERRORS, unknown_name
 from lla.files import atomic_write, check_folder
 from lla.hessian.accuracy import Over
 from lla.hessian.quadrature import MOST_PROBES
@@ -30,6 +30,7 @@ from lla.landscape.directions import Distribution
 from lla.layers.flatness import Method
 from lla.layers.flatness import flatness as flatness_of_layers
 from lla.layers.layerwise import layerwise as layerwise_curvature
+from lla.level_sets.regularizers import NAMES as REGULARIZERS
 from lla.plotting import check_cap, write_png
 from lla.problem import Mode
 from lla.report.text import csv_table
@@ -325,6 +326,96 @@ def layerwise(
         atomic_write(out / "layerwise.csv", csv_table(result.to_frame().reset_index()))
         write_png(result.plot(), out / "layerwise.png")
         typer.echo(f"wrote layerwise.npz, layerwise.csv and layerwise.png into {out}")
+
+
+@app.command("level-set")
+def level_set(
+    model: Model,
+    data: Data = "mnist",
+    split: Split = "train",
+    weights: Weights = None,
+    batches: BatchCount = 1,
+    batch_size: BatchSize = 512,
+    size: Size = None,
+    level: Annotated[
+        str, typer.Option(help="Training loss of all points: a number, or `present`.")
+    ] = "present",
+    regularizer: Annotated[
+        str, typer.Option(help=f"What is to fall: {', '.join(REGULARIZERS)}; or free.")
+    ] = "l2",
+    steps: Annotated[int, typer.Option(help="Steps at most.")] = 100,
+    tol: Annotated[float, typer.Option(help="Largest |loss / level - 1| of a point.")] = 0.02,
+    measured: Annotated[
+        list[str] | None,
+        typer.Option(help="Regularizer to note at each point; repeatable (default: two norms)."),
+    ] = None,
+    test_images: Annotated[
+        int, typer.Option(min=0, help="Images of the test split to measure at each point.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches, a free direction.")] = 0,
+    precision: Precision = "float64",
+    device: Device = "cpu",
+    data_root: DataRoot = None,
+    download: DownloadOption = False,
+    out: Annotated[Path, typer.Option(help="Folder for the walk and a picture.")] = Path("walk"),
+) -> None:
+    """Walk at constant training loss to where a regularizer is small; it can be interrupted."""
+    lla.tune_allocator()
+    with _one_sentence():
+        # before the work, not after it
+        wanted = _level(level)
+        for name in (*(() if regularizer == "free" else (regularizer,)), *(measured or ())):
+            if name not in REGULARIZERS:
+                raise unknown_name("regularizer", name, (*REGULARIZERS, "free"))
+        unfinished = out / "unfinished.npz"
+        check_folder(out)
+        _refuse_earlier(out, "walk.*")
+        place: dict[str, Any] = {
+            "weights": weights, "seed": seed, "device": device, "data_root": data_root,
+            "dtype": getattr(torch, precision), "download": download, "size": size,
+        }  # fmt: skip
+        inputs = load_inputs(
+            model, data, split=split, batches=batches, batch_size=batch_size, **place
+        )
+        test = None
+        if test_images:
+            test = load_inputs(model, data, split="test", batch_size=test_images, **place).pairs
+        out.mkdir(parents=True, exist_ok=True)
+        path = level_sets.walk(
+            lla.Problem(inputs.model, inputs.pairs), wanted,
+            None if regularizer == "free" else regularizer, steps=steps, tol=tol,
+            measured=measured or ("l2", "smooth_l1"), test=test, seed=seed,
+            checkpoint=unfinished, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+        atomic_write(out / "walk.csv", csv_table(path.to_frame().reset_index()))
+        write_png(path.plot(), out / "walk.png")
+        path.save(out / "walk.npz")  # last: a folder with this file is complete
+        unfinished.unlink()
+    frame = path.to_frame()
+    shown = [name for name in frame if name not in LEFT_OUT and frame[name].notna().any()]
+    rows = [(name, frame[name].iloc[0], frame[name].iloc[-1]) for name in shown]
+    typer.echo(tabulate(rows, headers=("", "start", "end"), floatfmt=".4g"))
+    typer.echo(
+        f"\n{model} on {inputs.text}\n{len(path)} points at the loss {path.level:.4g} within "
+        f"{path.deviation:.1g}, {path.walked}: {path.stopped}\n{frame['gradients'].iloc[-1]} "
+        f"gradients of the loss, {path.rejection_rate:.0%} of the steps rejected\nwrote walk.npz, "
+        f"walk.csv and walk.png into {out}"
+    )
+
+
+LEFT_OUT = ("step", "corrections", "rejected", "gradients", "regularizer_gradients", "multiplier")
+
+
+def _level(given: str) -> float | Literal["present"]:
+    """A level of the loss from the command line."""
+    if given == "present":
+        return "present"
+    try:
+        return positive_number("level", float(given))
+    except ValueError as error:
+        raise lla.InputError(
+            f"--level is {given!r}: give a positive number, or 'present'"
+        ) from error
 
 
 def _save(result: lla.Criteria, folder: Path) -> None:
