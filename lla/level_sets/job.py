@@ -26,7 +26,7 @@ ALL_STEPS = "all steps were taken"
 SMALL_KKT = "the KKT residual is small enough"
 STUCK = "no step is accepted, however short"
 FREE = "free exploration"
-GROWTH, EASY = 1.3, 2  # a step grows if at most so many corrections were needed
+GROWTH, EASY = 1.3, 2  # a step grows if so many corrections led within the tolerance
 LEAST = 1e-8  # length of a step, relative to the first point's norm, at which a walk ends
 _ZERO = {torch.float32: 1e-5, torch.float64: 1e-10}  # of a KKT residual: rounding
 _STREAM = 43  # of the random direction
@@ -152,7 +152,7 @@ class Job:
                 done.theta, done.slope, done.drive = point.theta, point.slope, found.drive
                 done.direction = found.direction
                 self._note(done, point, found.value, eta, spent)
-                if point.tries - 1 <= EASY:
+                if point.rough <= EASY:
                     eta = min(GROWTH * eta, pace.longest * norm)
                 done.eta, done.rejected_last = eta, 0
                 file.keep(done)

@@ -43,6 +43,7 @@ def plot_paths(
     explained: np.ndarray,
     *,
     ax: Axes | None = None,
+    colours: Sequence[str] = COLOURS,
 ) -> Figure:
     """Several paths on common principal axes; a dot marks the start, a cross the end.
 
@@ -50,10 +51,11 @@ def plot_paths(
         coordinates: name -> paths [T, 2] of one colour.
         explained: shares of the variance of the axes [2].
         ax: axes to draw into; a new figure by default.
+        colours: of the names.
     """
     figure, ax = axes_of(ax, (5.6, 4.4))
     for i, (name, paths) in enumerate(coordinates.items()):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = colours[i % len(colours)]
         for k, path in enumerate(paths):
             label = None if k else name
             ax.plot(*path.T, "-", color=colour, linewidth=1.3, label=label, zorder=3)

@@ -27,12 +27,14 @@ class OnLevel:
         loss: L.
         slope: gradient of L [P].
         tries: gradients of L that it took, one more than the corrections.
+        rough: corrections until |L / level - 1| was within the tolerance.
     """
 
     theta: Tensor
     loss: float
     slope: Tensor
     tries: int
+    rough: int = 0
 
 
 class Before(Protocol):
@@ -86,6 +88,7 @@ def corrected(
     """
     change = _newton(before.last("loss"), before.slope, level)
     theta = theta if change is None else theta + change
+    rough = CORRECTIONS
     for tries in range(1, CORRECTIONS + 2):
         try:
             value, slope = problem.loss_and_gradient(theta)
@@ -94,8 +97,9 @@ def corrected(
         loss = float(value)
         change = _newton(loss, slope, level)
         off = abs(loss / level - 1)
+        rough = min(rough, tries - 1) if off <= tol else rough
         if off <= _aim(problem, tol) or (tries > CORRECTIONS and off <= tol):
-            return OnLevel(theta, loss, slope, tries), tries
+            return OnLevel(theta, loss, slope, tries, rough), tries
         if change is None:
             return None, tries
         theta = theta + change
