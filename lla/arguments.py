@@ -11,6 +11,7 @@ import torch
 from lla.errors import InputError
 
 _SEEDS = 2**64  # torch's generators take seeds below this
+MOST_DRAWS = 1_000_000  # the error of a mean of so many is a thousandth of their scatter
 
 
 def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -27,6 +28,20 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
         upper = "on" if most is None else f"to {most}"
         raise InputError(f"{name} is {number}: give a whole number from {least} {upper}")
     return number
+
+
+def number_of_draws(name: str, value: Any, least: int = 1) -> int:
+    """How often something random is done: a whole number up to a million.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        least: 2 where a standard error is taken of them.
+
+    >>> number_of_draws("probes", 10)
+    10
+    """
+    return whole_number(name, value, least, MOST_DRAWS)
 
 
 def seed_number(seed: Any) -> int:

@@ -16,13 +16,12 @@ from tabulate import tabulate
 import lla
 from lla import data as datasets
 from lla import landscape, level_sets
-from lla.arguments import positive_number, whole_number
+from lla.arguments import number_of_draws, positive_number, whole_number
 from lla.data.pictures import is_bundled
 from lla.data.registry import get
 from lla.errors import LIBRARY_ERRORS, unknown_name
 from lla.files import atomic_write, check_folder
 from lla.hessian.accuracy import Over
-from lla.hessian.quadrature import MOST_PROBES
 from lla.hessian.ratios import Reading
 from lla.inputs import load_inputs
 from lla.landscape.axes import chosen_normalization
@@ -132,7 +131,7 @@ def criteria(
         if over is not None and target_stderr is None:
             raise lla.InputError("--over says what --target-stderr is over: give both, or neither")
         # before the work, not after it
-        whole_number("probes", probes, 1, MOST_PROBES)
+        number_of_draws("probes", probes)
         target = None if target_stderr is None else lla.Target(target_stderr, over or "batches")
         if out is not None:
             check_folder(out)
@@ -287,7 +286,7 @@ def layerwise(
     with _one_sentence():
         # before the work, not after it
         whole_number("k", k, 1)
-        whole_number("probes", probes, 2)
+        number_of_draws("probes", probes, 2)
         if out is not None:
             check_folder(out)
             _refuse_earlier(out, "layerwise.*")
@@ -570,6 +569,14 @@ def data_verify(name: str, data_root: DataRoot = None) -> None:
     with _one_sentence():
         _refuse_idle_root(name, data_root)
         checks = datasets.verify(name, data_root)
+        if is_bundled(name):
+            typer.echo(f"{name} is bundled: it has no files to check")
+            return
+        if not checks:
+            raise lla.InputError(
+                f"no file of {name} is found: give --data-root, or get them with `lla data fetch "
+                f"{name}`"
+            )
     typer.echo(tabulate([(c.path.name, c.state, c.message) for c in checks], tablefmt="plain"))
     if any(check.state != "right" for check in checks):
         raise typer.Exit(1)

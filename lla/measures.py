@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lla.arguments import whole_number
+from lla.arguments import number_of_draws
 from lla.door import check_derivatives
 from lla.errors import InputError, NonFiniteError
 from lla.estimate import Estimate
@@ -216,8 +216,7 @@ def tolerated_sigma(
         raise InputError(f"rise is {rise}: it must be positive")
     if not 0 < tol < 1:
         raise InputError(f"tol is {tol}: choose a number between 0 and 1")
-    if whole_number("draws", draws) < 2:
-        raise InputError(f"draws is {draws}: a standard error takes two")
+    draws = number_of_draws("draws", draws, 2)
     limit = float(problem.loss()) + rise
     theta = problem.theta()
     scale = theta.abs() if relative else torch.ones((), dtype=theta.dtype, device=theta.device)

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import lla
+import lla.data
+import lla.models
 from lla.arguments import positive_number, real_number, seed_number, usable_device, whole_number
 
 

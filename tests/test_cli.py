@@ -386,6 +386,17 @@ def test_wrong_options_are_refused_before_the_work(factories, monkeypatch, argum
     assert "Traceback" not in result.output
 
 
+def test_a_set_without_files_is_not_verified_in_silence(tmp_path, monkeypatch):
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    monkeypatch.delenv("LLA_DATA", raising=False)
+    result = run("data", "verify", "mnist")
+    assert result.exit_code == 2, result.output
+    assert "no file of mnist is found: give --data-root" in result.output
+    bundled = run("data", "verify", "digits")
+    assert bundled.exit_code == 0, bundled.output
+    assert "digits is bundled" in bundled.output
+
+
 @pytest.mark.hard_use("A cache folder that cannot be written is named before a download begins")
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "lla").write_text("a file where the folder belongs")

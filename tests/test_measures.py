@@ -185,7 +185,7 @@ def test_the_relative_sigma_keeps_its_value_under_rescaling():
         ({"rise": 0}, "rise is 0: it must be positive"),
         ({"rise": float("nan")}, "rise is nan"),
         ({"tol": 2}, "tol is 2: choose a number between 0 and 1"),
-        ({"draws": 1}, "draws is 1: a standard error takes two"),
+        ({"draws": 1}, "draws is 1: give a whole number from 2"),
     ],
     ids=str,
 )

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from lla.arguments import seed_number, whole_number
+from lla.arguments import number_of_draws, seed_number, whole_number
 from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, shortfall, spread, targets_of
 from lla.hessian.memory import plans
 from lla.hessian.memory.plans import BasisPlan, Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator, check_operator
-from lla.hessian.quadrature import MOST_PROBES, clamped, quadrature
+from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import spectrum_criteria
 from lla.hessian.spectrum import Spectrum, joined
 from lla.hessian.symmetric import SymmetricOperator
@@ -63,7 +63,7 @@ def spectral_density(
         InsufficientMemoryError: it fits into memory by no plan.
     """
     check_operator("spectral_density", operator)
-    probes, steps = whole_number("probes", probes, 1, MOST_PROBES), whole_number("steps", steps, 1)
+    probes, steps = number_of_draws("probes", probes), whole_number("steps", steps, 1)
     together = min(whole_number("together", together, 1), probes)
     seed, stream = seed_number(seed), whole_number("stream", stream, 0)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)

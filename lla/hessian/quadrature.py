@@ -17,8 +17,6 @@ from lla.hessian.spectrum import Spectrum
 from lla.hessian.symmetric import SymmetricOperator
 from lla.probes import rademacher
 
-MOST_PROBES = 1_000_000  # the error of a mean of so many is a thousandth of their scatter
-
 
 def clamped(steps: int, size: int) -> int:
     """The number of Lanczos steps, reduced to the number of parameters with a warning."""

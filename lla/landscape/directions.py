@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lla.arguments import seed_number, whole_number
 from lla.errors import InputError
+from lla.free_memory import check_memory
 from lla.hessian.eigenpairs import Which, top_eigenpairs
 from lla.hessian.operator import HessianOperator
 from lla.landscape.normalization import check_direction
@@ -35,11 +36,16 @@ def random_directions(
         seed: direction i is drawn from (seed, i).
 
     Raises:
-        InputError: another distribution, or a count below 1.
+        InputError: another distribution, or a count below 1 or above P.
+        InsufficientMemoryError: they do not fit into memory.
     """
     if distribution not in ("normal", "uniform"):
         raise InputError(f"distribution is {distribution!r}: choose 'normal' or 'uniform'")
-    count, seed = whole_number("count", count, 1), seed_number(seed)
+    count, seed = whole_number("count", count, 1, len(like)), seed_number(seed)
+    check_memory(
+        2 * count * like.numel() * like.element_size(), like.device,
+        f"{count} directions of {len(like)} elements", "take fewer",
+    )  # fmt: skip
     draw = gaussian if distribution == "normal" else uniform
     return orthogonalized(torch.stack([draw(len(like), like, seed, i) for i in range(count)]))
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
-from lla.arguments import seed_number, whole_number
+from lla.arguments import number_of_draws, seed_number
 from lla.batches import Batches, raw_bytes
 from lla.errors import InputError, NonFiniteError
 from lla.landscape import axes as plane_axes
@@ -191,7 +191,7 @@ def loss_planes(
     Raises:
         InputError: see `loss_plane`; count below 1.
     """
-    count, seed = whole_number("count", count, 1), seed_number(seed)
+    count, seed = number_of_draws("count", count), seed_number(seed)
     planes: list[Plane] = []
     checkpoint = options.pop("checkpoint", None)
     for i in range(seed, seed + count):

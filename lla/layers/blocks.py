@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lla.arguments import whole_number
+from lla.arguments import number_of_draws
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.operator import HessianOperator
@@ -56,8 +56,7 @@ def off_block_share(
     >>> off_block_share(Problem(model, batch)).stderr
     0.0
     """
-    if whole_number("probes", probes) < 2:
-        raise InputError(f"probes is {probes}: a standard error takes two")
+    probes = number_of_draws("probes", probes, 2)
     if not isinstance(problem, Problem):
         raise InputError(
             f"off_block_share takes a Problem, not {type(problem).__name__}: give it "

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lla.batches import Batch
-from lla.errors import InsufficientMemoryError
-from lla.free_memory import available_memory
+from lla.free_memory import check_memory
 from lla.hessian.symmetric import SymmetricOperator
 from lla.layers import chosen as names_of
 from lla.layers.calls import LayerCall, called
@@ -76,12 +75,12 @@ class FisherOperator(SymmetricOperator):
         assert call.output is not None
         assert call.x is not None
         found = patches(call.layer, call.x.detach())
-        needed = logits.shape[1] * call.output.numel() * call.output.element_size()
-        if needed > available_memory(self.device) // 2:
-            raise InsufficientMemoryError(
-                f"the gradients of {self.layer} by {logits.shape[1]} classes take "
-                f"{needed / 2**30:.1f} GiB: take fewer examples, or GGNOperator, which keeps none"
-            )
+        check_memory(
+            2 * logits.shape[1] * call.output.numel() * call.output.element_size(),
+            self.device,
+            f"the gradients of {self.layer} by {logits.shape[1]} classes",
+            "take fewer examples, or GGNOperator, which keeps none",
+        )
         deltas = [
             by_position(call.layer, each[self.layer]) for each in class_gradients(calls, logits)
         ]

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lla.arguments import whole_number
+from lla.arguments import number_of_draws, whole_number
 from lla.door import check_derivatives
-from lla.errors import InputError, InsufficientMemoryError
-from lla.free_memory import available_memory
+from lla.errors import InputError
+from lla.free_memory import check_memory
 from lla.hessian.eigenpairs import top_eigenpairs
 from lla.hessian.operator import HessianOperator
 from lla.hessian.symmetric import SymmetricOperator
@@ -103,8 +103,7 @@ def layerwise(
     k = whole_number("k", k)
     if k < 1:
         raise InputError(f"k is {k}: it must be positive")
-    if whole_number("probes", probes) < 2:
-        raise InputError(f"probes is {probes}: a standard error takes two")
+    probes = number_of_draws("probes", probes, 2)
     problem = Problem(
         model, batches, loss=loss, mode=mode, seed=seed, weights=weights, precision=precision,
         check=check,
@@ -156,12 +155,12 @@ def _names(problem: Problem, layers: str | Sequence[str] | None, k: int) -> list
                 f"k is {k}, but layer {name} has {outputs} outputs: take k={outputs} or less, or "
                 "leave it out of layers"
             )
-        needed = 8 * _COPIES * (outputs**2 + inputs**2)
-        if needed > available_memory(problem.device):
-            raise InsufficientMemoryError(
-                f"the factors of {name} are {outputs} by {outputs} and {inputs} by {inputs} and "
-                f"take {needed / 2**30:.1f} GiB: leave it out of layers"
-            )
+        check_memory(
+            8 * _COPIES * (outputs**2 + inputs**2),
+            problem.device,
+            f"the factors of {name}, {outputs} by {outputs} and {inputs} by {inputs},",
+            "leave it out of layers",
+        )
     return names
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lla.plotting import COLOURS, axes_of
+from lla.plotting import COLOURS, axes_of, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +63,5 @@ def plot_paths(
             ax.plot(*path[-1], "x", color=colour, markersize=8, markeredgewidth=2, zorder=4)
     x, y = (f"principal axis {i}, {s:.1%} of the variance" for i, s in enumerate(explained, 1))
     ax.set(xlabel=x, ylabel=y)
-    ax.grid(color="0.92")
-    ax.legend(frameon=False, fontsize=8)
+    legend_above(ax, 3)
     return figure

@@ -330,6 +330,17 @@ def test_bad_random_directions():
         random_directions(LIKE, 2, seed=-1)
 
 
+@pytest.mark.hard_use("More random directions than fit into their space, or memory, are refused")
+def test_too_many_random_directions(monkeypatch):
+    size = len(LIKE)
+    for count in (size + 1, 10**400):
+        with pytest.raises(lla.InputError, match=f"give a whole number from 1 to {size}"):
+            random_directions(LIKE, count)
+    monkeypatch.setattr("lla.free_memory.available_memory", lambda device: 10 * size)
+    with pytest.raises(lla.InsufficientMemoryError, match=f"9 directions of {size} elements take"):
+        random_directions(LIKE, 9)
+
+
 class Ignored(nn.Module):
     """Computes with its input alone."""
 

@@ -79,7 +79,7 @@ def test_the_root_of_an_estimate():
 @pytest.mark.parametrize(
     ("slip", "message"),
     [
-        (lambda p: off_block_share(p, 1), "probes is 1: a standard error takes two"),
+        (lambda p: off_block_share(p, 1), "probes is 1: give a whole number from 2"),
         (lambda p: off_block_share(p, 2.5), "probes is 2.5: give a whole number"),
         (lambda p: off_block_share(p.model), "takes a Problem, not Sequential"),
     ],

@@ -300,6 +300,6 @@ def test_slips_are_named_before_any_work(networks, slip, message):
 
 
 def test_factors_that_do_not_fit_into_memory_are_refused(networks, monkeypatch):
-    monkeypatch.setattr("lla.layers.layerwise.available_memory", lambda device: 1500)
-    with pytest.raises(lla.InsufficientMemoryError, match="factors of 0 are 5 by 5 and 4 by 4"):
+    monkeypatch.setattr("lla.free_memory.available_memory", lambda device: 1500)
+    with pytest.raises(lla.InsufficientMemoryError, match="factors of 0, 5 by 5 and 4 by 4, take"):
         measured(networks, "mlp")

@@ -282,6 +282,6 @@ def test_a_model_that_computes_its_own_loss_has_no_gauss_newton_matrix(networks)
 
 
 def test_gradients_that_do_not_fit_into_memory_are_refused(networks, monkeypatch):
-    monkeypatch.setattr("lla.layers.fisher.available_memory", lambda device: 100)
+    monkeypatch.setattr("lla.free_memory.available_memory", lambda device: 100)
     with pytest.raises(lla.InsufficientMemoryError, match=r"by 3 classes take .* or GGNOperator"):
         FisherOperator(problem(networks, "mlp")[2], "0")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lla.arguments import whole_number
+from lla.arguments import number_of_draws, whole_number
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
@@ -21,7 +21,7 @@ from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator
 from lla.hessian.products.routes import RouteName, check_route
-from lla.hessian.quadrature import MOST_PROBES, clamped, quadrature
+from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
 from lla.hessian.rounding import EXAMPLES, product_rounding, warn_of_rounding
 from lla.hessian.spectrum import Spectrum
@@ -167,7 +167,7 @@ def criteria(
             f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
             "batches, loss=loss)"
         )
-    probes, steps = whole_number("probes", probes, 1, MOST_PROBES), whole_number("steps", steps, 1)
+    probes, steps = number_of_draws("probes", probes), whole_number("steps", steps, 1)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)

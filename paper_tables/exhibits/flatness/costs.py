@@ -22,7 +22,8 @@ from lla.probes import rademacher
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.flatness import networks
-from paper_tables.exhibits.flatness.networks import Known
+from paper_tables.exhibits.flatness.networks import Case
+from paper_tables.inputs import known
 
 TABLE = "flatness_cost"
 RTOL = 0.01  # standard error of the trace, relative
@@ -38,24 +39,25 @@ CASES = (("resnet20", CLOSED), ("squeezenet", CLOSED), ("resnet20", BLOCKS))
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell for each network and exact method."""
-    return [_cell(settings, networks.network(row), column) for row, column in CASES]
+    return [_cell(settings, networks.case(row), column) for row, column in CASES]
 
 
-def _cell(settings: Settings, net: Known, column: str) -> Cell:
-    facts = networks.input_config(settings, net)
+def _cell(settings: Settings, case: Case, column: str) -> Cell:
+    net = case.network
+    facts = networks.config_of(settings, net)
     facts["images"] = min(IMAGES, facts["images"])
-    layers = [net.layer] if column == CLOSED else networks.layers_of(net)
+    layers = [case.layer] if column == CLOSED else list(known.layers_of(net))
     return Cell(
         table=TABLE,
-        row=net.row,
+        row=case.row,
         column=column,
-        name=f"{net.row}-{column.replace(',', '').replace(' ', '-').lower()}",
+        name=f"{case.row}-{column.replace(',', '').replace(' ', '-').lower()}",
         metrics=METRICS,
         config={
             **facts, "layers": layers, "rtol": RTOL, "probes": PROBES, "repeats": REPEATS,
-            "seed": networks.SEED, "dtype": "float32", "mode": "eval",
+            "seed": known.SEED, "dtype": "float32", "mode": "eval",
         },
-        fidelity=networks.input_fidelity(settings, net),
+        fidelity=known.fidelity(settings, net),
         inputs=f"{net.name}, {facts['weights']}, on {facts['images']} x {facts['side']} px of "
         f"{facts['data']}, {PROBES} products",
         compute=_compute,
@@ -66,9 +68,9 @@ def _cell(settings: Settings, net: Known, column: str) -> Cell:
 
 
 def _compute(cell: Cell, settings: Settings) -> list[Record]:
-    net, layers = networks.network(cell.row), cell.config["layers"]
-    model, weights = networks.loaded(settings, net)
-    batches = networks.drawn(settings, net)
+    net, layers = networks.case(cell.row).network, cell.config["layers"]
+    model, weights = known.loaded(settings, net)
+    batches = networks.batch(settings, net)
     x, y = batches.pairs[0]
     batch = (x[: cell.config["images"]], y[: cell.config["images"]])
     method = "closed" if cell.column == CLOSED else "jacobian"
@@ -131,11 +133,11 @@ def _sampled(H: lla.HessianOperator, layers: list[str]) -> tuple[Tensor, float]:
     """
     sizes = [torch.Size(shape).numel() for shape in H.space.shapes]
     assert len(sizes) == len(layers)
-    _ = H @ rademacher(H.shape[0], H.theta, networks.SEED, 0)  # chooses a route
+    _ = H @ rademacher(H.shape[0], H.theta, known.SEED, 0)  # chooses a route
     samples = []
     begin = time.perf_counter()
     for i in range(PROBES):
-        v = rademacher(H.shape[0], H.theta, networks.SEED, 1, i)
+        v = rademacher(H.shape[0], H.theta, known.SEED, 1, i)
         parts = (v.double() * (H @ v).double()).split(sizes)
         samples.append(torch.stack([part.sum() for part in parts]).cpu())
     each = (time.perf_counter() - begin) / PROBES

@@ -136,7 +136,7 @@ def _networks(cells: Cells) -> Table:
     }  # fmt: skip
     mine = {place: found for place, found in cells.items() if place[1] == networks.LAST}
     lines = []
-    order = [net.row for net in networks.NETWORKS]
+    order = [case.row for case in networks.CASES]
     for (row, _, _), found in sorted(mine.items(), key=lambda item: order.index(item[0][0])):
         first = found["kappa"]
         layer, _, how = (first.note or "").partition(", ")

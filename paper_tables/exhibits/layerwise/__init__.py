@@ -6,7 +6,7 @@ from paper_tables.exhibits.layerwise import (
     claims,
     figures,
     findings,
-    known,
+    fixed,
     mlps,
     statements,
     tables,
@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     work=statements.WORK,
     cells=lambda settings: [
         *mlps.cells(settings),
-        *known.cells(settings),
+        *fixed.cells(settings),
         *blocks.cells(settings),
     ],
     tables=tables.tables,

@@ -7,8 +7,9 @@ from lla.estimate import Estimate
 from lla.layers.blocks import off_block_share
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
-from paper_tables.exhibits.layerwise import known, mlps
+from paper_tables.exhibits.layerwise import fixed, mlps
 from paper_tables.exhibits.layerwise.mlps import Family, Variant
+from paper_tables.inputs import known
 
 TABLE = "layerwise_blocks"
 SHARE = "share"  # of ||H||_F, not squared
@@ -25,15 +26,16 @@ def cells(settings: Settings) -> list[Cell]:
         if reason is None
         for variant in VARIANTS
     ]
-    for net in known.wanted(settings):
-        facts = known.config_of(settings, net, 1)
+    for case in fixed.wanted(settings):
+        net = case.network
+        facts = fixed.config_of(settings, case, 1)
         state = "trained" if known.weights_found(settings, net) else "random weights"
         found.append(
             Cell(
-                TABLE, net.row, state, f"{net.row}-blocks", (SHARE,),
-                {**facts, "probes": net.probes, "seed": SEED}, known.fidelity(settings, net),
-                f"{net.name}, {facts['weights']}, on {net.images} images of {facts['data']}",
-                _of_known, stage=2, seconds=net.seconds[1], memory=2 * 2**30,
+                TABLE, case.row, state, f"{case.row}-blocks", (SHARE,),
+                {**facts, "probes": case.probes, "seed": SEED}, known.fidelity(settings, net),
+                f"{net.name}, {facts['weights']}, on {case.images} images of {facts['data']}",
+                _of_known, stage=2, seconds=case.seconds[1], memory=2 * 2**30,
             )
         )  # fmt: skip
     return found
@@ -64,10 +66,10 @@ def _of_family(cell: Cell, settings: Settings) -> list[Record]:
 
 
 def _of_known(cell: Cell, settings: Settings) -> list[Record]:
-    net = known.network(cell.row)
-    model, weights = known.loaded(settings, net)
-    drawn = known.batches(settings, net, 1)
-    problem = lla.Problem(model, known.typed(net, drawn.pairs[0]))
-    found = off_block_share(problem, net.probes, SEED, squared=False)
+    case = fixed.case(cell.row)
+    model, weights = known.loaded(settings, case.network, case.type)
+    drawn = known.batches(settings, case.network, case.images, 1, case.side)
+    problem = lla.Problem(model, known.typed(drawn.pairs[0], case.type))
+    found = off_block_share(problem, case.probes, SEED, squared=False)
     facts = drawn.facts(weights)
     return [cell.estimated(SHARE, found, stderr_kind="probes", matvecs=found.matvecs, **facts)]

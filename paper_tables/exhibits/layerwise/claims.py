@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from lla.report.text import measured
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Records, Verdict
 from paper_tables.engine.records import Record
-from paper_tables.evidence.criteria import MARGIN, falls, near_one, value_of
+from paper_tables.evidence.criteria import MARGIN, falls, half_width, near_one, value_of
 from paper_tables.evidence.intervals import combined, difference_width
-from paper_tables.exhibits.layerwise import blocks, known, mlps
+from paper_tables.exhibits.layerwise import blocks, fixed, mlps
 from paper_tables.exhibits.layerwise.measured import CLASSES, OVERLAP, RANDOM
 from paper_tables.exhibits.layerwise.selection import above, cell_of, layers_in, within
 from paper_tables.exhibits.layerwise.statements import ALL, MLPS
@@ -24,19 +24,21 @@ Rule = Callable[[Record], Verdict]
 
 def _plain(row: str) -> str:
     """The column of a network without anything added."""
-    return mlps.RAW.column if row in MLPS else known.COLUMN
+    return mlps.RAW.column if row in MLPS else fixed.COLUMN
 
 
 def _overlap(row: str) -> Predicate:
     def predicate(records: Records) -> Decision:
         first, base = first_overlap(records, row, mlps.RAW.column)
-        times, low, high = ratio(first, base)
+        once = value_of(base)
+        half = half_width(first)
+        width = "" if half is None else f" ± {half / once:.3g}, 95 % interval"
         note = (
             f"{first.metric.partition(' ')[2]}: {measured(first.value, first.stderr)}, which is "
-            f"{times:.3g} times that of random spaces (95 % interval {low:.3g} to {high:.3g}), "
-            f"over {first.n} networks"
+            f"{value_of(first) / once:.3g} times that of random spaces{width}, over {first.n} "
+            "networks"
         )
-        return Decision(_beyond(low, high, TIMES_RANDOM), (first, base), note)
+        return Decision(above(first, TIMES_RANDOM * once), (first, base), note)
 
     return predicate
 
@@ -51,16 +53,14 @@ def _centred(row: str) -> Predicate:
             f"{measured(raw.value, raw.stderr)} and {measured(other.value, other.stderr)}, random "
             f"spaces {value_of(base):.2g}"
         )
-        return Decision(_beyond(low, high, TIMES_LESS), (raw, other), note)
+        decided: Verdict = "undecided"
+        if low > TIMES_LESS:
+            decided = "holds"
+        elif high < TIMES_LESS:
+            decided = "fails"
+        return Decision(decided, (raw, other), note)
 
     return predicate
-
-
-def _beyond(low: float, high: float, limit: float) -> Verdict:
-    """Whether an interval lies above a limit."""
-    if low > limit:
-        return "holds"
-    return "fails" if high < limit else "undecided"
 
 
 def first_overlap(records: Records, row: str, column: str) -> tuple[Record, Record]:

@@ -19,6 +19,7 @@ from lla.storage import array_faults
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
+from paper_tables.inputs.known import outputs_of
 
 # of each layer; the first two say how far its spaces agree with those of another network
 OVERLAP, RANDOM = "overlap", "random"
@@ -32,15 +33,6 @@ MATRICES = 2  # first layers whose first eigenvector is kept
 ROWS = 24  # of these, the outputs of largest norm
 
 Layers = dict[str, LayerCurvature]
-
-
-def layers_of(model: nn.Module) -> dict[str, int]:
-    """The linear and convolution layers of a network, and their numbers of outputs."""
-    return {
-        name: len(module.weight)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    }
 
 
 def curvatures(
@@ -59,7 +51,7 @@ def curvatures(
         layers: by default all linear layers and convolutions.
         how: further arguments of `lla.layerwise`.
     """
-    outputs = layers_of(model)
+    outputs = outputs_of(model)
     if layers:
         outputs = {name: outputs[name] for name in layers}
     found: Layers = {}

@@ -15,8 +15,8 @@ STATEMENTS = (
         "eigenspaces of different networks",
         "the top eigenspaces of the first layers of networks from different seeds overlap more "
         "than 20 times as much as random spaces",
-        "the mean over pairs of networks over k / P, by the 95 % interval of its logarithm "
-        "(jackknife over networks)",
+        "the mean over pairs of networks over k / P, by its 95 % interval (jackknife over "
+        "networks)",
         MLPS,
     ),
     Claim(

@@ -12,7 +12,7 @@ from paper_tables.evidence.criteria import value_of
 from paper_tables.evidence.entries import measured_entry, trace
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
-from paper_tables.exhibits.layerwise import blocks, known, mlps
+from paper_tables.exhibits.layerwise import blocks, fixed, mlps
 from paper_tables.exhibits.layerwise.measured import OVERLAP, RANDOM
 from paper_tables.exhibits.layerwise.names import network_name
 from paper_tables.exhibits.layerwise.selection import Cell, layers_in
@@ -26,7 +26,7 @@ COLUMNS = {
 }  # fmt: skip
 ROWS = {
     "mlps": tuple(family.row for family in mlps.FAMILIES),
-    "networks": tuple(net.row for net in known.NETWORKS),
+    "networks": tuple(case.row for case in fixed.CASES),
 }
 
 
@@ -46,7 +46,7 @@ def _layers(records: Records, id: str, title: str, rows: Collection[str]) -> Tab
         for (row, column, _), cell in by_cell(records, mlps.TABLE).items()
         if row in rows
     )
-    text = legend(__file__, id, batches=known.BATCHES) + " " + legend(__file__, "columns")
+    text = legend(__file__, id, batches=fixed.BATCHES) + " " + legend(__file__, "columns")
     return Table(
         id, title, text, tuple(COLUMNS.values()), groups, ("network", "layer"),
         folded=id == "layerwise-networks",
@@ -63,7 +63,7 @@ def _group(row: str, column: str, cell: Cell) -> Group:
     amount = f"{config['images']} images of {display(_data(first))}, k = {config['k']}"
     weights = first.weights.name if first.weights else ""
     settings = "; ".join(part for part in (weights, first.note or "", amount) if part)
-    name = network_name(row) if column == known.COLUMN else f"{network_name(row)}, {column}"
+    name = network_name(row) if column == fixed.COLUMN else f"{network_name(row)}, {column}"
     return Group(name, settings, lines, first.fidelity)
 
 

@@ -24,8 +24,8 @@ TABLE, PATHS = "level_sets", "level_sets_paths"
 TOGETHER = "all walks"
 EXTREME = ("deviation", "rise")  # the largest of all networks, in place of the mean
 # cost of a walk beside one by ||theta||^2
-COSTS = {L2: 2.0, JACOBIAN: 3.0, FREE: 1.0, LONGER: 4.0, "smooth_l1": 1.5, "kappa": 1.5,
-         "trace": 4.0}  # fmt: skip
+COSTS = {L2: 3.0, JACOBIAN: 8.0, FREE: 1.0, LONGER: 5.0, "smooth_l1": 2.0, "kappa": 2.0,
+         "trace": 15.0}  # fmt: skip
 
 
 def walks_of(family: Family) -> tuple[str, ...]:

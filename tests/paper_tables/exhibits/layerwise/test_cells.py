@@ -7,7 +7,7 @@ import torch
 import lla
 from paper_tables.engine import store
 from paper_tables.engine.profiles import PROFILES
-from paper_tables.exhibits.layerwise import EXHIBIT, blocks, claims, figures, known, mlps
+from paper_tables.exhibits.layerwise import EXHIBIT, blocks, claims, figures, fixed, mlps
 from paper_tables.exhibits.layerwise.measured import Curves, curvatures, numbers, of_pairs
 
 TINY = dataclasses.replace(mlps.BUNDLED, hidden=(12, 10), images=40, seeds=3, epochs=2, k=3)
@@ -120,5 +120,5 @@ def test_every_scope_of_a_claim_is_judged():
 
 
 def test_known_networks_without_their_weights_are_stand_ins(settings):
-    cell = cell_of(settings, "lenet", known.COLUMN)
+    cell = cell_of(settings, "lenet", fixed.COLUMN)
     assert (cell.fidelity, cell.config["weights"]) == ("substitute", "random, seed 0")

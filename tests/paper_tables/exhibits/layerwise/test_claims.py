@@ -3,7 +3,7 @@ import pytest
 from paper_tables.engine import claims
 from paper_tables.engine.cells import Cell
 from paper_tables.exhibits import find
-from paper_tables.exhibits.layerwise import blocks, findings, known, mlps, tables
+from paper_tables.exhibits.layerwise import blocks, findings, fixed, mlps, tables
 
 LAYERS = ("fc1", "fc2", "fc3")
 VALUES = {
@@ -114,7 +114,7 @@ def test_the_bound_is_not_run_and_says_why():
 
 
 def test_one_network_is_judged_over_batches():
-    found = judged(records_of("lenet", known.COLUMN), "layerwise.rank_one", "lenet")
+    found = judged(records_of("lenet", fixed.COLUMN), "layerwise.rank_one", "lenet")
     assert found.verdict == "holds"
     assert "3 of 3 layers above 0.7; fc1 0.800 ± 0.010" in found.note
 
@@ -122,7 +122,7 @@ def test_one_network_is_judged_over_batches():
 def test_tables_show_every_layer_with_its_baseline():
     records = [
         *records_of(),
-        *records_of("lenet", known.COLUMN),
+        *records_of("lenet", fixed.COLUMN),
         *share_of("lenet", "trained", 0.7),
     ]
     perceptrons, networks, shares = tables.tables(records)
