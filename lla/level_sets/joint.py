@@ -92,7 +92,8 @@ def plane(
     """
     basis = joint.basis
     there = problem.at(joint.origin.to(problem.device, problem.dtype))
+    a, b = basis.grid(points, margin)
     return loss_plane(
-        there, axes=list(basis.directions), coordinates=basis.grid(points, margin),
+        there, axes=list(basis.directions), coordinates=(a.tolist(), b.tolist()),
         normalization=None, **options,
     )  # fmt: skip

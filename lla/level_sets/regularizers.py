@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,8 @@ from lla.probes import rademacher
 from lla.problem import Problem
 
 Function = Callable[[Problem, Tensor], Tensor]
-Parts = Callable[[Problem, Tensor], Iterator[Tensor]]
+Terms = Generator[Tensor, None, None]
+Parts = Callable[[Problem, Tensor], Terms]
 BETA = 0.01  # where the smooth L1 norm goes from a square to a straight line
 PROBES = 8  # of regularizers that are sampled
 _TRACE, _KAPPA = 41, 42  # streams of random signs
@@ -57,10 +58,10 @@ class Regularizer:
     def of(cls, function: Function, name: str | None = None) -> Regularizer:
         """From a function (problem, theta [P]) -> R, a 0-d tensor that can be differentiated."""
 
-        def parts(problem: Problem, theta: Tensor) -> Iterator[Tensor]:
+        def parts(problem: Problem, theta: Tensor) -> Terms:
             yield function(problem, theta)
 
-        return cls(name or getattr(function, "__name__", "regularizer"), parts)
+        return cls(name or str(getattr(function, "__name__", "regularizer")), parts)
 
     def value(self, problem: Problem, theta: Tensor) -> float:
         """R(theta), finite or not.
@@ -133,7 +134,7 @@ def smooth_l1(beta: float = BETA) -> Regularizer:
 def jacobian() -> Regularizer:
     """mean_n ||dz_n / dx_n||_F^2: the sensitivity of the logits z [N, C] to the inputs x."""
 
-    def parts(problem: Problem, theta: Tensor) -> Iterator[Tensor]:
+    def parts(problem: Problem, theta: Tensor) -> Terms:
         for batch in problem.batches:
             x = _floating(batch)
             given = Batch(x, batch.y, batch.size)
@@ -163,7 +164,7 @@ def kappa(layer: str | None = None, probes: int = PROBES, seed: int = 0) -> Regu
     """
     probes, seed = whole_number("probes", probes, 1), seed_number(seed)
 
-    def exact(problem: Problem, theta: Tensor) -> Iterator[Tensor]:
+    def exact(problem: Problem, theta: Tensor) -> Terms:
         linear = [n for n, m in problem.model.named_modules() if isinstance(m, nn.Linear)]
         for batch in problem.batches:
             with called(problem, batch, linear, theta=theta) as (output, calls):
@@ -183,7 +184,7 @@ def kappa(layer: str | None = None, probes: int = PROBES, seed: int = 0) -> Regu
                 spread = (p * away.square().sum(2)).sum(1)
                 yield (x.square().sum(1) * spread).sum() / problem.examples
 
-    def sampled(problem: Problem, theta: Tensor) -> Iterator[Tensor]:
+    def sampled(problem: Problem, theta: Tensor) -> Terms:
         (name,) = chosen(problem, layer)
         place, shape = _place(problem, weight_name(problem, name))
         size = shape[1:].numel()
@@ -209,7 +210,7 @@ def trace(probes: int = PROBES, seed: int = 0) -> Regularizer:
     """
     probes, seed = whole_number("probes", probes, 1), seed_number(seed)
 
-    def parts(problem: Problem, theta: Tensor) -> Iterator[Tensor]:
+    def parts(problem: Problem, theta: Tensor) -> Terms:
         for i in range(probes):
             v = rademacher(len(theta), theta, seed, _TRACE, i)
             yield from _curved(problem, theta, v, probes)
@@ -269,7 +270,7 @@ def check_at_start(regularizer: Regularizer, problem: Problem, theta: Tensor) ->
             )
 
 
-def _curved(problem: Problem, theta: Tensor, v: Tensor, count: int) -> Iterator[Tensor]:
+def _curved(problem: Problem, theta: Tensor, v: Tensor, count: int) -> Terms:
     """The product v' H v / count in the graph of theta [P] and of v [P], batch by batch."""
     state = problem.state()
     for batch, share in zip(problem.batches, problem.coefficients, strict=True):

@@ -7,8 +7,8 @@ from paper_tables.exhibits.level_sets.walks import COMPARED
 from paper_tables.paper import Claim
 
 WORK = "arXiv:2011.04189"
-ROWS = {family.row: None for family in FAMILIES}
-BOTH = {f"{row}: {walk}": None for row in ROWS for walk in COMPARED}
+ROWS: dict[str, str | None] = {family.row: None for family in FAMILIES}
+BOTH: dict[str, str | None] = {f"{row}: {walk}": None for row in ROWS for walk in COMPARED}
 
 STATEMENTS = (
     Claim(

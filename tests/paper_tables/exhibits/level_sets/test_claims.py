@@ -95,5 +95,5 @@ def test_the_finding_tells_what_more_steps_do():
     assert "twice the steps" not in finding.text
     longer = records_of(walks.LONGER, test_change=8.0, jacobian_change=-99.0)
     (finding,) = findings.findings([*all_records(), *longer])
-    assert "ends 8.0 ± 1.0 % from where it started" in finding.text
+    assert "has changed by 8.0 ± 1.0 % at the end" in finding.text
     assert findings.findings([]) == []
