@@ -1,6 +1,6 @@
 """Loss landscapes and Hessian spectra of PyTorch models."""
 
-from lla import level_sets
+from lla import level_sets, minima
 from lla._version import __version__
 from lla.allocator import tune_allocator
 from lla.errors import (
@@ -53,6 +53,7 @@ __all__ = [
     "layerwise",
     "level_sets",
     "loss_plane",
+    "minima",
     "spectral_density",
     "spectrum_criteria",
     "top_eigenpairs",

@@ -1,4 +1,4 @@
-"""The command `lla`: criteria and loss planes of a network, the paper's tables, data sets."""
+"""The command `lla`: criteria, planes and minima of a network, the paper's tables, data sets."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from lla.layers.flatness import Method
 from lla.layers.flatness import flatness as flatness_of_layers
 from lla.layers.layerwise import layerwise as layerwise_curvature
 from lla.level_sets.regularizers import NAMES as REGULARIZERS
+from lla.minima.radial import Scan, radial_index
 from lla.plotting import check_cap, write_png
 from lla.problem import Mode
 from lla.report.text import csv_table
@@ -325,6 +326,79 @@ def layerwise(
         atomic_write(out / "layerwise.csv", csv_table(result.to_frame().reset_index()))
         write_png(result.plot(), out / "layerwise.png")
         typer.echo(f"wrote layerwise.npz, layerwise.csv and layerwise.png into {out}")
+
+
+@app.command()
+def minima(
+    model: Model,
+    data: Data = "mnist",
+    split: Split = "train",
+    weights: Weights = None,
+    batches: BatchCount = 1,
+    batch_size: BatchSize = 512,
+    size: Size = None,
+    cutoff: Annotated[float, typer.Option(help="Loss at which a direction ends.")] = 0.1,
+    directions: Annotated[int, typer.Option(help="Random directions.")] = 250,
+    reach: Annotated[
+        float, typer.Option(help="Largest distance, in units of the weights of each filter.")
+    ] = 100.0,
+    scan: Annotated[
+        Scan, typer.Option(help="Whether earlier directions say where to begin.")
+    ] = "informed",
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches, directions.")] = 0,
+    precision: Precision = "float32",
+    device: Device = "cpu",
+    data_root: DataRoot = None,
+    download: DownloadOption = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for numbers and a picture; a killed run continues.")
+    ] = None,
+) -> None:
+    """Compute how far random directions lead from a minimum before the loss is too large."""
+    lla.tune_allocator()
+    with _one_sentence():
+        # before the work, not after it
+        whole_number("directions", directions, 1)
+        if out is not None:
+            check_folder(out)
+            _refuse_earlier(out, "radii.*")
+        inputs = load_inputs(
+            model, data, split=split, weights=weights, batches=batches, batch_size=batch_size,
+            size=size, seed=seed, device=device, dtype=getattr(torch, precision),
+            data_root=data_root, download=download,
+        )  # fmt: skip
+        problem = lla.Problem(inputs.model, inputs.pairs)
+        unfinished = None if out is None else out / "unfinished.npz"
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        result = radial_index(
+            problem, cutoff, directions, reach=reach, scan=scan, seed=seed,
+            checkpoint=unfinished, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    low, high = result.interval
+    bound = "at least " if result.censored else ""
+    rows = [
+        ("mean radius", f"{bound}{result.mean}"),
+        ("standard deviation", f"{result.sd:.4g}"),
+        ("largest radius", f"{bound}{result.maximum:.4g}"),
+        ("log10 radial index", f"{bound}{result.log10_index:.6g} [{low:.6g}, {high:.6g}]"),
+        ("of both halves", "{:.6g}, {:.6g}".format(*result.halves)),
+        ("Jensen's lower bound", f"{result.log10_jensen:.6g}"),
+        ("censored", f"{result.censored} of {directions}"),
+    ]
+    typer.echo(tabulate(rows, headers=("radial index", ""), disable_numparse=True))
+    typer.echo(
+        f"\n{model} on {inputs.text}, eval mode, loss {result.loss:.4g}, cutoff {cutoff:g}\n"
+        f"{result.examples} images, {result.n} weights move, {result.evaluations} evaluations of "
+        f"the loss by the {result.route} route, {result.dtype}\n{result.warning}"
+    )
+    if out is None:
+        return
+    with _one_sentence():
+        write_png(result.plot(), out / "radii.png")
+        result.save(out / "radii.npz")  # last: a folder with this file is complete
+        (out / "unfinished.npz").unlink()
+        typer.echo(f"wrote radii.npz and radii.png into {out}")
 
 
 @app.command("level-set")

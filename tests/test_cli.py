@@ -406,3 +406,43 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert "cannot be written" in result.output
     assert isinstance(result.exception, SystemExit)
+
+
+TRAINED = """
+import torch
+def make():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    from lla import data
+    x, y = data.batches(data.load("digits", "train"), 16, 1, seed=0)[0]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model
+"""
+
+
+def test_radii_are_those_of_the_library(tmp_path, monkeypatch):
+    (tmp_path / "trained_network.py").write_text(TRAINED)
+    monkeypatch.syspath_prepend(tmp_path)
+    how = ("--data", "digits", "--batch-size", 16, "--directions", 5)
+    out = tmp_path / "out"
+    result = run("minima", "trained_network:make", *how, "--out", out)
+    assert result.exit_code == 0, result.output
+    inputs = load_inputs("trained_network:make", "digits", batch_size=16)
+    expected = lla.minima.radial_index(lla.Problem(inputs.model, inputs.pairs), directions=5)
+    saved = lla.minima.RadialIndex.load(out / "radii.npz")
+    np.testing.assert_allclose(saved.radii, expected.radii, rtol=1e-5)
+    assert f"{expected.log10_index:.5g}"[:6] in result.output
+    assert "no volume: for ellipsoids in 7840 dimensions" in result.output
+    assert {path.name for path in out.iterdir()} == {"radii.npz", "radii.png"}
+    again = run("minima", "trained_network:make", *how, "--out", out)
+    assert (again.exit_code, "of an earlier run" in again.stderr) == (2, True)
+
+
+def test_radii_of_no_minimum_are_refused():
+    result = run("minima", "lenet", "--data", "digits", "--batch-size", 16)
+    assert result.exit_code == 2
+    assert "not below the cutoff 0.1: train the network further" in result.stderr
