@@ -1,6 +1,6 @@
 """Loss landscapes and Hessian spectra of PyTorch models."""
 
-from lla import minima
+from lla import level_sets, minima
 from lla._version import __version__
 from lla.allocator import tune_allocator
 from lla.errors import (
@@ -51,6 +51,7 @@ __all__ = [
     "criteria",
     "flatness",
     "layerwise",
+    "level_sets",
     "loss_plane",
     "minima",
     "spectral_density",

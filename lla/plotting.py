@@ -201,7 +201,7 @@ def plot_plane(
                 *minimum, "*", color=COLOURS[4], markeredgecolor="k", markersize=12, clip_on=False,
                 label="minimum",
             )  # fmt: skip
-        _legend_above(ax, 2)
+        legend_above(ax, 2)
         ax.set(xlabel=axis_names[0], ylabel=axis_names[1])
         return figure
     figure, ax = axes_of(ax)
@@ -230,7 +230,7 @@ def plot_path(
     ax.plot(*coordinates.T, ".-", color=colour, linewidth=1.2, label="path", zorder=3)
     x, y = (f"principal axis {i}, {s:.1%} of the variance" for i, s in enumerate(explained, 1))
     ax.set(xlabel=x, ylabel=y)
-    _legend_above(ax, 3)
+    legend_above(ax, 3)
     return figure
 
 
@@ -330,5 +330,6 @@ def _surface(
     return figure
 
 
-def _legend_above(ax: Axes, columns: int) -> None:
+def legend_above(ax: Axes, columns: int) -> None:
+    """Put the legend above the axes, in some columns."""
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False)

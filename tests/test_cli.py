@@ -115,6 +115,33 @@ def test_layerwise_is_that_of_the_library(tmp_path):
     assert (tmp_path / "layerwise.png").stat().st_size > 1000
 
 
+def test_a_walk_is_that_of_the_library(tmp_path):
+    arguments = ("--data", "digits", "--batch-size", 16, "--steps", 3, "--level", 2.2)
+    more = ("--regularizer", "smooth_l1", "--measured", "kappa", "--test-images", 8)
+    result = run("level-set", "lenet", *arguments, *more, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    (pair,), (test,) = (
+        data.batches(data.load("digits", split), count, 1, seed=0, size=32)
+        for split, count in (("train", 16), ("test", 8))
+    )
+    problem = lla.Problem(models.build("lenet", seed=0).double(), (pair[0].double(), pair[1]))
+    expected = lla.level_sets.walk(
+        problem, 2.2, "smooth_l1", steps=3, measured=("kappa",), test=(test[0].double(), test[1])
+    )
+    saved = lla.level_sets.LevelPath.load(tmp_path / "walk.npz")
+    np.testing.assert_allclose(saved.values, expected.values, rtol=1e-6)
+    np.testing.assert_allclose(saved.test_loss, expected.test_loss, rtol=1e-6)
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()[2:10] if line}
+    assert float(rows["regularizer"][1]) == pytest.approx(expected.regularizer[-1], rel=1e-3)
+    assert "4 points at the loss 2.2 within" in result.output
+    assert (tmp_path / "walk.csv").read_text().startswith("point,loss,regularizer,")
+    assert {path.name for path in tmp_path.glob("[a-z]*")} == {
+        "numbers.json", "walk.npz", "walk.csv", "walk.png",
+    }  # fmt: skip
+    again = run("level-set", "lenet", *arguments, "--out", tmp_path)
+    assert "holds walk.csv of an earlier run" in again.output
+
+
 def test_a_plane_is_that_of_the_library(tmp_path):
     arguments = ("--data", "digits", "--batch-size", 16, "--steps", 4, "--accuracy")
     result = run("plane", "lenet", *arguments, "--out", tmp_path)
@@ -231,6 +258,10 @@ def test_pictures_are_taken_too(tmp_path):
         (("layerwise", "lenet", "--data", "digits"), "layer conv1 has 6 outputs"),
         (("layerwise", "lenet", "--data", "digits", "--probes", 1), "probes is 1"),
         (("layerwise", "lenet", "--data", "digits", "--k", 0), "k is 0"),
+        (("level-set", "lenet", "--data", "digits", "--level", "low"), "--level is 'low'"),
+        (("level-set", "lenet", "--data", "digits", "--regularizer", "l3"), "no regularizer"),
+        (("level-set", "lenet", "--data", "digits", "--measured", "free"), "no regularizer"),
+        (("level-set", "lenet", "--data", "digits", "--tol", 2), "tol is 2"),
         (("plane", "lenet", "--data", "digits", "--normalization", "best"), "choose 'auto'"),
         (("plane", "lenet", "--data", "digits", "--steps", 3), "even number"),
         (("plane", "lenet", "--data", "digits", "--cap", -1.0), "positive"),

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ data_app = typer.Typer(help="List, fetch and verify data sets.", no_args_is_help
 app.add_typer(data_app, name="data")
 
 
-def _list(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:
+def _list(rows: Sequence[tuple[str, ...]], headers: tuple[str, ...]) -> str:
     """A list whose last column is wrapped, so that it fits the width of lists."""
     taken = sum(
         max(len(str(row[i])) for row in [*rows, headers]) + 4 for i in range(len(headers) - 1)

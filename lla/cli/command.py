@@ -6,7 +6,7 @@ import inspect
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +151,9 @@ class Given:
         )  # fmt: skip
 
 
+Files = Mapping[str, Callable[[Path], Any]]  # name -> what writes it to a path
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command found.
@@ -159,19 +162,19 @@ class Outcome:
         inputs: what was measured.
         text: for people.
         numbers: for programs; values that JSON can hold, or estimates.
-        files: written into --out: name -> function that writes to a path.
+        files: written into --out, in this order.
     """
 
     inputs: Inputs
     text: str
     numbers: dict[str, Any]
-    files: dict[str, Callable[[Path], Any]] = field(default_factory=dict)
+    files: Files = field(default_factory=dict)
 
 
 def measuring(
     *,
     batches: int = 1,
-    out: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
     earlier: Sequence[str] | None = None,
     without: Sequence[str] = (),
 ) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
@@ -183,7 +186,7 @@ def measuring(
 
     Args:
         batches: drawn by default.
-        out: the default of --out.
+        defaults: of options of `Given`, in place of those there.
         earlier: files of an earlier run, as globs; by default those whose names begin with the
             name of the command. An empty list leaves this to the function.
         without: options of `Given` that do not apply.
@@ -192,8 +195,8 @@ def measuring(
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
         name = function.__name__.replace("_", "-")
         shared = _parameters(Given, skipped=("count", *without))
-        if out is not None:
-            shared["out"] = shared["out"].replace(default=out)
+        for option, value in (defaults or {}).items():
+            shared[option] = shared[option].replace(default=value)
         text = f"Number of batches, drawn at random (default: {batches})."
         annotation = Annotated[int | None, typer.Option(min=1, help=text)]
         shared["batches"] = shared["batches"].replace(annotation=annotation)

@@ -187,7 +187,7 @@ def _network(
                 f"--weights pretrained is for networks of `lla models`, not for {model}: give a "
                 "checkpoint"
             )
-        network = models.library_model(source, name, classes, seed)
+        network = models.library_model(source, name, classes, seed)  # type: ignore[arg-type]
     else:
         network = called(model, "makes a network", device, seed)
         if not isinstance(network, nn.Module):

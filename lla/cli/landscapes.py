@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,7 +21,7 @@ from lla.plotting import check_cap, write_png
 _PLANE_PICTURES = ("contour.png", "surface.png", "line.png", "accuracy.png")
 
 
-@measuring(out=Path("plane"), earlier=[])
+@measuring(defaults={"out": Path("plane")}, earlier=[])
 def plane(
     given: Given,
     axes: Annotated[
@@ -75,13 +75,13 @@ def plane(
         result.save(path)  # last: a folder with this file is complete
         unfinished.unlink()
 
-    files = {
-        f"{kind}.png": lambda path, kind=kind: write_png(result.plot(kind, cap=cap), path)
-        for kind in ("contour", "surface", "line")
-    }
-    if accuracy:
-        files["accuracy.png"] = lambda path: write_png(result.plot(scalar="accuracy"), path)
-    files["plane.npz"] = finish
+    def draw(path: Path) -> None:
+        kind: Any = path.stem
+        chosen = {"scalar": "accuracy"} if kind == "accuracy" else {"kind": kind, "cap": cap}
+        write_png(result.plot(**chosen), path)
+
+    pictures = ("contour", "surface", "line", *(["accuracy"] if accuracy else []))
+    files = {**{f"{kind}.png": draw for kind in pictures}, "plane.npz": finish}
     return Outcome(inputs, _said(result), _numbers(result), files)
 
 
@@ -163,8 +163,9 @@ def path(
         models.load_weights(inputs.model, file)
         thetas.append(space.read(inputs.model))
     found = landscape.pca_path(thetas)
+    along = tuple(values.tolist() for values in found.grid(points))
     around = lla.loss_plane(
-        given.problem(inputs), found.directions, coordinates=found.grid(points),
+        given.problem(inputs), found.directions, coordinates=along,
         normalization=None, progress=given.progress,
     )  # fmt: skip
     shares = found.explained

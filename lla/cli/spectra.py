@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 import lla
 from lla.arguments import number_of_draws, positive_number, whole_number
-from lla.cli.command import Given, Outcome, measuring
+from lla.cli.command import Files, Given, Outcome, measuring
 from lla.errors import InputError
 from lla.hessian.accuracy import Over
 from lla.hessian.eigenpairs import Which
@@ -91,8 +91,10 @@ def criteria(
         "matvecs": result.matvecs, "converged": result.converged,
     }  # fmt: skip
     first = result.spectra[0]
-    files = {f"spectrum_{i}.npz": each.save for i, each in enumerate(result.spectra)}
-    files["spectrum.png"] = lambda path: write_png(first.plot(label="batch 0"), path)
+    files: Files = {
+        **{f"spectrum_{i}.npz": each.save for i, each in enumerate(result.spectra)},
+        "spectrum.png": lambda path: write_png(first.plot(label="batch 0"), path),
+    }
     return Outcome(inputs, text, numbers, files)
 
 
