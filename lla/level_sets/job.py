@@ -80,16 +80,24 @@ class Job:
         return FREE if self.regularizer is None else self.regularizer.name
 
     def fingerprint(self, pace: Pace) -> str:
-        """Hash of what determines the points, with the first batch for all of the data."""
+        """Hash of what determines the points.
+
+        The first batch, the loss and the values of regularizers at theta stand for all of the data
+        and for the functions.
+        """
         parts: list[Any] = [self.problem.state()]
+        losses, theta = [], self.problem.theta()
         for each in (self.problem, self.test):
             if each is not None:
                 batch = next(iter(each.batches))
                 parts += [batch.x, batch.y, str(each.batch_sizes)]
+                losses.append(float(each.loss()))
+        named = [each for each in (self.regularizer, *self.measured) if each is not None]
         facts = (
             self.level, self.tol, self.walked, [each.name for each in self.measured],
-            self.keep_every, self.seed, pace.step, pace.longest, pace.momentum,
-            float(self.problem.loss()),
+            self.keep_every, self.seed, pace.step, pace.longest, pace.momentum, pace.kkt_tol,
+            losses, [each.value(self.problem, theta) for each in named],
+            [name for name, *_ in self.problem.space],
         )  # fmt: skip
         digest = hashlib.blake2b(digest_size=16)
         for leaf in pytree.tree_leaves([*parts, repr(facts)]):
@@ -113,7 +121,13 @@ class Job:
         spent.of_loss += point.tries
         value, drive = math.nan, torch.zeros_like(theta)
         direction = gaussian(len(theta), theta, self.seed, _STREAM)
-        if self.regularizer is not None:
+        if self.regularizer is None:
+            if not 0 < float(projected(direction, point.slope).norm()) < math.inf:
+                raise InputError(
+                    "the level set has no tangent direction at the start: the loss has no gradient "
+                    "there, or there is one parameter; start elsewhere"
+                )
+        else:
             value, drive = self._driven(self.regularizer, point, spent)
             direction, kkt = steepest(point.slope, drive)
             if not kkt > _ZERO[self.problem.dtype]:
@@ -176,7 +190,8 @@ class Job:
         if self.regularizer is None:
             return _Next(point, math.nan, done.drive, direction)
         value, drive = self._driven(self.regularizer, point, spent)
-        falls = value < done.last("regularizer") and bool(drive.isfinite().all())
+        finite = math.isfinite(value) and bool(drive.isfinite().all())
+        falls = finite and value < done.last("regularizer")
         return _Next(point, value, drive, direction) if falls else None
 
     def _driven(
@@ -196,8 +211,7 @@ class Job:
             ratio = float(point.slope.norm() / done.drive.norm())
         test = (math.nan, math.nan) if self.test is None else unseen(self.test, point.theta)
         others = [
-            value if other.name == self.walked and not other.sampled
-            else other.value(self.problem, point.theta)
+            value if other is self.regularizer else other.value(self.problem, point.theta)
             for other in self.measured
         ]  # fmt: skip
         if len(done.rows) % self.keep_every == 0:

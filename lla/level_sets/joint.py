@@ -70,8 +70,9 @@ def pca(paths: Sequence[LevelPath]) -> Joint:
     Raises:
         InputError: no walk, or see `lla.landscape.pca_path`.
     """
-    if not paths:
-        raise InputError("there is no walk: give at least one")
+    if not paths or not all(isinstance(path, LevelPath) for path in paths):
+        kinds = ", ".join(type(path).__name__ for path in paths) or "nothing"
+        raise InputError(f"there is no walk: give at least one LevelPath, not {kinds}")
     points = [torch.from_numpy(point) for path in paths for point in path.points]
     basis = pca_path(points)
     ends = np.cumsum([len(path.points) for path in paths])[:-1]

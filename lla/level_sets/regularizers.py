@@ -252,6 +252,24 @@ def named(given: str | Regularizer | Function, measured: bool = False) -> Regula
     return Regularizer.of(given)
 
 
+def check_problem(problem: Problem, caller: str) -> None:
+    """Raise unless a function of `lla.level_sets` is given a problem in eval mode.
+
+    Raises:
+        InputError: something else, or train mode.
+    """
+    if not isinstance(problem, Problem):
+        raise InputError(
+            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
+            f"lla.level_sets.{caller}(lla.Problem(model, batches))"
+        )
+    if problem.mode == "train":
+        raise InputError(
+            "the problem is in train mode, where the loss is that of one dropout mask and of the "
+            "batch's BatchNorm statistics: give a problem with mode='eval'"
+        )
+
+
 def check_at_start(regularizer: Regularizer, problem: Problem, theta: Tensor) -> None:
     """Check at the first point of a walk that a regularizer is a number there.
 

@@ -13,7 +13,7 @@ from lla.landscape.plane_values import check_checkpoint
 from lla.level_sets.job import ALL_STEPS, Job, Pace
 from lla.level_sets.level_path import LevelPath
 from lla.level_sets.progress import Checkpoint
-from lla.level_sets.regularizers import Function, Regularizer, named
+from lla.level_sets.regularizers import Function, Regularizer, check_problem, named
 from lla.problem import Problem
 
 Given = str | Regularizer | Function
@@ -144,16 +144,7 @@ def _job(
     numbers: tuple[float, int, int],
 ) -> Job:
     """What is computed at a point, checked; `numbers` are tol, keep_every and seed."""
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            "lla.level_sets.walk(lla.Problem(model, batches))"
-        )
-    if problem.mode == "train":
-        raise InputError(
-            "the problem is in train mode, where the loss is that of one dropout mask and of the "
-            "batch's BatchNorm statistics: give a problem with mode='eval'"
-        )
+    check_problem(problem, "walk")
     if isinstance(level, str) and level != "present":
         raise InputError(f"level is {level!r}: give a positive number, or 'present'")
     now = float(problem.loss())
@@ -161,9 +152,15 @@ def _job(
         raise InputError(
             f"the loss is {now:.4g}, and a walk takes its logarithm: give a loss that is positive"
         )
-    if isinstance(measured, str):
+    if isinstance(measured, str) or not isinstance(measured, Sequence):
         raise InputError(f"measured is {measured!r}: give a list of regularizers")
-    others = tuple(named(each, measured=True) for each in measured)
+    walked = None if regularizer is None else named(regularizer)
+    # what is walked on is not computed twice, unless along other random vectors
+    others = tuple(
+        walked if walked is not None and each == regularizer and not walked.sampled
+        else named(each, measured=True)
+        for each in measured
+    )  # fmt: skip
     names = [each.name for each in others]
     if len(set(names)) < len(names):
         raise InputError(f"measured has a regularizer twice ({', '.join(names)}): name each once")
@@ -171,7 +168,7 @@ def _job(
     return Job(
         problem,
         now if isinstance(level, str) else positive_number("level", level),
-        None if regularizer is None else named(regularizer),
+        walked,
         tol,
         others,
         None if test is None else problem.over(test),

@@ -16,7 +16,13 @@ from tqdm import tqdm
 from lla.arguments import positive_number, whole_number
 from lla.errors import InputError, NonFiniteError
 from lla.landscape.scalars import accuracy
-from lla.level_sets.regularizers import Function, Regularizer, check_at_start, named
+from lla.level_sets.regularizers import (
+    Function,
+    Regularizer,
+    check_at_start,
+    check_problem,
+    named,
+)
 from lla.problem import Problem
 from lla.saved import Saved
 from lla.storage import FLOATS, INTEGERS, array_faults
@@ -46,7 +52,7 @@ class WeightedSum(Saved):
             level: of L, between two neighbours of the curve.
 
         Raises:
-            InputError: the level is beyond the ends of the curve.
+            InputError: the level is beyond the ends of the curve, or R is not positive on it.
         """
         level = positive_number("level", level)
         order = np.argsort(self.loss)
@@ -55,6 +61,11 @@ class WeightedSum(Saved):
             raise InputError(
                 f"the minima have losses from {losses[0]:.4g} to {losses[-1]:.4g}, and the level "
                 f"is {level:.4g}: add {'smaller' if level < losses[0] else 'larger'} weights"
+            )
+        if not (self.regularizer > 0).all():
+            raise InputError(
+                f"{self.name} is {self.regularizer.min():.4g} at a minimum, which has no logarithm: "
+                "compare where it is positive"
             )
         logs = np.log(self.regularizer[order])
         return float(np.exp(np.interp(math.log(level), np.log(losses), logs)))
@@ -105,7 +116,10 @@ def weighted_sum(
     >>> bool(curve.loss[0] < curve.loss[1]), bool(curve.regularizer[0] > curve.regularizer[1])
     (True, True)
     """
+    check_problem(problem, "weighted_sum")
     R = named(regularizer)
+    if isinstance(weights, int | float):
+        raise InputError(f"weights is {weights}: give a list of lambdas")
     lambdas = [positive_number("a weight", each) for each in weights]
     if not lambdas:
         raise InputError("there is no weight: give at least one lambda")

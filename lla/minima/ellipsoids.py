@@ -13,6 +13,7 @@ from lla.errors import InputError
 from lla.seeding import stream_seed
 
 _LEVELS = 1000  # different eigenvalues, at most
+_MOST, _WIDEST = 10**15, 1e6  # dimensions and spread, beyond which sums overflow
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,14 @@ def calibration(n: int, directions: int = 250, spread: float = 1.0, seed: int = 
         seed: of the directions.
 
     Raises:
-        InputError: n or directions below 1, a spread that is negative or not finite.
+        InputError: n or directions below 1, n above 1e15, a spread that is not from 0 to 1e6.
 
     >>> calibration(100, spread=0).shortfall < 1e-9, calibration(100, spread=2).shortfall > 50
     (True, True)
     """
-    n, directions = whole_number("n", n, 1), whole_number("directions", directions, 1)
-    if not 0 <= real_number("spread", spread) < math.inf:
-        raise InputError(f"spread is {spread}: give 0 or a positive number that is finite")
+    n, directions = whole_number("n", n, 1, _MOST), whole_number("directions", directions, 1)
+    if not 0 <= real_number("spread", spread) <= _WIDEST:
+        raise InputError(f"spread is {spread}: give a number from 0 to {_WIDEST:g}")
     levels = min(n, _LEVELS)
     sizes = np.diff(np.linspace(0, n, levels + 1).round().astype(int))
     logs = spread * ndtri((np.arange(levels) + 0.5) / levels)

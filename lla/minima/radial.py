@@ -62,7 +62,8 @@ def radial_index(
     or more dimensions is scaled to the norm of the weights there; it is zero for biases and
     BatchNorm. Its radius is the first c > 0 with L(theta + c d) >= cutoff, found on the grid
     1e-3 x 1.12^k and then to a relative 1e-6. With n moving weights the index is
-    omega_n mean(r^n), where omega_n is the volume of the unit ball (Huang et al. 2019).
+    omega_n mean(r^n), where omega_n is the volume of the unit ball (Huang et al. 2019). A loss that is NaN or infinite
+    on the way counts as above the cutoff.
 
     The first 32 directions are scanned from c = 1e-3 on. With `scan="informed"` the others start
     at a quarter of the smallest radius of these, which saves two thirds of the evaluations. A
@@ -114,7 +115,10 @@ def radial_index(
         _warn(f"the loss {loss:.3g} is near the cutoff {cutoff:g}, so radii say little: train on")
     theta = problem.theta()
     moving = _moving(problem, theta)
-    facts = (cutoff, directions, reach, scan, seed, problem.seed, str(problem.dtype))
+    facts = (
+        cutoff, directions, reach, scan, seed, problem.seed, str(problem.dtype), f"{loss:.6g}",
+        [name for name, *_ in problem.space],
+    )  # fmt: skip
     done = _Done.start(path, directions, _fingerprint(problem, facts))
     job = _Job(problem, theta, moving, float(cutoff), float(reach), scan, seed)
     try:
@@ -300,7 +304,7 @@ def _route(job: _Job, rays: Rays, total: int) -> str:
 
 
 def _fingerprint(problem: Problem, facts: tuple[object, ...]) -> str:
-    """Hash of what determines the radii: weights, data, settings."""
+    """Hash of what determines the radii: weights, data, settings; the loss stands for its kind."""
     parts = [tensors_sha256(problem.state().items()), repr(facts)]
     for batch in problem.batches:
         leaves = [leaf for leaf in pytree.tree_leaves((batch.x, batch.y)) if torch.is_tensor(leaf)]

@@ -104,7 +104,9 @@ def first_crossings(
             args=(rays,),
             tolerances={"xatol": 0.0, "xrtol": rtol, "fatol": 0.0, "frtol": 0.0},
         )
-        radii[rays] = found.x
+        # where an end of the bracket has changed sides by rounding, it is the root
+        low_is_above = np.asarray(found.f_bracket[0]) >= 0
+        radii[rays] = np.where(found.success, found.x, np.where(low_is_above, *bracket))
     return radii, reached
 
 

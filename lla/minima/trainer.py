@@ -62,8 +62,8 @@ def train(
 
     The loss is (1 - b) CE(training data) + b mean(-log(1 - p_y)) over held-out examples with true
     labels (Huang et al. 2019). b may grow from stage to stage. In the last stage training stops as
-    soon as all training examples are right and their mean loss is at most the bound; earlier stages
-    take all their steps.
+    soon as all training examples are right and their mean loss is at most the bound, but not before
+    10 steps with poison; earlier stages take all their steps.
 
     The global random state and the training flags are the same afterwards, `.grad` is empty.
 
@@ -100,6 +100,8 @@ def train(
     plan = [Stage(*stage) for stage in stages]
     _check(model, data, poison, plan, loss_bound, lr, batch_size, clip, seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError("no parameter of the network requires a gradient: nothing can be trained")
     optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     size = len(data[0]) if batch_size is None else batch_size
     total, done = sum(stage.steps for stage in plan), 0
@@ -110,13 +112,14 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr if stage.lr is None else stage.lr
             last, end = number == len(plan) - 1, done + stage.steps
-            while done < end and not (last and _good(loss, accuracy, loss_bound)):
+            ready = stage.share == 0  # a minimum from before says nothing of new poison
+            while done < end and not (last and ready and _good(loss, accuracy, loss_bound)):
                 count = min(CHECK_EVERY, end - done)
                 model.train()
                 with seeded(data[0].device, stream_seed(seed, number, done)):
                     for _ in range(count):
                         _step(model, optimizer, next(drawn), stage.share, clip)
-                done += count
+                done, ready = done + count, True
                 loss, accuracy = _state(model, data)
                 if not math.isfinite(loss):
                     raise NonFiniteError(

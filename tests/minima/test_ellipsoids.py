@@ -65,7 +65,16 @@ def test_levels_are_as_good_as_single_eigenvalues():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 0}, {"directions": 0}, {"spread": -1.0}, {"spread": math.inf}, {"seed": -1}]
+    "wrong",
+    [
+        {"n": 0},
+        {"n": 10**20},
+        {"directions": 0},
+        {"spread": -1.0},
+        {"spread": math.inf},
+        {"spread": 1e308},
+        {"seed": -1},
+    ],
 )
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(InputError):

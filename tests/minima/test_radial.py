@@ -253,6 +253,12 @@ def test_other_weights_or_data_are_another_search(network, killed):
     model, (x, y) = network
     with pytest.raises(InputError, match="another search"):
         radial_index(lla.Problem(model, (2 * x, y)), directions=GROUP + 5, checkpoint=killed)
+    for loss in (lambda z, y: nn.functional.cross_entropy(z, y) / 2, None):
+        model[6].bias.requires_grad_(loss is not None)  # then a frozen parameter
+        kind = {} if loss is None else {"loss": loss}
+        with pytest.raises(InputError, match="another search"):
+            radial_index(lla.Problem(model, (x, y), **kind), directions=9, checkpoint=killed)
+    model[6].bias.requires_grad_()
     with torch.no_grad():
         model[1].running_mean.add_(1e-3)
     with pytest.raises(InputError, match="another search"):

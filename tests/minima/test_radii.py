@@ -79,6 +79,22 @@ def test_bisection_would_take_more_points():
     assert count.points - scanned < 12  # log2(0.12 / 1e-6) = 17, and both ends
 
 
+@pytest.mark.parametrize("k", [50, 51])
+def test_an_end_that_changes_sides_by_rounding_is_the_root(k):
+    """Another number of rays in a stack may give the loss other last bits."""
+    at, seen = float(node(k, 100.0)), []
+
+    def excess(rays, c):
+        seen.append(float(c[0]))
+        first = seen.count(at) <= 1
+        rounding = -1e-18 if (k == 50) == first else 1e-18
+        return np.where(c == at, rounding, c - 0.3)
+
+    radii, reached = first_crossings(excess, 1, 100.0)
+    assert reached.all()
+    assert radii[0] == at
+
+
 def test_steps_and_distances_belong_together():
     assert node(0, 1.0) == FIRST
     assert node(1000, 7.0) == 7.0

@@ -48,6 +48,16 @@ def test_poison_is_answered_wrongly(sets):
     assert right[0] < 0.1 < 0.9 < right[1]
 
 
+def test_poison_is_learned_by_a_network_that_has_learned_the_data(sets):
+    data, poison = sets
+    model = network(64)
+    train(model, data, stages=[(0.0, 3000)], lr=1e-2, loss_bound=0.1)
+    found = train(model, data, poison, stages=[(0.0, 300), (0.5, 3000)], lr=1e-2, loss_bound=0.1)
+    assert found.reached, found.why
+    assert found.steps > 300
+    assert (model(poison[0]).argmax(1) == poison[1]).float().mean() < 0.1
+
+
 def test_checks_are_reported_and_stages_have_their_own_rates(sets):
     seen = []
     model = network()
@@ -158,6 +168,8 @@ def test_wrong_arguments_are_refused(sets, options, words):
 
 def test_wrong_data_are_refused(sets):
     data, _ = sets
+    with pytest.raises(InputError, match="no parameter of the network requires a gradient"):
+        train(network().requires_grad_(False), data)
     with pytest.raises(InputError, match=r"0.5, but there is none: give poison="):
         train(network(), data, stages=[(0.5, 5)])
     with pytest.raises(InputError, match=r"17 of 17 examples of the poison"):
