@@ -64,8 +64,8 @@ class WeightedSum(Saved):
             )
         if not (self.regularizer > 0).all():
             raise InputError(
-                f"{self.name} is {self.regularizer.min():.4g} at a minimum, which has no logarithm: "
-                "compare where it is positive"
+                f"{self.name} is {self.regularizer.min():.4g} at a minimum, which has no "
+                "logarithm: compare where it is positive"
             )
         logs = np.log(self.regularizer[order])
         return float(np.exp(np.interp(math.log(level), np.log(losses), logs)))

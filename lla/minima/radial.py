@@ -62,8 +62,8 @@ def radial_index(
     or more dimensions is scaled to the norm of the weights there; it is zero for biases and
     BatchNorm. Its radius is the first c > 0 with L(theta + c d) >= cutoff, found on the grid
     1e-3 x 1.12^k and then to a relative 1e-6. With n moving weights the index is
-    omega_n mean(r^n), where omega_n is the volume of the unit ball (Huang et al. 2019). A loss that is NaN or infinite
-    on the way counts as above the cutoff.
+    omega_n mean(r^n), where omega_n is the volume of the unit ball (Huang et al. 2019). A loss
+    that is NaN or infinite on the way counts as above the cutoff.
 
     The first 32 directions are scanned from c = 1e-3 on. With `scan="informed"` the others start
     at a quarter of the smallest radius of these, which saves two thirds of the evaluations. A

@@ -11,13 +11,17 @@ from lla.errors import InputError, NonFiniteError
 from lla.level_sets import weighted_sum
 
 
+def squared(z, y):
+    return (z.squeeze(1) - y).square().mean()
+
+
 @pytest.fixture
 def ridge():
     g = torch.Generator().manual_seed(1)
     X = torch.randn(30, 5, generator=g, dtype=torch.float64)
     y = X[:, 0] - 2 * X[:, 1] + torch.randn(30, generator=g, dtype=torch.float64)
     model = nn.Linear(5, 1, bias=False).double()
-    return lla.Problem(model, (X, y), loss=lambda z, y: (z.squeeze(1) - y).square().mean())
+    return lla.Problem(model, (X, y), loss=squared)
 
 
 def test_minima_are_those_of_ridge_regression(ridge):
@@ -58,6 +62,21 @@ def test_between_minima_logarithms_are_interpolated(ridge, tmp_path):
     )
 
 
+def test_a_regularizer_that_is_not_positive_is_not_interpolated(ridge):
+    curve = weighted_sum(ridge, lambda problem, theta: theta.square().sum() - 3, [0.1, 2.0])
+    assert curve.regularizer.min() < 0
+    with pytest.raises(InputError, match="which has no logarithm"):
+        curve.at(float(curve.loss.mean()))
+
+
+def test_what_is_no_problem_in_eval_mode_is_refused(ridge):
+    with pytest.raises(InputError, match=r"not a lla.Problem: give lla.level_sets.weighted_sum"):
+        weighted_sum(ridge.model, "l2", [0.1])
+    (batch,) = ridge.batches
+    with pytest.raises(InputError, match="in train mode"):
+        weighted_sum(lla.Problem(ridge.model, (batch.x, batch.y), squared, mode="train"), "l2", [1])
+
+
 def test_too_few_gradients_leave_a_residual(ridge):
     curve = weighted_sum(ridge, "l2", [0.1], max_gradients=2, rtol=1e-6)
     assert curve.residual[0] > 1e-6
@@ -67,6 +86,7 @@ def test_too_few_gradients_leave_a_residual(ridge):
     ("options", "error", "said"),
     [
         ({"weights": []}, InputError, "there is no weight"),
+        ({"weights": 0.1}, InputError, "give a list of lambdas"),
         ({"weights": [0.0]}, InputError, "a weight is 0.0: give a positive number"),
         ({"weights": [1.0], "rtol": -1}, InputError, "rtol is -1"),
         ({"weights": [1.0], "max_gradients": 0}, InputError, "max_gradients is 0"),
@@ -103,6 +123,8 @@ def test_walks_in_one_basis_keep_their_distances(ridge):
         joint.plot(["a"])
     with pytest.raises(InputError, match="there is no walk"):
         level_sets.pca([])
+    with pytest.raises(InputError, match="not Linear"):
+        level_sets.pca([ridge.model])
 
 
 def test_the_plane_goes_through_the_walks(ridge):

@@ -223,6 +223,71 @@ def test_a_killed_walk_goes_on_and_ends_equal(problem, tmp_path, monkeypatch, na
         walk(problem, 0.9, name, checkpoint=file, **how)
 
 
+def shifted(problem, theta):
+    return theta.square().sum() - 1
+
+
+OTHER_WALKS = {
+    "random vectors": (level_sets.trace(), {"regularizer": level_sets.trace(1)}),
+    "function of the same name": (
+        lambda p, t: t.square().sum(),
+        {"regularizer": lambda p, t: t[0]},
+    ),
+    "measured": ("l2", {"measured": [level_sets.smooth_l1(0.5)]}),
+    "residual": ("l2", {"kkt_tol": 1e-3}),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_WALKS)
+def test_another_walk_of_the_same_name_does_not_go_on(problem, tmp_path, case):
+    first, change = OTHER_WALKS[case]
+    how = {"regularizer": first, "measured": ["smooth_l1"], "checkpoint": tmp_path / "walk.npz"}
+    walk(problem, 0.9, steps=2, **how)
+    with pytest.raises(InputError, match="another walk"):
+        walk(problem, 0.9, steps=4, **{**how, **change})
+
+
+def test_other_test_data_or_a_frozen_layer_are_another_walk(problem, tmp_path):
+    (batch,) = problem.batches
+    parts = [(batch.x[:9], batch.y[:9]), (batch.x[9:], batch.y[9:])]
+    how = {"test": parts, "checkpoint": tmp_path / "walk.npz"}
+    walk(problem, 0.9, steps=2, **how)
+    other = [parts[0], (2 * parts[1][0], parts[1][1])]
+    with pytest.raises(InputError, match="another walk"):
+        walk(problem, 0.9, steps=4, **{**how, "test": other})
+    problem.model[0].weight.requires_grad_(False)
+    with pytest.raises(InputError, match="another walk"):
+        walk(lla.Problem(problem.model, (batch.x, batch.y)), 0.9, steps=4, **how)
+
+
+def test_what_is_measured_is_not_taken_for_another_of_the_same_name(problem):
+    shifted.__name__ = "l2"
+    path = walk(problem, 0.9, shifted, steps=2)
+    assert path.walked == "l2"
+    np.testing.assert_allclose(path.other("l2"), (path.points**2).sum(1))
+    np.testing.assert_allclose(path.regularizer, (path.points**2).sum(1) - 1)
+
+
+@pytest.mark.parametrize("start", [1.0, 0.0])
+def test_a_free_exploration_without_a_tangent_is_refused(start):
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(model.weight, start)
+    x, y = torch.tensor([[1.0], [-1.0]]).double(), torch.ones(2).double()
+    with pytest.raises(InputError, match="no tangent direction at the start"):
+        walk(lla.Problem(model, (x, y), loss=squared), regularizer=None)
+
+
+def test_a_regularizer_of_minus_infinity_is_no_fall(problem):
+    start = problem.theta().square().sum()
+
+    def falls_to_nothing(problem, theta):
+        square = theta.square().sum()
+        return square if square >= 0.99 * start else square - torch.inf
+
+    path = walk(problem, regularizer=falls_to_nothing, steps=60)
+    assert np.isfinite(path.regularizer).all()
+
+
 def test_networks_with_relu_walk_and_say_what_was_rejected():
     problem = lla.Problem(*classifier(nn.ReLU))
     path = walk(problem, 0.9, "l2", steps=60, step=0.05, max_step=0.2)
@@ -266,6 +331,7 @@ REFUSED = {
     "detached": ({"regularizer": lambda p, t: t.detach().sum()}, InputError, "does not depend on"),
     "vector": ({"regularizer": lambda p, t: t}, InputError, r"gives \[83\]: let it return"),
     "measured": ({"measured": "l2"}, InputError, "measured is 'l2': give a list"),
+    "no list": ({"measured": level_sets.l2()}, InputError, "give a list of regularizers"),
     "twice": ({"measured": ["l2", "l2"]}, InputError, "a regularizer twice"),
     "measured nan": ({"measured": [nan_at_the_end]}, NonFiniteError, "is nan at the start"),
     "tol": ({"tol": 1.0}, InputError, "tol is 1: choose a number below 1"),

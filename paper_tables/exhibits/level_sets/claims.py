@@ -42,6 +42,8 @@ def _largest(row: str, metric: str) -> Predicate:
 
     def predicate(records: Records) -> Decision:
         mine = {w: c[metric] for w, c in walks_in(records, row).items() if metric in c}
+        if not mine:
+            raise missing(f"walks by a regularizer on {row}")
         worst = max(mine, key=lambda walk: value_of(mine[walk]))
         value = value_of(mine[worst])
         holds = value <= TOLERANCE if metric == "deviation" else value < 0
@@ -92,11 +94,13 @@ def _above(record: Record, limit: float) -> Verdict:
 def _pareto(row: str, walk: str) -> Predicate:
     def predicate(records: Records) -> Decision:
         record, kkt = _one(records, row, walk, OFF), _one(records, row, walk, "kkt")
-        half, value = half_width(record) or 0.0, value_of(record)
+        half, value = half_width(record), value_of(record)
         decided: Verdict = "undecided"
-        if max(half - value, value + half) <= ON_CURVE:
+        if half is None:  # without an error nothing is known of chance
+            decided = "undecided"
+        elif abs(value) + half <= ON_CURVE:
             decided = "holds"
-        elif value - half > ON_CURVE or value + half < -ON_CURVE:
+        elif abs(value) - half > ON_CURVE:
             decided = "fails"
         note = (
             f"{measured(record.value, record.stderr)} % above it {_interval(record)}, KKT residual "

@@ -16,7 +16,7 @@ from paper_tables.evidence.intervals import combined, decided, difference_width
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.minima import ellipsoids, scans
 from paper_tables.exhibits.minima.cells import CHANGE
-from paper_tables.exhibits.minima.groups import Group, groups, lacking, pair, telling
+from paper_tables.exhibits.minima.groups import Group, as_well, groups, lacking, pair, telling
 from paper_tables.exhibits.minima.measured import CHEAP, COMPARED, INDEX
 from paper_tables.exhibits.minima.statements import RESCALED, ROWS
 
@@ -108,14 +108,14 @@ def _cheap(row: str) -> Predicate:
         found = {each.metric: each for each in telling(good, every)}
         areas = {COMPARED[name]: found[name].area for name in CHEAP}
         index = found[INDEX]
-        worse = [name for name, area in areas.items() if area < index.area]
+        verdicts = [as_well(good, every, metric) for metric in CHEAP]
         listed = ", ".join(f"{name} {area:.2f}" for name, area in areas.items())
         note = (
             f"pairs in the right order: index {index.area:.2f}, {listed}; "
             f"{len(good.reached)} good and {index.n} bad minima"
         )
         used = _used((good, *every), (INDEX, *CHEAP))
-        return Decision("fails" if worse else "holds", used, note, many=True)
+        return Decision(combined(verdicts), used, note, many=True)
 
     return predicate
 

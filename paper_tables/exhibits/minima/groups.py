@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from lla.estimate import Estimate
-from paper_tables.engine.exhibit import MissingError, Records
+from paper_tables.engine.exhibit import MissingError, Records, Verdict
 from paper_tables.engine.records import Record, config_hash
 from paper_tables.evidence.criteria import missing, value_of
 from paper_tables.evidence.selection import by_cell, grouped
@@ -132,8 +132,7 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
     for metric in COMPARED:
         sign = 1.0 if metric in FLATTER else -1.0
         g, b = good.values(metric), np.concatenate([group.values(metric) for group in bad])
-        wins = np.sign(sign * np.subtract.outer(g, b))
-        area = float((wins + 1).mean() / 2)
+        area = float(_right(good, bad, metric).mean())
         if metric == INDEX:
             ratio = float(b.mean() - g.mean())
         else:
@@ -141,6 +140,30 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
         rho, low, high = rank_correlation(sign * b, accuracy)
         found.append(Telling(metric, area, ratio, rho, low, high, len(b)))
     return found
+
+
+def _right(good: Group, bad: Sequence[Group], metric: str) -> np.ndarray:
+    """Whether a measure orders each pair [good, bad] rightly: 1, 0, or 1/2 where both are equal."""
+    sign = 1.0 if metric in FLATTER else -1.0
+    b = np.concatenate([group.values(metric) for group in bad])
+    found: np.ndarray = (np.sign(sign * np.subtract.outer(good.values(metric), b)) + 1) / 2
+    return found
+
+
+def as_well(good: Group, bad: Sequence[Group], metric: str) -> Verdict:
+    """Whether a measure orders as many pairs of a good and a bad minimum as the index does.
+
+    Returns:
+        `holds` where it orders as many or more, `fails` where the 95 % interval of the difference
+        (bootstrap over networks) lies below 0, else `undecided`; so also where it is NaN.
+    """
+    less = _right(good, bad, metric) - _right(good, bad, INDEX)
+    if less.mean() >= 0:
+        return "holds"
+    rng = np.random.default_rng(0)
+    rows, columns = (rng.integers(n, size=(RESAMPLES, n)) for n in less.shape)
+    means = less[rows[:, :, None], columns[:, None, :]].mean((1, 2))
+    return "fails" if np.percentile(means, 97.5) < 0 else "undecided"
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:

@@ -67,6 +67,13 @@ def test_verdicts_follow_from_intervals(claim, values, verdict):
     assert judged([], f"levelset.{claim}", scope).verdict == "not_run"
 
 
+def test_what_is_missing_or_has_no_error_gets_no_verdict():
+    free = records_of(walks.FREE)  # has no regularizer that could fall
+    assert judged(free, "levelset.monotone", "mnist").verdict == "not_run"
+    exact = records_of(walks.L2, stderr=None, off_curve=0.0)
+    assert judged(exact, "levelset.pareto", "mnist: l2").verdict == "undecided"
+
+
 def test_stand_ins_are_never_judged():
     records = records_of(walks.L2, "digits", fidelity="substitute")
     found = judged(records, "levelset.test_loss", "digits: l2")

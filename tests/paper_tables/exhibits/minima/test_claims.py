@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from paper_tables.engine import claims
@@ -96,6 +98,12 @@ def test_the_order_of_bad_minima(pairs, verdict):
 
 def test_measures_that_tell_good_from_bad():
     assert judged(minima(), "cheap").verdict == "holds"
+    one = [  # a single network of three is told from no bad one by the trace
+        dataclasses.replace(r, value=9.0)
+        if (r.metric, r.column) == ("trace", "natural, seed 0") else r
+        for r in minima()
+    ]  # fmt: skip
+    assert judged(one, "cheap").verdict == "undecided"
     mixed = judged(minima(kh05=1.0), "cheap")  # within 1 % of that of good ones
     assert mixed.verdict == "fails"
     assert "index 1.00" in mixed.note
