@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,13 +61,17 @@ class Group:
 def groups(records: Records) -> dict[str, list[Group]]:
     """The groups of each task, the natural one first, then by the share of poison.
 
-    Of networks that were trained or measured in different ways, the largest number of equal ones
-    counts.
+    Of networks that were trained in different ways, the largest number of equal ones counts; and
+    only those that were measured in the same way, by which most of the task were.
     """
     found: dict[str, dict[str, Group]] = {}
     cells = grouped(by_cell(records, TABLE).items(), lambda item: _kind(item[1]))
+    ways = Counter(_way(metrics) for same in cells.values() for _, metrics in same)
     for same in cells.values():
         first = next(iter(same[0][1].values()))
+        mine = _way(same[0][1])
+        if any(way[0] == mine[0] and count > ways[mine] for way, count in ways.items()):
+            continue
         row, variant, share = first.row, first.config["variant"], first.config["share"]
         same.sort(key=lambda item: next(iter(item[1].values())).config["seed"])
         one = Group(row, variant, share, tuple(metrics for _, metrics in same))
@@ -84,6 +89,13 @@ def _kind(metrics: Metrics) -> str:
     record = next(iter(metrics.values()))
     rest = {k: v for k, v in record.config.items() if k != "seed"}
     return config_hash({"row": record.row, **rest})
+
+
+def _way(metrics: Metrics) -> tuple[str, str]:
+    """The task, and how radii were measured; only equal ones may be compared."""
+    record = next(iter(metrics.values()))
+    same = ("cutoff", "directions", "reach", "images", "m", "probes", "dtype", "mode")
+    return record.row, config_hash({name: record.config.get(name) for name in same})
 
 
 def pair(records: Records, row: str) -> tuple[Group, Group, list[Group]]:
