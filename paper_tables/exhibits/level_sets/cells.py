@@ -50,15 +50,22 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def _config(settings: Settings, family: Family) -> dict[str, Any]:
-    return {**fam.config_of(settings, family), "kkt_tol": walks.KKT, "tol": 0.02}
+    return {**fam.config_of(settings, family), **walks.HOW}
 
 
 def _fidelity(settings: Settings, family: Family) -> str:
     return cell_fidelity(fam.sets(settings, family)[0].fidelity, whole=False)
 
 
+def _curve(walk: str) -> dict[str, Any]:
+    """How the minima of a weighted sum are found."""
+    return {
+        "factors": list(walks.FACTORS), "rtol": walks.RTOL,
+        "max_gradients": walks.GRADIENTS[walk], "cap": walks.CAP,
+    }  # fmt: skip
+
+
 def _cell(settings: Settings, family: Family, walk: str) -> Cell:
-    compared = walk in walks.COMPARED
     return Cell(
         table=TABLE, row=family.row, column=walk,
         name=f"{family.row}-{walk}".replace(", ", "-").replace(" ", "-"),
@@ -66,7 +73,7 @@ def _cell(settings: Settings, family: Family, walk: str) -> Cell:
         config={
             **_config(settings, family), "walk": walk, "steps": walks.steps_of(family, walk),
             "measured": list(walks.measured(walk)),
-            **({"factors": list(walks.FACTORS), "rtol": walks.RTOL} if compared else {}),
+            **(_curve(walk) if walk in walks.COMPARED else {}),
         },
         fidelity=_fidelity(settings, family),
         inputs=f"{family.seeds} networks trained on {family.images} noisy images of {family.data}",
@@ -114,8 +121,10 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     paths = [walks.walked(settings, family, walk, seed) for seed in seeds]
     values = [walks.numbers(path) for path in paths]
     curves = []
+    problems = [fam.start(settings, family, seed) for seed in seeds]
+    for mine, problem, path in zip(values, problems, paths, strict=True):
+        mine["deviation"] = max(mine["deviation"], walks.plain_deviation(problem, path))
     if walk in walks.COMPARED:
-        problems = [fam.start(settings, family, seed) for seed in seeds]
         curves = [
             walks.curve_of(problem, path, walk)
             for problem, path in zip(problems, paths, strict=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 import lla
 from lla import level_sets
@@ -25,8 +27,9 @@ COMPARED = (L2, JACOBIAN)  # with minima of a weighted sum
 MEASURED = ("l2", "jacobian", "kappa")
 KEPT = 5  # every so many points are kept
 KKT = 1e-3  # residual at which a walk may end before its steps are taken
+HOW = {"step": 1e-3, "max_step": 0.015, "momentum": 0.9, "tol": 0.02, "kkt_tol": KKT}
 FACTORS = (2.0, 1.0, 0.5)  # of the multiplier at the end: lambda of weighted sums
-RTOL, GRADIENTS = 0.03, 600  # of their minimisations
+RTOL, GRADIENTS = 0.03, {L2: 600, JACOBIAN: 100}  # of their minimisations
 CAP = 1000.0  # percent; what lies further off a curve is only known to do so
 
 OF_ALL = (
@@ -74,7 +77,7 @@ def walked(settings: Settings, family: Family, walk: str, seed: int) -> LevelPat
     path = settings.work / "level_sets" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return level_sets.walk(
-        problem, family.level, given, steps=steps, kkt_tol=KKT, measured=measured(walk),
+        problem, family.level, given, steps=steps, **HOW, measured=measured(walk),
         test=examples(settings, family, seed)[1], keep_every=KEPT, seed=seed, checkpoint=path,
     )  # fmt: skip
 
@@ -109,6 +112,21 @@ def numbers(path: LevelPath) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def plain_deviation(problem: lla.Problem, path: LevelPath) -> float:
+    """The largest |L / level - 1| of the points kept, with L by a plain call of the network.
+
+    The walk accepts only what it finds to be at the level itself, so this is the check on it.
+    """
+    (batch,) = problem.batches
+    off = []
+    for point in torch.from_numpy(path.points).to(batch.x):
+        parts = problem.space.unflatten(point)
+        with torch.no_grad():
+            output = torch.func.functional_call(problem.model, parts, batch.x)
+            off.append(abs(float(F.cross_entropy(output, batch.y)) / path.level - 1))
+    return max(off)
+
+
 def _change(values: np.ndarray) -> float:
     return float(100 * (values[-1] / values[0] - 1))
 
@@ -116,9 +134,8 @@ def _change(values: np.ndarray) -> float:
 def curve_of(problem: lla.Problem, path: LevelPath, walk: str) -> WeightedSum:
     """Minima of L + lambda R around the multiplier at the end of a walk."""
     weights = path.multiplier[-1] * np.array(FACTORS)
-    gradients = GRADIENTS if walk == L2 else GRADIENTS // 6
     return level_sets.weighted_sum(
-        problem, walk, weights.tolist(), rtol=RTOL, max_gradients=gradients
+        problem, walk, weights.tolist(), rtol=RTOL, max_gradients=GRADIENTS[walk]
     )
 
 

@@ -23,6 +23,7 @@ from paper_tables.exhibits.minima.measured import CHEAP, COMPARED_DIRECTIONS, RA
 from paper_tables.exhibits.minima.tasks import (
     CIRCLES,
     GOOD,
+    MOST_TEST,
     NETWORKS,
     QUICK,
     REAL,
@@ -90,6 +91,8 @@ def _cell(settings: Settings, one: Task, variant: Variant, seed: int) -> Cell:
             "share": variant.share, "cutoff": CUTOFF, "directions": one.directions,
             "reach": one.reach, "cut": one.cut, "images": one.measured, "m": measured.STEPS,
             "probes": measured.PROBES, "seed": seed, "dtype": "float64", "mode": "eval",
+            "test_images": MOST_TEST, "scan": "informed", "rescaled": measured.FACTOR,
+            "rescaled_directions": COMPARED_DIRECTIONS,
         },
         fidelity=fidelity(settings, one.name),
         inputs=f"{NETWORKS[one.name]} trained on {one.name}, {variant.name}",

@@ -16,7 +16,7 @@ from paper_tables.exhibits.minima.cells import CUTOFF, trained, training_config
 from paper_tables.exhibits.minima.tasks import DIGITS, Variant, sets
 
 TABLE = "minima_scans"
-DIRECTIONS = 250
+DIRECTIONS, REACH = 250, 100.0
 METRICS = (
     "seconds_informed", "seconds_full", "seconds_loop", "evaluations_informed", "evaluations_full",
     "difference",
@@ -39,7 +39,7 @@ def _cell(settings: Settings, variant: Variant) -> Cell:
         config={
             "training": training_config(DIGITS, variant, source), "variant": variant.name,
             "cutoff": CUTOFF, "directions": DIRECTIONS, "seed": 0, "dtype": "float32",
-            "mode": "eval",
+            "mode": "eval", "reach": REACH,
         },
         fidelity="reduced",  # how evaluations compare holds for any data
         inputs=f"{DIRECTIONS} directions of a minimum of {DIGITS.name}, {variant.name}",
@@ -76,5 +76,5 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
 def _timed(problem: lla.Problem, **how: Any) -> tuple[lla.minima.RadialIndex, float]:
     """A radial index, and the seconds that it took."""
     begin = time.perf_counter()
-    found = radial_index(problem, CUTOFF, DIRECTIONS, **how)
+    found = radial_index(problem, CUTOFF, DIRECTIONS, reach=REACH, **how)
     return found, time.perf_counter() - begin

@@ -128,3 +128,17 @@ def test_the_distance_from_the_curve(curve, end, expected):
 def test_every_scope_of_a_claim_is_judged():
     stated = {(claim.id, scope) for claim in EXHIBIT.statements for scope in claim.scopes}
     assert stated == set(claims.CLAIMS)
+
+
+def test_the_level_is_checked_by_a_plain_call_of_the_network(settings):
+    problem, path = fam.start(settings, TINY, 0), walks.walked(settings, TINY, walks.L2, 0)
+    assert walks.plain_deviation(problem, path) == pytest.approx(path.deviation, abs=1e-8)
+    moved = dataclasses.replace(path, points=1.1 * path.points)
+    assert moved.deviation == path.deviation  # what the walk itself says
+    assert walks.plain_deviation(problem, moved) > 0.02
+
+
+def test_the_configuration_says_how_walks_and_curves_are_computed(settings):
+    config = cell_of(settings, walks.JACOBIAN).config
+    assert {"step", "max_step", "momentum", "tol", "kkt_tol", "max_gradients", "cap"} <= set(config)
+    assert config["max_gradients"] == walks.GRADIENTS[walks.JACOBIAN] == 100

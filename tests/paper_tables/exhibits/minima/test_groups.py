@@ -23,6 +23,15 @@ def test_groups_are_those_of_equal_settings():
     assert len(groups([*records, *few])["mnist"][0].reached) == 3
 
 
+def test_groups_that_were_measured_otherwise_are_not_compared():
+    records = minima()
+    more = [r for s in range(5) for r in minimum("mnist", "natural", 0.0, s)]
+    more = [type(r)(**{**vars_of(r), "config": {**r.config, "directions": 99}}) for r in more]
+    found = groups([*records, *more])["mnist"]
+    assert {g.tried[0][INDEX].config["directions"] for g in found} == {5}
+    assert [len(g.reached) for g in found] == [3, 3, 3]
+
+
 def vars_of(record):
     names = ("table", "row", "column", "metric", "value", "fidelity")
     return {name: getattr(record, name) for name in names}
