@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lla.arguments import number_of_draws, whole_number
+from lla.arguments import number_of_draws, number_of_steps
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
@@ -167,7 +167,7 @@ def criteria(
             f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
             "batches, loss=loss)"
         )
-    probes, steps = number_of_draws("probes", probes), whole_number("steps", steps, 1)
+    probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)
