@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lla
-from lla.plotting import plot_plane
+from lla.plane_plots import plot_plane
 
 
 def quadratic_plane(cases, shift=(0.25, 0.125), scale=1.0, **options):

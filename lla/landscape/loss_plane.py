@@ -168,6 +168,7 @@ def loss_plane(
         key=key if part else None,
         weights_hash=vector_hash(theta),
         direction_hashes=tuple(vector_hash(row) for row in rows),
+        about=problem.about,
     )
 
 

@@ -144,6 +144,7 @@ def flatness_of(
         examples=problem.examples,
         loss=value,
         dtype=str(problem.dtype).removeprefix("torch."),
+        about=problem.about,
     )
 
 

@@ -24,9 +24,9 @@ from lla.layers.ggn import GGNOperator
 from lla.layers.kronecker import KroneckerOperator, outliers
 from lla.layers.layerwise_result import LayerCurvature, Layerwise
 from lla.layers.moments import Moments, check_groups, moments
-from lla.layers.overlaps import curve
 from lla.loss_call import Loss
 from lla.model_call import Mode
+from lla.overlaps import curve
 from lla.problem import Precision, Problem
 
 _COPIES = 6  # of the factors of a layer in float64 that are held at a time
@@ -122,7 +122,7 @@ def layerwise(
         [_layer(problem, name, factors.pop(name), how) for name in names],
         k=k, matrix="Gauss-Newton matrix, centred" if centre else "Hessian", mode=mode,
         centred=centre, examples=problem.examples, loss=value, seed=seed,
-        dtype=str(problem.dtype).removeprefix("torch."),
+        dtype=str(problem.dtype).removeprefix("torch."), about=problem.about,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,9 @@ import pandas as pd
 from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.layer_plots import plot_matrix, plot_overlaps, plot_two_spectra
-from lla.layers.overlaps import overlap, random_overlap
-from lla.saved import Saved
+from lla.overlaps import overlap, random_overlap
+from lla.plotting import entitled
+from lla.saved import Saved, plain
 from lla.storage import FLOATS, INTEGERS, array_faults
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _NUMBERS = ("outliers", "outlier_gap", "matvecs", "converged")
 
 
 @dataclass(frozen=True)
-class LayerCurvature:
+class LayerCurvature(Saved):
     """The curvature of a layer with weight [F, d], F outputs and d inputs (elements of a patch)."""
 
     name: str
@@ -55,6 +56,35 @@ class LayerCurvature:
     matvecs: int  # products with the layer's block
     converged: bool  # whether the residuals are below the tolerance
     why: str  # why the Gauss-Newton block is not that of the Hessian; empty where it is
+
+    LONG: ClassVar[tuple[str, ...]] = (
+        "eigenvectors", "M", "xx", "mean", "kronecker_left", "kronecker_right",
+    )  # fmt: skip
+
+    def _faults(self) -> Iterator[str]:
+        if self.eigenvectors.ndim != 3:
+            yield f"eigenvectors has the shape {list(self.eigenvectors.shape)}"
+        k, outputs, inputs = self.eigenvectors.shape
+        yield from array_faults(
+            self,
+            **{
+                name: (
+                    _shape(dims, k, outputs, inputs),
+                    FLOATS if name == "eigenvectors" else "float64",
+                )
+                for name, dims in _SHAPES.items()
+            },
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an eigenvector, the largest eigenvalue first; the index is the rank from 1."""
+        names = (
+            "eigenvalues", "residuals", "rank_one", "mean_cosine", "left_cosine",
+            "kronecker_eigenvalues", "kronecker_overlap",
+        )  # fmt: skip
+        columns = {name: getattr(self, name) for name in names} | {"random_overlap": self.baseline}
+        index = pd.RangeIndex(1, len(self.eigenvalues) + 1, name="rank")
+        return pd.DataFrame(columns, index=index)
 
     @property
     def baseline(self) -> np.ndarray:
@@ -100,6 +130,8 @@ class LayerCurvature:
         kind: Literal["eigenvalues", "eigenvector"] = "eigenvalues",
         index: int = 0,
         ax: Axes | None = None,
+        *,
+        title: str | None = None,
     ) -> Figure:
         """Draw the eigenvalues, or one eigenvector as a matrix [F, d].
 
@@ -107,17 +139,19 @@ class LayerCurvature:
             kind: "eigenvalues" of the layer and of its Kronecker approximation, or "eigenvector".
             index: of the eigenvector, 0 for the largest eigenvalue.
             ax: axes to draw into; a new figure by default.
+            title: above the picture; it says by default what is drawn.
         """
         if kind == "eigenvalues":
             names = (f"layer {self.name}", "E[M] (x) E[xx']")
-            return plot_two_spectra(self.eigenvalues, self.kronecker_eigenvalues, names, ax=ax)
+            both = self.eigenvalues, self.kronecker_eigenvalues
+            return entitled(ax, plot_two_spectra(*both, names, ax=ax), title)
         if kind != "eigenvector":
             raise InputError(f"kind is {kind!r}: choose 'eigenvalues' or 'eigenvector'")
         count = len(self.eigenvalues)
         if index not in range(count):
             raise InputError(f"index is {index}: choose 0 to {count - 1}")
         value, share = self.eigenvalues[index], self.rank_one[index]
-        title = (
+        title = title or (
             f"{self.name}: eigenvector {index + 1}, eigenvalue {value:.3g}, "
             f"first singular value {share:.0%}"
         )
@@ -161,9 +195,15 @@ class Overlaps(Saved):
         }  # fmt: skip
         return pd.DataFrame(columns, index=pd.Index(self.names, name="layer"))
 
-    def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw a curve a layer."""
-        return plot_overlaps(self.names, self.curves, self.baselines, ax=ax)
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
+        """Draw a curve a layer.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture.
+        """
+        figure = plot_overlaps(self.names, self.curves, self.baselines, ax=ax)
+        return entitled(ax, figure, title)
 
     def __repr__(self) -> str:
         lines = [
@@ -205,6 +245,7 @@ class Layerwise(Saved):
     loss: float
     seed: int
     dtype: str
+    about: str = ""  # model, number of examples and mode in words; empty if not known
 
     def __post_init__(self) -> None:
         for name in ("names", "whys"):  # a file has lists in place of tuples
@@ -236,7 +277,7 @@ class Layerwise(Saved):
 
     @classmethod
     def of(cls, layers: Sequence[LayerCurvature], **facts: Any) -> Layerwise:
-        """From the layers; `facts` are the last eight fields."""
+        """From the layers; `facts` are the last nine fields."""
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(layer, name).ravel() for layer in layers])
             for name in _SHAPES
@@ -313,15 +354,27 @@ class Layerwise(Saved):
         rows = [_row(layer) for layer in self]
         return pd.DataFrame(rows, index=pd.Index(self.names, name="layer"))
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def to_dict(self, vectors: bool = False) -> dict[str, Any]:
+        """The facts, and under `layers` what is known of each: see `lla.saved.Saved.to_dict`."""
+        names = ("k", "matrix", "mode", "centred", "examples", "loss", "seed", "dtype", "about")
+        facts = plain({name: getattr(self, name) for name in names})
+        layers = {layer.name: layer.to_dict(vectors) for layer in self}
+        return {"type": type(self).__name__, **facts, "layers": layers}
+
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
         """Draw the overlap with the Kronecker approximation, a curve a layer.
 
         A layer has pictures of its own, see `LayerCurvature.plot`.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has `about` by default.
         """
         layers = list(self)
         curves = np.array([layer.kronecker_overlap for layer in layers])
         baselines = np.array([layer.baseline for layer in layers])
-        return plot_overlaps(self.names, curves, baselines, ax=ax)
+        figure = plot_overlaps(self.names, curves, baselines, ax=ax)
+        return entitled(ax, figure, title, self.about)
 
     def __repr__(self) -> str:
         lines = [
