@@ -97,7 +97,7 @@ def plot_spectra(
     ax.plot([], [], "|", color="0.3", label=f"{NODES}, a row a spectrum")
     ax.set_yscale("log")
     ax.set_ylim(bottom=axis.floor * 10 ** (-_ROW * (len(curves) + 0.2)))
-    axis.set_scale(ax.xaxis)
+    axis.set_scale(ax, "x")
     ax.set(xlabel="eigenvalue of the Hessian", ylabel="density per decade of the axis")
     legend_above(ax, 3)
     return figure
@@ -133,7 +133,7 @@ def plot_spectra_over(
         edges, between, colours, norm=LogNorm(axis.floor, float(colours.max())), cmap="viridis",
         rasterized=True,
     )  # fmt: skip
-    axis.set_scale(ax.yaxis)
+    axis.set_scale(ax, "y")
     ax.plot(times, np.full(len(times), axis.grid[0]), "^", color=COLOURS[1], clip_on=False,
             label="measured")  # fmt: skip
     bar = ax.figure.colorbar(drawn, ax=ax, label="density per decade of the axis")
@@ -172,11 +172,12 @@ class _Axis:
         found: np.ndarray = bells @ curve.weights
         return found
 
-    def set_scale(self, axis: Any) -> None:
-        """Give an axis of a picture this scale, and ticks whose labels do not touch."""
+    def set_scale(self, ax: Axes, which: str) -> None:
+        """Give the axis "x" or "y" of a picture this scale, and ticks whose labels do not touch."""
         from matplotlib.ticker import FixedLocator, NullLocator
 
-        axis._set_axes_scale("symlog", linthresh=self.linear)
+        getattr(ax, f"set_{which}scale")("symlog", linthresh=self.linear)
+        axis = getattr(ax, f"{which}axis")
         low, high = float(self.grid[0]), float(self.grid[-1])
         first = math.ceil(math.log10(self.linear))
         last = math.floor(math.log10(max(abs(low), abs(high), self.linear)))
