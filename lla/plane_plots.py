@@ -139,7 +139,7 @@ def _arrows(coordinates: np.ndarray, ax: Axes, count: int = 4) -> None:
     for share in (np.arange(count) + 0.5) / count:
         i = min(int(np.searchsorted(ends, share * ends[-1])), len(lengths) - 1)
         begin, step = coordinates[i], coordinates[i + 1] - coordinates[i]
-        arrow = {"arrowstyle": "-|>", "color": "k", "linewidth": 0, "mutation_scale": 15}
+        arrow = {"arrowstyle": "-|>", "color": "k", "linewidth": 0, "mutation_scale": 20}
         ax.annotate(
             "", begin + 0.6 * step, begin + 0.4 * step, arrowprops=arrow, zorder=4,
             annotation_clip=False,

@@ -39,7 +39,7 @@ def compare(
     Args:
         spectra: by the name that the legend shows, or a list; `lla.Criteria` stand for the mean of
             their batches.
-        linear: magnitude up to which the axis is linear; 1e-4 of the largest node by default.
+        linear: magnitude up to which the axis is linear; 1e-3 of the largest node by default.
         ax: axes to draw into; a new figure by default.
         title: above the picture.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NODES = "Ritz values"  # the ticks below a density, in the legend
 _POINTS = 1200  # of a curve
 _ROW = 0.35  # decades of the density's axis that a row of ticks takes
-_LINEAR = 1e-4  # share of the largest magnitude up to which the axis is linear
+_LINEAR = 1e-3  # share of the largest magnitude up to which the axis is linear
 
 
 class Curve(NamedTuple):
@@ -81,7 +81,7 @@ def plot_spectra(
 
     Args:
         curves: one or more.
-        linear: magnitude up to which the axis is linear; 1e-4 of the largest by default.
+        linear: magnitude up to which the axis is linear; 1e-3 of the largest by default.
         ax: axes to draw into; a new figure by default.
     """
     figure, ax = axes_of(ax, (7.2, 4.4))

@@ -122,9 +122,7 @@ def _result(cls: type[T], plain: dict[str, Any], arrays: dict[str, np.ndarray], 
         raise _FaultError(fault)
     hints = get_type_hints(cls)
     values = {
-        name: _inner(hints[name], value, arrays, f"{prefix}{name}.")
-        if name in hints and _dataclass_in(hints[name])
-        else value
+        name: _value(hints.get(name), value, arrays, f"{prefix}{name}.")
         for name, value in plain.items()
     }
     found = cls(**values, **own)
@@ -141,10 +139,12 @@ def _dataclass_in(hint: Any) -> type | None:
     return next(filter(None, map(_dataclass_in, get_args(hint))), None)
 
 
-def _inner(hint: Any, value: Any, arrays: dict[str, np.ndarray], prefix: str) -> Any:
-    """The dataclasses within the value of a field."""
+def _value(hint: Any, value: Any, arrays: dict[str, np.ndarray], prefix: str) -> Any:
+    """The value of a field with the dataclasses in it; JSON has lists in place of tuples."""
     cls: Any = _dataclass_in(hint)
     kinds = {get_origin(each) or each for each in (hint, *get_args(hint))}
+    if cls is None:
+        return tuple(value) if isinstance(value, list) and tuple in kinds else value
     if isinstance(value, list) and tuple in kinds:
         return tuple(_result(cls, v, arrays, f"{prefix}{i}.") for i, v in enumerate(value))
     if isinstance(value, dict) and dict in kinds:

@@ -144,6 +144,8 @@ def top_eigenpairs(
     further copies of a repeated eigenvalue, of which one Krylov space has only one. Copies of an
     outlying eigenvalue that converges before its space is exhausted may be missed.
 
+    Ctrl-C ends the call, and nothing of it is kept; `max_steps` limits how long it takes.
+
     Args:
         operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
         k: how many.

@@ -54,11 +54,6 @@ class Plane(Saved):
     direction_hashes: tuple[str, ...] = ()
     about: str = ""  # model, number of examples and mode in words; empty if not known
 
-    def __post_init__(self) -> None:
-        # a file has lists in place of tuples
-        for name in ("names", "frozen", "norms", "direction_hashes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
     def _faults(self) -> Iterator[str]:
         if self.loss.ndim not in (1, 2) or not self.loss.size:
             yield f"loss has the shape {list(self.loss.shape)}"

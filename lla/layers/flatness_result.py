@@ -100,10 +100,6 @@ class Flatness(Saved):
     dtype: str
     about: str = ""  # model, number of examples and mode in words; empty if not known
 
-    def __post_init__(self) -> None:
-        for name in ("names", "methods", "whys"):  # a file has lists in place of tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
     def _faults(self) -> Iterator[str]:
         count, width = len(self.names), len(QUANTITIES)
         yield from array_faults(

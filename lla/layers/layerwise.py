@@ -61,6 +61,8 @@ def layerwise(
     the layer says so. A convolution has the patches of its input as x, and the Kronecker product
     leaves out what different positions have in common (Grosse and Martens 2016).
 
+    Ctrl-C ends the call, and nothing of it is kept; name a few `layers` in each of several calls.
+
     Args:
         model: the network.
         batches: see `lla.Problem`; two examples at least.

@@ -174,9 +174,6 @@ class Overlaps(Saved):
     curves: np.ndarray  # [L, k], for the first k' vectors, k' = 1 ... k
     baselines: np.ndarray  # [L, k], those of random spaces
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))  # a file has a list
-
     def _faults(self) -> Iterator[str]:
         k = self.curves.shape[-1] if self.curves.ndim else 0
         shape = (len(self.names), k)
@@ -246,10 +243,6 @@ class Layerwise(Saved):
     seed: int
     dtype: str
     about: str = ""  # model, number of examples and mode in words; empty if not known
-
-    def __post_init__(self) -> None:
-        for name in ("names", "whys"):  # a file has lists in place of tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def _faults(self) -> Iterator[str]:
         count = len(self.names)

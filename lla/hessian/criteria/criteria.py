@@ -170,6 +170,9 @@ def criteria(
     `lla.hessian.criteria.adaptive`. Give more than four batches then: they are taken one after
     another as they are needed. The result's `converged` and `adaptive` say what was reached.
 
+    Ctrl-C ends the call, and nothing of it is kept. To keep what is finished, make one call a batch
+    and save its result, or limit the products by a `lla.Target`.
+
     Args:
         model: any module.
         batches: see `lla.Problem`.
