@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lla.plotting import COLOURS, axes_of, without_numpy_errors
+from lla.plotting import COLOURS, axes_of, whole_ticks, without_numpy_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def plot_overlaps(
     ax.plot([], [], ":", color="0.4", label="random spaces")
     ax.set_ylim(0, 1.02)
     ax.set_xlim(0.5, order[-1] + 0.5)
-    ax.locator_params(axis="x", integer=True)
+    whole_ticks(ax)
     ax.grid(color="0.92")
     ax.set(xlabel="dimension k of the spaces", ylabel="overlap")
     ax.legend(
@@ -119,7 +119,7 @@ def plot_two_spectra(
         ax.plot(order, values, style, color=colour, markersize=5, linewidth=1.0, label=name)
     if min(exact.min(), approximate.min()) > 0:
         ax.set_yscale("log")
-    ax.locator_params(axis="x", integer=True)
+    whole_ticks(ax)
     ax.grid(color="0.92")
     ax.set(xlabel="rank", ylabel="eigenvalue")
     ax.legend(frameon=False)

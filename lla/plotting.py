@@ -80,6 +80,13 @@ def entitled(ax: Axes | None, figure: Figure, title: str | None, about: str = ""
     return figure
 
 
+def whole_ticks(ax: Axes) -> None:
+    """Set ticks at whole numbers only along the x axis, such as ranks."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+
+
 def legend_above(ax: Axes, columns: int) -> None:
     """Put the legend above the axes, where it hides nothing."""
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lla.plotting import COLOURS, axes_of, legend_above, without_numpy_errors
+from lla.plotting import COLOURS, axes_of, legend_above, whole_ticks, without_numpy_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,6 +205,6 @@ def plot_eigenvalues(
     ax.errorbar(order, values, yerr=residuals, fmt="o", color=COLOURS[0], capsize=3)
     ax.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
     ax.set_xlim(0.5, len(values) + 0.5)
-    ax.locator_params(axis="x", integer=True)
+    whole_ticks(ax)
     ax.set(xlabel=f"rank ({which})", ylabel="eigenvalue of the Hessian")
     return figure

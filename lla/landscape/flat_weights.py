@@ -32,7 +32,8 @@ def flat_weights(
             also mixed.
         space: which tensors of state dicts are parameters, and in which order: a model, a problem
             or its space. By default those of the first model among the sources. Without any, the
-            floating-point tensors in their order, except the statistics of normalization layers.
+            floating-point tensors in their order, except the statistics of normalization layers;
+            a safetensors file does not keep the order, so it needs a model.
 
     Raises:
         InputError: something else, state dicts of different models, vectors of different lengths
@@ -53,6 +54,11 @@ def flat_weights(
         where = f"weights {t}"
         if isinstance(source, str | os.PathLike):
             where, source = str(source), state_dict_of(source)
+            if space is None and Path(where).suffix == ".safetensors":
+                raise InputError(
+                    f"{where} does not keep the order of the parameters, as no safetensors file "
+                    "does: give the model as well, as the second argument"
+                )
         if isinstance(source, nn.Module):
             source = dict(unwrapped(source).named_parameters())
         if isinstance(source, Mapping):

@@ -181,7 +181,8 @@ def pca_path(
         thetas: in the order of training: [T, P], or T flat vectors, models, state dicts or files.
         space: which tensors of state dicts are parameters: a model, a problem or its space. By
             default those of the first model among `thetas`; without a model, all floating-point
-            tensors but the statistics of normalization layers.
+            tensors but the statistics of normalization layers. safetensors files, which do not
+            keep the order of the parameters, need it.
 
     Raises:
         InputError: fewer than 3 weights, weights of different lengths or not finite, or a path
