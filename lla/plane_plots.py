@@ -197,7 +197,7 @@ def _contours(
         label += ", levels logarithmic above the smallest"
     drawn = ax.contourf(*coordinates, shown.T, levels=levels, norm=norm, cmap="viridis")
     ax.contour(*coordinates, shown.T, levels=levels, norm=norm, colors="k", linewidths=0.3)
-    _few_ticks(ax, "xy")
+    _few_ticks(ax, "auto")
     if not (scale == "logarithmic" and flat):
         _colour_bar(ax.figure.colorbar(drawn, ax=ax, label=label), levels, scale)
     return figure, ax
@@ -221,13 +221,12 @@ def _colour_bar(bar: Colorbar, levels: np.ndarray, scale: Scale) -> None:
     bar.minorlocator = ticker.NullLocator()
 
 
-def _few_ticks(ax: Any, axes: str) -> None:
-    """Set so few ticks along each axis that their labels do not touch."""
+def _few_ticks(ax: Any, most: int | Literal["auto"]) -> None:
+    """Set ticks along x and y that are few and have short labels, so that these do not touch."""
     from matplotlib.ticker import MaxNLocator
 
-    for axis in axes:
-        locator = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
-        getattr(ax, f"{axis}axis").set_major_locator(locator)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10]))
 
 
 def _surface(
@@ -249,7 +248,7 @@ def _surface(
     for axis, name in zip("xyz", axis_names, strict=True):
         getattr(ax3, f"set_{axis}label")(name, fontsize=8)
     ax3.tick_params(labelsize=7)
-    _few_ticks(ax3, "xy")
+    _few_ticks(ax3, 6)
     ax3.view_init(elev=32, azim=-55)
     ax3.set_box_aspect(None, zoom=0.88)
     if notes:
