@@ -121,7 +121,7 @@ def plot_path(
         path_effects=rim if below else None,
     )  # fmt: skip
     _arrows(coordinates, ax)
-    marks = {"zorder": 5, "clip_on": False, "markersize": 9, "markeredgecolor": "k"}
+    marks: dict[str, Any] = {"zorder": 5, "clip_on": False, "markersize": 9, "markeredgecolor": "k"}
     ax.plot(*coordinates[0], "s", color=COLOURS[2], label="start", **marks)
     ax.plot(*coordinates[-1], "D", color=COLOURS[1], label="end", **marks)
     x, y = (f"principal axis {i}, {s:.1%} of the variance" for i, s in enumerate(explained, 1))

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def axes_of(
         projection: of new axes, "3d" or None.
     """
     if ax is not None:
-        return cast("Figure", ax.figure.figure), ax  # of axes in a subfigure the whole figure
+        return ax.figure.figure, ax  # of axes in a subfigure the whole figure
     from matplotlib.figure import Figure
 
     pyplot = sys.modules.get("matplotlib.pyplot")

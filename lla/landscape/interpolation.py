@@ -66,7 +66,7 @@ def interpolate(
     if wrong:
         raise InputError(f"interpolate has no option {wrong[0]}: leave it out")
     more = round(share * steps)
-    along = np.arange(-more, steps + more + 1) / steps
+    along = (np.arange(-more, steps + more + 1) / steps).tolist()
     towards: Tensor | nn.Module
     if isinstance(other, Tensor):
         (vector,) = flat_weights([other], problem)
