@@ -22,7 +22,8 @@ from lla.layers import chosen as names_of
 from lla.layers.frobenius import frobenius_error
 from lla.layers.ggn import GGNOperator
 from lla.layers.kronecker import KroneckerOperator, outliers
-from lla.layers.layerwise_result import LayerCurvature, Layerwise
+from lla.layers.layer_curvature import LayerCurvature
+from lla.layers.layerwise_result import Layerwise
 from lla.layers.moments import Moments, check_groups, moments
 from lla.loss_call import Loss
 from lla.model_call import Mode
