@@ -58,7 +58,9 @@ __all__ = [
     "criteria",
     "flatness",
     "layerwise",
+    "level_sets",
     "loss_plane",
+    "minima",
     "spectral_density",
     "spectrum_criteria",
     "top_eigenpairs",
@@ -66,7 +68,9 @@ __all__ = [
     "tune_allocator",
 ]
 
-if not TYPE_CHECKING:  # a type checker shall know which names there are
+if TYPE_CHECKING:  # a type checker shall know which names there are
+    from lla import data, level_sets, measures, minima, models, plotting, spectra, training
+else:
 
     def __getattr__(name: str) -> object:
         """Import a module of the package when it is first used (PEP 562)."""

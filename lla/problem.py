@@ -436,13 +436,24 @@ class Problem:
             NonFiniteError: the loss or the gradient of a batch is NaN or infinite; the batch is
                 named.
         """
+        return self.loss_and_gradient(theta)[1]
+
+    def loss_and_gradient(self, theta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """L, a 0-d tensor, and its gradient [P], from one pass; see `loss` and `gradient`.
+
+        Raises:
+            InputError: PyTorch has no derivative of an operation.
+            NonFiniteError: the loss or the gradient of a batch is NaN or infinite; the batch is
+                named.
+        """
         theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
         total, state = torch.zeros_like(theta), self.state()
-        losses, norms = [], []
+        losses: list[Tensor] = []
+        norms = []
         for batch, share in zip(self.batches, self.coefficients, strict=True):
             with self.deterministic(), torch.enable_grad():
                 value = self.batch_loss(batch, state=state)(theta)
-                losses.append(value.item())
+                losses.append(value.detach())
                 if not value.requires_grad:  # a constant
                     norms.append(0.0)
                     continue
@@ -450,9 +461,9 @@ class Problem:
                     (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
             norms.append(gradient.abs().max().item())
             total.add_(gradient, alpha=share)
-        _check_finite("loss", losses)
+        _check_finite("loss", torch.stack(losses).tolist())
         _check_finite("largest element of the gradient", norms)
-        return total
+        return self.pool(torch.stack(losses)), total
 
     def _current(self) -> Mapping[str, Tensor]:
         """All parameters and buffers as they are now; not copies."""

@@ -114,11 +114,11 @@ def train(
         raise InputError("the model has no trainable parameter: set requires_grad of some.")
     _check_arguments(epochs, batch_size, lr, seed, target_accuracy, keep_epochs, checkpoint)
     x, y = (tensor.to(parameters[0].device) for tensor in data)
-    _check_data(model, x, y)
+    check_data(model, x, y)
     optimizer = torch.optim.Adam(parameters, lr=lr)
     path = None if checkpoint is None else Path(checkpoint)
     steps = -(-len(x) // batch_size)
-    with training_state.locked(path), _training_flags_kept(model):
+    with training_state.locked(path), training_flags_kept(model):
         done, run = Progress(), None
         if path is not None:
             config = training_state.configuration(model, x, y, batch_size, lr, seed)
@@ -168,7 +168,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> f
         raise InputError(f"accuracy needs as many labels as inputs, not {len(y)} and {len(x)}.")
     device = next((parameter.device for parameter in model.parameters()), x.device)
     right = torch.zeros((), dtype=torch.int64, device=device)
-    with _training_flags_kept(model), torch.no_grad():
+    with training_flags_kept(model), torch.no_grad():
         model.eval()
         for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             right += (model(inputs.to(device)).argmax(1) == labels.to(device)).sum()
@@ -230,7 +230,8 @@ def _train_epoch(
 
 
 @contextmanager
-def _training_flags_kept(model: nn.Module) -> Iterator[None]:
+def training_flags_kept(model: nn.Module) -> Iterator[None]:
+    """Put the training flags of all modules back afterwards."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -277,15 +278,19 @@ def _check_arguments(
         raise InputError("keep_epochs needs a checkpoint, beside which they are kept.")
 
 
-def _check_data(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Try two examples, so that wrong data are found before any long work."""
+def check_data(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Try two examples, so that wrong data are found before any long work.
+
+    Raises:
+        InputError: the data do not fit the model or each other.
+    """
     if len(x) == 0 or y.shape != x.shape[:1] or y.dtype != torch.int64:
         raise InputError(
             "training needs inputs [N, ...] and labels [N] int64 with N > 0, not "
             f"{list(x.shape)} and {list(y.shape)} {y.dtype}."
         )
     try:
-        with _training_flags_kept(model), torch.no_grad():
+        with training_flags_kept(model), torch.no_grad():
             logits = model.eval()(x[:2])
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(

@@ -1,3 +1,6 @@
+import json
+import shlex
+import subprocess
 import sys
 
 import numpy as np
@@ -6,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 import lla
-from lla import cli, data, models
+from lla import data, models
 from lla.cli import app
-from lla.inputs import load_inputs
+from lla.cli.inputs import load_inputs
 from lla.layers.flatness import flatness
 from lla.layers.flatness_result import Flatness
 from lla.layers.layerwise import layerwise
@@ -88,7 +91,7 @@ def test_flatness_is_that_of_the_library(tmp_path):
     np.testing.assert_allclose(saved.values, expected.values, rtol=1e-5)
     lines = result.output.splitlines()
     assert lines[2].split()[:2] == ["conv2", f"{expected['conv2'].trace.value:.4g}"]
-    assert "16 images, float64, inputs normalized" in lines[6]
+    assert "16 images, float64, inputs normalized" in result.output
     assert "1 by closed form: each feature" in result.output
     assert (tmp_path / "flatness.csv").read_text().startswith("layer,trace,trace_stderr,")
     assert (tmp_path / "flatness.png").stat().st_size > 1000
@@ -107,9 +110,36 @@ def test_layerwise_is_that_of_the_library(tmp_path):
     np.testing.assert_allclose(saved.eigenvalues, expected.eigenvalues, rtol=1e-5)
     lines = result.output.splitlines()
     assert lines[2].split()[:2] == ["conv1", f"{expected['conv1'].eigenvalues[0]:.4g}"]
-    assert "16 images, float64; 3 eigenvectors a layer of the Gauss-Newton" in lines[6]
+    assert "16 images, float64; 3 eigenvectors a layer of the Gauss-Newton" in result.output
     assert (tmp_path / "layerwise.csv").read_text().startswith("layer,eigenvalue,rank_one,")
     assert (tmp_path / "layerwise.png").stat().st_size > 1000
+
+
+def test_a_walk_is_that_of_the_library(tmp_path):
+    arguments = ("--data", "digits", "--batch-size", 16, "--steps", 3, "--level", 2.2)
+    more = ("--regularizer", "smooth_l1", "--measured", "kappa", "--test-images", 8)
+    result = run("level-set", "lenet", *arguments, *more, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    (pair,), (test,) = (
+        data.batches(data.load("digits", split), count, 1, seed=0, size=32)
+        for split, count in (("train", 16), ("test", 8))
+    )
+    problem = lla.Problem(models.build("lenet", seed=0).double(), (pair[0].double(), pair[1]))
+    expected = lla.level_sets.walk(
+        problem, 2.2, "smooth_l1", steps=3, measured=("kappa",), test=(test[0].double(), test[1])
+    )
+    saved = lla.level_sets.LevelPath.load(tmp_path / "walk.npz")
+    np.testing.assert_allclose(saved.values, expected.values, rtol=1e-6)
+    np.testing.assert_allclose(saved.test_loss, expected.test_loss, rtol=1e-6)
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()[2:10] if line}
+    assert float(rows["regularizer"][1]) == pytest.approx(expected.regularizer[-1], rel=1e-3)
+    assert "4 points at the loss 2.2 within" in result.output
+    assert (tmp_path / "walk.csv").read_text().startswith("point,loss,regularizer,")
+    assert {path.name for path in tmp_path.glob("[a-z]*")} == {
+        "numbers.json", "walk.npz", "walk.csv", "walk.png",
+    }  # fmt: skip
+    again = run("level-set", "lenet", *arguments, "--out", tmp_path)
+    assert "holds walk.csv of an earlier run" in again.output
 
 
 def test_a_plane_is_that_of_the_library(tmp_path):
@@ -122,7 +152,7 @@ def test_a_plane_is_that_of_the_library(tmp_path):
     np.testing.assert_allclose(saved.loss, expected.loss, rtol=1e-5)
     assert saved.scalar("accuracy").shape == (5, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "accuracy.png", "contour.png", "line.png", "plane.npz", "surface.png",
+        "accuracy.png", "contour.png", "line.png", "numbers.json", "plane.npz", "surface.png",
     ]  # fmt: skip
 
 
@@ -130,7 +160,7 @@ def nothing_computed(monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("it was loaded before the folder was checked")
 
-    monkeypatch.setattr(cli, "load_inputs", refuse)
+    monkeypatch.setattr("lla.cli.command.load_inputs", refuse)
 
 
 @pytest.mark.hard_use(
@@ -182,12 +212,14 @@ def test_a_plane_interrupted_while_its_pictures_are_drawn_goes_on(tmp_path, monk
         raise lla.WriteError(f"{path} cannot be written (No space left on device)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "write_png", full)
+        patch.setattr("lla.cli.landscapes.write_png", full)
         result = run(*arguments, "--out", tmp_path)
     assert result.exit_code == 2
     assert "contour.png cannot be written (No space left on device)" in result.stderr
     assert "wrote" not in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["contour.png", "unfinished.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "contour.png", "numbers.json", "unfinished.npz",
+    ]  # fmt: skip
     assert run(*arguments, "--out", tmp_path).exit_code == 0
     assert "plane.npz" in {path.name for path in tmp_path.iterdir()}
 
@@ -196,7 +228,7 @@ def test_criteria_that_cannot_be_saved_are_shown(tmp_path, monkeypatch):
     def full(figure, path):
         raise lla.WriteError(f"{path} cannot be written (No space left on device)")
 
-    monkeypatch.setattr(cli, "write_png", full)
+    monkeypatch.setattr("lla.cli.spectra.write_png", full)
     result = run("criteria", "lenet", "--data", "digits", *SMALL, "--out", tmp_path)
     assert result.exit_code == 2
     assert "K_H1" in result.output
@@ -226,6 +258,10 @@ def test_pictures_are_taken_too(tmp_path):
         (("layerwise", "lenet", "--data", "digits"), "layer conv1 has 6 outputs"),
         (("layerwise", "lenet", "--data", "digits", "--probes", 1), "probes is 1"),
         (("layerwise", "lenet", "--data", "digits", "--k", 0), "k is 0"),
+        (("level-set", "lenet", "--data", "digits", "--level", "low"), "--level is 'low'"),
+        (("level-set", "lenet", "--data", "digits", "--regularizer", "l3"), "no regularizer"),
+        (("level-set", "lenet", "--data", "digits", "--measured", "free"), "no regularizer"),
+        (("level-set", "lenet", "--data", "digits", "--tol", 2), "tol is 2"),
         (("plane", "lenet", "--data", "digits", "--normalization", "best"), "choose 'auto'"),
         (("plane", "lenet", "--data", "digits", "--steps", 3), "even number"),
         (("plane", "lenet", "--data", "digits", "--cap", -1.0), "positive"),
@@ -357,6 +393,17 @@ def test_wrong_options_are_refused_before_the_work(factories, monkeypatch, argum
     assert "Traceback" not in result.output
 
 
+def test_a_set_without_files_is_not_verified_in_silence(tmp_path, monkeypatch):
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    monkeypatch.delenv("LLA_DATA", raising=False)
+    result = run("data", "verify", "mnist")
+    assert result.exit_code == 2, result.output
+    assert "no file of mnist is found: give --data-root" in result.output
+    bundled = run("data", "verify", "digits")
+    assert bundled.exit_code == 0, bundled.output
+    assert "digits is bundled" in bundled.output
+
+
 @pytest.mark.hard_use("A cache folder that cannot be written is named before a download begins")
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "lla").write_text("a file where the folder belongs")
@@ -366,3 +413,234 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert "cannot be written" in result.output
     assert isinstance(result.exception, SystemExit)
+
+
+TINY = ("--data", "digits", "--batch-size", 8)
+
+
+def numbers_of(*arguments):
+    """What a command prints with --json: one object and nothing else."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert not result.stderr
+    return json.loads(result.stdout)
+
+
+def problem_of(precision=None):
+    pairs = data.batches(data.load("digits", "train"), 8, 1, seed=0, size=28)
+    return lla.Problem(models.build("mlp", seed=0), pairs, precision=precision)
+
+
+def test_the_version_and_python_m():
+    assert run("--version").output == f"lla {lla.__version__}\n"
+    said = subprocess.run(
+        [sys.executable, "-m", "lla", "--version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"lla {lla.__version__}\n"
+
+
+def test_criteria_as_one_json_object():
+    found = numbers_of("criteria", "lenet", "--data", "digits", *SMALL)
+    pairs = data.batches(data.load("digits", "train"), 16, 2, seed=0, size=32)
+    expected = lla.criteria(models.build("lenet", seed=0), pairs, probes=2, steps=6)
+    for name in ("re", "kh1", "kh05"):
+        estimate = getattr(expected, name)
+        assert found[name]["value"] == pytest.approx(estimate.value, rel=1e-2)
+        assert found[name]["n"] == estimate.n == 2
+        assert set(found[name]) == {"value", "stderr", "n"}
+    assert found["weights"] == "random weights (seed 0)"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("criteria", "lenit"),
+        ("trace", "mlp", "--data", "digit"),
+        ("plane", "mlp", "--steps", 3, "--data", "digits"),
+    ],
+)
+def test_an_error_is_a_json_object_too(arguments):
+    result = run(*arguments, "--json")
+    assert result.exit_code == 2
+    assert list(json.loads(result.stdout)) == ["error"]
+    assert not result.stderr
+
+
+def test_unknown_names_come_with_suggestions():
+    assert "lenet" in run("criteria", "lenit").stderr
+    said = run("criteria", "mlp", "--data", "nothing").stderr
+    assert all(name in said for name in (*data.names(), *data.picture_names()))
+
+
+def test_trace_eigenpairs_and_spectrum_are_those_of_the_library(tmp_path):
+    H = lla.HessianOperator(problem_of("float64"))
+    options = (*TINY, "--precision", "float64")
+    trace = numbers_of("trace", "mlp", *options, "--max-matvecs", 20, "--rtol", 0.5)
+    expected = lla.trace(H, rtol=0.5, max_matvecs=20)
+    assert trace["trace"]["value"] == pytest.approx(expected.value, rel=1e-6)
+    pairs = numbers_of("eigenpairs", "mlp", *options, "--which", "SA", "--out", tmp_path / "pairs")
+    np.testing.assert_allclose(pairs["values"], lla.top_eigenpairs(H, 2, "SA").values, rtol=1e-5)
+    saved = lla.Eigenpairs.load(tmp_path / "pairs" / "eigenpairs.npz")
+    np.testing.assert_allclose(saved.values, pairs["values"])
+    result = run("spectrum", "mlp", *options, "--probes", 2, "--steps", 5, "--out", tmp_path / "s")
+    assert result.exit_code == 0, result.output
+    spectrum = lla.Spectrum.load(tmp_path / "s" / "spectrum.npz")
+    np.testing.assert_allclose(
+        spectrum.eigenvalues, lla.spectral_density(H, 2, 5).eigenvalues, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_out_holds_the_numbers_and_a_command_that_gives_them_again(tmp_path):
+    first = tmp_path / "a folder"
+    options = ("--max-matvecs", 20, "--rtol", 0.5, "--parameters", "*bias", "--quiet")
+    assert run("trace", "mlp", *TINY, *options, "--out", first).exit_code == 0
+    found = json.loads((first / "numbers.json").read_text())
+    words = shlex.split(found["command"])
+    assert words[:3] == ["lla", "trace", "mlp"]
+    words[words.index(str(first))] = str(tmp_path / "again")
+    assert run(*words[1:]).exit_code == 0
+    again = json.loads((tmp_path / "again" / "numbers.json").read_text())
+    assert again["trace"] == found["trace"]
+
+
+def saved_weights(folder, *seeds):
+    files = []
+    for seed in seeds:
+        files.append(folder / f"weights{seed}.pt")
+        torch.save(models.build("mlp", seed=seed).state_dict(), files[-1])
+    return files
+
+
+def test_the_line_to_another_checkpoint(tmp_path):
+    one, other = saved_weights(tmp_path, 1, 2)
+    options = ("--weights", one, "--to", other, "--steps", 4, "--accuracy")
+    found = numbers_of("interpolate", "mlp", *TINY, *options, "--out", tmp_path / "line")
+    assert found["coefficients"] == [-0.5, 0.0, 0.5, 1.0, 1.5]
+    assert found["weights"].startswith(f"weights {one} (sha256 ")
+    pairs = data.batches(data.load("digits", "train"), 8, 1, seed=0, size=28)
+    for i, seed in ((1, 1), (3, 2)):
+        end = lla.Problem(models.build("mlp", seed=seed), pairs).loss()
+        assert found["losses"][i] == pytest.approx(float(end), rel=1e-5)
+    assert (tmp_path / "line" / "accuracy.png").stat().st_size > 1000
+    wrong = run("interpolate", "mlp", *TINY, "--to", other, "--steps", 6)
+    assert "steps is 6: give a multiple of 4" in wrong.stderr
+
+
+def test_the_path_of_checkpoints(tmp_path):
+    files = saved_weights(tmp_path, 1, 2, 3, 4)
+    checkpoints = [word for file in files for word in ("--checkpoint", file)]
+    found = numbers_of("path", "mlp", *TINY, *checkpoints, "--points", 3, "--out", tmp_path / "p")
+    assert np.shape(found["coordinates"]) == (4, 2)
+    assert found["coordinates"][-1] == [0.0, 0.0]
+    assert (tmp_path / "p" / "path.png").stat().st_size > 1000
+    few = run("path", "mlp", *TINY, *checkpoints[:4])
+    assert "there are 2 checkpoints: a path takes three or more" in few.stderr
+
+
+OWN_BATCHES = """
+import torch
+def pairs():
+    return [(torch.randn(n, 784), torch.arange(n) % 10) for n in (6, 3)]
+def tokens():
+    return {"x": torch.randn(4, 784), "labels": torch.arange(4)}
+def network():
+    return torch.nn.Linear(784, 10)
+"""
+
+
+@pytest.fixture
+def own_batches(tmp_path, monkeypatch):
+    (tmp_path / "own_batches.py").write_text(OWN_BATCHES)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("own_batches", None)
+
+
+def test_the_callers_own_batches_are_all_used(own_batches):
+    found = numbers_of(
+        "flatness", "own_batches:network", "--data", "own_batches:pairs", "--precision", "float64"
+    )
+    assert found["examples"] == 9
+    again = numbers_of(
+        "flatness", "own_batches:network", "--data", "own_batches:pairs", "--precision", "float64"
+    )
+    assert again["layers"] == found["layers"]
+    for option in ("--batch-size", "--batches", "--size"):
+        wrong = run("trace", "mlp", "--data", "own_batches:pairs", option, 2)
+        assert f"{option} does not apply to own_batches:pairs" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "timm:resnet10t"])
+def test_networks_of_other_libraries_on_a_folder_of_pictures(tmp_path, name):
+    Image = pytest.importorskip("PIL.Image")
+    generator = np.random.default_rng(0)
+    for wnid in ("n01440764", "n01443537"):
+        (tmp_path / "pictures" / wnid).mkdir(parents=True)
+        pixels = generator.integers(0, 255, (80, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / wnid / "one.png")
+    options = ("--data", tmp_path / "pictures", "--batch-size", 2, "--size", 64)
+    found = numbers_of("trace", name, *options, "--max-matvecs", 2, "--rtol", 1000)
+    assert np.isfinite(found["trace"]["value"])
+
+
+def test_networks_that_other_libraries_do_not_have():
+    for name in ("torchvision:resnet", "timm:resnet"):
+        assert "cannot build 'resnet'" in run("trace", name, "--data", "digits").stderr
+    assert run("trace", "hf:nowhere", "--data", "digits").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [("models",), ("data", "list"), ("doctor",)])
+def test_lists_fit_a_hundred_columns(command):
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.output.splitlines())) <= 100
+    assert json.loads(run(*command, "--json").stdout)
+
+
+def test_helps_are_sentences():
+    for command in app.registered_commands:
+        said = command.callback.__doc__
+        assert said.rstrip().endswith("."), command.name
+        assert said[0].isupper()
+
+
+TRAINED = """
+import torch
+def make():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    from lla import data
+    x, y = data.batches(data.load("digits", "train"), 16, 1, seed=0)[0]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model
+"""
+
+
+def test_radii_are_those_of_the_library(tmp_path, monkeypatch):
+    (tmp_path / "trained_network.py").write_text(TRAINED)
+    monkeypatch.syspath_prepend(tmp_path)
+    how = ("--data", "digits", "--batch-size", 16, "--directions", 5)
+    out = tmp_path / "out"
+    result = run("minima", "trained_network:make", *how, "--out", out)
+    assert result.exit_code == 0, result.output
+    inputs = load_inputs("trained_network:make", "digits", batch_size=16)
+    expected = lla.minima.radial_index(lla.Problem(inputs.model, inputs.batches), directions=5)
+    saved = lla.minima.RadialIndex.load(out / "radii.npz")
+    np.testing.assert_allclose(saved.radii, expected.radii, rtol=1e-5)
+    assert f"{expected.log10_index:.5g}"[:6] in result.output
+    assert "no volume: for ellipsoids in 7840 dimensions" in result.output
+    assert {path.name for path in out.iterdir()} == {
+        "numbers.json", "radii.npz", "radii.png",
+    }  # fmt: skip
+    again = run("minima", "trained_network:make", *how, "--out", out)
+    assert (again.exit_code, "of an earlier run" in again.stderr) == (2, True)
+
+
+def test_radii_of_no_minimum_are_refused():
+    result = run("minima", "lenet", "--data", "digits", "--batch-size", 16)
+    assert result.exit_code == 2
+    assert "not below the cutoff 0.1: train the network further" in result.stderr

@@ -97,7 +97,7 @@ def losses(
         route = route or "loop"
     measured = route is None and len(coefficients) >= _WORTH
     if route is None:
-        route = _fastest(problem, directions, coefficients) if measured else "loop"
+        route = fastest_route(problem, directions, coefficients) if measured else "loop"
     function = make_route(route, problem, directions, calibration)
     if route.startswith(tuple(_GROUPED)) and len(coefficients) > 0 and not measured:
         center = torch.zeros_like(coefficients[:1])
@@ -256,9 +256,18 @@ def _stacked(problem: Problem, directions: Directions, coefficients: Tensor, siz
 _GROUPED = {"vmap": _together, "stacked": _stacked}
 
 
-def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> str:
-    """The name of the fastest route with right values, measured on points all over the plane."""
-    spread = torch.linspace(0, len(coefficients) - 1, _TRIAL - 1).long()
+def fastest_route(
+    problem: Problem, directions: Directions, coefficients: Tensor, points: int = _TRIAL
+) -> str:
+    """The name of the fastest route with right values, measured on points all over the plane.
+
+    Args:
+        problem: whose loss.
+        directions: theta and the axes.
+        coefficients: [n, K] float64, of which some are taken.
+        points: how many; stacks of more than these are not tried on a CPU.
+    """
+    spread = torch.linspace(0, len(coefficients) - 1, points - 1).long()
     one = torch.zeros_like(coefficients[:1])
     coefficients = torch.cat([one, coefficients[spread]])
     loop = make_route("loop", problem, directions)
@@ -267,7 +276,7 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
     best, expected = _timed(loop, coefficients)
     best = min(best, _timed(loop, coefficients)[0])
     route = "loop"
-    for name in _candidates(problem, pooling.calls > 0):
+    for name in _candidates(problem, pooling.calls > 0, points):
         function = make_route(name, problem, directions)
         try:
             with filtered_warnings("error"):  # an operation without a batching rule: slow
@@ -282,10 +291,10 @@ def _fastest(problem: Problem, directions: Directions, coefficients: Tensor) -> 
     return route
 
 
-def _candidates(problem: Problem, pools: bool) -> Sequence[str]:
+def _candidates(problem: Problem, pools: bool, points: int) -> Sequence[str]:
     cuda = problem.device.type == "cuda"
     names = ["slices"] if pools and not cuda else []
-    grouped = ["vmap:8", "vmap:32"] if cuda else ["vmap:8"]
+    grouped = ["vmap:8", "vmap:32"] if cuda or points >= 32 else ["vmap:8"]
     if not cuda and any(isinstance(module, nn.Conv2d) for module in problem.model.modules()):
         grouped.insert(0, "stacked:4")
     for name in grouped:

@@ -47,6 +47,7 @@ def called(
     batch: Batch,
     names: Sequence[str],
     means: Mapping[str, Tensor] | None = None,
+    theta: Tensor | None = None,
 ) -> Iterator[tuple[Any, dict[str, LayerCall]]]:
     """Call a problem's network on a batch, and keep what some of its layers got and gave.
 
@@ -57,12 +58,14 @@ def called(
         means: of the patches of some of them [d]. A layer then works on its patches minus that
             mean, and its bias takes up what that changes. So its output is the same, and only
             derivatives by its weight differ.
+        theta: the parameters [P], in whose graph the call shall be; those of the problem by
+            default.
 
     Yields:
         The network's whole output (that of `Problem.run` for a loss that takes the model) and the
         layers by name, in a context in which gradients may be taken.
     """
-    theta = problem.theta().requires_grad_()
+    theta = problem.theta().requires_grad_() if theta is None else theta
     with ExitStack() as stack:
         stack.enter_context(problem.deterministic())
         stack.enter_context(torch.enable_grad())

@@ -1,6 +1,7 @@
 """Models by name, and weights from files."""
 
 from lla.models.lenet import MLP, LeNet
+from lla.models.libraries import library_model, transformer
 from lla.models.preprocessing import picture_preprocessing, preprocessing
 from lla.models.pretrained import (
     Pretrained,
@@ -21,6 +22,7 @@ __all__ = [
     "ResNet20",
     "build",
     "find_pretrained",
+    "library_model",
     "load_weights",
     "names",
     "picture_preprocessing",
@@ -28,4 +30,5 @@ __all__ = [
     "pretrained",
     "pretrained_names",
     "register",
+    "transformer",
 ]

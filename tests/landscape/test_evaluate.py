@@ -195,7 +195,7 @@ def test_a_route_has_to_be_clearly_faster(cases, monkeypatch, share, chosen):
 
     monkeypatch.setattr(evaluate, "make_route", named)
     monkeypatch.setattr(evaluate, "_timed", lambda f, c: (seconds[f], f(c)))
-    assert evaluate._fastest(problem, directions, coefficients) == chosen
+    assert evaluate.fastest_route(problem, directions, coefficients) == chosen
 
 
 def test_routes_are_measured_only_where_there_is_something_to_gain(cases):
@@ -211,7 +211,7 @@ def test_routes_are_measured_only_where_there_is_something_to_gain(cases):
                 "make_route",
                 lambda n, *rest, t=tried, r=real: (t.append(n), r(n, *rest))[1],
             )
-            evaluate._fastest(problem, directions, coefficients)
+            evaluate.fastest_route(problem, directions, coefficients)
     assert names == {
         "fire": ["loop", "slices", "stacked:4", "vmap:8"],
         "mlp_mse": ["loop", "vmap:8"],

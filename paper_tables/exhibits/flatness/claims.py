@@ -112,7 +112,7 @@ def _family(records: Records, name: str) -> tuple[Members, list[Correlation]]:
     if family is None:
         raise missing(f"networks trained on {name} (--real-data takes data sets that are found)")
     found = correlations(family)
-    if not any(c.filtered for c in found):
+    if not found:
         raise missing(f"enough networks trained on {name}: there are {len(family.values)}")
     return family, found
 

@@ -25,7 +25,7 @@ from paper_tables.exhibits.flatness.family import METRICS, TABLE
 GAPS = {"gap_loss": "gap of the loss", "gap_accuracy": "gap of the accuracy"}
 FIRST = "kappa"  # what all others are compared with
 DROPPED = 3  # networks of the smallest gap, by the published filter
-LEAST = 8  # networks, below which nothing is computed
+LEAST = 8 + DROPPED  # networks, below which nothing is computed
 RESAMPLES = 2000
 
 
@@ -143,13 +143,13 @@ def correlations(
     Returns:
         Nothing for less than `LEAST` networks.
     """
-    found = []
+    found: list[Correlation] = []
+    if len(family.values) < LEAST:
+        return found
     for filtered in (False, True):
         values = family.values
         if filtered:
             values = values.drop(values[gap].nsmallest(DROPPED).index)
-        if len(values) < LEAST:
-            continue
         n = len(values)
         drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
         y = values[gap].to_numpy()

@@ -32,10 +32,7 @@ SEED = 0
 
 def cells(_: Settings) -> list[Cell]:
     """One cell for each architecture, and for each change of those where it can be made."""
-    explicit = [
-        _cell(name, "explicit Hessian", EXACT, _identities, 3 * len(ARCHITECTURES))
-        for name in ARCHITECTURES
-    ]
+    explicit = [_cell(name, "explicit Hessian", EXACT, _identities, 1) for name in ARCHITECTURES]
     scaled = [
         _cell(name, kind, INVARIANT + (CHANNELS if kind == KINDS[1] else ()), _invariance, 1)
         for name in FOLLOWED

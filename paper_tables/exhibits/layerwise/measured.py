@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from lla.estimate import Estimate
-from lla.layers.layerwise import layerwise
 from lla.layers.layer_curvature import LayerCurvature
+from lla.layers.layerwise import layerwise
 from lla.saved import Saved
 from lla.storage import array_faults
 from paper_tables.engine import store

@@ -92,7 +92,7 @@ CENTRED = Variant("trained on centred inputs", centred=True)
 BATCHNORM = Variant("BatchNorm", batchnorm=True)
 VARIANTS = (RAW, MOVED, CENTRED, BATCHNORM)
 BUNDLED = Family("digits-mlp", "digits", 8, (24, 24), 9, 512, 5, 15, 64, 3e-3, seconds=12)
-REAL = Family("mnist-mlp", "mnist", 0, (200, 200), 10, 1024, 3, 5, 128, 1e-3, seconds=60)
+REAL = Family("mnist-mlp", "mnist", 0, (200, 200), 10, 1024, 6, 5, 128, 1e-3, seconds=80)
 FAMILIES = (BUNDLED, REAL)
 
 

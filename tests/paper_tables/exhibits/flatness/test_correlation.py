@@ -96,7 +96,7 @@ def test_a_constant_measure_has_no_correlation():
 
 
 def test_too_few_networks_give_nothing():
-    (family,) = members(networks_of(GAPS[:7]))
+    (family,) = members(networks_of(GAPS[:10]))
     assert correlations(family) == []
 
 

@@ -1,0 +1,308 @@
+"""The application, its errors, and what all commands that measure a network have in common."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+
+import typer
+
+import lla
+from lla.cli.inputs import Inputs, load_inputs
+from lla.errors import LIBRARY_ERRORS, InputError
+from lla.estimate import Estimate
+from lla.files import atomic_write, check_folder
+from lla.problem import Mode
+
+app = typer.Typer(
+    help="Loss landscapes and Hessian spectra of PyTorch models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+LIST_WIDTH = 100  # columns that lists fit into
+
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder with the data sets (default: LLA_DATA).")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lla {lla.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Loss landscapes and Hessian spectra of PyTorch models."""
+
+
+@contextmanager
+def one_sentence(as_json: bool = False) -> Iterator[None]:
+    """Show only the message of the library's own errors, without a traceback.
+
+    Args:
+        as_json: show it as an object with the key `error`, on standard output.
+    """
+    try:
+        yield
+    except LIBRARY_ERRORS as error:
+        fail(str(error), as_json)
+
+
+def fail(sentence: str, as_json: bool = False) -> NoReturn:
+    """Show why a command cannot go on, and end it with exit code 2."""
+    if as_json:
+        typer.echo(json.dumps({"error": sentence}))
+    else:
+        typer.echo(f"Error: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What every command that measures is given: a network, data, and where results go.
+
+    The comments are the help texts of the options.
+    """
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name of `lla models`, timm:NAME, torchvision:NAME, hf:FOLDER, or "
+            "package.module:function that makes a network."
+        ),
+    ]
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A name of `lla data list`, a folder of pictures, or package.module:function "
+            "that gives batches, which are all used."
+        ),
+    ] = "mnist"
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of the data set; pictures have none (default: train)."),
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A checkpoint, or `pretrained`; without this, random weights."),
+    ] = None
+    mode: Annotated[Mode, typer.Option(help="Mode of BatchNorm and dropout.")] = "eval"
+    batches: Annotated[
+        int | None, typer.Option(min=1, help="Number of batches, drawn at random.")
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in each batch (default: 512).")
+    ] = None
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side in pixels, of pictures and the input of vision transformers."
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and random vectors.")] = 0
+    precision: Annotated[
+        Literal["float32", "float64"], typer.Option(help="Type of the products.")
+    ] = "float32"
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...")] = "cpu"
+    data_root: DataRoot = None
+    download: Annotated[bool, typer.Option(help="Fetch data and weights that are missing.")] = False
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for numbers, pictures and the command.")
+    ] = None
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False
+    count: int = 1  # of the batches by default; not an option
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show progress: to a person who did not ask for silence."""
+        return sys.stderr.isatty() and not (self.quiet or self.as_json)
+
+    def load(self) -> Inputs:
+        """The network with its weights, and the batches."""
+        return load_inputs(
+            self.model, self.data, split=self.split, weights=self.weights, batches=self.batches,
+            batch_size=self.batch_size, size=self.size, seed=self.seed, device=self.device,
+            data_root=self.data_root, download=self.download, count=self.count,
+        )  # fmt: skip
+
+    def problem(self, inputs: Inputs) -> lla.Problem:
+        """The loss of the loaded network on the loaded batches."""
+        return lla.Problem(
+            inputs.model, inputs.batches, mode=self.mode, seed=self.seed,
+            precision=self.precision,
+        )  # fmt: skip
+
+
+Files = Mapping[str, Callable[[Path], Any]]  # name -> what writes it to a path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found.
+
+    Attributes:
+        inputs: what was measured.
+        text: for people.
+        numbers: for programs; values that JSON can hold, or estimates.
+        files: written into --out, in this order.
+    """
+
+    inputs: Inputs
+    text: str
+    numbers: dict[str, Any]
+    files: Files = field(default_factory=dict)
+
+
+def measuring(
+    *,
+    batches: int = 1,
+    defaults: Mapping[str, Any] | None = None,
+    earlier: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
+    """Make a command of a function that measures a network.
+
+    The command has the options of `Given` and those of the function. It finds out before any work
+    whether --out can be written and holds no earlier result, shows errors in one sentence, and
+    shows and writes the outcome.
+
+    Args:
+        batches: drawn by default.
+        defaults: of options of `Given`, in place of those there.
+        earlier: files of an earlier run, as globs; by default those whose names begin with the
+            name of the command. An empty list leaves this to the function.
+        without: options of `Given` that do not apply.
+    """
+
+    def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
+        name = function.__name__.replace("_", "-")
+        shared = _parameters(Given, skipped=("count", *without))
+        for option, value in (defaults or {}).items():
+            shared[option] = shared[option].replace(default=value)
+        text = f"Number of batches, drawn at random (default: {batches})."
+        annotation = Annotated[int | None, typer.Option(min=1, help=text)]
+        shared["batches"] = shared["batches"].replace(annotation=annotation)
+        own = _parameters(function, skipped=("given",))
+        last = ("out", "as_json", "quiet")
+        order = {
+            **{k: p for k, p in shared.items() if k not in last},
+            **own,
+            **{k: shared[k] for k in last},
+        }
+
+        def run(**values: Any) -> None:
+            mine = {k: values.pop(k) for k in own}
+            given = Given(**values, count=batches)
+            with one_sentence(given.as_json):
+                if given.out is not None:
+                    check_folder(given.out)  # before the work, not after it
+                    refuse_earlier(given.out, *([f"{name}.*"] if earlier is None else earlier))
+                lla.tune_allocator()
+                outcome = function(given, **mine)
+                command = _command(name, order, {**values, **mine})
+                _show(given, outcome, command)
+
+        run.__signature__ = inspect.Signature(list(order.values()))  # type: ignore[attr-defined]
+        run.__annotations__ = {k: p.annotation for k, p in order.items()}
+        run.__doc__ = function.__doc__
+        return app.command(name)(run)
+
+    return decorate
+
+
+def _parameters(source: Callable[..., Any], skipped: Sequence[str]) -> dict[str, inspect.Parameter]:
+    """The parameters of a function or a dataclass, as keywords with resolved annotations."""
+    hints = get_type_hints(source, include_extras=True)
+    return {
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(source).parameters.items()
+        if name not in skipped
+    }
+
+
+def _command(name: str, known: dict[str, inspect.Parameter], values: dict[str, Any]) -> str:
+    """The command line that does the same: what is not at its default."""
+    words = ["lla", name]
+    for key, parameter in known.items():
+        value = values[key]
+        if key == "model":
+            words.append(value)
+        elif key == "as_json":
+            words += ["--json"] * value
+        elif value != parameter.default and value is not None:
+            option = f"--{key.replace('_', '-')}"
+            if value is True:
+                words.append(option)
+            else:
+                for each in value if isinstance(value, list | tuple) else [value]:
+                    words += [option, str(each)]
+    return shlex.join(words)
+
+
+def refuse_earlier(out: Path, *patterns: str) -> None:
+    """Refuse a folder that holds files of an earlier run: some of them would be left there."""
+    found = min((path.name for pattern in patterns for path in out.glob(pattern)), default=None)
+    if found is not None:
+        raise InputError(
+            f"{out} holds {found} of an earlier run: name another folder, or empty this one"
+        )
+
+
+def _show(given: Given, outcome: Outcome, command: str) -> None:
+    """Print an outcome, and write it where --out says."""
+    facts = {
+        "model": given.model, "weights": outcome.inputs.weights, "data": outcome.inputs.data,
+        "mode": given.mode, "precision": given.precision, "seed": given.seed,
+        "version": lla.__version__, "command": command,
+    }  # fmt: skip
+    numbers = json.dumps({**plain(outcome.numbers), **facts}, allow_nan=False, indent=1)
+    if not given.as_json:  # first, so that a full disk does not take the numbers away
+        where = f"{given.model}, {outcome.inputs.weights}, on {outcome.inputs.data}"
+        typer.echo(f"{outcome.text}\n\n{where}; {given.mode} mode, {given.precision}")
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        atomic_write(given.out / "numbers.json", numbers + "\n")
+        for name, write in outcome.files.items():
+            write(given.out / name)
+    if given.as_json:
+        typer.echo(json.dumps(json.loads(numbers)))
+    elif given.out is not None:
+        typer.echo(f"wrote {', '.join(['numbers.json', *outcome.files])} into {given.out}")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: estimates as objects, numbers that are not finite as null.
+
+    >>> plain({"re": Estimate(0.5, 0.1, 3, 30), "ratio": float("inf")})
+    {'re': {'value': 0.5, 'stderr': 0.1, 'n': 3}, 'ratio': None}
+    """
+    if isinstance(value, Estimate):
+        found = {"value": value.value, "stderr": value.stderr, "n": value.n}
+        return {k: plain(v) for k, v in found.items()}
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return value

@@ -1,0 +1,157 @@
+"""Minima of one task as groups: the natural ones and those of each share of poison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from lla.estimate import Estimate
+from paper_tables.engine.exhibit import MissingError, Records
+from paper_tables.engine.records import Record, config_hash
+from paper_tables.evidence.criteria import missing, value_of
+from paper_tables.evidence.selection import by_cell, grouped
+from paper_tables.exhibits.minima.cells import TABLE
+from paper_tables.exhibits.minima.measured import COMPARED, FLATTER, INDEX
+from paper_tables.exhibits.minima.tasks import GOOD, TASKS
+
+LEAST = 6  # poisoned minima, below which no rank correlation is given
+RESAMPLES = 2000
+
+Metrics = dict[str, Record]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The networks of one way to train, from different seeds."""
+
+    row: str
+    variant: str
+    share: float
+    tried: tuple[Metrics, ...]  # in the order of seeds
+
+    @property
+    def reached(self) -> tuple[Metrics, ...]:
+        """Those that came to a minimum and were measured."""
+        return tuple(m for m in self.tried if INDEX in m)
+
+    @property
+    def fidelity(self) -> str:
+        """Of its records."""
+        return next(iter(self.tried[0].values())).fidelity or ""
+
+    def values(self, metric: str) -> np.ndarray:
+        """A number of each network that came to a minimum."""
+        return np.array([value_of(m[metric]) for m in self.reached])
+
+    def mean(self, metric: str) -> Estimate:
+        """The mean over networks, with its standard error."""
+        return Estimate.of(self.values(metric), 0)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All of them."""
+        return tuple(record for metrics in self.tried for record in metrics.values())
+
+
+def groups(records: Records) -> dict[str, list[Group]]:
+    """The groups of each task, the natural one first, then by the share of poison.
+
+    Of networks that were trained or measured in different ways, the largest number of equal ones
+    counts.
+    """
+    found: dict[str, dict[str, Group]] = {}
+    cells = grouped(by_cell(records, TABLE).items(), lambda item: _kind(item[1]))
+    for same in cells.values():
+        first = next(iter(same[0][1].values()))
+        row, variant, share = first.row, first.config["variant"], first.config["share"]
+        same.sort(key=lambda item: next(iter(item[1].values())).config["seed"])
+        one = Group(row, variant, share, tuple(metrics for _, metrics in same))
+        known = found.setdefault(row, {}).get(variant)
+        if known is None or len(one.reached) > len(known.reached):
+            found[row][variant] = one
+    order = [each.name for each in TASKS]
+    return {
+        row: sorted(found[row].values(), key=lambda g: (g.variant != GOOD, g.share, g.variant))
+        for row in sorted(found, key=order.index)
+    }
+
+
+def _kind(metrics: Metrics) -> str:
+    record = next(iter(metrics.values()))
+    rest = {k: v for k, v in record.config.items() if k != "seed"}
+    return config_hash({"row": record.row, **rest})
+
+
+def pair(records: Records, row: str) -> tuple[Group, Group, list[Group]]:
+    """The natural group of a task, the one of the strongest poison, and all poisoned ones.
+
+    Raises:
+        MissingError: there are fewer than two minima of a kind.
+    """
+    mine = [group for group in groups(records).get(row, []) if len(group.reached) > 1]
+    good = next((group for group in mine if group.variant == GOOD), None)
+    bad = [group for group in mine if group.share > 0]
+    if good is None or not bad:
+        raise lacking(row)
+    return good, bad[-1], bad
+
+
+def lacking(row: str) -> MissingError:
+    """Too few minima of a task."""
+    return missing(
+        f"two natural and two poisoned minima of {row} (--real-data takes data sets that are found)"
+    )
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How a measure tells good minima from bad, and orders the bad ones."""
+
+    metric: str
+    area: float  # share of pairs of a good and a bad minimum in the right order
+    ratio: float  # geometric mean of the bad over that of the good; difference for the index
+    rho: float  # Spearman with the test accuracy, within the bad, larger meaning flatter
+    low: float  # of its 95 % interval
+    high: float
+    n: int  # bad minima
+
+
+def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
+    """Every measure, in the order of `COMPARED`.
+
+    Args:
+        good: the natural minima.
+        bad: the groups of poisoned ones.
+    """
+    accuracy = np.concatenate([group.values("test_accuracy") for group in bad])
+    found = []
+    for metric in COMPARED:
+        sign = 1.0 if metric in FLATTER else -1.0
+        g, b = good.values(metric), np.concatenate([group.values(metric) for group in bad])
+        wins = np.sign(sign * np.subtract.outer(g, b))
+        area = float((wins + 1).mean() / 2)
+        if metric == INDEX:
+            ratio = float(b.mean() - g.mean())
+        else:
+            ratio = math.exp(float(np.log(b).mean() - np.log(g).mean()))
+        rho, low, high = rank_correlation(sign * b, accuracy)
+        found.append(Telling(metric, area, ratio, rho, low, high, len(b)))
+    return found
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's correlation and its 95 % interval, by a bootstrap over networks; NaN for few."""
+    if len(x) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan, math.nan
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(x), size=(RESAMPLES, len(x)))
+    a, b = (stats.rankdata(v[drawn], axis=1) for v in (x, y))
+    a, b = (v - v.mean(1, keepdims=True) for v in (a, b))
+    scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    known = ((a * b).sum(1)[scale > 0]) / scale[scale > 0]
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(stats.spearmanr(x, y).statistic), float(low), float(high)

@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from paper_tables.exhibits.minima.groups import groups, pair, rank_correlation, telling
+from paper_tables.exhibits.minima.measured import COMPARED, INDEX
+from tests.paper_tables.planted_minima import minima, minimum
+
+
+def test_groups_are_those_of_equal_settings():
+    records = [*minima(), *minima("svhn")]
+    other = minimum("mnist", "natural", 0.0, 7, test_accuracy=1.0)
+    found = groups([*records, *other])
+    assert list(found) == ["svhn", "mnist"]
+    assert [(g.variant, len(g.reached)) for g in found["mnist"]] == [
+        ("natural", 4), ("b = 0.1", 3), ("b = 0.3", 3),
+    ]  # fmt: skip
+    # a smaller family with other settings does not mix in
+    few = [r for s in range(2) for r in minimum("mnist", "natural", 0.0, s, fidelity="paper")]
+    few = [type(r)(**{**vars_of(r), "config": {**r.config, "directions": 99}}) for r in few]
+    assert len(groups([*records, *few])["mnist"][0].reached) == 3
+
+
+def vars_of(record):
+    names = ("table", "row", "column", "metric", "value", "fidelity")
+    return {name: getattr(record, name) for name in names}
+
+
+def test_measures_are_compared_pair_by_pair():
+    good, _, bad = pair(minima(), "mnist")
+    found = {each.metric: each for each in telling(good, bad)}
+    assert list(found) == list(COMPARED)
+    assert {each.area for each in found.values()} == {1.0}
+    assert found[INDEX].ratio == pytest.approx(
+        np.concatenate([g.values(INDEX) for g in bad]).mean() - good.values(INDEX).mean()
+    )
+    assert found["mean_radius"].ratio == pytest.approx(0.05 / 0.41, rel=0.02)
+    assert found[INDEX].n == 6
+
+
+def test_a_measure_that_is_the_same_everywhere_is_chance():
+    good, _, bad = pair(minima(kappa=1.0), "mnist")
+    for group in bad:
+        for metrics in group.reached:
+            metrics["trace"] = good.reached[0]["trace"]
+    found = {each.metric: each for each in telling(good, bad)}
+    assert found["trace"].area == 0.5
+    assert math.isnan(found["trace"].rho)
+
+
+def test_rank_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 12))
+    rho, low, high = rank_correlation(x, y)
+    assert rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    drawn = np.random.default_rng(0).integers(12, size=(2000, 12))[:50]
+    own = [stats.spearmanr(x[i], y[i]).statistic for i in drawn]
+    assert low < np.median(own) < high
+    assert rank_correlation(x, x)[1:] == pytest.approx((1.0, 1.0))
+    assert math.isnan(rank_correlation(x[:5], y[:5])[0])
