@@ -69,7 +69,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:  # a type checker shall know which names there are
-    from lla import data, level_sets, measures, minima, models, plotting, spectra, training
+    from lla import data as data
+    from lla import level_sets as level_sets
+    from lla import measures as measures
+    from lla import minima as minima
+    from lla import models as models
+    from lla import plotting as plotting
+    from lla import spectra as spectra
+    from lla import training as training
 else:
 
     def __getattr__(name: str) -> object:
