@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from torch import nn
 
-from lla.arguments import number_of_draws, whole_number
+from lla.arguments import number_of_draws, number_of_steps
 from lla.errors import InputError
 from lla.estimate import Estimate, frame_of
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
@@ -226,7 +226,7 @@ def criteria(
             f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
             "batches, loss=loss)"
         )
-    probes, steps = number_of_draws("probes", probes), whole_number("steps", steps, 1)
+    probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)
