@@ -37,7 +37,8 @@ def spectral_density(
     From each Rademacher probe, `steps` Lanczos steps with full reorthogonalisation; the tridiagonal
     matrix is diagonalised in float64 (Golub and Welsch 1969). A run that exhausts its Krylov space
     ends with fewer nodes. If the computation should not fit into memory, or runs out of it, a plan
-    that needs less memory is taken, see `lla.hessian.memory.plans`.
+    that needs less memory is taken, see `lla.hessian.memory.plans`. Ctrl-C ends the call, and
+    nothing of it is kept.
 
     Args:
         operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
