@@ -1,6 +1,13 @@
-"""Loss landscapes and Hessian spectra of PyTorch models."""
+"""Loss landscapes and Hessian spectra of PyTorch models.
 
-from lla import level_sets, minima
+Modules such as `lla.data`, `lla.models` and `lla.spectra` are imported when they are first used.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+from typing import TYPE_CHECKING
+
 from lla._version import __version__
 from lla.allocator import tune_allocator
 from lla.errors import (
@@ -60,3 +67,26 @@ __all__ = [
     "trace",
     "tune_allocator",
 ]
+
+if TYPE_CHECKING:  # a type checker shall know which names there are
+    from lla import data as data
+    from lla import level_sets as level_sets
+    from lla import measures as measures
+    from lla import minima as minima
+    from lla import models as models
+    from lla import plotting as plotting
+    from lla import spectra as spectra
+    from lla import training as training
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a module of the package when it is first used (PEP 562)."""
+        if not name.startswith("_") and importlib.util.find_spec(f"lla.{name}") is not None:
+            return importlib.import_module(f"lla.{name}")
+        raise AttributeError(f"module 'lla' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What this module offers, with the modules that are not imported yet."""
+    modules = {each.name for each in pkgutil.iter_modules(__path__)}
+    return sorted({*globals(), *(name for name in modules if not name.startswith("_"))})

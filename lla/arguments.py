@@ -11,6 +11,7 @@ import torch
 from lla.errors import InputError
 
 _SEEDS = 2**64  # torch's generators take seeds below this
+MOST_STEPS = 10_000  # of Lanczos; their cost grows with the square
 MOST_DRAWS = 1_000_000  # the error of a mean of so many is a thousandth of their scatter
 
 
@@ -42,6 +43,15 @@ def number_of_draws(name: str, value: Any, least: int = 1) -> int:
     10
     """
     return whole_number(name, value, least, MOST_DRAWS)
+
+
+def number_of_steps(steps: Any) -> int:
+    """Lanczos steps for a spectrum: a whole number up to ten thousand.
+
+    >>> number_of_steps(100)
+    100
+    """
+    return whole_number("steps", steps, 1, MOST_STEPS)
 
 
 def seed_number(seed: Any) -> int:

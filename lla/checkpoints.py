@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lla.errors import ChecksumError, InputError
 from lla.files import atomic_open, sha256_of_parts, writing
-from lla.models.weights import check_architecture, named_tensors
-from lla.tensor_files import check_tensor, read
+from lla.models.weights import check_architecture
+from lla.tensor_files import check_tensor, named_tensors, read
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -7,11 +7,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lla.plotting import COLOURS, axes_of
+from lla.plotting import COLOURS, axes_of, whole_ticks, without_numpy_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+@without_numpy_errors
+def plot_layers(
+    names: Sequence[str],
+    values: np.ndarray,
+    errors: np.ndarray,
+    quantity: str,
+    *,
+    ax: Axes | None = None,
+) -> Figure:
+    """One number a layer, the first layer on top.
+
+    Args:
+        names: of the layers [L].
+        values: [L]; the axis is logarithmic if all are positive.
+        errors: standard errors [L], drawn twice as long; zero or NaN draws none.
+        quantity: what the numbers are.
+        ax: axes to draw into; a new figure by default.
+    """
+    figure, ax = axes_of(ax, size=(6.4, 1.2 + 0.22 * len(names)))
+    rows = np.arange(len(names))
+    ax.errorbar(
+        values, rows, xerr=2 * np.nan_to_num(errors), fmt="o", color=COLOURS[0], markersize=4,
+        capsize=2,
+    )  # fmt: skip
+    ax.set_yticks(rows, labels=list(names), fontsize=8)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(axis="x", color="0.9")
+    if np.all(values[np.isfinite(values)] > 0):
+        ax.set_xscale("log")
+    ax.set(xlabel=quantity)
+    return figure
 
 
 def plot_overlaps(
@@ -39,7 +72,7 @@ def plot_overlaps(
     ax.plot([], [], ":", color="0.4", label="random spaces")
     ax.set_ylim(0, 1.02)
     ax.set_xlim(0.5, order[-1] + 0.5)
-    ax.locator_params(axis="x", integer=True)
+    whole_ticks(ax)
     ax.grid(color="0.92")
     ax.set(xlabel="dimension k of the spaces", ylabel="overlap")
     ax.legend(
@@ -86,7 +119,7 @@ def plot_two_spectra(
         ax.plot(order, values, style, color=colour, markersize=5, linewidth=1.0, label=name)
     if min(exact.min(), approximate.min()) > 0:
         ax.set_yscale("log")
-    ax.locator_params(axis="x", integer=True)
+    whole_ticks(ax)
     ax.grid(color="0.92")
     ax.set(xlabel="rank", ylabel="eigenvalue")
     ax.legend(frameon=False)

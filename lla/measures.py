@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla.arguments import number_of_draws
 from lla.door import check_derivatives

@@ -160,6 +160,11 @@ class Problem:
         return self.batches.examples
 
     @property
+    def about(self) -> str:
+        """Model, number of examples and mode in words, as titles of pictures have them."""
+        return f"{type(self.model).__name__}, {self.examples} examples, {self.mode} mode"
+
+    @property
     def findings(self) -> Findings:
         """What calls of the model have shown."""
         return self.objective.findings

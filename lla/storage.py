@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pydantic
@@ -20,20 +20,41 @@ T = TypeVar("T")
 FLOATS = ("float32", "float64")  # of values in the type of the products
 INTEGERS = ("int32", "int64")
 _LARGEST = 2**64  # a seed may be as large as that
-_PLAIN = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def save_result(result: Any, path: str | os.PathLike[str]) -> None:
-    """Write a dataclass of arrays and plain values to an npz file.
+    """Write a dataclass of arrays, plain values and other dataclasses to an npz file.
 
     If writing fails, the file that was there is as it was: see `lla.files.atomic_open`.
     """
-    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
-    plain = {name: value for name, value in fields.items() if name not in arrays}
+    arrays: dict[str, np.ndarray] = {}
+    plain = _fields(result, "", arrays)
     header = json.dumps({"type": type(result).__name__, "plain": plain})
     with atomic_open(path) as file:
         np.savez_compressed(file, allow_pickle=False, header=np.array(header), **arrays)
+
+
+def _fields(result: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The fields of a dataclass that are no arrays; the arrays go where they are collected."""
+    found = {}
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[prefix + field.name] = value
+        else:
+            found[field.name] = _plain(value, f"{prefix}{field.name}.", arrays)
+    return found
+
+
+def _plain(value: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
+    """A value of a field, with the arrays of dataclasses inside it taken out."""
+    if dataclasses.is_dataclass(value):
+        return _fields(value, prefix, arrays)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, f"{prefix}{key}.", arrays) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{prefix}{i}.", arrays) for i, item in enumerate(value)]
+    return value
 
 
 def load_result(
@@ -47,7 +68,8 @@ def load_result(
         cls: the dataclass.
         path: the file.
         faults: yields what is wrong with a result, one clause each; only the first is asked for,
-            so a check may rely on those before it.
+            so a check may rely on those before it. Classes that have a method `_faults` are asked
+            by it as well.
 
     Raises:
         ChecksumError: the file is truncated or no npz file, or its values contradict each other.
@@ -71,13 +93,67 @@ def load_result(
     if kind != cls.__name__:
         raise InputError(f"{path} holds {str(kind)[:80]}, not {cls.__name__}: name another file")
     try:
-        found = cls(**plain, **arrays)
+        found = _result(cls, plain, arrays, "")
+        fault = next(faults(found), None)
+    except _FaultError as error:
+        fault = str(error)
     except TypeError as error:
         raise InputError(foreign) from error
-    fault = _wrong_type(cls, plain, arrays) or next(faults(found), None)
     if fault is not None:
         raise ChecksumError(f"{path} holds no {cls.__name__}, as {fault}: write it again")
     return found
+
+
+class _FaultError(ValueError):
+    """What is wrong with a result, as a clause."""
+
+
+def _result(cls: type[T], plain: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str) -> T:
+    """A dataclass from the plain values of its fields and from all arrays of the file.
+
+    Raises:
+        _FaultError: a value is of another type than the dataclass says, or contradicts others.
+        TypeError: it has other fields.
+    """
+    starts = {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}
+    own = {name: array for name, array in starts.items() if "." not in name}
+    fault = _wrong_type(cls, plain, own)
+    if fault is not None:
+        raise _FaultError(fault)
+    hints = get_type_hints(cls)
+    values = {
+        name: _value(hints.get(name), value, arrays, f"{prefix}{name}.")
+        for name, value in plain.items()
+    }
+    found = cls(**values, **own)
+    fault = next(found._faults(), None) if hasattr(found, "_faults") else None
+    if fault is not None:
+        raise _FaultError(fault)
+    return found
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    """The dataclass of a hint such as `D`, `D | None`, `tuple[D, ...]` or `dict[str, D]`."""
+    if dataclasses.is_dataclass(hint):
+        return hint if isinstance(hint, type) else None
+    return next(filter(None, map(_dataclass_in, get_args(hint))), None)
+
+
+def _value(hint: Any, value: Any, arrays: dict[str, np.ndarray], prefix: str) -> Any:
+    """The value of a field with the dataclasses in it; JSON has lists in place of tuples."""
+    cls: Any = _dataclass_in(hint)
+    kinds = {get_origin(each) or each for each in (hint, *get_args(hint))}
+    if cls is None:
+        return tuple(value) if isinstance(value, list) and tuple in kinds else value
+    if isinstance(value, list) and tuple in kinds:
+        return tuple(_result(cls, v, arrays, f"{prefix}{i}.") for i, v in enumerate(value))
+    if isinstance(value, dict) and dict in kinds:
+        return {key: _result(cls, v, arrays, f"{prefix}{key}.") for key, v in value.items()}
+    if isinstance(value, dict) and not {tuple, dict} & kinds:
+        return _result(cls, value, arrays, prefix)
+    if value is None and type(None) in kinds:
+        return None
+    raise _FaultError(f"{prefix.rstrip('.')} is {_shown(value)}")
 
 
 def array_faults(
@@ -98,14 +174,22 @@ def array_faults(
             yield f"{name} is of type {array.dtype.name}, not {' or '.join(dtypes)}"
 
 
-def _wrong_type(cls: type, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> str | None:
+def _wrong_type(cls: type, plain: Any, arrays: dict[str, np.ndarray]) -> str | None:
     """Name the first field that has another type than the dataclass says."""
+    if not isinstance(plain, dict):
+        raise TypeError(f"{type(plain).__name__} is no mapping")
     for name, hint in get_type_hints(cls).items():
-        if (hint is np.ndarray) != (name in arrays) and (name in arrays or name in plain):
-            return f"{name} is {'an' if name in arrays else 'no'} array"
-        if name in plain:
+        array = hint is np.ndarray
+        maybe = np.ndarray in get_args(hint)  # an array or None
+        if name in arrays and not (array or maybe):
+            return f"{name} is an array"
+        if name in plain and (array or (maybe and plain[name] is not None)):
+            return f"{name} is no array"
+        if name in plain and not maybe and _dataclass_in(hint) is None:
+            finite = name not in getattr(cls, "NOT_FINITE", ())
+            config = pydantic.ConfigDict(strict=True, allow_inf_nan=not finite)
             try:
-                pydantic.TypeAdapter(hint, config=_PLAIN).validate_json(json.dumps(plain[name]))
+                pydantic.TypeAdapter(hint, config=config).validate_json(json.dumps(plain[name]))
             except (ValueError, RecursionError):  # pydantic's error is a ValueError
                 return f"{name} is {_shown(plain[name])}"
             if isinstance(plain[name], int) and abs(plain[name]) > _LARGEST:

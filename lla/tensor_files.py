@@ -1,6 +1,7 @@
 """Files of tensors: read without running any code, with the sums that their format has."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,58 @@ def read(path: Path, known: bool = False) -> Any:
             f"{path} cannot be read as tensors ({in_one_line(error)}): it is damaged or "
             "truncated, or it holds other objects, which are not loaded; get it again."
         ) from error
+
+
+def read_state_dict(path: Path, known: bool = False) -> dict[str, Tensor]:
+    """Read a state dict, or the one under `state_dict` or `model` of a dict, as training has them.
+
+    The prefix `module.` of data-parallel training is dropped.
+
+    Args:
+        path: An existing file; see `read`.
+        known: See `read`.
+
+    Returns:
+        Name -> tensor, on the CPU.
+
+    Raises:
+        ChecksumError, InsufficientMemoryError: See `read`.
+        InputError: It holds no state dict, see `named_tensors`.
+    """
+    content = read(path, known)
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    state = named_tensors(content, str(path))
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def named_tensors(content: Any, where: str) -> dict[str, Tensor]:
+    """Check that something that was read is a state dict of ordinary tensors.
+
+    Args:
+        content: Anything.
+        where: Where it is from, for the message.
+
+    Returns:
+        Name -> tensor.
+
+    Raises:
+        InputError: It is none, or one of its tensors is sparse, nested, quantized or without
+            values.
+    """
+    if not (
+        isinstance(content, Mapping)
+        and content
+        and all(isinstance(name, str) for name in content)
+        and all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise InputError(f"{where} holds no state dict: give a file of named tensors.")
+    for name, tensor in content.items():
+        check_tensor(tensor, name, where)
+    return dict(content)
 
 
 def check_tensor(tensor: Tensor, name: str, where: str) -> None:

@@ -7,16 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla import training_state
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
 from lla.process_wide import CALLS
+from lla.saved import Saved
 from lla.seeding import generator, seeded, stream_seed
 from lla.training_state import Progress, Run, kept_checkpoint
 
@@ -26,7 +28,7 @@ _CHECK_EVERY = 50  # steps between two checks of the loss, each of which waits f
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(Saved):
     """The result of a training."""
 
     epochs: int  # done in all, including those of an earlier, interrupted run
@@ -35,6 +37,25 @@ class TrainingResult:
     weights_sha256: str
     seconds: float  # of training and evaluation, earlier runs included
     finished: bool  # False if a target accuracy was not reached
+
+    def _faults(self) -> Iterator[str]:
+        if not self.epochs == len(self.loss) == len(self.accuracy):
+            yield (
+                f"it has {self.epochs} epochs, {len(self.loss)} losses and {len(self.accuracy)} "
+                "accuracies"
+            )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an epoch, from 1: its loss and accuracy."""
+        index = pd.RangeIndex(1, self.epochs + 1, name="epoch")
+        return pd.DataFrame({"loss": self.loss, "accuracy": self.accuracy}, index=index)
+
+    def __repr__(self) -> str:
+        last = f", loss {self.loss[-1]:.4g}, accuracy {self.accuracy[-1]:.2%}" if self.loss else ""
+        return (
+            f"Training of {self.epochs} epochs in {self.seconds:.3g} s{last}"
+            f"{'' if self.finished else ', target accuracy not reached'}"
+        )
 
 
 def train(

@@ -54,6 +54,15 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_open_figures():
+    """Figures that a test made through pyplot, if anything has imported it, end with the test."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
+
+
 @pytest.fixture(scope="session")
 def cases():
     """The module tests/cases.py."""

@@ -346,6 +346,8 @@ def test_the_seed_is_that_of_a_factorys_weights_too(factories, name):
             ("criteria", "mlp", "--probes", 10**12),
             "give a whole number from 1 to",
         ),
+        (("criteria", "mlp", "--steps", 10**12), "give a whole number from 1 to 10000"),
+        (("spectrum", "mlp", "--steps", 10**12), "give a whole number from 1 to 10000"),
         (("criteria", "mlp", "--seed", 2**64), "the seed 18446744073709551616 is too large"),
         (("plane", "mlp", "--seed", -1), "the seed -1 is negative"),
         (("criteria", ":make"), "give package.module:function"),

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 import lla
-from lla.plotting import plot_plane
+from lla.layer_plots import plot_two_spectra
+from lla.plane_plots import plot_path, plot_plane
 
 
 def quadratic_plane(cases, shift=(0.25, 0.125), scale=1.0, **options):
@@ -130,3 +132,104 @@ def test_plots_under_strict_numpy(cases):
         assert spectrum.plot(sigma=1e-3).axes
         assert np.isfinite(spectrum.density(sigma=1e-6)).all()
         assert lla.spectrum_criteria(spectrum).re.shape == (2,)
+
+
+def labels_of(axis):
+    """The boxes of the tick labels that are drawn, along their axis."""
+    return [label.get_window_extent() for label in axis.get_ticklabels() if label.get_text()]
+
+
+@pytest.mark.parametrize("distance", [0.02, 1.0, 2.0, 2.5, 20.0])
+@pytest.mark.parametrize("size", [(5.2, 4.2), (3.0, 2.6)])
+def test_tick_labels_of_a_plane_do_not_touch(distance, size):
+    along = np.linspace(-distance / 2, distance / 2, 5)
+    figure = mpl.figure.Figure(figsize=size, layout="constrained")
+    ax = figure.add_subplot()
+    plot_plane(np.add.outer(along**2, along**2), (along, along), ("a", "b"), ax=ax)
+    figure.draw_without_rendering()
+    x, y = labels_of(ax.xaxis), labels_of(ax.yaxis)
+    assert len(x) >= 2
+    assert all(one.x1 < next_.x0 for one, next_ in itertools.pairwise(x))
+    assert all(one.y1 < next_.y0 for one, next_ in itertools.pairwise(y))
+
+
+def bowl(rise):
+    """A shallow basin in the middle and steep walls; its share of the area is above a half."""
+    along = np.linspace(-1, 1, 41)
+    radius = np.hypot(*np.meshgrid(along, along))
+    return along, 0.5 + 0.1 * radius**2 + rise * np.maximum(0, radius - 0.9) ** 2
+
+
+@pytest.mark.parametrize("shift", [0.0, -0.5, -3.0, 1e6])
+def test_a_basin_has_several_colours(shift):
+    along, values = bowl(30.0)
+    figure = plot_plane(values + shift, (along, along), ("a", "b"))
+    levels = figure.axes[0].collections[0].levels
+    assert levels[0] == values.min() + shift
+    assert levels[-1] == pytest.approx(values.max() + shift)
+    assert (np.diff(levels) > 0).all()
+    assert (levels < 0.6 + shift).sum() >= 5
+    assert "levels logarithmic above the smallest" in figure.axes[1].get_ylabel()
+    figure.draw_without_rendering()
+    texts = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    ticks = [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
+    assert len(ticks) >= 4
+    assert ticks[0] == pytest.approx(levels[0], rel=1e-2, abs=1e-2)
+
+
+def test_levels_are_equally_far_apart_where_that_shows_the_basin_or_is_asked_for():
+    along, values = bowl(30.0)
+    for figure in (
+        plot_plane(values, (along, along), ("a", "b"), log=False),
+        plot_plane(bowl(0.0)[1], (along, along), ("a", "b")),
+    ):
+        levels = figure.axes[0].collections[0].levels
+        np.testing.assert_allclose(np.diff(levels), levels[1] - levels[0])
+        assert figure.axes[1].get_ylabel() == "loss"
+
+
+WAY = np.array([[4.0, 1.0], [3.0, -1.0], [2.0, -2.0], [1.0, -1.0], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_path_has_its_ends_marked_and_arrows_towards_the_end(below):
+    figure = plot_path(WAY, np.array([0.8, 0.2]), below=below)
+    ax = figure.axes[0]
+    lines = {line.get_label(): np.stack(line.get_data(), -1) for line in ax.get_lines()}
+    np.testing.assert_array_equal(lines["path"], WAY)
+    np.testing.assert_array_equal(lines["start"], WAY[:1])
+    np.testing.assert_array_equal(lines["end"], WAY[-1:])
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["path", "start", "end"]
+    arrows = [text for text in ax.texts if text.arrow_patch is not None]
+    assert len(arrows) == 4
+    for arrow in arrows:  # each along a segment of the path, and in its direction
+        along = np.array(arrow.xy) - np.array(arrow.xyann)
+        fits = [
+            np.allclose(along, 0.2 * step) and np.allclose(arrow.xyann, begin + 0.4 * step)
+            for begin, step in zip(WAY[:-1], np.diff(WAY, axis=0), strict=True)
+        ]
+        assert sum(fits) == 1
+    # in the legend a white line would not be seen without its rim
+    (line,) = [line for line in ax.get_lines() if line.get_label() == "path"]
+    assert bool(line.get_path_effects()) == below == (line.get_color() == "w")
+
+
+def test_over_a_plane_the_end_of_a_path_is_the_mark_of_the_weights(cases):
+    way = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double()
+    path = lla.landscape.pca_path([*way, torch.zeros(2).double()])
+    model = cases.Quadratic(torch.eye(2, dtype=torch.float64))
+    model.theta.data = torch.zeros(2, dtype=torch.float64)
+    problem = lla.Problem(model, (torch.zeros(1, 1), torch.zeros(1)), cases.take_output)
+    plane = lla.loss_plane(problem, path.directions, normalization=None, coordinates=path.grid(5))
+    labels = [text.get_text() for text in path.plot(plane).axes[0].get_legend().get_texts()]
+    assert labels == ["minimum", "path", "start", "end"]
+    assert path.plot(plane, title="mine").get_suptitle() == "mine"
+    assert path.plot(plane).get_suptitle() == "Quadratic, 1 examples, eval mode"
+
+
+def test_ranks_of_a_single_eigenvalue_are_whole_numbers():
+    ax = plot_two_spectra(np.ones(1), np.ones(1), ("a", "b")).axes[0]
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks == [1]

@@ -8,7 +8,7 @@ import typer
 from tabulate import tabulate
 
 import lla
-from lla.arguments import number_of_draws, positive_number, whole_number
+from lla.arguments import number_of_draws, number_of_steps, positive_number, whole_number
 from lla.cli.command import Files, Given, Outcome, measuring
 from lla.errors import InputError
 from lla.hessian.accuracy import Over
@@ -49,6 +49,7 @@ def criteria(
     if over is not None and target_stderr is None:
         raise InputError("--over says what --target-stderr is over: give both, or neither")
     number_of_draws("probes", probes)
+    number_of_steps(steps)
     target = None if target_stderr is None else lla.Target(target_stderr, over or "batches")
     inputs = given.load()
     result = lla.criteria(
@@ -104,6 +105,7 @@ def spectrum(
 ) -> Outcome:
     """Compute the spectral density of the Hessian of all batches together, and draw it."""
     number_of_draws("probes", probes)
+    number_of_steps(steps)
     inputs = given.load()
     operator = lla.HessianOperator(given.problem(inputs), parameters or None)
     found = lla.spectral_density(operator, probes, steps, given.seed, progress=given.progress)

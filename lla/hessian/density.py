@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from lla.arguments import number_of_draws, seed_number, whole_number
+from lla.arguments import number_of_draws, number_of_steps, seed_number, whole_number
 from lla.hessian.accuracy import MIN_SAMPLES, StandardErrors, reached, shortfall, spread, targets_of
 from lla.hessian.memory import plans
 from lla.hessian.memory.plans import BasisPlan, Memory, Plan, memory_settings
@@ -37,7 +37,8 @@ def spectral_density(
     From each Rademacher probe, `steps` Lanczos steps with full reorthogonalisation; the tridiagonal
     matrix is diagonalised in float64 (Golub and Welsch 1969). A run that exhausts its Krylov space
     ends with fewer nodes. If the computation should not fit into memory, or runs out of it, a plan
-    that needs less memory is taken, see `lla.hessian.memory.plans`.
+    that needs less memory is taken, see `lla.hessian.memory.plans`. Ctrl-C ends the call, and
+    nothing of it is kept.
 
     Args:
         operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
@@ -56,14 +57,14 @@ def spectral_density(
         progress: show a progress bar.
 
     Raises:
-        InputError: fewer probes or steps than one, or more than a million probes; a type or device
-            of the basis with `legacy`, which keeps no basis; a target that is not positive, of an
-            unknown criterion, or with `legacy`.
+        InputError: fewer probes or steps than one, more than a million probes or ten thousand
+            steps; a type or device of the basis with `legacy`, which keeps no basis; a target that
+            is not positive, of an unknown criterion, or with `legacy`.
         NonFiniteError: a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
     """
     check_operator("spectral_density", operator)
-    probes, steps = number_of_draws("probes", probes), whole_number("steps", steps, 1)
+    probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
     together = min(whole_number("together", together, 1), probes)
     seed, stream = seed_number(seed), whole_number("stream", stream, 0)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -21,9 +22,11 @@ from lla.hessian.lanczos.thick_restart import thick_restart
 from lla.hessian.memory.plans import Memory, memory_settings
 from lla.hessian.operator import check_operator
 from lla.hessian.symmetric import SymmetricOperator
-from lla.plotting import plot_eigenvalues
+from lla.overlaps import overlap
+from lla.plotting import entitled
 from lla.probes import gaussian
 from lla.saved import Saved
+from lla.spectrum_plots import plot_eigenvalues
 from lla.storage import FLOATS, array_faults
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ class Eigenpairs(Saved):
     which: str
     steps: int  # Lanczos steps made
     matvecs: int  # Hessian-vector products that were made
+    about: str = ""  # model, number of examples and mode in words; empty if not known
+
+    LONG: ClassVar[tuple[str, ...]] = ("vectors",)
 
     def _faults(self) -> Iterator[str]:
         k = len(self.values) if self.values.ndim else 0
@@ -70,9 +76,50 @@ class Eigenpairs(Saved):
         if self.steps < 1 or self.matvecs < 0:
             yield f"steps is {self.steps} and matvecs is {self.matvecs}"
 
-    def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw the values with their residuals as error bars."""
-        return plot_eigenvalues(self.values, self.residuals, self.which, ax=ax)
+    def overlap(self, other: Eigenpairs) -> np.ndarray:
+        """The overlap of the first k' eigenvectors of both, for k' = 1, 2, ...: `lla.overlaps`.
+
+        Args:
+            other: eigenpairs of another Hessian by the same parameters, such as that of another
+                checkpoint; with another k the smaller one is taken.
+
+        Returns:
+            From 0 (orthogonal spaces) to 1 (equal ones); random spaces have k' / P on average.
+
+        Raises:
+            InputError: the other is no Eigenpairs, or its vectors have another length.
+        """
+        if not isinstance(other, Eigenpairs):
+            raise InputError(
+                f"overlap takes a result of lla.top_eigenpairs, not {type(other).__name__}: give "
+                "one"
+            )
+        return overlap(self.vectors, other.vectors)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an eigenvalue: its value and its residual; the index is the rank from 1."""
+        rank = pd.RangeIndex(1, len(self.values) + 1, name="rank")
+        return pd.DataFrame({"value": self.values, "residual": self.residuals}, index=rank)
+
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
+        """Draw the values with their residuals as error bars.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has `about` by default.
+        """
+        figure = plot_eigenvalues(self.values, self.residuals, self.which, ax=ax)
+        return entitled(ax, figure, title, self.about)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{value:.4g}" for value in self.values[:_SHOWN])
+        more = f", ... {len(self.values) - _SHOWN} more" if len(self.values) > _SHOWN else ""
+        return (
+            f"Eigenpairs of {self.about or 'a matrix'}: {len(self.values)} ({self.which})\n"
+            f"{shown}{more}\n"
+            f"residuals up to {self.residuals.max():.2g}, "
+            f"{'' if self.converged else 'not '}converged, {self.matvecs} products"
+        )
 
 
 def top_eigenpairs(
@@ -96,6 +143,8 @@ def top_eigenpairs(
     is continued with a random vector orthogonal to it, until that changes nothing. This finds
     further copies of a repeated eigenvalue, of which one Krylov space has only one. Copies of an
     outlying eigenvalue that converges before its space is exhausted may be missed.
+
+    Ctrl-C ends the call, and nothing of it is kept; `max_steps` limits how long it takes.
 
     Args:
         operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
@@ -173,6 +222,7 @@ def top_eigenpairs(
         which=which,
         steps=steps,
         matvecs=operator.matvecs - before,
+        about=operator.about,
     )
 
 
@@ -213,6 +263,7 @@ def _growing(
 
 
 _ROUNDING = 1e-3  # of a norm in float32, with room
+_SHOWN = 8  # values in a text
 _BOUNDED = 40  # number of vectors in a bounded basis
 
 

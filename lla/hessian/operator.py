@@ -104,6 +104,8 @@ class HessianOperator(SymmetricOperator):
         self.space = problem.space.select(parameters)
         self.theta = problem.theta(parameters)  # [P]
         super().__init__(self.space.size, self.space.dtype, self.space.device)
+        some = f", {self.space.size} of {problem.space.size} parameters"
+        self.about = problem.about + (some if self.space.size < problem.space.size else "")
         self._state = problem.state()
         problem.loss()  # raises if a batch's loss is not finite
         check_derivatives(problem)

@@ -84,4 +84,5 @@ def quadrature(
         dtype=str(operator.dtype).removeprefix("torch."),
         legacy=legacy,
         matvecs=operator.matvecs - before,
+        about=operator.about,
     )

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from lla.errors import InputError
 from lla.hessian.spectrum import Spectrum
+from lla.saved import Saved
+from lla.storage import array_faults
 
 Reading = Literal["product", "density"]
 
 
 @dataclass(frozen=True)
-class ProbeCriteria:
+class ProbeCriteria(Saved):
     """The criteria of every probe of one spectrum; ratios, not yet averaged."""
 
     re: np.ndarray  # [probes]
     kh1: np.ndarray  # [probes]
     kh05: np.ndarray  # [probes]
     negative_share: np.ndarray  # [probes], of sum |lambda| w
+
+    def _faults(self) -> Iterator[str]:
+        shape = (self.re.size,)
+        yield from array_faults(self, **{f.name: (shape, "float64") for f in fields(self)})
+        if not all(np.isfinite(getattr(self, f.name)).all() for f in fields(self)):
+            yield "a ratio is not finite"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a probe."""
+        index = pd.RangeIndex(len(self.re), name="probe")
+        return pd.DataFrame({f.name: getattr(self, f.name) for f in fields(self)}, index=index)
 
 
 def spectrum_criteria(spectrum: Spectrum, reading: Reading = "product") -> ProbeCriteria:

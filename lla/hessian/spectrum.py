@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from lla.arguments import positive_number, real_number, whole_number
 from lla.errors import InputError, NonFiniteError
-from lla.plotting import plot_spectrum
+from lla.plotting import entitled
 from lla.saved import Saved
+from lla.spectrum_plots import Curve, plot_spectrum
 from lla.storage import FLOATS, INTEGERS, array_faults
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Spectrum(Saved):
     legacy: bool  # by the Lanczos process of the public code, see `lla.hessian.lanczos.legacy`
     matvecs: int  # Hessian-vector products that were made
     plan: str = ""  # how it fit into memory, see `lla.hessian.memory.plans`
+    about: str = ""  # model, number of examples and mode in words; empty if not known
 
     @classmethod
     def of(
@@ -171,6 +174,7 @@ class Spectrum(Saved):
         *,
         sigma: float | None = None,
         floor: float | None = None,
+        title: str | None = None,
         **style: Any,
     ) -> Figure:
         """Draw the density on a logarithmic axis, and the nodes as ticks below it.
@@ -180,6 +184,7 @@ class Spectrum(Saved):
             sigma: broadening, see `density`.
             floor: densities below this are cut off; `self.floor()` by default, which is low enough
                 for single outliers to be seen.
+            title: above the picture; a new figure has `about` by default.
             **style: `colour`, and `label` in the legend, see `lla.plotting.plot_spectrum`.
 
         Raises:
@@ -187,7 +192,25 @@ class Spectrum(Saved):
         """
         grid = self.grid()
         floor = self.floor(grid, sigma) if floor is None else positive_number("floor", floor)
-        return plot_spectrum(grid, self.density(grid, sigma), self.nodes, floor, ax=ax, **style)
+        density = self.density(grid, sigma)
+        figure = plot_spectrum(grid, density, self.nodes, floor, ax=ax, **style)
+        return entitled(ax, figure, title, self.about)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a node: its probe, eigenvalue and weight."""
+        probes = np.repeat(np.arange(self.probes), self.counts)
+        valid = np.arange(self.steps) < self.counts[:, None]
+        columns = {"probe": probes, "eigenvalue": self.nodes, "weight": self.weights[valid]}
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        nodes = self.nodes
+        return (
+            f"Spectrum of {self.about or 'a matrix'}: {self.size} eigenvalues\n"
+            f"from {nodes.min():.4g} to {nodes.max():.4g}, mean {self.moment(1).mean():.3g}\n"
+            f"{self.probes} probes, {self.steps} steps, {self.dtype}"
+            f"{', legacy' if self.legacy else ''}, {self.matvecs} products"
+        )
 
 
 _ROUNDING = 1e-6  # of the sum of weights
@@ -222,6 +245,16 @@ def _broadening(grid: np.ndarray, sigma: float | None) -> float:
             f"sigma is {width}: the broadening must be positive and finite, 1e-300 or more"
         )
     return found
+
+
+def curve_of(label: str, spectra: Sequence[Spectrum]) -> Curve:
+    """The mean of spectra, each the mean of its probes, as a picture of several takes it."""
+    valid = [np.arange(s.steps) < s.counts[:, None] for s in spectra]
+    weights = [
+        s.weights[v] / (s.probes * len(spectra)) for s, v in zip(spectra, valid, strict=True)
+    ]
+    nodes = np.concatenate([spectrum.nodes for spectrum in spectra])
+    return Curve(label, nodes, np.concatenate(weights), max(s.size for s in spectra))
 
 
 def joined(one: Spectrum, other: Spectrum) -> Spectrum:

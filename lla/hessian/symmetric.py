@@ -41,6 +41,7 @@ class SymmetricOperator:
     """
 
     kind = "operator"  # what messages call it
+    about = ""  # what it is of, in words, as titles of pictures have it
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         self._like = torch.empty(0, dtype=dtype, device=device)

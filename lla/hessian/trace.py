@@ -45,7 +45,8 @@ def trace(
     If the standard error seems to need at least P more products, and P products are left, the P
     unit vectors are multiplied instead: the sum of the diagonal is the trace, with a standard error
     of 0. Nothing is sampled at all if P products are allowed and are no more than the first samples
-    take (with the sketch), or if `max_matvecs` has no room for both.
+    take (with the sketch), or if `max_matvecs` has no room for both. Ctrl-C ends the call, and
+    nothing of it is kept; `max_matvecs` limits how long it takes.
 
     Args:
         operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.

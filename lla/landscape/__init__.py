@@ -14,6 +14,7 @@ from lla.landscape.directions import (
     random_directions,
 )
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
+from lla.landscape.interpolation import interpolate
 from lla.landscape.loss_plane import loss_plane, loss_planes
 from lla.landscape.normalization import normalize
 from lla.landscape.output import layer_changes, normalize_output, output_change
@@ -36,6 +37,7 @@ __all__ = [
     "explosion",
     "grid",
     "hessian_directions",
+    "interpolate",
     "join",
     "layer_changes",
     "loss_plane",

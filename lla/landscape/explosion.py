@@ -9,10 +9,11 @@ import numpy as np
 
 from lla.arguments import real_number, whole_number
 from lla.errors import InputError, NonFiniteError
+from lla.saved import Saved
 
 
 @dataclass(frozen=True)
-class Explosion:
+class Explosion(Saved):
     """How far the loss rises on a plane, relative to the loss of guessing."""
 
     verdict: str  # "explodes" | "rises" | "none"
@@ -22,7 +23,7 @@ class Explosion:
 
 
 @dataclass(frozen=True)
-class Asymmetry:
+class Asymmetry(Saved):
     """The shape of a sublevel set {loss <= level} about the centre of the grid."""
 
     share: float  # of its points whose mirror image is not in it; 0 for a symmetric set

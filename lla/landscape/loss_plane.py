@@ -85,6 +85,8 @@ def loss_plane(
         part: (k, n) evaluates every n-th point from the k-th on, for n processes; `join` them.
         progress: show a progress bar.
 
+    After Ctrl-C the values that are finished are in the checkpoint; without one, nothing is kept.
+
     The loss is NaN at a point where an operation raises a LinAlgError, a ValueError or an
     ArithmeticError, as a Cholesky factorisation of a matrix that is not positive definite does.
 
@@ -168,6 +170,7 @@ def loss_plane(
         key=key if part else None,
         weights_hash=vector_hash(theta),
         direction_hashes=tuple(vector_hash(row) for row in rows),
+        about=problem.about,
     )
 
 
@@ -179,7 +182,8 @@ def loss_planes(
 ) -> list[Plane]:
     """Several random planes, drawn from the seeds seed, ..., seed + count - 1.
 
-    What a plane shows depends on the directions drawn. Several planes tell how much.
+    What a plane shows depends on the directions drawn. Several planes tell how much. After Ctrl-C
+    the values that are finished are in the checkpoints, one a plane; without, nothing is kept.
 
     Args:
         problem: whose loss.

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lla.arguments import real_number, whole_number
 from lla.errors import InputError
+from lla.landscape.flat_weights import Weights, flat_weights
 from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane
 from lla.parameters import ParameterSpace
-from lla.plotting import COLOURS, plot_path
+from lla.plane_plots import plot_path
+from lla.plotting import entitled
+from lla.problem import Problem
+from lla.saved import Saved
 from lla.storage import FLOATS, array_faults, load_result, save_result
 
 if TYPE_CHECKING:
@@ -25,13 +30,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Path:
+class Path(Saved):
     """Weights theta_1, ..., theta_T projected on their first two principal axes about theta_T."""
 
     directions: Tensor  # [2, P], orthonormal; the first weights have no negative coordinate
     coordinates: np.ndarray  # [T, 2] float64 of theta_t - theta_T; the last are (0, 0)
     explained: np.ndarray  # [2] float64, shares of the variance
     weights_hash: str | None = None  # of theta_T; None in a file of an older version
+
+    LONG: ClassVar[tuple[str, ...]] = ("directions",)
 
     def grid(self, points: int = 41, margin: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [points] along each axis that enclose the path.
@@ -58,23 +65,41 @@ class Path:
             raise InputError(f"the margin is {margin}: give one with which the grid is finite")
         return a.copy(), b.copy()
 
-    def plot(self, plane: Plane | None = None, *, ax: Axes | None = None) -> Figure:
-        """Draw the path.
+    def plot(
+        self, plane: Plane | None = None, *, ax: Axes | None = None, title: str | None = None
+    ) -> Figure:
+        """Draw the path, its start and its end, and arrows in the direction of time.
 
         Args:
             plane: the loss on the plane of `directions` around the last weights; drawn below.
             ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has that of the plane by default.
 
         Raises:
             InputError: the plane is centred at other weights or has other axes, or this is not
                 known, since an older version made the plane or the path.
         """
         if plane is None:
-            return plot_path(self.coordinates, self.explained, ax=ax, colour=COLOURS[0])
+            return entitled(ax, plot_path(self.coordinates, self.explained, ax=ax), title)
         self._check_below(plane)
-        figure = plane.plot("contour", ax=ax)
+        figure = plane.plot("contour", ax=ax, title=title)
         ax = figure.axes[0] if ax is None else ax
-        return plot_path(self.coordinates, self.explained, ax=ax)
+        for line in ax.get_lines():
+            if line.get_label() == "weights":  # where the path ends
+                line.remove()
+        return plot_path(self.coordinates, self.explained, ax=ax, below=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a set of weights, in the order of training: its two coordinates."""
+        index = pd.RangeIndex(len(self.coordinates), name="step")
+        return pd.DataFrame(self.coordinates, columns=["first", "second"], index=index)
+
+    def __repr__(self) -> str:
+        shares = " and ".join(f"{share:.1%}" for share in self.explained)
+        return (
+            f"Path of {len(self.coordinates)} weights of {self.directions.shape[1]} parameters\n"
+            f"{shares} of the variance along its two axes"
+        )
 
     def _check_below(self, plane: Plane) -> None:
         """Raise unless the plane has the path's last weights as its centre, and its directions."""
@@ -143,8 +168,8 @@ def _faults(arrays: _Arrays) -> Iterator[str]:
 
 
 def pca_path(
-    thetas: Tensor | Sequence[Tensor] | Sequence[Mapping[str, Tensor]],
-    space: ParameterSpace | None = None,
+    thetas: Tensor | Sequence[Weights],
+    space: ParameterSpace | nn.Module | Problem | None = None,
 ) -> Path:
     """Project the weights of a training run on their principal axes.
 
@@ -153,18 +178,24 @@ def pca_path(
     float64, which needs neither a matrix [P, P] nor a copy of all weights.
 
     Args:
-        thetas: [T, P], or T flat vectors, or T state dicts, in the order of training.
-        space: which of their tensors to take, and in which order; for state dicts.
+        thetas: in the order of training: [T, P], or T flat vectors, models, state dicts or files.
+        space: which tensors of state dicts are parameters: a model, a problem or its space. By
+            default those of the first model among `thetas`; without a model, all floating-point
+            tensors but the statistics of normalization layers. safetensors files, which do not
+            keep the order of the parameters, need it.
 
     Raises:
-        InputError: fewer than 3 weights, weights of different lengths or not finite, state dicts
-            without a space, or a path that does not move or moves along a straight line only.
+        InputError: fewer than 3 weights, weights of different lengths or not finite, or a path
+            that does not move or moves along a straight line only.
+        MissingDataError, ChecksumError: a file is not there, or damaged.
 
     >>> path = pca_path(torch.tensor([[3.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
     >>> path.directions.shape, [round(share, 2) for share in path.explained.tolist()]
     (torch.Size([2, 3]), [0.88, 0.12])
     """
-    vectors = _vectors(thetas, space)
+    vectors = flat_weights(thetas, space)
+    if len(vectors) < 3:
+        raise InputError(f"there are {len(vectors)} weights: a path has two axes from 3 on")
     moved = _inner_products(vectors)  # [T, T] of theta_t - theta_T
     scale = float(moved.diagonal().max())
     if not np.isfinite(scale):
@@ -188,34 +219,6 @@ def pca_path(
         explained=values / np.trace(centered),
         weights_hash=vector_hash(vectors[-1]),
     )
-
-
-def _vectors(
-    thetas: Tensor | Sequence[Tensor] | Sequence[Mapping[str, Tensor]],
-    space: ParameterSpace | None,
-) -> list[Tensor]:
-    """The weights as flat vectors [P], T of them."""
-    vectors: list[Tensor] = []
-    for t, theta in enumerate(thetas):
-        if isinstance(theta, Mapping):
-            if space is None:
-                raise InputError(
-                    "state dicts need a space that says which of their tensors are parameters: "
-                    "give lla.ParameterSpace.of(model)"
-                )
-            theta = space.flatten({name: tensor.detach() for name, tensor in theta.items()})
-        if not isinstance(theta, Tensor) or theta.ndim != 1 or not theta.is_floating_point():
-            what = tuple(theta.shape) if isinstance(theta, Tensor) else type(theta).__name__
-            raise InputError(f"weights {t} are {what}: give flat vectors or state dicts")
-        length = len(vectors[0]) if vectors else len(theta) if space is None else space.size
-        if len(theta) != length:
-            raise InputError(
-                f"weights {t} have {len(theta)} elements, not {length}: give those of one model"
-            )
-        vectors.append(theta.detach())
-    if len(vectors) < 3:
-        raise InputError(f"there are {len(vectors)} weights: a path has two axes from 3 on")
-    return vectors
 
 
 def _inner_products(vectors: Sequence[Tensor]) -> np.ndarray:

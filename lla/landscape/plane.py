@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from lla.arguments import positive_number, whole_number
 from lla.errors import InputError
 from lla.landscape.explosion import Asymmetry, Explosion, asymmetry, explosion
-from lla.plotting import plot_plane
+from lla.plane_plots import plot_plane
+from lla.plotting import entitled
 from lla.saved import Saved
 from lla.storage import FLOATS, array_faults
 
@@ -50,11 +52,7 @@ class Plane(Saved):
     # hashes of theta and of the directions; a file of an older version has none
     weights_hash: str | None = None
     direction_hashes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        # a file has lists in place of tuples
-        for name in ("names", "frozen", "norms", "direction_hashes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+    about: str = ""  # model, number of examples and mode in words; empty if not known
 
     def _faults(self) -> Iterator[str]:
         if self.loss.ndim not in (1, 2) or not self.loss.size:
@@ -153,6 +151,7 @@ class Plane(Saved):
         log: bool | None = None,
         scalar: str | None = None,
         ax: Axes | None = None,
+        title: str | None = None,
     ) -> Figure:
         """Draw the plane, see `lla.plotting.plot_plane`.
 
@@ -162,11 +161,15 @@ class Plane(Saved):
             log: logarithmic colours and heights; by default where they span a factor of 100.
             scalar: name of a scalar to draw in place of the loss.
             ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has `about` by default.
         """
         self._check_complete()
         adameq = self.update == "adameq"
         units = [f"{axis}, in units of direction {i}" for i, axis in enumerate("ab", 1)]
-        return plot_plane(
+        between = self.axes == "interpolation"
+        if between:
+            units = ["share of the way to the other weights"]
+        figure = plot_plane(
             self.loss if scalar is None else self.scalar(scalar),
             self.coordinates,
             ("a, numerator", "b, under the root") if adameq else units,
@@ -176,7 +179,36 @@ class Plane(Saved):
             log=log,
             weights=(0.0, 1.0 if adameq else 0.0),  # with Adam's equation, all along a = 0
             minimum=self.minimum if scalar is None else None,
+            other=1.0 if between else None,
             ax=ax,
+        )
+        return entitled(ax, figure, title, self.about)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a point: its coefficients a and b, the loss, the scalars; `evaluated` if a part.
+
+        On a line there is no column b.
+        """
+        mesh = np.meshgrid(*self.coordinates, indexing="ij")
+        columns = {name: values.ravel() for name, values in zip("ab", mesh, strict=False)}
+        columns["loss"] = self.loss.ravel()
+        columns |= {name: self.scalar(name).ravel() for name in self.names}
+        if not self.evaluated.all():
+            columns["evaluated"] = self.evaluated.ravel()
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        points = " x ".join(map(str, self.loss.shape))
+        finite = self.loss[np.isfinite(self.loss)]
+        reach = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "nowhere finite"
+        normalization = f"normalization {self.normalization or 'none'}"
+        missing = int((~self.evaluated).sum())
+        return (
+            f"{'Plane' if self.loss.ndim == 2 else 'Line'} of {self.about or 'a model'}: "
+            f"{points} points, {self.axes} axes, {normalization}\n"
+            f"loss {self.center:.4g} at the weights, {reach} on it"
+            f"{f', {missing} points missing' if missing else ''}"
+            f"{f', also {chr(44).join(self.names)}' if self.names else ''}"
         )
 
     def _check_complete(self) -> None:
@@ -252,8 +284,11 @@ def join(parts: Sequence[Plane]) -> Plane:
     return dataclasses.replace(first, loss=loss, evaluated=evaluated, scalars=scalars, key=None)
 
 
+_NOT_COMPARED = {"loss", "evaluated", "scalars", "route", "about"}
+
+
 def _same_plane(one: Plane, other: Plane) -> bool:
-    names = {f.name for f in dataclasses.fields(Plane)} - {"loss", "evaluated", "scalars", "route"}
+    names = {f.name for f in dataclasses.fields(Plane)} - _NOT_COMPARED
     if one.weights_hash is None or other.weights_hash is None:  # of an older version: not known
         names -= {"weights_hash", "direction_hashes"}
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)

@@ -5,7 +5,7 @@ from lla.layers.fisher import FisherOperator
 from lla.layers.ggn import GGNOperator
 from lla.layers.kronecker import KroneckerOperator
 from lla.layers.moments import Moments, moments
-from lla.layers.overlaps import overlap, random_overlap
+from lla.overlaps import overlap, random_overlap
 
 __all__ = [
     "FisherOperator",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla.layers.calls import LayerCall
 

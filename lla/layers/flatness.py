@@ -63,6 +63,8 @@ def flatness(
     predicted probabilities: compare networks at equal training loss. Whether a formula is exact for
     a layer is probed on every batch with second derivatives, see `lla.layers.conditions`.
 
+    Ctrl-C ends the call, and nothing of it is kept; name a few `layers` in each of several calls.
+
     Args:
         model: the network.
         batches: see `lla.Problem`.
@@ -144,6 +146,7 @@ def flatness_of(
         examples=problem.examples,
         loss=value,
         dtype=str(problem.dtype).removeprefix("torch."),
+        about=problem.about,
     )
 
 

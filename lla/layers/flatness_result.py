@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lla.errors import InputError
-from lla.estimate import Estimate
-from lla.plotting import plot_layers
-from lla.saved import Saved
+from lla.estimate import Estimate, frame_of
+from lla.layer_plots import plot_layers
+from lla.plotting import entitled
+from lla.saved import Saved, plain
 from lla.storage import INTEGERS, array_faults
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ QUANTITIES = ("trace", "trace_bias", "kappa", "kappa_diag")
 
 
 @dataclass(frozen=True)
-class LayerFlatness:
+class LayerFlatness(Saved):
     """The flatness of one layer with F filters of d elements."""
 
     name: str
@@ -46,6 +47,31 @@ class LayerFlatness:
     def neuronwise(self) -> float:
         """The trace divided by the number d of elements of a filter."""
         return self.trace.value / self.size
+
+    def _faults(self) -> Iterator[str]:
+        if self.filters < 1 or self.size < 1:
+            yield f"filters is {self.filters} and size is {self.size}"
+        if self.exact != (self.table is not None):
+            yield f"it is by {self.method} and has {'a' if self.table is not None else 'no'} table"
+        if self.table is not None:
+            yield from array_faults(self, table=((self.filters, self.filters), "float64"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a quantity: value, standard error, samples or examples, products."""
+        found = {name: getattr(self, name) for name in QUANTITIES}
+        return frame_of({name: e for name, e in found.items() if e is not None}, "quantity")
+
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
+        """Draw the quantities, with two standard errors where they were sampled.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has the layer's name by default.
+        """
+        frame = self.to_frame()
+        values, errors = frame["value"].to_numpy(), frame["stderr"].to_numpy()
+        figure = plot_layers(list(frame.index), values, errors, "value", ax=ax)
+        return entitled(ax, figure, title, f"layer {self.name}")
 
     def __repr__(self) -> str:
         return (
@@ -72,10 +98,7 @@ class Flatness(Saved):
     examples: int
     loss: float
     dtype: str
-
-    def __post_init__(self) -> None:
-        for name in ("names", "methods", "whys"):  # a file has lists in place of tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+    about: str = ""  # model, number of examples and mode in words; empty if not known
 
     def _faults(self) -> Iterator[str]:
         count, width = len(self.names), len(QUANTITIES)
@@ -93,7 +116,7 @@ class Flatness(Saved):
 
     @classmethod
     def of(cls, layers: Sequence[LayerFlatness], **facts: object) -> Flatness:
-        """From the layers; `facts` are the last five fields."""
+        """From the layers; `facts` are the last six fields."""
         estimates = [[getattr(layer, name) for name in QUANTITIES] for layer in layers]
 
         def column(get: str, missing: float, dtype: type) -> np.ndarray:
@@ -171,17 +194,28 @@ class Flatness(Saved):
         columns |= {"method": self.methods, "why": self.whys}
         return pd.DataFrame(columns, index=pd.Index(self.names, name="layer"))
 
-    def plot(self, quantity: str = "kappa", ax: Axes | None = None) -> Figure:
+    def to_dict(self, vectors: bool = False) -> dict[str, Any]:
+        """The facts, and under `layers` what is known of each: see `lla.saved.Saved.to_dict`."""
+        names = ("mode", "normalized", "examples", "loss", "dtype", "about")
+        facts = plain({name: getattr(self, name) for name in names})
+        layers = {layer.name: layer.to_dict(vectors) for layer in self}
+        return {"type": type(self).__name__, **facts, "layers": layers}
+
+    def plot(
+        self, quantity: str = "kappa", ax: Axes | None = None, *, title: str | None = None
+    ) -> Figure:
         """Draw one quantity of each layer, with two standard errors where it was sampled.
 
         Args:
             quantity: "trace", "trace_bias", "kappa" or "kappa_diag".
             ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has `about` by default.
         """
         if quantity not in QUANTITIES:
             raise InputError(f"quantity is {quantity!r}: choose among {', '.join(QUANTITIES)}")
         k = QUANTITIES.index(quantity)
-        return plot_layers(self.names, self.values[:, k], self.errors[:, k], quantity, ax=ax)
+        figure = plot_layers(self.names, self.values[:, k], self.errors[:, k], quantity, ax=ax)
+        return entitled(ax, figure, title, self.about)
 
     def __repr__(self) -> str:
         lines = [

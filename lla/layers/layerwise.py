@@ -22,11 +22,12 @@ from lla.layers import chosen as names_of
 from lla.layers.frobenius import frobenius_error
 from lla.layers.ggn import GGNOperator
 from lla.layers.kronecker import KroneckerOperator, outliers
-from lla.layers.layerwise_result import LayerCurvature, Layerwise
+from lla.layers.layer_curvature import LayerCurvature
+from lla.layers.layerwise_result import Layerwise
 from lla.layers.moments import Moments, check_groups, moments
-from lla.layers.overlaps import curve
 from lla.loss_call import Loss
 from lla.model_call import Mode
+from lla.overlaps import curve
 from lla.problem import Precision, Problem
 
 _COPIES = 6  # of the factors of a layer in float64 that are held at a time
@@ -60,6 +61,8 @@ def layerwise(
     piecewise linear in the weight, H = E[M (x) xx'] for a linear layer; where it is not, `why` of
     the layer says so. A convolution has the patches of its input as x, and the Kronecker product
     leaves out what different positions have in common (Grosse and Martens 2016).
+
+    Ctrl-C ends the call, and nothing of it is kept; name a few `layers` in each of several calls.
 
     Args:
         model: the network.
@@ -122,7 +125,7 @@ def layerwise(
         [_layer(problem, name, factors.pop(name), how) for name in names],
         k=k, matrix="Gauss-Newton matrix, centred" if centre else "Hessian", mode=mode,
         centred=centre, examples=problem.examples, loss=value, seed=seed,
-        dtype=str(problem.dtype).removeprefix("torch."),
+        dtype=str(problem.dtype).removeprefix("torch."), about=problem.about,
     )  # fmt: skip
 
 

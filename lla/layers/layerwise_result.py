@@ -5,131 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.layer_plots import plot_matrix, plot_overlaps, plot_two_spectra
-from lla.layers.overlaps import overlap, random_overlap
-from lla.saved import Saved
+from lla.layer_plots import plot_overlaps
+from lla.layers.layer_curvature import SHAPES, LayerCurvature, shape_of
+from lla.plotting import entitled
+from lla.saved import Saved, plain
 from lla.storage import FLOATS, INTEGERS, array_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# arrays of a layer and their dimensions
-_SHAPES = {
-    "eigenvalues": "k", "residuals": "k", "eigenvectors": "kFd", "rank_one": "k",
-    "mean_cosine": "k", "left_cosine": "k", "M": "FF", "xx": "dd", "mean": "d",
-    "kronecker_eigenvalues": "k", "kronecker_left": "kF", "kronecker_right": "kd",
-    "kronecker_overlap": "k",
-}  # fmt: skip
 _NUMBERS = ("outliers", "outlier_gap", "matvecs", "converged")
-
-
-@dataclass(frozen=True)
-class LayerCurvature:
-    """The curvature of a layer with weight [F, d], F outputs and d inputs (elements of a patch)."""
-
-    name: str
-    eigenvalues: np.ndarray  # [k] the largest of the layer's block, the largest first
-    residuals: np.ndarray  # [k], ||H v - lambda v||
-    eigenvectors: np.ndarray  # [k, F, d], orthonormal
-    rank_one: np.ndarray  # [k], sigma_1^2 / sum sigma^2 of each eigenvector as a matrix
-    mean_cosine: np.ndarray  # [k], |cos| of its right singular vector with the mean input; or NaN
-    left_cosine: np.ndarray  # [k], of its left one with the nearest eigenvector of E[M]
-    M: np.ndarray  # [F, F], E[M], curvature by the outputs, summed over positions
-    xx: np.ndarray  # [d, d], E[xx'] of the inputs, mean over positions; centred if asked
-    mean: np.ndarray  # [d], E[x], not centred
-    kronecker_eigenvalues: np.ndarray  # [k] the largest of E[M] (x) E[xx']
-    kronecker_left: np.ndarray  # [k, F], u_i of its eigenvectors u_i (x) v_j
-    kronecker_right: np.ndarray  # [k, d], v_j
-    kronecker_overlap: np.ndarray  # [k], of the first k' vectors of both, k' = 1 ... k
-    frobenius_error: Estimate  # ||H - K||_F / ||H||_F; stderr 0 where exact
-    outliers: int  # eigenvalues of E[M] before the largest gap
-    outlier_gap: float  # ratio of the eigenvalues on both sides of that gap
-    matvecs: int  # products with the layer's block
-    converged: bool  # whether the residuals are below the tolerance
-    why: str  # why the Gauss-Newton block is not that of the Hessian; empty where it is
-
-    @property
-    def baseline(self) -> np.ndarray:
-        """The overlap of random spaces, k' / P for k' = 1 ... k [k]."""
-        return random_overlap(len(self.eigenvalues), self.eigenvectors[0].size)
-
-    @property
-    def kronecker_eigenvectors(self) -> np.ndarray:
-        """The top eigenvectors of E[M] (x) E[xx'] [k, F, d]."""
-        return self.kronecker_left[:, :, None] * self.kronecker_right[:, None, :]
-
-    @property
-    def output_eigenvalues(self) -> np.ndarray:
-        """The eigenvalues of E[M] [F], the largest first."""
-        return np.linalg.eigvalsh(self.M)[::-1]
-
-    @property
-    def input_eigenvalues(self) -> np.ndarray:
-        """The eigenvalues of E[xx'] [d], the largest first."""
-        return np.linalg.eigvalsh(self.xx)[::-1]
-
-    @property
-    def mean_square(self) -> float:
-        """||E[x]||^2, which the largest eigenvalue of E[xx'] is near if the mean dominates."""
-        return float(np.square(self.mean).sum())
-
-    def overlap(self, other: LayerCurvature) -> np.ndarray:
-        """The overlap of the top eigenspaces with those of another network's layer, a curve [k].
-
-        Raises:
-            InputError: the layers have other shapes.
-        """
-        one, two = self.eigenvectors.shape[1:], other.eigenvectors.shape[1:]
-        if one != two:
-            raise InputError(
-                f"layer {self.name} has a weight of {one[0]} by {one[1]} and layer {other.name} of "
-                f"{two[0]} by {two[1]}: compare networks of one shape"
-            )
-        return overlap(self.eigenvectors, other.eigenvectors)
-
-    def plot(
-        self,
-        kind: Literal["eigenvalues", "eigenvector"] = "eigenvalues",
-        index: int = 0,
-        ax: Axes | None = None,
-    ) -> Figure:
-        """Draw the eigenvalues, or one eigenvector as a matrix [F, d].
-
-        Args:
-            kind: "eigenvalues" of the layer and of its Kronecker approximation, or "eigenvector".
-            index: of the eigenvector, 0 for the largest eigenvalue.
-            ax: axes to draw into; a new figure by default.
-        """
-        if kind == "eigenvalues":
-            names = (f"layer {self.name}", "E[M] (x) E[xx']")
-            return plot_two_spectra(self.eigenvalues, self.kronecker_eigenvalues, names, ax=ax)
-        if kind != "eigenvector":
-            raise InputError(f"kind is {kind!r}: choose 'eigenvalues' or 'eigenvector'")
-        count = len(self.eigenvalues)
-        if index not in range(count):
-            raise InputError(f"index is {index}: choose 0 to {count - 1}")
-        value, share = self.eigenvalues[index], self.rank_one[index]
-        title = (
-            f"{self.name}: eigenvector {index + 1}, eigenvalue {value:.3g}, "
-            f"first singular value {share:.0%}"
-        )
-        return plot_matrix(self.eigenvectors[index], title, ax=ax)
-
-    def __repr__(self) -> str:
-        return (
-            f"LayerCurvature({self.name}: largest eigenvalue {self.eigenvalues[0]:.4g}, overlap "
-            f"with E[M] (x) E[xx'] {self.kronecker_overlap[-1]:.2f} for k = "
-            f"{len(self.eigenvalues)} (random {self.baseline[-1]:.2g}), first singular value "
-            f"{self.rank_one.mean():.0%}, {self.outliers} outliers of E[M])"
-        )
 
 
 @dataclass(frozen=True)
@@ -139,9 +32,6 @@ class Overlaps(Saved):
     names: tuple[str, ...]  # [L]
     curves: np.ndarray  # [L, k], for the first k' vectors, k' = 1 ... k
     baselines: np.ndarray  # [L, k], those of random spaces
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))  # a file has a list
 
     def _faults(self) -> Iterator[str]:
         k = self.curves.shape[-1] if self.curves.ndim else 0
@@ -161,9 +51,15 @@ class Overlaps(Saved):
         }  # fmt: skip
         return pd.DataFrame(columns, index=pd.Index(self.names, name="layer"))
 
-    def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw a curve a layer."""
-        return plot_overlaps(self.names, self.curves, self.baselines, ax=ax)
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
+        """Draw a curve a layer.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture.
+        """
+        figure = plot_overlaps(self.names, self.curves, self.baselines, ax=ax)
+        return entitled(ax, figure, title)
 
     def __repr__(self) -> str:
         lines = [
@@ -205,10 +101,7 @@ class Layerwise(Saved):
     loss: float
     seed: int
     dtype: str
-
-    def __post_init__(self) -> None:
-        for name in ("names", "whys"):  # a file has lists in place of tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+    about: str = ""  # model, number of examples and mode in words; empty if not known
 
     def _faults(self) -> Iterator[str]:
         count = len(self.names)
@@ -223,8 +116,8 @@ class Layerwise(Saved):
         if self.k < 1 or (self.sizes < 1).any():
             yield "the number of eigenvectors or a size of a layer is not positive"
         lengths = {
-            name: sum(math.prod(_shape(dims, self.k, *size)) for size in self.sizes.tolist())
-            for name, dims in _SHAPES.items()
+            name: sum(math.prod(shape_of(dims, self.k, *size)) for size in self.sizes.tolist())
+            for name, dims in SHAPES.items()
         }
         yield from array_faults(
             self,
@@ -236,10 +129,10 @@ class Layerwise(Saved):
 
     @classmethod
     def of(cls, layers: Sequence[LayerCurvature], **facts: Any) -> Layerwise:
-        """From the layers; `facts` are the last eight fields."""
+        """From the layers; `facts` are the last nine fields."""
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(layer, name).ravel() for layer in layers])
-            for name in _SHAPES
+            for name in SHAPES
         }
         errors = [layer.frobenius_error for layer in layers]
         return cls(
@@ -260,7 +153,7 @@ class Layerwise(Saved):
             InputError: it was not measured.
         """
         i = _index(name, self.names)
-        arrays = {field: self._part(i, field, dims) for field, dims in _SHAPES.items()}
+        arrays = {field: self._part(i, field, dims) for field, dims in SHAPES.items()}
         value, stderr, n, matvecs = map(float, self.errors[i])
         error = Estimate(value, None if np.isnan(stderr) else stderr, int(n), int(matvecs))
         outliers, gap, products, converged = map(float, self.numbers[i])
@@ -271,7 +164,7 @@ class Layerwise(Saved):
 
     def _part(self, i: int, field: str, dims: str) -> np.ndarray:
         """The array of a layer."""
-        shapes = [_shape(dims, self.k, *map(int, size)) for size in self.sizes]
+        shapes = [shape_of(dims, self.k, *map(int, size)) for size in self.sizes]
         lengths = [int(np.prod(shape)) for shape in shapes]
         start = sum(lengths[:i])
         flat: np.ndarray = getattr(self, field)[start : start + lengths[i]]
@@ -313,15 +206,27 @@ class Layerwise(Saved):
         rows = [_row(layer) for layer in self]
         return pd.DataFrame(rows, index=pd.Index(self.names, name="layer"))
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def to_dict(self, vectors: bool = False) -> dict[str, Any]:
+        """The facts, and under `layers` what is known of each: see `lla.saved.Saved.to_dict`."""
+        names = ("k", "matrix", "mode", "centred", "examples", "loss", "seed", "dtype", "about")
+        facts = plain({name: getattr(self, name) for name in names})
+        layers = {layer.name: layer.to_dict(vectors) for layer in self}
+        return {"type": type(self).__name__, **facts, "layers": layers}
+
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
         """Draw the overlap with the Kronecker approximation, a curve a layer.
 
         A layer has pictures of its own, see `LayerCurvature.plot`.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture; a new figure has `about` by default.
         """
         layers = list(self)
         curves = np.array([layer.kronecker_overlap for layer in layers])
         baselines = np.array([layer.baseline for layer in layers])
-        return plot_overlaps(self.names, curves, baselines, ax=ax)
+        figure = plot_overlaps(self.names, curves, baselines, ax=ax)
+        return entitled(ax, figure, title, self.about)
 
     def __repr__(self) -> str:
         lines = [
@@ -357,10 +262,6 @@ def _row(layer: LayerCurvature) -> Mapping[str, Any]:
         "converged": layer.converged,
         "why": layer.why,
     }
-
-
-def _shape(dims: str, k: int, outputs: int, inputs: int) -> tuple[int, ...]:
-    return tuple({"k": k, "F": outputs, "d": inputs}[each] for each in dims)
 
 
 def _index(name: str, names: tuple[str, ...]) -> int:

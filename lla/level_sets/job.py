@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla.batches import raw_bytes
 from lla.errors import InputError

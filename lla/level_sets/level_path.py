@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,8 @@ class LevelPath(Saved):
     rejected_last: int  # steps that were tried from the last point and rejected
     seed: int
     dtype: str
+
+    LONG: ClassVar[tuple[str, ...]] = ("points",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))  # a file has a list

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, whole_number
 from lla.errors import InputError, NonFiniteError
@@ -44,6 +45,20 @@ class WeightedSum(Saved):
     gradients: np.ndarray  # [W] gradients of L, and of R, that it took
     points: np.ndarray  # [W, P] theta
     name: str  # of R
+
+    LONG: ClassVar[tuple[str, ...]] = ("points",)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a minimum, in the order in which they were found."""
+        return pd.DataFrame({name: getattr(self, name) for name in (*_ARRAYS, "gradients")})
+
+    def __repr__(self) -> str:
+        return (
+            f"{len(self.loss)} minima of L + lambda R for R = {self.name}, lambda from "
+            f"{self.weights.min():.3g} to {self.weights.max():.3g}\n"
+            f"L from {self.loss.min():.4g} to {self.loss.max():.4g}, R from "
+            f"{self.regularizer.min():.4g} to {self.regularizer.max():.4g}"
+        )
 
     def at(self, level: float) -> float:
         """R on the curve where L is the level: log R is interpolated in log L.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.checkpoints import tensors_sha256

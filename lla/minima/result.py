@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from lla.estimate import Estimate
 from lla.minima.ellipsoids import log10_index, log_ball
 from lla.minima.plots import plot_radii
-from lla.saved import Saved
+from lla.saved import Saved, plain
 from lla.seeding import stream_seed
 from lla.storage import array_faults
 
@@ -124,10 +125,10 @@ class RadialIndex(Saved):
             f"magnitude by {listed}; compare at equal n, directions and cutoff only"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers by name, without the radii."""
+    def to_dict(self, vectors: bool = False) -> dict[str, Any]:
+        """The fields and what they add up to by name: see `lla.saved.Saved.to_dict`."""
         low, high = self.interval
-        return {
+        found = {
             "n": self.n,
             "directions": len(self.radii),
             "cutoff": self.cutoff,
@@ -150,6 +151,12 @@ class RadialIndex(Saved):
                 for spread, shortfall in zip(SPREADS, self.shortfalls, strict=True)
             },
         }
+        return {**super().to_dict(vectors), **plain(found)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a direction: its radius, and whether it reached the cutoff."""
+        index = pd.RangeIndex(len(self.radii), name="direction")
+        return pd.DataFrame({"radius": self.radii, "reached": self.reached}, index=index)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw a histogram of the radii; the title says how many are censored."""

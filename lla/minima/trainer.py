@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, real_number, seed_number, whole_number
 from lla.errors import InputError, NonFiniteError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lla.data.files import check_file
 from lla.errors import InputError, MissingDataError, NonFiniteError
 from lla.files import sha256_of_file
-from lla.tensor_files import check_tensor, read
+from lla.tensor_files import read_state_dict
 
 
 def load_weights(
@@ -57,7 +57,7 @@ def load_weights(
         raise MissingDataError(f"there is no weight file {path}: put it there, or name another.")
     if sha256 is not None:
         check_file(path, f"sha256:{sha256}")
-    state = _renamed(_state_dict(path, read(path, known=sha256 is not None)), key_map, path)
+    state = _renamed(read_state_dict(path, known=sha256 is not None), key_map, path)
     check_architecture(model, {name: tensor.shape for name, tensor in state.items()}, str(path))
     _check_values(model, state, path)
     # Not strict, but only because of the counters: all other names are checked above.
@@ -170,45 +170,10 @@ def _first(items: list[str], count: int = 3) -> str:
     return ", ".join(items[:count]) + rest
 
 
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    return named_tensors(content, str(path))
-
-
-def named_tensors(content: Any, where: str) -> dict[str, Tensor]:
-    """Check that something that was read is a state dict of ordinary tensors.
-
-    Args:
-        content: Anything.
-        where: Where it is from, for the message.
-
-    Returns:
-        Name -> tensor.
-
-    Raises:
-        InputError: It is none, or one of its tensors is sparse, nested, quantized or without
-            values.
-    """
-    if not (
-        isinstance(content, Mapping)
-        and content
-        and all(isinstance(name, str) for name in content)
-        and all(isinstance(value, Tensor) for value in content.values())
-    ):
-        raise InputError(f"{where} holds no state dict: give a file of named tensors.")
-    for name, tensor in content.items():
-        check_tensor(tensor, name, where)
-    return dict(content)
-
-
 def _renamed(
     state: dict[str, Tensor], key_map: Callable[[str], str] | Mapping[str, str] | None, path: Path
 ) -> dict[str, Tensor]:
     """A state dict under the names that the model has."""
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if key_map is None:
         return state
     renamed: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lla import plotting
+from lla import layer_plots, plane_plots, plotting, spectrum_plots
 from lla.files import atomic_write, sha256_of_bytes
 from paper_tables.engine.exhibit import Drawing
 
@@ -53,7 +53,8 @@ def _png(drawing: Drawing, results: Path, key: str) -> bytes:
 
 def _key(drawing: Drawing) -> str:
     """A digest of a figure's records and of the code that draws it."""
-    lines = [_code(_module(drawing)), _code(plotting.__name__)]
+    pictures = (plotting, plane_plots, spectrum_plots, layer_plots)
+    lines = [_code(_module(drawing)), *(_code(module.__name__) for module in pictures)]
     lines += [record.to_json() for record in drawing.records]
     return sha256_of_bytes("\n".join(lines))
 

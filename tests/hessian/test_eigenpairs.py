@@ -241,3 +241,23 @@ def test_a_bounded_basis_finds_every_copy(cases, k, size):
 def test_a_basis_too_small_is_refused(cases):
     with pytest.raises(lla.InputError, match="at least k \\+ 2"):
         lla.top_eigenpairs(cases.spectrum_of(INDEFINITE), 3, basis_size=4)
+
+
+def test_the_overlap_of_two_hessians_is_that_of_their_projections(cases):
+    values = np.array([9.0, 7.0, 5.0, 1.0, -1.0, -2.0])
+    matrices = [cases.matrix(values, seed=seed)[0] for seed in (0, 1)]
+    pairs = [
+        lla.top_eigenpairs(cases.quadratic(A), k, tol=1e-10)
+        for A, k in zip(matrices, (3, 2), strict=True)
+    ]
+    found = pairs[0].overlap(pairs[1])
+    assert found.shape == (2,)
+    for k in (1, 2):  # tr(P Q) / k for the projectors on the k largest eigenvectors
+        P, Q = (V[:, -k:] @ V[:, -k:].T for V in (np.linalg.eigh(A)[1] for A in matrices))
+        assert found[k - 1] == pytest.approx(np.trace(P @ Q) / k)
+    np.testing.assert_allclose(pairs[0].overlap(pairs[0]), 1)
+    with pytest.raises(lla.InputError, match=r"overlap takes a result of lla\.top_eigenpairs, not"):
+        pairs[0].overlap(pairs[1].vectors)
+    other = lla.top_eigenpairs(cases.spectrum_of(np.arange(1.0, 6.0)), 1)
+    with pytest.raises(lla.InputError, match="the vectors have 6 and 5 elements"):
+        pairs[0].overlap(other)

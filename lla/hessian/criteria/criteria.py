@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 from torch import nn
 
-from lla.arguments import number_of_draws, whole_number
+from lla.arguments import number_of_draws, number_of_steps
 from lla.errors import InputError
-from lla.estimate import Estimate
+from lla.estimate import Estimate, frame_of
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
 from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal
@@ -24,17 +25,25 @@ from lla.hessian.products.routes import RouteName, check_route
 from lla.hessian.quadrature import clamped, quadrature
 from lla.hessian.ratios import Reading, check_reading, spectrum_criteria
 from lla.hessian.rounding import EXAMPLES, product_rounding, warn_of_rounding
-from lla.hessian.spectrum import Spectrum
+from lla.hessian.spectrum import Spectrum, curve_of
 from lla.parameters import Pattern
+from lla.plotting import entitled
 from lla.problem import Loss, Mode, Precision, Problem
+from lla.saved import Saved
+from lla.spectrum_plots import plot_spectra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Scope = Literal["batches", "pooled"]
 
 _NAMES = ("re", "kh1", "kh05", "negative_share")
+_CURVES = 7  # batches that have a curve of their own in a picture
 
 
 @dataclass(frozen=True)
-class Criteria:
+class Criteria(Saved):
     """The criteria of a model on its batches, with standard errors and what they rest on.
 
     With a `target_stderr`, criteria without a target are NaN, because runs that end early do not
@@ -61,6 +70,53 @@ class Criteria:
     adaptive: Adaptive | None = None  # how a target was approached; None without a target
     # share of a product that is rounding, see `lla.hessian.rounding`; None if it is not known
     rounding: float | None = None
+    about: str = ""  # model, number of examples and mode in words; empty if not known
+
+    def _faults(self) -> Iterator[str]:
+        if not self.spectra:
+            yield "it has no spectrum"
+        if min(self.probes, self.steps, self.batches) < 1 or self.matvecs < 0:
+            yield (
+                f"probes is {self.probes}, steps is {self.steps}, batches is {self.batches} and "
+                f"matvecs is {self.matvecs}"
+            )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a criterion: value, standard error, samples, products; NaN if not measured."""
+        return frame_of({name: getattr(self, name) for name in _NAMES}, "criterion")
+
+    def plot(
+        self, ax: Axes | None = None, *, linear: float | None = None, title: str | None = None
+    ) -> Figure:
+        """Draw the spectrum of each batch, or their mean if there are more than seven.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            linear: magnitude up to which the axis is linear, see `lla.spectrum_plots`.
+            title: above the picture; a new figure has `about` by default.
+        """
+        if len(self.spectra) > _CURVES:
+            curves = [curve_of(f"mean of {len(self.spectra)} batches", self.spectra)]
+        else:
+            names = ["all batches"] if self.scope == "pooled" else range(len(self.spectra))
+            curves = [
+                curve_of(name if isinstance(name, str) else f"batch {name}", [spectrum])
+                for name, spectrum in zip(names, self.spectra, strict=True)
+            ]
+        return entitled(ax, plot_spectra(curves, linear=linear, ax=ax), title, self.about)
+
+    def __repr__(self) -> str:
+        shown = {"r_e": self.re, "K_H1": self.kh1, "K_H05": self.kh05}
+        values = ", ".join(
+            f"{name} {value if value.n else 'not measured'}" for name, value in shown.items()
+        )
+        target = {None: "", True: "; target met", False: "; target not met"}[self.converged]
+        return (
+            f"Criteria of {self.about or 'a model'}, loss {self.loss:.4g}\n{values}\n"
+            f"{self.batches} batches, {self.probes} probes, {self.steps} steps, {self.dtype}, "
+            f"{self.reading} reading{', legacy' if self.legacy else ''}; standard error over "
+            f"{self.stderr_kind}; {self.matvecs} products{target}"
+        )
 
     @property
     def converged(self) -> bool | None:
@@ -113,6 +169,9 @@ def criteria(
     the same, those of `steps` steps, but come from fewer and shorter runs, see
     `lla.hessian.criteria.adaptive`. Give more than four batches then: they are taken one after
     another as they are needed. The result's `converged` and `adaptive` say what was reached.
+
+    Ctrl-C ends the call, and nothing of it is kept. To keep what is finished, make one call a batch
+    and save its result, or limit the products by a `lla.Target`.
 
     Args:
         model: any module.
@@ -167,7 +226,7 @@ def criteria(
             f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
             "batches, loss=loss)"
         )
-    probes, steps = number_of_draws("probes", probes), whole_number("steps", steps, 1)
+    probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
     if scope not in ("batches", "pooled"):
         raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
     check_reading(reading)
@@ -233,6 +292,7 @@ def criteria(
         matvecs=sum(spectrum.matvecs for spectrum in spectra),
         adaptive=adaptive,
         rounding=rounding,
+        about=whole.about,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from lla.hessian.accuracy import Over
 from lla.hessian.ratios import Reading
@@ -57,6 +57,8 @@ class Accuracy:
     batches: float | None  # the part left with exact values on each batch; None over probes
     compared: float  # what is compared with the target: `reached`, enlarged for few samples
     shortfall: str | None  # why the target is not met, to follow "its standard error is"
+
+    NOT_FINITE: ClassVar[tuple[str, ...]] = ("reached", "interval", "compared")  # in files
 
 
 @dataclass(frozen=True)

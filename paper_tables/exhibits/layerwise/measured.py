@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from lla.estimate import Estimate
+from lla.layers.layer_curvature import LayerCurvature
 from lla.layers.layerwise import layerwise
-from lla.layers.layerwise_result import LayerCurvature
 from lla.saved import Saved
 from lla.storage import array_faults
 from paper_tables.engine import store

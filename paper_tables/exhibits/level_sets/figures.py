@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lla import plotting
+from lla import plane_plots, plotting
 from lla.level_sets.plots import plot_paths
 from paper_tables.engine import store
 from paper_tables.engine.exhibit import Drawing, Records
@@ -115,7 +115,7 @@ def draw_paths(used: list[Record], folder: Path) -> Figure:
     """Draw the walks from one network over the training loss on the plane through them."""
     (record,) = used
     found = Together.load(store.artifact(record, folder))
-    figure = plotting.plot_plane(
+    figure = plane_plots.plot_plane(
         found.loss, (found.a, found.b), ("", ""), kind="contour", log=True, name="training loss"
     )
     ax = figure.axes[0]

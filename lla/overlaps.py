@@ -1,4 +1,4 @@
-"""Overlap of the spaces that two sets of vectors span."""
+"""Overlap of the spaces that two sets of vectors span, such as the eigenvectors of two Hessians."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import lla
-from lla.layers import overlap, random_overlap
+from lla.overlaps import overlap, random_overlap
 
 
 def orthonormal(k, size, seed):
