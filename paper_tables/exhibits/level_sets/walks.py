@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,13 @@ COMPARED = (L2, JACOBIAN)  # with minima of a weighted sum
 MEASURED = ("l2", "jacobian", "kappa")
 KEPT = 5  # every so many points are kept
 KKT = 1e-3  # residual at which a walk may end before its steps are taken
-HOW = {"step": 1e-3, "max_step": 0.015, "momentum": 0.9, "tol": 0.02, "kkt_tol": KKT}
+HOW: dict[str, Any] = {
+    "step": 1e-3,
+    "max_step": 0.015,
+    "momentum": 0.9,
+    "tol": 0.02,
+    "kkt_tol": KKT,
+}
 FACTORS = (2.0, 1.0, 0.5)  # of the multiplier at the end: lambda of weighted sums
 RTOL, GRADIENTS = 0.03, {L2: 600, JACOBIAN: 100}  # of their minimisations
 CAP = 1000.0  # percent; what lies further off a curve is only known to do so
