@@ -193,6 +193,17 @@ def quadratic(A, dtype=torch.float64):
     return lla.HessianOperator(lla.Problem(Quadratic(A), batch, take_output), route="retained")
 
 
+class Matrix(lla.SymmetricOperator):
+    """A given matrix as an operator, whose products cost next to nothing."""
+
+    def __init__(self, A, dtype=torch.float64):
+        self.matrix = torch.as_tensor(np.asarray(A), dtype=dtype)
+        super().__init__(len(self.matrix), dtype, torch.device("cpu"))
+
+    def multiplied(self, rows):
+        return rows @ self.matrix
+
+
 def spectrum_of(eigenvalues, dtype=torch.float64, seed=0):
     """The operator of a matrix with given eigenvalues."""
     return quadratic(matrix(eigenvalues, seed)[0], dtype)

@@ -14,7 +14,8 @@ from torch import nn
 import lla
 
 LONG = 2000  # repeats where the environment variable LLA_LONG is set
-ALLOCATED = 25  # blocks of Python's memory a repeat, more than caches still fill up with
+ALLOCATED = 25  # blocks of Python's memory a repeat
+ONCE = 100  # blocks with which caches of the process still fill up
 
 
 def small_lenet():
@@ -100,7 +101,7 @@ def test_repeats_leave_nothing_in_memory(computed):
     lines = len(linecache.cache)
     more, _ = growth(compute, repeats)
     assert len(linecache.cache) == lines
-    assert more < ALLOCATED * repeats
+    assert more < ALLOCATED * repeats + ONCE
 
 
 @pytest.mark.timeout(4 * 3600)

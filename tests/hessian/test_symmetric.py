@@ -3,25 +3,13 @@ import pytest
 import torch
 
 import lla
-from lla.hessian.symmetric import SymmetricOperator
-
-
-class Matrix(SymmetricOperator):
-    """A given matrix, which is no Hessian of a network."""
-
-    def __init__(self, matrix):
-        super().__init__(len(matrix), matrix.dtype, matrix.device)
-        self.matrix = matrix
-
-    def multiplied(self, rows):
-        return rows @ self.matrix
 
 
 @pytest.fixture(params=[torch.float64, torch.float32])
 def pair(request, cases):
     """The same matrix as a Hessian and as another operator."""
     A = cases.matrix([-1.0, 0.5, 1.0, 1.0, 3.0, 10.0])[0]
-    return cases.quadratic(A, request.param), Matrix(torch.as_tensor(A, dtype=request.param))
+    return cases.quadratic(A, request.param), cases.Matrix(A, request.param)
 
 
 def test_an_operator_gives_what_the_hessian_gives(pair):
@@ -54,7 +42,7 @@ def test_scipy_takes_an_operator(pair):
 
 
 def test_a_density_says_how_its_basis_fit_into_memory(cases):
-    A = Matrix(torch.eye(200, dtype=torch.float64))
+    A = cases.Matrix(torch.eye(200))
     assert lla.spectral_density(A, 1, 10).plan == "basis"
     short = lla.Memory(basis_dtype=torch.bfloat16)
     assert lla.spectral_density(A, 1, 10, memory=short).plan == "bfloat16 basis"

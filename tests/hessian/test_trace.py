@@ -32,7 +32,7 @@ def within(p, runs=100, confidence=1e-4):
 @pytest.mark.parametrize("method", METHODS)
 def test_over_100_seeds_the_error_bar_holds_at_its_rate(cases, method, rtol):
     A, _ = cases.matrix(np.concatenate([BULK, -0.3 * BULK]))
-    H = cases.quadratic(A)
+    H = cases.Matrix(A)
     options = {"rtol": rtol, "max_matvecs": 60, "sketch": 10 if method == "hutch++" else None}
     z = []
     for seed in range(100):
@@ -47,7 +47,7 @@ def test_over_100_seeds_the_error_bar_holds_at_its_rate(cases, method, rtol):
 @pytest.mark.parametrize("method", METHODS)
 def test_mean_over_seeds_is_the_trace(cases, method):
     A, _ = cases.matrix(OUTLIERS)
-    H = cases.quadratic(A)
+    H = cases.Matrix(A)
     values = [lla.trace(H, method, rtol=10, seed=seed, max_matvecs=30).value for seed in range(200)]
     assert abs(np.mean(values) - np.trace(A)) < 4 * np.std(values) / np.sqrt(200)
 

@@ -170,8 +170,7 @@ def test_legacy_depends_on_the_scale_of_the_loss(cases):
     assert np.abs(values_of(other) / values_of(one) - 1).max() > 0.1
 
 
-@pytest.mark.parametrize("sharpen", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "sharpen"), [(0, 0.5), (1, 1.0), (2, 3.0), (3, 1.0)])
 def test_exact_kh1_of_a_piecewise_linear_network_is_at_most_one(cases, seed, sharpen):
     model, batch = lenet(seed, cases, sharpen), image_batches(cases, (8,))
     H = cases.plain_hessian(model, batch)
