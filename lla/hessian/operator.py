@@ -30,6 +30,9 @@ class RouteError(InputError):
     """The product of a route that was asked for by name is not that of double backward."""
 
 
+_MANY = 2**53  # products; more are as many, and fit into no float
+
+
 @dataclass(frozen=True)
 class RouteTrial:
     """The measurement of one route on the first batch, or why it was left out."""
@@ -98,7 +101,7 @@ class HessianOperator(SymmetricOperator):
                 "lla.Problem(model, batches, loss)"
             )
         routes.check_route(route)
-        self._products = whole_number("products", products, 0)
+        self._products = min(whole_number("products", products, 0), _MANY)
         memory = None if memory is None else whole_number("memory", memory, 0)
         self.problem = problem
         self.space = problem.space.select(parameters)

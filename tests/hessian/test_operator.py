@@ -573,3 +573,10 @@ def test_batches_from_a_loader(cases, route):
     loader = DataLoader(TensorDataset(x, y), batch_size=5)
     H = lla.HessianOperator(lla.Problem(case.make(), loader), route=route)
     check_products(H, cases.hessian(case, (5, 5, 2)), calls=2)
+
+
+@pytest.mark.parametrize("products", [0, 10**400])
+def test_any_number_of_products_may_be_expected(cases, products):
+    case = cases.CASES[0]
+    H = lla.HessianOperator(case.problem(), products=products)
+    assert bool((H @ torch.ones(H.shape[0], dtype=H.dtype)).isfinite().all())
