@@ -28,7 +28,7 @@ from paper_tables.inputs import known
 TABLE = "flatness_cost"
 RTOL = 0.01  # standard error of the trace, relative
 REPEATS = 3  # of the exact method; the median counts
-PROBES = 16
+PROBES = 100
 CLOSED, BLOCKS = "closed form, last layer", "Jacobian blocks, all layers"
 METRICS = (
     "seconds_exact", "seconds_product", "products", "products_each", "speedup", "agreement",
