@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,4 +133,15 @@ def _galleries(
 
 def _embedded(drawing: Drawing, results: Path) -> Picture:
     path = path_of(drawing, results)
-    return Picture(path.name, drawing.alt, base64.b64encode(path.read_bytes()).decode())
+    return Picture(path.name, drawing.alt, base64.b64encode(_small(path)).decode())
+
+
+def _small(path: Path) -> bytes:
+    """A picture in 256 colours, which is what keeps the page small; the file has them all."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    with Image.open(path) as picture:
+        few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(content, "PNG", optimize=True)
+    return min(content.getvalue(), path.read_bytes(), key=len)
