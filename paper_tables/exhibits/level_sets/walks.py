@@ -111,7 +111,7 @@ def numbers(path: LevelPath) -> dict[str, float]:
     if not path.free:
         R = path.regularizer
         found |= {
-            "rise": float((R[1:] / R[:-1] - 1).max()), "regularizer_start": R[0],
+            "rise": float((np.diff(R) / np.abs(R[:-1])).max()), "regularizer_start": R[0],
             "regularizer_end": R[-1], "kkt": path.kkt[-1],
         }  # fmt: skip
     if TRACE in path.names:
