@@ -31,8 +31,10 @@ LEGACY_ROUNDING = 0.25
 ALONE = (
     "trace_error", "trace_bias_error", "kappa_error", "kappa_diag_error", "table_error",
     "kappa_change", "output_change", "next_ratio_normalized", "seconds_exact", "seconds_product",
-    "speedup",
+    "speedup", "radius_change", "deviation", "rise", "seconds_informed", "seconds_full",
+    "seconds_loop",
 )  # fmt: skip
+NOISE = 1e-12  # values below it are the rounding of numbers of order one
 
 
 # Tables with so many records that each network has a file of its own.
@@ -172,7 +174,7 @@ def conflict(new: Record, old: Record | None) -> str | None:
     combined = math.hypot(new.stderr or 0.0, old.stderr or 0.0)
     allowed = 3 * combined + _rounding(new) * max(abs(new.value), abs(old.value))
     difference = abs(new.value - old.value)
-    if difference <= allowed:
+    if difference <= max(allowed, NOISE):
         return None
     return (
         f"{new.table} {new.row} {new.column} {new.metric}: measured {new.value:.6g}, but the "

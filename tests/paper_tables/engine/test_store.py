@@ -215,6 +215,15 @@ def test_legacy_is_compared_as_coarsely_as_it_is_determined(make_records):
     assert store.conflict(*pair(1.5, config={"legacy": True}))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "agree"),
+    [(3.3e-16, 4.4e-16, True), (-2e-16, 1e-16, True), (1e-9, 1.1e-9, False)],
+)
+def test_rounding_alone_is_not_compared(make_records, first, second, agree):
+    new, old = (make_records({"kh1": value}, stderr=None)[0] for value in (first, second))
+    assert (store.conflict(new, old) is None) == agree
+
+
 def test_every_cell_renders(settings, make_cell):
     this, _ = suite(settings)
     this.run(make_cell())
