@@ -167,7 +167,7 @@ def _of_minimum(
     x, y = (part[: one.measured] for part in found.data)
     batch = (x.double(), y)
     problem = lla.Problem(model, batch)
-    unfinished = settings.work / "minima" / f"{cell.name}-{cell.hash}.npz"
+    unfinished = settings.work / "minima" / f"unfinished-{cell.name}-{cell.hash}.npz"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     index = radial_index(
         problem, CUTOFF, one.directions, reach=one.reach, seed=seed, checkpoint=unfinished

@@ -87,6 +87,12 @@ def test_a_cell_is_what_it_says(settings):
         assert drawing.draw(settings.work).axes
 
 
+def test_a_cell_is_computed_again_beside_its_own_file(settings):
+    first, _ = computed(settings, "digits", "natural, seed 0")
+    again, _ = computed(settings, "digits", "natural, seed 0")
+    assert again["mean_radius"].value == first["mean_radius"].value
+
+
 def test_a_training_that_does_not_come_to_its_bound_says_so(settings):
     found, _ = computed(settings, "swiss-roll", "b = 0.2, seed 0")
     assert (found["reached"].value, found["mean_radius"].value) == (0, None)
