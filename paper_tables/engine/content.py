@@ -17,6 +17,7 @@ from paper_tables.engine.figures import path_of
 from paper_tables.engine.pages import VERDICT
 from paper_tables.paper.names import display
 
+SMALL = 10_000  # bytes, of a picture that is taken as it is
 TITLE = "Loss landscapes and Hessian spectra, measured again"
 LEAD = (
     "The claims, tables and figures of {source}, each with the published value beside the measured "
@@ -138,6 +139,8 @@ def _embedded(drawing: Drawing, results: Path) -> Picture:
 
 def _small(path: Path) -> bytes:
     """A picture in 256 colours, which is what keeps the page small; the file has them all."""
+    if path.stat().st_size < SMALL:
+        return path.read_bytes()
     from PIL import Image
 
     content = io.BytesIO()

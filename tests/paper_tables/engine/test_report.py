@@ -301,4 +301,4 @@ def test_the_report_of_this_repository_is_small_enough(tmp_path):
     assert str(ROOT) not in text
     assert all(entry["title"] in text for name, entry in tables().items() if name in
                ("table1", "table2", "table4"))  # fmt: skip
-    assert len((tmp_path / "README.md").read_text().splitlines()) < 400
+    assert len((tmp_path / "README.md").read_text().splitlines()) < 500
