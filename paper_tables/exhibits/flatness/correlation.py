@@ -18,6 +18,7 @@ from scipy import stats
 
 from paper_tables.engine.fidelity import least_faithful, rank
 from paper_tables.engine.records import Record, config_hash
+from paper_tables.evidence.resampling import Bounds, bounds, counts_of, pearsons, taus
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.flatness.comparators import MEASURES
 from paper_tables.exhibits.flatness.family import METRICS, TABLE
@@ -27,20 +28,6 @@ FIRST = "kappa"  # what all others are compared with
 DROPPED = 3  # networks of the smallest gap, by the published filter
 LEAST = 8 + DROPPED  # networks, below which nothing is computed
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return "—"
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 @dataclass(frozen=True)
@@ -152,55 +139,25 @@ def correlations(
             values = values.drop(values[gap].nsmallest(DROPPED).index)
         n = len(values)
         drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
-        y = values[gap].to_numpy()
+        counts, y = counts_of(drawn), values[gap].to_numpy()
         for rescaled in (False, True):
             prefix = "rescaled_" if rescaled else ""
-            base, base_drawn = _taus(values[prefix + FIRST].to_numpy(), y, drawn)
+            first = values[prefix + FIRST].to_numpy()
+            base, base_drawn = float(stats.kendalltau(first, y).statistic), taus(counts, first, y)
             for name in MEASURES:
                 x = values[prefix + name].to_numpy()
-                tau, taus = (base, base_drawn) if name == FIRST else _taus(x, y, drawn)
-                less = None
+                kendall, tau_drawn = stats.kendalltau(x, y), taus(counts, x, y)
+                tau, less = float(kendall.statistic), None
                 if name != FIRST:
-                    less = _bounds(abs(base) - abs(tau), abs(base_drawn) - abs(taus))
+                    less = bounds(abs(base) - abs(tau), abs(base_drawn) - abs(tau_drawn))
                 r = float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 else math.nan
                 found.append(
                     Correlation(
-                        name, gap, rescaled, filtered, n, _bounds(tau, taus),
-                        float(stats.kendalltau(x, y).pvalue),
-                        _bounds(r, _pearsons(x, y, drawn)), less,
+                        name, gap, rescaled, filtered, n, bounds(tau, tau_drawn),
+                        float(kendall.pvalue), bounds(r, pearsons(x[drawn], y[drawn])), less,
                     )
                 )  # fmt: skip
     return found
-
-
-def _taus(x: np.ndarray, y: np.ndarray, drawn: np.ndarray) -> tuple[float, np.ndarray]:
-    """Kendall's tau-b, and that of every resample [B]."""
-    signs = [np.sign(np.subtract.outer(v, v)) for v in (x, y)]
-
-    def total(product: np.ndarray) -> np.ndarray:
-        counts = np.zeros((len(drawn), len(x)))
-        np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1)
-        return ((counts @ product) * counts).sum(1)
-
-    scale = np.sqrt(total(signs[0] ** 2) * total(signs[1] ** 2))
-    taus = np.divide(
-        total(signs[0] * signs[1]), scale, out=np.full(len(drawn), np.nan), where=scale > 0
-    )
-    return float(stats.kendalltau(x, y).statistic), taus
-
-
-def _pearsons(x: np.ndarray, y: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    a, b = (v[drawn] - v[drawn].mean(1, keepdims=True) for v in (x, y))
-    scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.divide((a * b).sum(1), scale, out=np.full(len(drawn), np.nan), where=scale > 0)
-
-
-def _bounds(value: float, drawn: np.ndarray) -> Bounds:
-    known = drawn[np.isfinite(drawn)]
-    if not known.size or not math.isfinite(value):
-        return Bounds(math.nan, math.nan, math.nan)
-    low, high = np.percentile(known, (2.5, 97.5))
-    return Bounds(value, float(low), float(high))
 
 
 def best(

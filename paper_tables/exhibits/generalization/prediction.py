@@ -18,6 +18,7 @@ from scipy import stats
 
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, config_hash
+from paper_tables.evidence.resampling import UNKNOWN, Bounds, bounds, taus
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.generalization.runs import SIDES, Run
 from paper_tables.paper.names import display
@@ -37,23 +38,6 @@ PREDICTORS = {
 LEAST = 5  # no correlation is given for fewer checkpoints
 FEW_RUNS = 3  # from this number of runs on, runs are resampled
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """A value and its 95 % interval; all three are NaN if it cannot be computed."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return "—"
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
-
-
-UNKNOWN = Bounds(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -163,12 +147,12 @@ def _compared(
         return UNKNOWN, math.nan, UNKNOWN
     counts = _resampled(run, rng, resamples)
     tau, base = (float(stats.kendalltau(values, y).statistic) for values in (x, loss))
-    drawn, drawn_base = _taus(counts, x, y), _taus(counts, loss, y)
-    within = _taus(np.ones((1, len(x))), x, y, np.equal.outer(run, run))
+    drawn, drawn_base = taus(counts, x, y), taus(counts, loss, y)
+    within = taus(np.ones((1, len(x))), x, y, np.equal.outer(run, run))
     return (
-        _bounds(tau, drawn),
+        bounds(tau, drawn),
         float(within[0]),
-        _bounds(abs(base) - abs(tau), abs(drawn_base) - abs(drawn)),
+        bounds(abs(base) - abs(tau), abs(drawn_base) - abs(drawn)),
     )
 
 
@@ -235,37 +219,6 @@ def _resampled(run: np.ndarray, rng: np.random.Generator, resamples: int) -> np.
         chosen = chosen.reshape(resamples, -1)[:, : len(mine)]
         np.add.at(counts, (np.arange(resamples)[:, None], mine[chosen]), 1)
     return counts
-
-
-def _taus(
-    counts: np.ndarray, x: np.ndarray, y: np.ndarray, pairs: np.ndarray | None = None
-) -> np.ndarray:
-    """Kendall's tau-b of every resample [B], NaN where one of the two is constant.
-
-    Args:
-        counts: how often each point is drawn [B, N].
-        x: values [N].
-        y: values [N].
-        pairs: which pairs of points count [N, N]; all by default.
-    """
-    sx, sy = (np.sign(np.subtract.outer(values, values)) for values in (x, y))
-    if pairs is not None:
-        sx, sy = sx * pairs, sy * pairs
-
-    def total(signs: np.ndarray) -> np.ndarray:
-        return ((counts @ signs) * counts).sum(1)
-
-    scale = np.sqrt(total(sx**2) * total(sy**2))
-    return np.divide(total(sx * sy), scale, out=np.full(len(counts), np.nan), where=scale > 0)
-
-
-def _bounds(value: float, drawn: np.ndarray) -> Bounds:
-    """A value with the percentiles of its resamples, without those that have none."""
-    known = drawn[np.isfinite(drawn)]
-    if not known.size or not math.isfinite(value):
-        return UNKNOWN
-    low, high = np.percentile(known, (2.5, 97.5))
-    return Bounds(value, float(low), float(high))
 
 
 def headline(found: Sequence[Prediction]) -> str:

@@ -16,6 +16,7 @@ from lla.report.prose import fill
 from lla.report.text import csv_table
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Drawing, Records
+from paper_tables.evidence.resampling import UNKNOWN
 from paper_tables.exhibits.generalization import prediction
 from paper_tables.exhibits.generalization.prediction import Prediction, by_pool, checkpoints
 from paper_tables.exhibits.generalization.runs import runs
@@ -93,7 +94,7 @@ def _frame(found: Sequence[Prediction]) -> pd.DataFrame:
             "winner": p.winner,
         }
         for p in found
-        for d in [p.difference or prediction.UNKNOWN]
+        for d in [p.difference or UNKNOWN]
     ]
     return pd.DataFrame(rows).round(6)
 

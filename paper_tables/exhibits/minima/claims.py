@@ -81,22 +81,19 @@ def _order(row: str) -> Predicate:
     def predicate(records: Records) -> Decision:
         good, _, every = pair(records, row)
         index = telling(good, every)[0]
-        if math.isnan(index.rho):
+        if math.isnan(index.rho.value):
             raise missing(f"enough poisoned minima of {row}: there are {index.n}")
         verdict: Verdict = "undecided"
-        if index.low > 0:
+        if index.rho.low > 0:
             verdict = "fails"
-        elif index.high < ORDERED:
+        elif index.rho.high < ORDERED:
             verdict = "holds"
         within = "; ".join(
             f"{g.variant} test accuracy {_shown(g.mean('test_accuracy'))} %, index "
             f"{_shown(g.mean(INDEX))}"
             for g in every
         )
-        note = (
-            f"Spearman {index.rho:+.2f} [{index.low:+.2f}, {index.high:+.2f}] over {index.n} "
-            f"minima; {within}"
-        )
+        note = f"Spearman {index.rho} over {index.n} minima; {within}"
         return Decision(verdict, _used(every, (INDEX, "test_accuracy")), note, many=True)
 
     return predicate

@@ -31,7 +31,7 @@ def findings(records: Records) -> list[Finding]:
             f"{_shown(bad, INDEX)}, at n and directions that are equal, and too small by "
             f"{good.mean('shortfall').value:.4g} for an ellipsoid of spread 1."
         )
-        rho = f"{index.rho:+.2f} [{index.low:+.2f}, {index.high:+.2f}] over {index.n} minima"
+        rho = f"{index.rho} over {index.n} minima"
         found.append(legend(__file__, "finding", words=words, areas=areas, rho=rho))
     if not found:
         return []

@@ -14,6 +14,7 @@ from lla.estimate import Estimate
 from paper_tables.engine.exhibit import MissingError, Records, Verdict
 from paper_tables.engine.records import Record, config_hash
 from paper_tables.evidence.criteria import missing, value_of
+from paper_tables.evidence.resampling import UNKNOWN, Bounds, bounds, pearsons
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.minima.cells import TABLE
 from paper_tables.exhibits.minima.measured import COMPARED, FLATTER, INDEX
@@ -126,9 +127,7 @@ class Telling:
     metric: str
     area: float  # share of pairs of a good and a bad minimum in the right order
     ratio: float  # geometric mean of the bad over that of the good; difference for the index
-    rho: float  # Spearman with the test accuracy, within the bad, larger meaning flatter
-    low: float  # of its 95 % interval
-    high: float
+    rho: Bounds  # Spearman with the test accuracy, within the bad, larger meaning flatter
     n: int  # bad minima
 
 
@@ -149,8 +148,8 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
             ratio = float(b.mean() - g.mean())
         else:
             ratio = math.exp(float(np.log(b).mean() - np.log(g).mean()))
-        rho, low, high = rank_correlation(sign * b, accuracy)
-        found.append(Telling(metric, area, ratio, rho, low, high, len(b)))
+        rho = rank_correlation(sign * b, accuracy)
+        found.append(Telling(metric, area, ratio, rho, len(b)))
     return found
 
 
@@ -178,15 +177,10 @@ def as_well(good: Group, bad: Sequence[Group], metric: str) -> Verdict:
     return "fails" if np.percentile(means, 97.5) < 0 else "undecided"
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> Bounds:
     """Spearman's correlation and its 95 % interval, by a bootstrap over networks; NaN for few."""
     if len(x) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan, math.nan, math.nan
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(x), size=(RESAMPLES, len(x)))
-    a, b = (stats.rankdata(v[drawn], axis=1) for v in (x, y))
-    a, b = (v - v.mean(1, keepdims=True) for v in (a, b))
-    scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    known = ((a * b).sum(1)[scale > 0]) / scale[scale > 0]
-    low, high = np.percentile(known, (2.5, 97.5))
-    return float(stats.spearmanr(x, y).statistic), float(low), float(high)
+        return UNKNOWN
+    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
+    ranks = (stats.rankdata(values[drawn], axis=1) for values in (x, y))
+    return bounds(float(stats.spearmanr(x, y).statistic), pearsons(*ranks))

@@ -80,7 +80,7 @@ def _measures(found: dict[str, list[Minima]]) -> Table:
                 (
                     Entry(f"{each.area:.2f}"),
                     Entry(f"{each.ratio:.4g}" + (" (difference)" if each.metric == INDEX else "")),
-                    Entry(_interval(each.rho, each.low, each.high)),
+                    Entry(str(each.rho)),
                 ),
             )
             for each in telling(good, bad)
@@ -93,12 +93,6 @@ def _measures(found: dict[str, list[Minima]]) -> Table:
         ("pairs in the right order", "bad / good", "Spearman with test accuracy, bad alone"),
         tuple(parts), ("task", "measure"),
     )  # fmt: skip
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    if math.isnan(value):
-        return "—"
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _ellipsoids(records: Records) -> Table:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from paper_tables.engine import figures
+from paper_tables.evidence.resampling import taus
 from paper_tables.exhibits.generalization import prediction, prediction_page
 from paper_tables.exhibits.generalization.prediction import predictions
 from paper_tables.exhibits.generalization.runs import runs
@@ -167,7 +168,7 @@ def test_a_resample_has_the_tau_that_scipy_gives_its_checkpoints(sizes):
         stats.kendalltau(*(np.repeat(v, row.astype(int)) for v in (x, y))).statistic
         for row in counts
     ]
-    np.testing.assert_allclose(prediction._taus(counts, x, y), expected, atol=1e-12)
+    np.testing.assert_allclose(taus(counts, x, y), expected, atol=1e-12)
 
 
 def test_resamples_draw_runs_from_three_on_and_blocks_in_each_below():

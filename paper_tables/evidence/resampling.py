@@ -1,0 +1,89 @@
+"""Correlations and their 95 % intervals, the percentiles of resamples (bootstrap)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A value and its 95 % interval; all three are NaN if it cannot be computed."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "—"
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+UNKNOWN = Bounds(math.nan, math.nan, math.nan)
+
+
+def bounds(value: float, drawn: np.ndarray) -> Bounds:
+    """A value with the percentiles of its resamples, without those that have none.
+
+    >>> bounds(0.5, np.array([0.4, np.nan, 0.6])).low
+    0.405
+    """
+    known = drawn[np.isfinite(drawn)]
+    if not known.size or not math.isfinite(value):
+        return UNKNOWN
+    low, high = np.percentile(known, (2.5, 97.5))
+    return Bounds(value, float(low), float(high))
+
+
+def counts_of(drawn: np.ndarray) -> np.ndarray:
+    """How often each of N points is drawn in each resample [B, N].
+
+    Args:
+        drawn: indices of the points that were drawn [B, N].
+
+    >>> counts_of(np.array([[0, 0, 2]])).tolist()
+    [[2.0, 0.0, 1.0]]
+    """
+    counts = np.zeros(drawn.shape)
+    np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1)
+    return counts
+
+
+def taus(
+    counts: np.ndarray, x: np.ndarray, y: np.ndarray, pairs: np.ndarray | None = None
+) -> np.ndarray:
+    """Kendall's tau-b of every resample [B], NaN where one of the two is constant.
+
+    Args:
+        counts: how often each point is drawn [B, N].
+        x: values [N].
+        y: values [N].
+        pairs: which pairs of points count [N, N]; all by default.
+    """
+    sx, sy = (np.sign(np.subtract.outer(values, values)) for values in (x, y))
+    if pairs is not None:
+        sx, sy = sx * pairs, sy * pairs
+
+    def total(signs: np.ndarray) -> np.ndarray:
+        return ((counts @ signs) * counts).sum(1)
+
+    return _over(total(sx * sy), np.sqrt(total(sx**2) * total(sy**2)))
+
+
+def pearsons(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's r of every row [B], NaN where one of the two is constant.
+
+    Args:
+        x: resampled values [B, N], or their ranks for Spearman's correlation.
+        y: the same of the other.
+    """
+    a, b = (values - values.mean(1, keepdims=True) for values in (x, y))
+    return _over((a * b).sum(1), np.sqrt((a**2).sum(1) * (b**2).sum(1)))
+
+
+def _over(product: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The quotients, NaN where the divisor is zero."""
+    return np.divide(product, scale, out=np.full(len(product), np.nan), where=scale > 0)
