@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lla.report.text import measured
 from lla.report.view import Bar, Entry, Trace
@@ -33,6 +33,23 @@ def measured_entry(record: Record, bar: Bar | None = None, common: str | None = 
         reason=(record.reason or "") if record.value is None else "",
         bar=bar,
         traces=() if record.value is None else (trace(record),),
+    )
+
+
+def entries_of(
+    cell: Mapping[str, Record], metrics: Iterable[str], common: str | None = None
+) -> tuple[Entry | None, ...]:
+    """The entries of some metrics of a cell, None where a metric has no record.
+
+    Args:
+        cell: its records by metric.
+        metrics: in the order of the columns.
+        common: the fidelity that the line says; that of the cell's first record by default.
+    """
+    common = common or next(iter(cell.values())).fidelity
+    return tuple(
+        measured_entry(cell[metric], common=common) if metric in cell else None
+        for metric in metrics
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
-from paper_tables.evidence.entries import measured_entry, trace
+from paper_tables.evidence.entries import entries_of, trace
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.flatness import costs, family, identities, networks
@@ -50,12 +50,8 @@ def _lines(cells: Cells, column: str | None, metrics: Sequence[str]) -> list[Lin
     for (row, own, _), mine in cells.items():
         if column in (None, own):
             first = next(iter(mine.values()))
-            entries = tuple(
-                measured_entry(mine[m], common=first.fidelity) if m in mine else None
-                for m in metrics
-            )
             name = display(row) if column else f"{display(row)}, {own}"
-            found.append(Line(name, entries, fidelity=first.fidelity))
+            found.append(Line(name, entries_of(mine, metrics), fidelity=first.fidelity))
     return found
 
 
@@ -145,7 +141,7 @@ def _networks(cells: Cells) -> Table:
             f"{first.config['images']} x {first.config['side']} px of "
             f"{display(first.config['data'])}"
         )
-        entries = tuple(measured_entry(found[m], common=first.fidelity) for m in names)
+        entries = entries_of(found, names)
         lines.append(Line(display(row), entries, settings, first.fidelity))
     title = "Flatness of the last layer of known networks"
     text = legend(__file__, "networks")
@@ -163,8 +159,7 @@ def _layers(cells: Cells) -> list[Table]:
             Line(
                 layer,
                 (
-                    measured_entry(found[f"kappa {layer}"], common=first.fidelity),
-                    measured_entry(found[f"trace {layer}"], common=first.fidelity),
+                    *entries_of(found, (f"kappa {layer}", f"trace {layer}")),
                     Entry(found[f"kappa {layer}"].note or ""),
                 ),
             )

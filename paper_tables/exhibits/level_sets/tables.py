@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lla.report.view import Entry, Group, Line, Table
+from lla.report.view import Group, Line, Table
 from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
-from paper_tables.evidence.entries import measured_entry
+from paper_tables.evidence.entries import entries_of
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.level_sets.cells import TABLE
@@ -39,7 +39,7 @@ def _group(row: str, found: list[dict[str, Record]]) -> Group:
     first = next(iter(found[0].values()))
     config = first.config
     lines = tuple(
-        Line(next(iter(cell.values())).column, tuple(_entry(cell, m, first) for m in COLUMNS))
+        Line(next(iter(cell.values())).column, entries_of(cell, COLUMNS, first.fidelity))
         for cell in found
     )
     settings = (
@@ -47,7 +47,3 @@ def _group(row: str, found: list[dict[str, Record]]) -> Group:
         f"{config['noise']:g}; level {config['level']:g}"
     )
     return Group(display(row), settings, lines, first.fidelity)
-
-
-def _entry(cell: dict[str, Record], metric: str, first: Record) -> Entry | None:
-    return measured_entry(cell[metric], common=first.fidelity) if metric in cell else None

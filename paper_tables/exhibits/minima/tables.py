@@ -8,7 +8,7 @@ from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
-from paper_tables.evidence.entries import measured_entry, trace
+from paper_tables.evidence.entries import entries_of, measured_entry, trace
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.minima import ellipsoids, minefield, scans
@@ -132,10 +132,7 @@ def _plain(
     lines = []
     for (row, column, _), found in by_cell(records, table).items():
         common = next(iter(found.values())).fidelity
-        entries = tuple(
-            measured_entry(found[m], common=common) if m in found else None for m in names
-        )
-        lines.append(Line(f"{display(row)}, {column}", entries, fidelity=common))
+        lines.append(Line(f"{display(row)}, {column}", entries_of(found, names), fidelity=common))
     parts = (Group("", "", tuple(lines)),) if lines else ()
     return Table(id, title, text, tuple(names.values()), parts, ("", "minimum"))
 
