@@ -19,7 +19,7 @@ def available_memory(device: torch.device) -> int:
     return int(min(psutil.virtual_memory().available, _left_in_group(_GROUP)))
 
 
-def check_memory(needed: int, device: torch.device, what: str, advice: str) -> None:
+def check_fits(needed: int, device: torch.device, what: str, advice: str) -> None:
     """Check that something fits before it is made.
 
     Args:

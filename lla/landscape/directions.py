@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lla.arguments import seed_number, whole_number
 from lla.errors import InputError
-from lla.free_memory import check_memory
+from lla.free_memory import check_fits
 from lla.hessian.eigenpairs import Which, top_eigenpairs
 from lla.hessian.operator import HessianOperator
 from lla.landscape.normalization import check_direction
@@ -42,7 +42,7 @@ def random_directions(
     if distribution not in ("normal", "uniform"):
         raise InputError(f"distribution is {distribution!r}: choose 'normal' or 'uniform'")
     count, seed = whole_number("count", count, 1, len(like)), seed_number(seed)
-    check_memory(
+    check_fits(
         2 * count * like.numel() * like.element_size(), like.device,
         f"{count} directions of {len(like)} elements", "take fewer",
     )  # fmt: skip

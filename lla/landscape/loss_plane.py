@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
 from lla.arguments import number_of_draws, seed_number
-from lla.batches import Batches, raw_bytes
+from lla.batches import Batches
 from lla.errors import InputError, NonFiniteError
 from lla.landscape import axes as plane_axes
 from lla.landscape import directions as dirs
@@ -26,9 +24,10 @@ from lla.landscape.buffers import MovingBuffers, towards_models
 from lla.landscape.evaluate import Directions, check_route, losses, point_buffers
 from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane, grid
-from lla.landscape.plane_values import PlaneValues, check_checkpoint
+from lla.landscape.plane_values import PlaneValues
 from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.problem import Problem
+from lla.unfinished import check_checkpoint, fingerprint
 
 Scalar = Callable[[Problem], float]
 
@@ -286,22 +285,14 @@ class _Job:
 
     def fingerprint(self) -> str:
         """Hash of what determines the values, with the first batch for all of the data."""
-        digest = hashlib.blake2b(digest_size=16)
         batch = next(iter(self.problem.batches))
-        leaves = pytree.tree_leaves((self.problem.state(), self.directions.rows, batch.x, batch.y))
-        for change in self.directions.buffers.changes:
-            for name in sorted(change):
-                leaves += [name, change[name]]
-        for leaf in leaves:
-            if isinstance(leaf, torch.Tensor):
-                digest.update(raw_bytes(leaf))
-            elif isinstance(leaf, str):
-                digest.update(leaf.encode())
-        digest.update(np.ascontiguousarray(self.coefficients).data)
+        changes = [sorted(change.items()) for change in self.directions.buffers.changes]
         facts = (self.center, self.problem.mode, self.problem.seed, self.problem.batch_sizes,
                  self.calibration is not None, tuple(self.scalars))  # fmt: skip
-        digest.update(repr(facts).encode())
-        return digest.hexdigest()
+        return fingerprint(
+            self.problem.state(), self.directions.rows, batch.x, batch.y, changes,
+            torch.tensor(self.coefficients), repr(facts),
+        )  # fmt: skip
 
     def run(self, values: PlaneValues, route: str | None, progress: bool) -> None:
         """Evaluate all points of the part that have no value yet."""

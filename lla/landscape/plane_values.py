@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lla.arguments import whole_number
-from lla.errors import ChecksumError, InputError
-from lla.files import check_folder, writing
-from lla.storage import array_faults, load_result, save_result
+from lla.errors import InputError
+from lla.storage import array_faults, save_result
+from lla.unfinished import SAVE_EVERY, read_unfinished
 
 
 class PlaneValues:
@@ -68,7 +68,7 @@ class PlaneValues:
         """Add some values; the file is written every few seconds."""
         self.loss[indices], self.scalars[:, indices], self.done[indices] = losses, scalars, True
         self.route = route
-        if time.monotonic() - self._written > _SAVE_EVERY:
+        if time.monotonic() - self._written > SAVE_EVERY:
             self.write()
 
     def write(self) -> None:
@@ -79,33 +79,14 @@ class PlaneValues:
             save_result(values, self._path)
 
     def _read(self, path: Path) -> None:
-        values = load_result(_Values, path)
-        if values.fingerprint != self._fingerprint:
-            raise InputError(
-                f"{path} holds the values of another plane: remove it, or take another checkpoint"
-            )
         names = ("loss", "scalars", "done")
         shapes = {n: (getattr(self, n).shape, getattr(self, n).dtype.name) for n in names}
-        fault = next(array_faults(values, **shapes), None)
-        if fault is not None:
-            raise ChecksumError(f"{path} is no checkpoint of this plane, as {fault}: remove it")
+        holds = ("this plane", "the values of another plane")
+        values = read_unfinished(
+            _Values, path, self._fingerprint, holds, lambda found: array_faults(found, **shapes)
+        )
         self.loss, self.scalars, self.done = values.loss, values.scalars, values.done
         self.route = values.route
-
-
-def check_checkpoint(path: Path) -> None:
-    """Find out, before anything is computed, whether a checkpoint can be written.
-
-    Raises:
-        InputError: its folder does not exist, or it is no file.
-        WriteError: nothing can be written there.
-    """
-    with writing(path):
-        if not path.parent.is_dir():
-            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
-        if path.exists() and not path.is_file():
-            raise InputError(f"the checkpoint {path} is no file: name another")
-    check_folder(path.parent)
 
 
 def _checked_part(part: tuple[int, int] | None) -> tuple[int, int]:
@@ -129,6 +110,3 @@ class _Values:
     done: np.ndarray
     route: str
     fingerprint: str
-
-
-_SAVE_EVERY = 10.0  # seconds

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lla.batches import Batch
-from lla.free_memory import check_memory
+from lla.free_memory import check_fits
 from lla.hessian.symmetric import SymmetricOperator
 from lla.layers import chosen as names_of
 from lla.layers.calls import LayerCall, called
@@ -75,7 +75,7 @@ class FisherOperator(SymmetricOperator):
         assert call.output is not None
         assert call.x is not None
         found = patches(call.layer, call.x.detach())
-        check_memory(
+        check_fits(
             2 * logits.shape[1] * call.output.numel() * call.output.element_size(),
             self.device,
             f"the gradients of {self.layer} by {logits.shape[1]} classes",

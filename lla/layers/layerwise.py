@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lla.arguments import number_of_draws, whole_number
 from lla.door import check_derivatives
 from lla.errors import InputError
-from lla.free_memory import check_memory
+from lla.free_memory import check_fits
 from lla.hessian.eigenpairs import top_eigenpairs
 from lla.hessian.operator import HessianOperator
 from lla.hessian.symmetric import SymmetricOperator
@@ -158,7 +158,7 @@ def _names(problem: Problem, layers: str | Sequence[str] | None, k: int) -> list
                 f"k is {k}, but layer {name} has {outputs} outputs: take k={outputs} or less, or "
                 "leave it out of layers"
             )
-        check_memory(
+        check_fits(
             8 * _COPIES * (outputs**2 + inputs**2),
             problem.device,
             f"the factors of {name}, {outputs} by {outputs} and {inputs} by {inputs},",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
-from lla.batches import raw_bytes
 from lla.errors import InputError
 from lla.level_sets.level_path import COUNTS, LevelPath
 from lla.level_sets.progress import COLUMNS, Checkpoint, Progress
@@ -21,6 +18,7 @@ from lla.level_sets.regularizers import Regularizer, check_at_start
 from lla.level_sets.steps import OnLevel, corrected, projected, reached, steepest, unseen
 from lla.probes import gaussian
 from lla.problem import Problem
+from lla.unfinished import fingerprint
 
 ALL_STEPS = "all steps were taken"
 SMALL_KKT = "the KKT residual is small enough"
@@ -99,13 +97,7 @@ class Job:
             losses, [each.value(self.problem, theta) for each in named],
             [name for name, *_ in self.problem.space],
         )  # fmt: skip
-        digest = hashlib.blake2b(digest_size=16)
-        for leaf in pytree.tree_leaves([*parts, repr(facts)]):
-            if isinstance(leaf, Tensor):
-                digest.update(raw_bytes(leaf))
-            elif isinstance(leaf, str):
-                digest.update(leaf.encode())
-        return digest.hexdigest()
+        return fingerprint(*parts, repr(facts))
 
     def start(self, pace: Pace) -> Progress:
         """The first point: theta, brought to the level.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,15 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla.errors import ChecksumError, InputError
-from lla.storage import FLOATS, array_faults, load_result, save_result
+from lla.storage import FLOATS, array_faults, save_result
+from lla.unfinished import SAVE_EVERY, read_unfinished
 
 # numbers at a point, in this order; those of other regularizers follow
 COLUMNS = (
     "loss", "regularizer", "kkt", "multiplier", "step", "corrections", "rejected", "gradients",
     "regularizer_gradients", "test_loss", "test_accuracy",
 )  # fmt: skip
-_SAVE_EVERY = 10.0  # seconds
 
 
 @dataclass
@@ -80,6 +80,19 @@ class _Values:
     fingerprint: str
 
 
+def _faults(found: _Values) -> Iterator[str]:
+    """Yield what is wrong with the content of a file."""
+    size, count = found.vectors.shape[-1], len(found.numbers)
+    yield from array_faults(
+        found,
+        vectors=((4, size), FLOATS),
+        numbers=((count, found.numbers.shape[-1]), "float64"),
+        points=((len(found.kept), size), FLOATS),
+    )
+    if not count or found.numbers.shape[1] < len(COLUMNS):
+        yield "numbers of its points are missing"
+
+
 class Checkpoint:
     """The file of a walk; without a path nothing is written.
 
@@ -94,7 +107,7 @@ class Checkpoint:
 
     def keep(self, done: Progress) -> None:
         """Write the file if the last time is some seconds ago."""
-        if time.monotonic() - self._written > _SAVE_EVERY:
+        if time.monotonic() - self._written > SAVE_EVERY:
             self.write(done)
 
     def write(self, done: Progress) -> None:
@@ -119,25 +132,8 @@ class Checkpoint:
         """
         if self._path is None or not self._path.exists():
             return None
-        found = load_result(_Values, self._path)
-        if found.fingerprint != self._fingerprint:
-            raise InputError(
-                f"{self._path} holds another walk: give the same arguments, another checkpoint, "
-                "or delete it"
-            )
-        size, count = found.vectors.shape[-1], len(found.numbers)
-        fault = next(
-            array_faults(
-                found,
-                vectors=((4, size), FLOATS),
-                numbers=((count, found.numbers.shape[-1]), "float64"),
-                points=((len(found.kept), size), FLOATS),
-            ),
-            None,
-        )
-        if fault is not None or not count or found.numbers.shape[1] < len(COLUMNS):
-            said = fault or "numbers of its points are missing"
-            raise ChecksumError(f"{self._path} is no checkpoint of a walk, as {said}: delete it")
+        holds = ("this walk", "another walk")
+        found = read_unfinished(_Values, self._path, self._fingerprint, holds, _faults)
         theta, slope, drive, direction = torch.from_numpy(found.vectors).to(device)
         return Progress(
             theta, slope, drive, direction, found.eta, found.numbers.tolist(),

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from lla.arguments import positive_number, real_number, seed_number, whole_number
 from lla.errors import InputError
-from lla.landscape.plane_values import check_checkpoint
 from lla.level_sets.job import ALL_STEPS, Job, Pace
 from lla.level_sets.level_path import LevelPath
 from lla.level_sets.progress import Checkpoint
 from lla.level_sets.regularizers import Function, Regularizer, check_problem, named
 from lla.problem import Problem
+from lla.unfinished import check_checkpoint
 
 Given = str | Regularizer | Function
 

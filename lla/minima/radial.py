@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,23 +18,20 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, seed_number, whole_number
-from lla.checkpoints import tensors_sha256
-from lla.errors import ChecksumError, InputError
-from lla.files import sha256_of_parts
+from lla.errors import InputError
 from lla.landscape.evaluate import check_route, fastest_route, make_route
 from lla.landscape.identity import vector_hash
 from lla.landscape.normalization import normalize
-from lla.landscape.plane_values import check_checkpoint
 from lla.minima.ellipsoids import calibration
 from lla.minima.radii import CountedExcess, Rays, first_crossings, node, step_below
 from lla.minima.result import SPREADS, RadialIndex
 from lla.probes import gaussian
 from lla.problem import Problem
-from lla.storage import array_faults, load_result, save_result
+from lla.storage import array_faults, save_result
+from lla.unfinished import check_checkpoint, fingerprint, read_unfinished
 
 Scan = Literal["informed", "full"]
 GROUP = 32  # directions that are searched at the same time
@@ -119,7 +117,9 @@ def radial_index(
         cutoff, directions, reach, scan, seed, problem.seed, str(problem.dtype), f"{loss:.6g}",
         [name for name, *_ in problem.space],
     )  # fmt: skip
-    done = _Done.start(path, directions, _fingerprint(problem, facts))
+    data = [(batch.x, batch.y) for batch in problem.batches] if path else []
+    known = fingerprint(problem.state(), data, repr(facts)) if path else ""
+    done = _Done.start(path, directions, known)
     job = _Job(problem, theta, moving, float(cutoff), float(reach), scan, seed)
     try:
         _search(job, done, route, path, progress)
@@ -243,20 +243,18 @@ class _Done:
         )
         if path is None or not path.exists():
             return empty
-        found = load_result(cls, path)
-        if found.fingerprint != fingerprint:
-            raise InputError(
-                f"{path} holds the radii of another search: remove it, or take another checkpoint"
-            )
-        shapes = {name: ((directions,), getattr(empty, name).dtype.name)
-                  for name in ("radii", "reached")}  # fmt: skip
-        fault = next(array_faults(found, **shapes), None)
-        known = found.radii[: found.count] if fault is None else np.zeros(0)
-        if fault is None and not (0 <= found.count <= directions and (known > 0).all()):
-            fault = f"{found.count} radii are done, and not all are positive"
-        if fault is not None:
-            raise ChecksumError(f"{path} is no checkpoint of this search, as {fault}: remove it")
-        return found
+        holds = ("this search", "the radii of another search")
+        return read_unfinished(cls, path, fingerprint, holds, empty.wrong_in)
+
+    def wrong_in(self, found: _Done) -> Iterator[str]:
+        """Yield what is wrong with the content of a file of this search."""
+        yield from array_faults(
+            found,
+            radii=(self.radii.shape, self.radii.dtype.name),
+            reached=(self.reached.shape, self.reached.dtype.name),
+        )
+        if not (0 <= found.count <= len(self.radii) and (found.radii[: found.count] > 0).all()):
+            yield f"{found.count} radii are done, and not all are positive"
 
     def write(self, path: Path | None) -> None:
         """Write the file, if there is a path."""
@@ -301,12 +299,3 @@ def _route(job: _Job, rays: Rays, total: int) -> str:
     which = torch.arange(len(rays.rows), dtype=torch.float64)
     middle = torch.full_like(which, float(node(step_below(0.1), job.reach)))
     return fastest_route(job.problem, rays, torch.stack([which, middle], 1), points)
-
-
-def _fingerprint(problem: Problem, facts: tuple[object, ...]) -> str:
-    """Hash of what determines the radii: weights, data, settings; the loss stands for its kind."""
-    parts = [tensors_sha256(problem.state().items()), repr(facts)]
-    for batch in problem.batches:
-        leaves = [leaf for leaf in pytree.tree_leaves((batch.x, batch.y)) if torch.is_tensor(leaf)]
-        parts.append(tensors_sha256((str(i), leaf) for i, leaf in enumerate(leaves)))
-    return sha256_of_parts(parts)

@@ -11,6 +11,7 @@ from lla import level_sets
 from lla.errors import ChecksumError, InputError, NonFiniteError
 from lla.level_sets import LevelPath, progress, walk
 from lla.level_sets.steps import projected, steepest
+from lla.storage import load_result
 
 
 def squared(output, y):
@@ -191,7 +192,7 @@ def test_a_killed_walk_goes_on_and_ends_equal(problem, tmp_path, monkeypatch, na
     (batch,) = problem.batches
     how = {"steps": 12, "measured": ("jacobian", "trace"), "test": (batch.x, batch.y)}
     whole = walk(problem, 0.9, name, **how)
-    monkeypatch.setattr(progress, "_SAVE_EVERY", -1.0)  # after each point
+    monkeypatch.setattr(progress, "SAVE_EVERY", -1.0)  # after each point
     file, calls = tmp_path / "walk.npz", []
     real = lla.Problem.loss_and_gradient
 
@@ -205,7 +206,7 @@ def test_a_killed_walk_goes_on_and_ends_equal(problem, tmp_path, monkeypatch, na
         patch.setattr(lla.Problem, "loss_and_gradient", killed)
         with pytest.raises(KeyboardInterrupt):
             walk(problem, 0.9, name, checkpoint=file, **how)
-    short = progress.load_result(progress._Values, file)
+    short = load_result(progress._Values, file)
     assert 1 < len(short.numbers) < 13
     for path in (walk(problem, 0.9, name, checkpoint=file, **how) for _ in range(2)):
         for field, value in vars(whole).items():

@@ -13,6 +13,7 @@ from torch import nn
 import lla
 from lla.errors import ChecksumError, InputError, NonFiniteError
 from lla.minima import radial, radial_index, ray_directions
+from lla.storage import load_result
 from tests.minima.bowls import bowl
 
 GROUP = 4  # directions that are searched at the same time
@@ -272,7 +273,7 @@ def test_a_damaged_file_is_refused(problem, killed):
 
 
 def test_a_file_that_contradicts_itself_is_refused(problem, killed):
-    found = radial.load_result(radial._Done, killed)
+    found = load_result(radial._Done, killed)
     found.count = GROUP + 2  # two radii more than there are
     found.write(killed)
     with pytest.raises(ChecksumError, match="6 radii are done, and not all are positive"):
@@ -302,7 +303,7 @@ def test_a_search_that_is_killed_ends_with_the_same_radii(tmp_path, monkeypatch)
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert 0 < radial.load_result(radial._Done, path).count < 40
+    assert 0 < load_result(radial._Done, path).count < 40
     names = {}
     exec(KILLED.partition("found =")[0], names)  # the problem of that process
     how = {"directions": 40, "route": "loop"}
