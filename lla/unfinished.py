@@ -19,7 +19,8 @@ SAVE_EVERY = 10.0  # seconds between two writings of a file
 
 
 class _Unfinished(Protocol):
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
 
 T = TypeVar("T", bound=_Unfinished)

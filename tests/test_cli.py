@@ -528,10 +528,14 @@ def test_the_line_to_another_checkpoint(tmp_path):
     assert "steps is 6: give a multiple of 4" in wrong.stderr
 
 
-def test_the_path_of_checkpoints(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_path_of_checkpoints(tmp_path, precision):
     files = saved_weights(tmp_path, 1, 2, 3, 4)
     checkpoints = [word for file in files for word in ("--checkpoint", file)]
-    found = numbers_of("path", "mlp", *TINY, *checkpoints, "--points", 3, "--out", tmp_path / "p")
+    found = numbers_of(
+        "path", "mlp", *TINY, *checkpoints, "--points", 3, "--precision", precision,
+        "--out", tmp_path / "p",
+    )  # fmt: skip
     assert np.shape(found["coordinates"]) == (4, 2)
     assert found["coordinates"][-1] == [0.0, 0.0]
     assert (tmp_path / "p" / "path.png").stat().st_size > 1000

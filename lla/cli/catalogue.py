@@ -63,7 +63,7 @@ def models(data_root: DataRoot = None, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(found))
         return
     rows = [
-        (name, f"{each['parameters'] or '':,}" if each["parameters"] else "", str(each["note"]))
+        (name, f"{each['parameters']:,}" if each["parameters"] else "", str(each["note"]))
         for name, each in found.items()
     ]
     typer.echo(_list(rows, ("name", "parameters", "weights")))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Protocol, get_type_hints
 
 import typer
 
@@ -19,7 +20,11 @@ from lla.cli.inputs import Inputs, load_inputs
 from lla.errors import LIBRARY_ERRORS, InputError
 from lla.estimate import Estimate
 from lla.files import atomic_write, check_folder
+from lla.plotting import write_png
 from lla.problem import Mode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 app = typer.Typer(
     help="Loss landscapes and Hessian spectra of PyTorch models.",
@@ -76,7 +81,7 @@ def fail(sentence: str, as_json: bool = False) -> NoReturn:
 class Given:
     """What every command that measures is given: a network, data, and where results go.
 
-    The comments are the help texts of the options.
+    Each annotation holds the help text of its option.
     """
 
     model: Annotated[
@@ -169,6 +174,19 @@ class Outcome:
     text: str
     numbers: dict[str, Any]
     files: Files = field(default_factory=dict)
+
+
+class _Result(Protocol):
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+    def plot(self) -> Figure: ...
+
+
+def result_files(name: str, result: _Result) -> dict[str, Callable[[Path], Any]]:
+    """The files of a result: its arrays and its picture."""
+    return {
+        f"{name}.npz": result.save,
+        f"{name}.png": lambda path: write_png(result.plot(), path),
+    }
 
 
 def measuring(
@@ -273,17 +291,18 @@ def _show(given: Given, outcome: Outcome, command: str) -> None:
         "mode": given.mode, "precision": given.precision, "seed": given.seed,
         "version": lla.__version__, "command": command,
     }  # fmt: skip
-    numbers = json.dumps({**plain(outcome.numbers), **facts}, allow_nan=False, indent=1)
+    numbers = {**plain(outcome.numbers), **facts}
     if not given.as_json:  # first, so that a full disk does not take the numbers away
         where = f"{given.model}, {outcome.inputs.weights}, on {outcome.inputs.data}"
         typer.echo(f"{outcome.text}\n\n{where}; {given.mode} mode, {given.precision}")
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
-        atomic_write(given.out / "numbers.json", numbers + "\n")
+        text = json.dumps(numbers, allow_nan=False, indent=1)
+        atomic_write(given.out / "numbers.json", text + "\n")
         for name, write in outcome.files.items():
             write(given.out / name)
     if given.as_json:
-        typer.echo(json.dumps(json.loads(numbers)))
+        typer.echo(json.dumps(numbers, allow_nan=False))
     elif given.out is not None:
         typer.echo(f"wrote {', '.join(['numbers.json', *outcome.files])} into {given.out}")
 

@@ -77,16 +77,13 @@ def load_inputs(
     if is_function(data):
         given = {"split": split, "batches": batches, "batch_size": batch_size, "size": size}
         return _with_own_batches(model, data, weights, given, seed, place, data_root, download)
-    pictures = data in datasets.picture_names() or Path(data).is_dir()
+    folder = data not in datasets.picture_names() and Path(data).is_dir()
+    pictures = folder or data in datasets.picture_names()
     _check_data(model, data, split, size, pictures or resized, pictures, weights, data_root)
     batches, batch_size = batches or count, batch_size or BATCH_SIZE
     # Sizes that do not fit the data are refused by `draw` before the network is made.
     if pictures:
-        found = (
-            datasets.read_pictures(data)
-            if data not in datasets.picture_names()
-            else datasets.load_pictures(data, data_root)
-        )
+        found = datasets.read_pictures(data) if folder else datasets.load_pictures(data, data_root)
         draw(len(found), batch_size, batches, seed, f"{data} has {len(found)} pictures")
         text, classes = f"{data} ({found.fidelity}: {found.note})", found.classes
     else:
@@ -134,10 +131,11 @@ def _check_data(
             f"--size applies to pictures and vision transformers, not to {model} on {data}: leave "
             "it out"
         )
-    if Path(data).is_dir() and data not in datasets.picture_names():
-        return
-    if data not in (*datasets.names(), *datasets.picture_names()):
-        raise unknown_name("data set", data, (*datasets.names(), *datasets.picture_names()))
+    known = (*datasets.names(), *datasets.picture_names())
+    if data not in known:
+        if Path(data).is_dir():
+            return
+        raise unknown_name("data set", data, known)
     if data_root is not None and is_bundled(data) and weights != "pretrained":
         raise InputError(
             f"--data-root is not read for {data}, which is bundled: leave it out, or take another "
@@ -179,7 +177,9 @@ def _network(
         network = models.build(model, seed=seed, **chosen)
         batch_options, view = models.preprocessing(model), _view(model)
     elif source == "hf":
-        network, found = models.transformer(name, seed, pretrained=weights == "pretrained")
+        network, found = models.transformer(
+            name, seed, pretrained=weights == "pretrained", download=download
+        )
         text = found or text
     elif source in SOURCES:
         if weights == "pretrained":

@@ -10,12 +10,11 @@ import typer
 
 import lla
 from lla import landscape, models
-from lla.cli.command import Given, Outcome, measuring, refuse_earlier
+from lla.cli.command import Given, Outcome, measuring, refuse_earlier, result_files
 from lla.errors import InputError
 from lla.landscape.axes import chosen_normalization
 from lla.landscape.directions import Distribution
 from lla.landscape.plane import Plane
-from lla.parameters import ParameterSpace
 from lla.plotting import check_cap, write_png
 
 _PLANE_PICTURES = ("contour.png", "surface.png", "line.png", "accuracy.png")
@@ -124,21 +123,18 @@ def interpolate(
     inputs = given.load()
     other = copy.deepcopy(inputs.model)
     sha256 = models.load_weights(other, to)
-    along = [(4 * i - steps) / (2 * steps) for i in range(steps + 1)]
-    result = lla.loss_plane(
+    result = landscape.interpolate(
         given.problem(inputs),
-        [other],
-        coordinates=(along,),
+        other,
+        steps=steps // 2,
+        beyond=0.5,
         scalars={"accuracy": landscape.accuracy} if accuracy else None,
         recalibrate=recalibrate,
         progress=given.progress,
     )
     text = f"to weights {to} (sha256 {sha256[:8]}), at 1\n{_said(result)}"
-    numbers = {**_numbers(result), "coefficients": along, "losses": result.loss}
-    files = {
-        "interpolate.npz": result.save,
-        "interpolate.png": lambda path: write_png(result.plot("line"), path),
-    }
+    numbers = {**_numbers(result), "coefficients": result.a, "losses": result.loss}
+    files = result_files("interpolate", result)
     if accuracy:
         numbers["accuracies"] = result.scalar("accuracy")
         files["accuracy.png"] = lambda path: write_png(result.plot("line", scalar="accuracy"), path)
@@ -157,15 +153,14 @@ def path(
     if len(checkpoint) < 3:
         raise InputError(f"there are {len(checkpoint)} checkpoints: a path takes three or more")
     inputs = given.load()
-    space = ParameterSpace.of(inputs.model)
-    thetas = []
+    problem, thetas = given.problem(inputs), []
     for file in checkpoint:  # the last ones stay in the network, which is the plane's centre
         models.load_weights(inputs.model, file)
-        thetas.append(space.read(inputs.model))
+        thetas.append(problem.theta())
     found = landscape.pca_path(thetas)
     along = tuple(values.tolist() for values in found.grid(points))
     around = lla.loss_plane(
-        given.problem(inputs), found.directions, coordinates=along,
+        problem, found.directions, coordinates=along,
         normalization=None, progress=given.progress,
     )  # fmt: skip
     shares = found.explained

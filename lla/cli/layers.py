@@ -8,12 +8,11 @@ import typer
 from tabulate import tabulate
 
 from lla.arguments import number_of_draws, whole_number
-from lla.cli.command import Given, Outcome, measuring
+from lla.cli.command import Given, Outcome, measuring, result_files
 from lla.files import atomic_write
 from lla.layers.flatness import Method
 from lla.layers.flatness import flatness as flatness_of_layers
 from lla.layers.layerwise import layerwise as layerwise_curvature
-from lla.plotting import write_png
 from lla.report.text import csv_table
 
 Layers = Annotated[
@@ -65,9 +64,8 @@ def flatness(
     }  # fmt: skip
     table = csv_table(result.to_frame().reset_index())
     files = {
-        "flatness.npz": result.save,
+        **result_files("flatness", result),
         "flatness.csv": lambda path: atomic_write(path, table),
-        "flatness.png": lambda path: write_png(result.plot(), path),
     }
     return Outcome(inputs, text, numbers, files)
 
@@ -118,8 +116,7 @@ def layerwise(
     }
     table = csv_table(frame.reset_index())
     files = {
-        "layerwise.npz": result.save,
+        **result_files("layerwise", result),
         "layerwise.csv": lambda path: atomic_write(path, table),
-        "layerwise.png": lambda path: write_png(result.plot(), path),
     }
     return Outcome(inputs, text, numbers, files)

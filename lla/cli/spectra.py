@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 import lla
 from lla.arguments import number_of_draws, number_of_steps, positive_number, whole_number
-from lla.cli.command import Files, Given, Outcome, measuring
+from lla.cli.command import Files, Given, Outcome, measuring, result_files
 from lla.errors import InputError
 from lla.hessian.accuracy import Over
 from lla.hessian.eigenpairs import Which
@@ -121,11 +121,7 @@ def spectrum(
         f"mean {moments['moment_1']}, mean square {moments['moment_2']}\n"
         f"{probes} probes, {steps} steps, {found.matvecs} products by the {operator.route} route"
     )
-    files = {
-        "spectrum.npz": found.save,
-        "spectrum.png": lambda path: write_png(found.plot(), path),
-    }
-    return Outcome(inputs, text, numbers, files)
+    return Outcome(inputs, text, numbers, result_files("spectrum", found))
 
 
 @measuring()
@@ -159,11 +155,7 @@ def eigenpairs(
         "values": found.values, "residuals": found.residuals, "converged": found.converged,
         "which": which, "matvecs": found.matvecs,
     }  # fmt: skip
-    files = {
-        "eigenpairs.npz": found.save,
-        "eigenpairs.png": lambda path: write_png(found.plot(), path),
-    }
-    return Outcome(inputs, text, numbers, files)
+    return Outcome(inputs, text, numbers, result_files("eigenpairs", found))
 
 
 @measuring()
