@@ -381,13 +381,13 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(runs, smal
     places = ("--results", small_disk / "results", "--work-dir", small_disk / "work")
     code, output = runs.run(*places)
     assert code == 1, output
-    assert "disk/work/records/table2.jsonl cannot be written (No space left on device)" in output
+    journal = small_disk / "work" / "records" / "table2.jsonl"
+    assert f"{journal} cannot be written (No space left on device)" in output
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
     assert "written to" not in output
     assert "report.html" not in output
     assert runs.computed() == ["c1", "c2", "c3"]
-    journal = small_disk / "work" / "records" / "table2.jsonl"
     assert [record.column for record in read_records(journal)] == ["c1", "c2"]
     assert not list(small_disk.rglob("*.tmp"))
 
