@@ -119,7 +119,7 @@ def interpolate(
 ) -> Outcome:
     """Evaluate and draw the loss on the line from a network's weights to others, and beyond."""
     if steps % 4:
-        raise InputError(f"steps is {steps}: give a multiple of 4, which has both ends")
+        raise InputError(f"steps is {steps}: give a multiple of 4, so that both ends are points")
     inputs = given.load()
     other = copy.deepcopy(inputs.model)
     sha256 = models.load_weights(other, to)

@@ -25,7 +25,9 @@ Layers = Annotated[
 def flatness(
     given: Given,
     layers: Layers = None,
-    method: Annotated[Method, typer.Option(help="How; closed and jacobian are exact.")] = "auto",
+    method: Annotated[
+        Method, typer.Option(help="How to compute; closed and jacobian are exact.")
+    ] = "auto",
     normalize_inputs: Annotated[
         bool, typer.Option(help="Divide the inputs of layers by their standard deviations.")
     ] = False,

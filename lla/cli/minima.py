@@ -23,7 +23,7 @@ def minima(
         float, typer.Option(help="Largest distance, in units of the weights of each filter.")
     ] = 100.0,
     scan: Annotated[
-        Scan, typer.Option(help="Whether earlier directions say where to begin.")
+        Scan, typer.Option(help="informed begins where earlier directions say; full begins near 0.")
     ] = "informed",
 ) -> Outcome:
     """Compute how far random directions lead from a minimum; a killed run with --out continues."""

@@ -28,7 +28,10 @@ def criteria(
     given: Given,
     probes: Annotated[int, typer.Option(help="Random vectors for each batch (n_hes).")] = 10,
     steps: Steps = 100,
-    reading: Annotated[Reading, typer.Option(help="What the power 1/2 covers.")] = "product",
+    reading: Annotated[
+        Reading,
+        typer.Option(help="In K_H05, product takes the root of the weight, too; density does not."),
+    ] = "product",
     legacy: Annotated[bool, typer.Option(help="Imitate the authors' public code.")] = False,
     pooled: Annotated[bool, typer.Option(help="Take one Hessian of all batches.")] = False,
     parameters: Parameters = None,
@@ -42,7 +45,7 @@ def criteria(
         ),
     ] = None,
     over: Annotated[
-        Over | None, typer.Option(help="What --target-stderr is over (default: batches).")
+        Over | None, typer.Option(help="Over what --target-stderr is an error (default: batches).")
     ] = None,
 ) -> Outcome:
     """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
@@ -127,7 +130,7 @@ def spectrum(
 @measuring()
 def eigenpairs(
     given: Given,
-    k: Annotated[int, typer.Option(help="How many.")] = 2,
+    k: Annotated[int, typer.Option(help="Number of eigenvalues.")] = 2,
     which: Annotated[
         Which, typer.Option(help="LA largest, SA smallest, LM largest in magnitude.")
     ] = "LA",

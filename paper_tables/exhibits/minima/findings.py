@@ -28,8 +28,8 @@ def findings(records: Records) -> list[Finding]:
             f"{_shown(good, 'test_accuracy')} % and those with {bad.variant} "
             f"{_shown(bad, 'test_accuracy')} %; mean radii are {_shown(good, 'mean_radius')} and "
             f"{_shown(bad, 'mean_radius')}, the log10 radial index {_shown(good, INDEX)} and "
-            f"{_shown(bad, INDEX)}, at n and directions that are equal, and too small by "
-            f"{good.mean('shortfall').value:.4g} for an ellipsoid of spread 1."
+            f"{_shown(bad, INDEX)}. It is no volume: that of an ellipsoid of spread 1 would be too "
+            f"small by {good.mean('shortfall').value:.4g}."
         )
         rho = f"{index.rho} over {index.n} minima"
         found.append(legend(__file__, "finding", words=words, areas=areas, rho=rho))

@@ -47,7 +47,8 @@ STATEMENTS = (
         "minima.order", "section 4",
         "within the poisoned group the radial index does not order the test accuracy",
         "Spearman's correlation over all shares of poison: its 95 % interval (bootstrap over "
-        "networks) ends below 0.5; it fails where the interval lies above 0",
+        "networks, which is too narrow for networks that are alike) ends below 0.5; it fails where "
+        "the interval lies above 0",
         _scopes(ROWS),
     ),
     Claim(

@@ -185,6 +185,6 @@ def _settings(group: Minima) -> str:
     config = _first(group.tried[0]).config
     training = config["training"]
     return (
-        f"{config['images']} training examples, {config['directions']} directions, cutoff "
-        f"{config['cutoff']:g}, trained to a loss of {training['loss_bound']:g}"
+        f"measured on at most {config['images']} training examples, {config['directions']} "
+        f"directions, cutoff {config['cutoff']:g}, trained to a loss of {training['loss_bound']:g}"
     )
