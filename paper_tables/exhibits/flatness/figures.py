@@ -69,7 +69,8 @@ def draw_gap(each: Members, _: Path | None = None) -> Figure:
             elinewidth=0.8, color=plotting.COLOURS[0],
         )  # fmt: skip
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(title)
         ax.set_title(f"tau {taus[metric]}" if metric in taus else "", fontsize=10)
