@@ -17,7 +17,7 @@ from filelock import FileLock
 from lla.errors import InputError, WriteError
 
 _LEFT_BEHIND = 3600.0  # seconds: an unfinished file that is older has no writer any more
-_TRIES = 20  # of a folder that others try at the same time
+_TRIES = 100  # of a folder that others try at the same time
 _ROOM = 2**18  # bytes that a folder must take at least
 
 
@@ -59,14 +59,16 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     """
     target = Path(folder)
     with writing(folder):
-        if os.path.lexists(target) and not target.is_dir():
-            raise WriteError(f"{folder} is no folder: name another place")
         for left in reversed(range(_TRIES)):
             try:
                 _try_to_write(target)
-            except (FileNotFoundError, FileExistsError):  # another process makes or removes it
-                if not left:
-                    raise
+            except (FileNotFoundError, FileExistsError) as error:
+                # A file stands there, or another process makes or removes the folder: that passes.
+                if left:
+                    continue
+                if os.path.lexists(target) and not target.is_dir():
+                    raise WriteError(f"{folder} is no folder: name another place") from error
+                raise
             else:
                 return
 

@@ -2,7 +2,8 @@
 
 from lla.level_sets.joint import Joint, pca, plane
 from lla.level_sets.level_path import LevelPath
-from lla.level_sets.regularizers import Regularizer, jacobian, kappa, l2, smooth_l1, trace
+from lla.level_sets.regularizer import Regularizer
+from lla.level_sets.regularizers import jacobian, kappa, l2, smooth_l1, trace
 from lla.level_sets.walking import walk
 from lla.level_sets.weighted_sum import WeightedSum, weighted_sum
 

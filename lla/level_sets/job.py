@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from lla.errors import InputError
 from lla.level_sets.level_path import COUNTS, LevelPath
 from lla.level_sets.progress import COLUMNS, Checkpoint, Progress
-from lla.level_sets.regularizers import Regularizer, check_at_start
+from lla.level_sets.regularizer import Regularizer, check_at_start
 from lla.level_sets.steps import OnLevel, corrected, projected, reached, steepest, unseen
 from lla.probes import gaussian
 from lla.problem import Problem

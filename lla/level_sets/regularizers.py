@@ -1,10 +1,8 @@
-"""Regularizers R(theta) of a walk on a level set: the known ones by name, or a function."""
+"""The regularizers that have a name, and what a user may give in place of one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,103 +11,20 @@ from torch import Tensor, nn
 
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.batches import Batch
-from lla.door import check_derivatives
-from lla.errors import InputError, NonFiniteError, unknown_name
+from lla.errors import InputError, unknown_name
 from lla.layers.calls import called
 from lla.layers.chosen import chosen, weight_name
 from lla.layers.closed_form import classifier_of
 from lla.layers.conditions import why_no_cross_entropy
+from lla.level_sets.regularizer import Function, Regularizer, Terms
 from lla.loss_call import logits as logits_of
-from lla.missing_derivatives import missing_derivatives_named
 from lla.probes import rademacher
 from lla.problem import Problem
 
-Function = Callable[[Problem, Tensor], Tensor]
-Terms = Generator[Tensor, None, None]
-Parts = Callable[[Problem, Tensor], Terms]
 BETA = 0.01  # where the smooth L1 norm goes from a square to a straight line
 PROBES = 8  # of regularizers that are sampled
 _TRACE, _KAPPA = 41, 42  # streams of random signs
-
-
-@dataclass(frozen=True)
-class Regularizer:
-    """A differentiable function R of the parameters of a problem.
-
-    Attributes:
-        name: in tables and figures.
-        parts: gives 0-d tensors in the graph of theta [P], whose sum is R. Each is differentiated
-            by itself, so that not all graphs are in memory at once.
-        sampled: whether R depends on random vectors, which are the same at each call.
-
-    >>> model = nn.Linear(2, 2)
-    >>> problem = Problem(model, (torch.ones(2, 2), torch.tensor([0, 1])))
-    >>> squares = Regularizer.of(lambda problem, theta: theta.square().sum(), "squares")
-    >>> value, gradient = squares.value_and_gradient(problem, torch.ones(6))
-    >>> value, gradient.tolist()
-    (6.0, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
-    """
-
-    name: str
-    parts: Parts
-    sampled: bool = False
-
-    @classmethod
-    def of(cls, function: Function, name: str | None = None) -> Regularizer:
-        """From a function (problem, theta [P]) -> R, a 0-d tensor that can be differentiated."""
-
-        def parts(problem: Problem, theta: Tensor) -> Terms:
-            yield function(problem, theta)
-
-        return cls(name or str(getattr(function, "__name__", "regularizer")), parts)
-
-    def value(self, problem: Problem, theta: Tensor) -> float:
-        """R(theta), finite or not.
-
-        Raises:
-            InputError: see `value_and_gradient`.
-        """
-        return self._computed(problem, theta, gradient=False)[0]
-
-    def value_and_gradient(self, problem: Problem, theta: Tensor) -> tuple[float, Tensor]:
-        """R(theta) and its gradient [P], finite or not.
-
-        Raises:
-            InputError: R is no scalar, or does not depend on theta; the network, its input or its
-                loss are of a kind that it cannot take.
-        """
-        return self._computed(problem, theta, gradient=True)
-
-    def _computed(self, problem: Problem, theta: Tensor, gradient: bool) -> tuple[float, Tensor]:
-        theta = theta.detach().clone().requires_grad_()
-        total, slope = 0.0, torch.zeros_like(theta)
-        depends = False
-        with (
-            problem.deterministic(),
-            torch.enable_grad(),
-            missing_derivatives_named(),
-            closing(self.parts(problem, theta)) as parts,
-        ):
-            for part in parts:
-                self._check(part)
-                total += float(part.detach())
-                if gradient and part.requires_grad:
-                    (own,) = torch.autograd.grad(part, theta, retain_graph=True, allow_unused=True)
-                    depends |= own is not None
-                    slope += 0.0 if own is None else own.detach()
-        if gradient and not depends:
-            raise InputError(
-                f"the regularizer {self.name} does not depend on the parameters: compute it from "
-                "the theta that it is called with"
-            )
-        return total, slope
-
-    def _check(self, part: Any) -> None:
-        if not isinstance(part, Tensor) or part.numel() != 1:
-            shape = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
-            raise InputError(
-                f"the regularizer {self.name} gives {shape}: let it return a tensor with one number"
-            )
+_TOGETHER = 16  # logits whose graphs are in memory at once
 
 
 def l2() -> Regularizer:
@@ -140,11 +55,9 @@ def jacobian() -> Regularizer:
             given = Batch(x, batch.y, batch.size)
             with called(problem, given, (), theta=theta) as (output, _):
                 logits = _logits(problem, output, "jacobian")
-                for z in logits.T:
-                    (slope,) = torch.autograd.grad(
-                        z.sum(), x, create_graph=True, materialize_grads=True
-                    )
-                    yield slope.square().sum() / problem.examples
+                for some in logits.T.split(_TOGETHER):
+                    squares = [_slope(z.sum(), x).square().sum() for z in some]
+                    yield torch.stack(squares).sum() / problem.examples
 
     return Regularizer("jacobian", parts)
 
@@ -252,42 +165,6 @@ def named(given: str | Regularizer | Function, measured: bool = False) -> Regula
     return Regularizer.of(given)
 
 
-def check_problem(problem: Problem, caller: str) -> None:
-    """Raise unless a function of `lla.level_sets` is given a problem in eval mode.
-
-    Raises:
-        InputError: something else, or train mode.
-    """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            f"lla.level_sets.{caller}(lla.Problem(model, batches))"
-        )
-    if problem.mode == "train":
-        raise InputError(
-            "the problem is in train mode, where the loss is that of one dropout mask and of the "
-            "batch's BatchNorm statistics: give a problem with mode='eval'"
-        )
-
-
-def check_at_start(regularizer: Regularizer, problem: Problem, theta: Tensor) -> None:
-    """Check at the first point of a walk that a regularizer is a number there.
-
-    Raises:
-        InputError: see `Regularizer.value_and_gradient`; derivatives of the network are wrong.
-        NonFiniteError: R or its gradient is NaN or infinite.
-    """
-    check_derivatives(problem)
-    value, gradient = regularizer.value_and_gradient(problem, theta)
-    largest = float(gradient.abs().max())
-    for what, number in (("", value), ("the gradient of ", largest)):
-        if not torch.isfinite(torch.tensor(number)):
-            raise NonFiniteError(
-                f"{what}the regularizer {regularizer.name} is {number} at the start: check it, or "
-                "take another"
-            )
-
-
 def _curved(problem: Problem, theta: Tensor, v: Tensor, count: int) -> Terms:
     """The product v' H v / count in the graph of theta [P] and of v [P], batch by batch."""
     state = problem.state()
@@ -310,6 +187,12 @@ def _place(problem: Problem, name: str) -> tuple[slice, torch.Size]:
 def _around(place: slice, theta: Tensor) -> tuple[int, int]:
     """How many elements of theta come before a slice and after it."""
     return place.start, len(theta) - place.stop
+
+
+def _slope(z: Tensor, x: Tensor) -> Tensor:
+    """The gradient of a number by the inputs, in the graph of theta."""
+    (found,) = torch.autograd.grad(z, x, create_graph=True, materialize_grads=True)
+    return found
 
 
 def _floating(batch: Batch) -> Tensor:

@@ -12,7 +12,8 @@ from lla.errors import InputError
 from lla.level_sets.job import ALL_STEPS, Job, Pace
 from lla.level_sets.level_path import LevelPath
 from lla.level_sets.progress import Checkpoint
-from lla.level_sets.regularizers import Function, Regularizer, check_problem, named
+from lla.level_sets.regularizer import Function, Regularizer, check_problem
+from lla.level_sets.regularizers import named
 from lla.problem import Problem
 from lla.unfinished import check_checkpoint
 

@@ -17,13 +17,8 @@ from tqdm.auto import tqdm
 from lla.arguments import positive_number, whole_number
 from lla.errors import InputError, NonFiniteError
 from lla.landscape.scalars import accuracy
-from lla.level_sets.regularizers import (
-    Function,
-    Regularizer,
-    check_at_start,
-    check_problem,
-    named,
-)
+from lla.level_sets.regularizer import Function, Regularizer, check_at_start, check_problem
+from lla.level_sets.regularizers import named
 from lla.problem import Problem
 from lla.saved import Saved
 from lla.storage import FLOATS, INTEGERS, array_faults

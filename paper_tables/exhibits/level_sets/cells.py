@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.records import Record, Source
+from paper_tables.exhibits.level_sets import comparison, walks
 from paper_tables.exhibits.level_sets import families as fam
-from paper_tables.exhibits.level_sets import walks
+from paper_tables.exhibits.level_sets.comparison import COMPARED, OFF
 from paper_tables.exhibits.level_sets.families import Family
 from paper_tables.exhibits.level_sets.walks import FREE, JACOBIAN, L2, LONGER, OTHERS
 from paper_tables.inputs import image_sets
@@ -57,23 +60,15 @@ def _fidelity(settings: Settings, family: Family) -> str:
     return cell_fidelity(fam.sets(settings, family)[0].fidelity, whole=False)
 
 
-def _curve(walk: str) -> dict[str, Any]:
-    """How the minima of a weighted sum are found."""
-    return {
-        "factors": list(walks.FACTORS), "rtol": walks.RTOL,
-        "max_gradients": walks.GRADIENTS[walk], "cap": walks.CAP,
-    }  # fmt: skip
-
-
 def _cell(settings: Settings, family: Family, walk: str) -> Cell:
     return Cell(
         table=TABLE, row=family.row, column=walk,
         name=f"{family.row}-{walk}".replace(", ", "-").replace(" ", "-"),
-        metrics=walks.metrics(walk),
+        metrics=(*walks.metrics(walk), *((OFF,) if walk in COMPARED else ())),
         config={
             **_config(settings, family), "walk": walk, "steps": walks.steps_of(family, walk),
             "measured": list(walks.measured(walk)),
-            **(_curve(walk) if walk in walks.COMPARED else {}),
+            **comparison.config_of(walk),
         },
         fidelity=_fidelity(settings, family),
         inputs=f"{family.seeds} networks trained on {family.images} noisy images of {family.data}",
@@ -120,26 +115,39 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     seeds = range(family.seeds)
     paths = [walks.walked(settings, family, walk, seed) for seed in seeds]
     values = [walks.numbers(path) for path in paths]
-    curves = []
     problems = [fam.start(settings, family, seed) for seed in seeds]
     for mine, problem, path in zip(values, problems, paths, strict=True):
         mine["deviation"] = max(mine["deviation"], walks.plain_deviation(problem, path))
-    if walk in walks.COMPARED:
-        curves = [
-            walks.curve_of(problem, path, walk)
-            for problem, path in zip(problems, paths, strict=True)
-        ]
-        for mine, path, curve in zip(values, paths, curves, strict=True):
-            mine[walks.OFF] = walks.off_curve(path, curve)
+    minima = [
+        comparison.minima_around(problem, path, walk)
+        for problem, path in zip(problems, paths, strict=True)
+        if walk in COMPARED
+    ]
     file = f"level_sets/{cell.name}-{cell.hash}.npz"
-    artifact = store.save_result(walks.Curves.of(paths, curves), file, settings.work)
+    curves = walks.Curves.of(paths, list(map(comparison.points, minima)))
+    artifact = store.save_result(curves, file, settings.work)
     facts = _facts(settings, family, family.seeds)
-    facts["note"] = "; ".join(dict.fromkeys(path.stopped for path in paths))
-    return [
-        _record(cell, metric, [mine[metric] for mine in values], facts
+    ended = facts | {"note": "; ".join(dict.fromkeys(path.stopped for path in paths))}
+    records = [
+        _record(cell, metric, [mine[metric] for mine in values], ended
                 | ({"artifact": artifact} if metric == cell.metrics[0] else {}))
-        for metric in cell.metrics
+        for metric in walks.metrics(walk)
     ]  # fmt: skip
+    if walk in COMPARED:
+        records += _compared(cell, list(map(comparison.off_curve, paths, minima)), facts)
+    return records
+
+
+def _compared(
+    cell: Cell, found: list[tuple[float | None, str]], facts: dict[str, Any]
+) -> list[Record]:
+    """The record of how far ends lie above weighted sums, of the networks where that is known."""
+    values = [value for value, _ in found if value is not None]
+    counts = Counter(why for _, why in found if why)
+    note = "; ".join(f"{n} of {len(found)} networks: {why}" for why, n in counts.items())
+    if not values:
+        return dataclasses.replace(cell, metrics=(OFF,), reason=note).not_run()
+    return [_record(cell, OFF, values, facts | ({"note": note} if note else {}))]
 
 
 def _record(cell: Cell, metric: str, values: list[float], facts: dict[str, Any]) -> Record:

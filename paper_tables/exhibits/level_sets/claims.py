@@ -9,10 +9,12 @@ from paper_tables.evidence.criteria import below, half_width, missing, value_of
 from paper_tables.evidence.intervals import decided
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.level_sets.cells import TABLE
+from paper_tables.exhibits.level_sets.comparison import COMPARED, OFF
 from paper_tables.exhibits.level_sets.families import FAMILIES
-from paper_tables.exhibits.level_sets.walks import COMPARED, FREE, OFF
+from paper_tables.exhibits.level_sets.walks import FREE
 
 TOLERANCE, FALLS, ON_CURVE, ABOVE = 0.02, -10.0, 5.0, 1.0
+ENDED = 0.05  # KKT residual, above which a walk has not come to its end
 
 
 def walks_in(records: Records, row: str) -> dict[str, dict[str, Record]]:
@@ -93,22 +95,30 @@ def _above(record: Record, limit: float) -> Verdict:
 
 def _pareto(row: str, walk: str) -> Predicate:
     def predicate(records: Records) -> Decision:
-        record, kkt = _one(records, row, walk, OFF), _one(records, row, walk, "kkt")
-        half, value = half_width(record), value_of(record)
-        decided: Verdict = "undecided"
-        if half is None:  # without an error nothing is known of chance
-            decided = "undecided"
-        elif abs(value) + half <= ON_CURVE:
-            decided = "holds"
-        elif abs(value) - half > ON_CURVE:
-            decided = "fails"
+        kkt = _one(records, row, walk, "kkt")
+        left = f"KKT residual {measured(kkt.value, kkt.stderr)}"
+        record = walks_in(records, row)[walk].get(OFF)
+        if record is None:
+            note = f"no network has a weighted sum to compare with; {left} at the end of the walks"
+            return Decision("undecided", (kkt,), note)
         note = (
-            f"{measured(record.value, record.stderr)} % above it {_interval(record)}, KKT residual "
-            f"{measured(kkt.value, kkt.stderr)}"
+            f"{measured(record.value, record.stderr)} % above it {_interval(record)}, {record.n} "
+            f"of {kkt.n} networks have a weighted sum to compare with; {left}"
         )
-        return Decision(decided, (record, kkt), note)
+        return Decision(_on_curve(record, kkt), (record, kkt), note)
 
     return predicate
+
+
+def _on_curve(record: Record, kkt: Record) -> Verdict:
+    """`holds` where every network is near the curve; `fails` only where its walk has ended."""
+    half, value = half_width(record), value_of(record)
+    if half is None or record.n != kkt.n:
+        return "undecided"
+    if abs(value) + half <= ON_CURVE:
+        return "holds"
+    ended = value_of(kkt) <= ENDED
+    return "fails" if ended and abs(value) - half > ON_CURVE else "undecided"
 
 
 def _minimum(row: str, walk: str) -> Predicate:

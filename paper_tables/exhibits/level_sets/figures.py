@@ -17,7 +17,8 @@ from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.records import Record
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.level_sets.cells import PATHS, TABLE
-from paper_tables.exhibits.level_sets.walks import COMPARED, LONGER, Curves, Together
+from paper_tables.exhibits.level_sets.comparison import COMPARED
+from paper_tables.exhibits.level_sets.walks import LONGER, Curves, Together
 from paper_tables.paper.names import display
 
 NAMES = {"l2": "||theta||^2", "jacobian": "||dz/dx||^2", "free exploration": "free exploration"}

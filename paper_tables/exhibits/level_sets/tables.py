@@ -9,7 +9,7 @@ from paper_tables.evidence.entries import entries_of
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.level_sets.cells import TABLE
-from paper_tables.exhibits.level_sets.walks import CAP, OFF
+from paper_tables.exhibits.level_sets.comparison import OFF
 from paper_tables.paper.names import display
 
 COLUMNS = {
@@ -31,7 +31,7 @@ def tables(records: Records) -> list[Table]:
         for row, places in grouped(cells, lambda place: place[0]).items()
     )
     title = "Walks at constant training loss"
-    text = legend(__file__, "walks", cap=CAP)
+    text = legend(__file__, "walks")
     return [Table("level-sets", title, text, tuple(COLUMNS.values()), groups, ("network", "walk"))]
 
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 
 import lla
 from lla import level_sets
-from lla.errors import InputError
-from lla.level_sets import LevelPath, WeightedSum
+from lla.level_sets import LevelPath
 from lla.saved import Saved
 from lla.storage import array_faults
 from paper_tables.engine.cells import Settings
@@ -24,7 +23,6 @@ from paper_tables.exhibits.level_sets.families import Family, config_of, example
 L2, JACOBIAN, FREE = "l2", "jacobian", "free exploration"
 LONGER = "jacobian, twice the steps"
 OTHERS = ("smooth_l1", "kappa", "trace")
-COMPARED = (L2, JACOBIAN)  # with minima of a weighted sum
 MEASURED = ("l2", "jacobian", "kappa")
 KEPT = 5  # every so many points are kept
 KKT = 1e-3  # residual at which a walk may end before its steps are taken
@@ -35,9 +33,6 @@ HOW: dict[str, Any] = {
     "tol": 0.02,
     "kkt_tol": KKT,
 }
-FACTORS = (2.0, 1.0, 0.5)  # of the multiplier at the end: lambda of weighted sums
-RTOL, GRADIENTS = 0.03, {L2: 600, JACOBIAN: 100}  # of their minimisations
-CAP = 1000.0  # percent; what lies further off a curve is only known to do so
 
 OF_ALL = (
     "deviation", "test_start", "test_end", "test_change", "lowest_change", "after_lowest",
@@ -45,16 +40,14 @@ OF_ALL = (
     "rejected",
 )  # fmt: skip
 OF_WALKS = ("rise", "regularizer_start", "regularizer_end", "kkt")
-OFF = "off_curve"
 TRACE = "trace"
 OTHER_TRACE = ("other_trace_start", "other_trace_end")  # along other random vectors
 
 
 def metrics(walk: str) -> tuple[str, ...]:
-    """What is recorded of a walk."""
-    compared = (OFF,) if walk in COMPARED else ()
+    """What is recorded of a walk itself."""
     others = OTHER_TRACE if walk == TRACE else ()
-    return (*OF_ALL, *(() if walk == FREE else OF_WALKS), *compared, *others)
+    return (*OF_ALL, *(() if walk == FREE else OF_WALKS), *others)
 
 
 def measured(walk: str) -> tuple[str, ...]:
@@ -100,7 +93,7 @@ def numbers(path: LevelPath) -> dict[str, float]:
         "test_change": _change(test),
         "lowest_change": 100 * (test[low] / test[0] - 1),
         "after_lowest": 100 * (test[-1] / test[low] - 1),
-        "lowest_at": low / (len(path) - 1),
+        "lowest_at": low / max(1, len(path) - 1),
         "accuracy_start": 100 * path.test_accuracy[0],
         "accuracy_end": 100 * path.test_accuracy[-1],
         "l2_change": _change(path.other("l2")),
@@ -138,32 +131,6 @@ def _change(values: np.ndarray) -> float:
     return float(100 * (values[-1] / values[0] - 1))
 
 
-def curve_of(problem: lla.Problem, path: LevelPath, walk: str) -> WeightedSum:
-    """Minima of L + lambda R around the multiplier at the end of a walk."""
-    weights = path.multiplier[-1] * np.array(FACTORS)
-    return level_sets.weighted_sum(
-        problem, walk, weights.tolist(), rtol=RTOL, max_gradients=GRADIENTS[walk]
-    )
-
-
-def off_curve(path: LevelPath, curve: WeightedSum) -> float:
-    """By how much R at the end of a walk lies above the curve of weighted sums, in percent.
-
-    Where a minimisation runs away to a smaller loss and a far smaller R, there is no curve at the
-    level; then the end lies above it by `CAP` at least, or by what R there says.
-    """
-    end, level = path.regularizer[-1], path.level
-    beyond = (curve.loss <= level) & (curve.regularizer < end / 2)
-    if beyond.any():
-        return float(min(CAP, 100 * (end / max(curve.regularizer[beyond].min(), 1e-300) - 1)))
-    try:
-        return float(100 * (end / curve.at(level) - 1))
-    except InputError:
-        # the level lies beyond the curve: its nearest end is a bound
-        nearest = np.abs(np.log(curve.loss / level)).argmin()
-        return float(100 * (end / curve.regularizer[nearest] - 1))
-
-
 @dataclass(frozen=True)
 class Curves(Saved):
     """What figures show of one kind of walk, network after network."""
@@ -174,16 +141,15 @@ class Curves(Saved):
     test_loss: np.ndarray  # [N]
     l2: np.ndarray  # [N]
     jacobian: np.ndarray  # [N]
-    weighted: np.ndarray  # [S, W, 2] L and R of minima of weighted sums; W = 0 without any
+    weighted: np.ndarray  # [S, W, 2] L and R of minima of weighted sums, or NaN; or W = 0
 
     @classmethod
-    def of(cls, paths: Sequence[LevelPath], curves: Sequence[WeightedSum]) -> Curves:
-        """From the walks of a kind, and the weighted sums of each where there are any."""
+    def of(cls, paths: Sequence[LevelPath], weighted: Sequence[np.ndarray]) -> Curves:
+        """From the walks of a kind, and L and R [W, 2] of each one's weighted sums, if any."""
 
         def joined(values: Sequence[np.ndarray]) -> np.ndarray:
             return np.concatenate(values).astype(np.float32)
 
-        points = [np.stack([c.loss, c.regularizer], 1) for c in curves]
         return cls(
             lengths=np.array([len(path) for path in paths]),
             along=joined([np.cumsum(path.step) for path in paths]),
@@ -191,7 +157,7 @@ class Curves(Saved):
             test_loss=joined([path.test_loss for path in paths]),
             l2=joined([path.other("l2") for path in paths]),
             jacobian=joined([path.other("jacobian") for path in paths]),
-            weighted=np.stack(points) if points else np.zeros((len(paths), 0, 2)),
+            weighted=np.stack(weighted) if weighted else np.zeros((len(paths), 0, 2)),
         )
 
     def each(self, name: str) -> list[np.ndarray]:

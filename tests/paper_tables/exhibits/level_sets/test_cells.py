@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+import lla
 from lla import level_sets
 from paper_tables.engine import store
 from paper_tables.engine.profiles import PROFILES
-from paper_tables.exhibits.level_sets import EXHIBIT, cells, claims, figures, walks
+from paper_tables.exhibits.level_sets import (
+    EXHIBIT,
+    cells,
+    claims,
+    comparison,
+    figures,
+    walks,
+)
 from paper_tables.exhibits.level_sets import families as fam
 
 TINY = dataclasses.replace(fam.QUICK, images=30, unseen=40, level=0.2, seeds=2, steps=6)
@@ -79,9 +87,8 @@ def test_records_are_means_over_walks(settings, walk):
         ends = [path.other("trace")[-1] for path in paths]
         assert records["other_trace_end"].value == pytest.approx(np.mean(ends))
     if walk == walks.L2:
-        assert kept.weighted.shape == (2, 3, 2)
-        curve = walks.curve_of(fam.start(settings, TINY, 0), paths[0], walk)
-        np.testing.assert_allclose(kept.weighted[0, :, 0], curve.loss)
+        minima = comparison.minima_around(fam.start(settings, TINY, 0), paths[0], walk)
+        np.testing.assert_array_equal(kept.weighted[0], comparison.points(minima))
     for drawing in figures.figures(list(records.values())):
         assert drawing.draw(settings.work).axes
 
@@ -99,30 +106,76 @@ def test_all_walks_are_shown_in_one_basis(settings):
     assert drawing.draw(settings.work).axes
 
 
-class Curve:
-    def __init__(self, loss, regularizer):
-        self.loss, self.regularizer = np.array(loss), np.array(regularizer)
-
-    def at(self, level):
-        return level_sets.WeightedSum.at(self, level)
-
-
 class End:
-    def __init__(self, level, end):
+    """A walk that ends on a level with some R."""
+
+    def __init__(self, end, level=0.01):
         self.level, self.regularizer = level, np.array([9.0, end])
+        self.multiplier = np.array([0.3, 0.5])
+
+
+def minimum(loss, R, residual=0.01):
+    return level_sets.WeightedSum(
+        *(np.array([value]) for value in (1.0, loss, R, residual, 0.5, 0.9)),
+        gradients=np.array([9]), points=np.zeros((1, 2)), name="l2",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("minima", "end", "expected"),
+    [
+        ([(0.005, 4.0), (0.02, 1.0)], 2.1, 5.0),  # R is 2 half-way, in logarithms
+        ([(0.002, 9.0), (0.005, 4.0), (0.02, 1.0)], 1.9, -5.0),
+    ],
+)
+def test_the_distance_from_the_curve(minima, end, expected, order):
+    found, why = comparison.off_curve(End(end), [minimum(*each) for each in minima][-2:][::order])
+    assert (found, why) == (pytest.approx(expected), "")
 
 
 @pytest.mark.parametrize(
-    ("curve", "end", "expected"),
+    ("minima", "why"),
     [
-        (Curve([0.005, 0.02], [4.0, 1.0]), 2.1, 5.0),  # R is 2 half-way, in logarithms
-        (Curve([0.0, 0.0], [0.0, 0.0]), 2.1, walks.CAP),  # it ran away
-        (Curve([0.002, 0.003], [0.5, 0.4]), 1.0, 150.0),  # lower in both
-        (Curve([0.02, 0.04], [2.0, 1.0]), 2.1, 5.0),  # beyond the curve: its nearest end
+        ([minimum(0.02, 1.0), minimum(1e-9, 0.4)], comparison.RAN_AWAY),
+        ([minimum(0.02, 1.0), minimum(0.005, 4.0, residual=0.04)], comparison.NOT_ENDED),
+        ([minimum(0.04, 1.0), minimum(0.02, 2.0)], comparison.NOT_REACHED),
+        ([minimum(0.04, 1.0)], comparison.NOT_REACHED),
     ],
 )
-def test_the_distance_from_the_curve(curve, end, expected):
-    assert walks.off_curve(End(0.01, end), curve) == pytest.approx(expected)
+def test_there_is_no_distance_without_minima_on_both_sides(minima, why):
+    assert comparison.off_curve(End(1.0), minima) == (None, why)
+
+
+class Line(torch.nn.Module):
+    """Loss (w - 3)^2 by the mean squared error, so that L + lambda w^2 has w = 3 / (1 + lambda)."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.tensor([2.9], dtype=torch.float64))
+
+    def forward(self, x):
+        return x * self.w
+
+
+@pytest.mark.parametrize(("multiplier", "steps"), [(0.1, 2), (0.01, 4), (1.0, 6)])
+def test_lambda_is_halved_or_doubled_until_the_level_lies_between(multiplier, steps):
+    x = torch.ones(1, 1, dtype=torch.float64)
+    problem = lla.Problem(Line(), (x, 3 * x), loss=torch.nn.MSELoss())
+    path = End(7.0, level=0.1)
+    path.multiplier = np.array([multiplier])
+    minima = comparison.minima_around(problem, path, walks.L2)
+    assert len(minima) == steps
+    for k, each in enumerate(minima):
+        sign = 1 if minima[0].loss[0] < path.level else -1
+        weight = 2 * multiplier * 2.0 ** (sign * k)
+        assert each.weights[0] == pytest.approx(weight)
+        assert each.regularizer[0] == pytest.approx((3 / (1 + weight)) ** 2, rel=0.01)
+    low, high = sorted(each.loss[0] for each in minima[-2:])
+    assert low <= path.level <= high
+    exact = (3 - 0.1**0.5) ** 2  # w^2 where (w - 3)^2 is the level
+    found, _ = comparison.off_curve(path, minima)
+    assert found == pytest.approx(100 * (7 / exact - 1), abs=2)
 
 
 def test_every_scope_of_a_claim_is_judged():
@@ -140,5 +193,7 @@ def test_the_level_is_checked_by_a_plain_call_of_the_network(settings):
 
 def test_the_configuration_says_how_walks_and_curves_are_computed(settings):
     config = cell_of(settings, walks.JACOBIAN).config
-    assert {"step", "max_step", "momentum", "tol", "kkt_tol", "max_gradients", "cap"} <= set(config)
-    assert config["max_gradients"] == walks.GRADIENTS[walks.JACOBIAN] == 100
+    assert {"step", "max_step", "momentum", "tol", "kkt_tol", "max_gradients", "most"} <= set(
+        config
+    )
+    assert config["max_gradients"] == comparison.GRADIENTS[walks.JACOBIAN] == 60

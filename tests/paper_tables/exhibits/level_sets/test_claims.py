@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 
 from paper_tables.engine import claims
 from paper_tables.engine.cells import Cell
 from paper_tables.exhibits import find
-from paper_tables.exhibits.level_sets import cells, findings, tables, walks
+from paper_tables.exhibits.level_sets import cells, comparison, findings, tables, walks
 
 VALUES = {
     "deviation": 1e-9, "rise": -1e-4, "test_change": -20.0, "lowest_change": -21.0,
@@ -16,7 +18,8 @@ EXTREME = ("deviation", "rise")
 
 def records_of(walk, row="mnist", *, stderr=1.0, fidelity="reduced", **values):
     found = {**VALUES, **values}
-    found = {name: found.get(name, 1.0) for name in walks.metrics(walk)}
+    compared = (comparison.OFF,) if walk in comparison.COMPARED else ()
+    found = {name: found.get(name, 1.0) for name in (*walks.metrics(walk), *compared)}
     cell = Cell(cells.TABLE, row, walk, "", tuple(found), {**CONFIG, "walk": walk}, fidelity, "")
     return [
         cell.record(name, value, None if name in EXTREME else stderr, n=10)
@@ -53,8 +56,9 @@ def judged(records, claim, scope):
         ("test_loss", {"test_change": 2.0}, "fails"),
         ("pareto", {}, "holds"),
         ("pareto", {"off_curve": 4.0}, "undecided"),
-        ("pareto", {"off_curve": 1000.0}, "fails"),
-        ("pareto", {"off_curve": -9.0}, "fails"),
+        ("pareto", {"off_curve": -9.0}, "undecided"),  # the walk has not ended
+        ("pareto", {"off_curve": 1000.0, "kkt": 0.04}, "fails"),
+        ("pareto", {"off_curve": -9.0, "kkt": 0.04}, "fails"),
         ("minimum", {"after_lowest": 9.0}, "holds"),
         ("minimum", {"after_lowest": 2.0}, "undecided"),
         ("minimum", {"after_lowest": 0.0, "stderr": 0.1}, "fails"),
@@ -72,6 +76,17 @@ def test_what_is_missing_or_has_no_error_gets_no_verdict():
     assert judged(free, "levelset.monotone", "mnist").verdict == "not_run"
     exact = records_of(walks.L2, stderr=None, off_curve=0.0)
     assert judged(exact, "levelset.pareto", "mnist: l2").verdict == "undecided"
+
+
+def test_networks_without_a_weighted_sum_leave_the_comparison_undecided():
+    some = [
+        dataclasses.replace(r, n=9) if r.metric == "off_curve" else r for r in records_of(walks.L2)
+    ]
+    found = judged(some, "levelset.pareto", "mnist: l2")
+    assert (found.verdict, "9 of 10 networks" in found.note) == ("undecided", True)
+    none = [r for r in some if r.metric != "off_curve"]
+    found = judged(none, "levelset.pareto", "mnist: l2")
+    assert (found.verdict, "no network has" in found.note) == ("undecided", True)
 
 
 def test_stand_ins_are_never_judged():
