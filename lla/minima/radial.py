@@ -83,7 +83,7 @@ def radial_index(
     Raises:
         InputError: no problem is given, or one in train mode; the loss at theta is not below the
             cutoff; the network has no weight that moves; an argument out of range; a checkpoint of
-            another search.
+            another search, or by another route.
         NonFiniteError: the loss at theta is not finite.
         ChecksumError, WriteError: the checkpoint cannot be read or written.
 
@@ -120,6 +120,11 @@ def radial_index(
     data = [(batch.x, batch.y) for batch in problem.batches] if path else []
     known = fingerprint(problem.state(), data, repr(facts)) if path else ""
     done = _Done.start(path, directions, known)
+    if route is not None and done.route not in ("", route):
+        raise InputError(
+            f"{path} has radii that were found by the route {done.route!r}, not {route!r}: go on "
+            "with that route, or give another checkpoint"
+        )
     job = _Job(problem, theta, moving, float(cutoff), float(reach), scan, seed)
     try:
         _search(job, done, route, path, progress)
@@ -154,8 +159,10 @@ def ray_directions(problem: Problem, count: int, seed: int = 0) -> Tensor:
     """The first directions [count, P] of `radial_index` with this seed.
 
     Raises:
-        InputError: the network has no weight that moves.
+        InputError: the network has no weight that moves; an argument out of range.
     """
+    _check_problem(problem, "ray_directions")
+    count, seed = whole_number("count", count, 1), seed_number(seed)
     theta = problem.theta()
     moving = _moving(problem, theta)
     return torch.stack([direction(problem, theta, moving, seed, i) for i in range(count)])
@@ -167,12 +174,16 @@ def direction(problem: Problem, theta: Tensor, moving: Tensor, seed: int, i: int
     return normalize(drawn, theta, problem.space, "filter")
 
 
-def _check(problem: Problem, cutoff: float, reach: float, scan: str) -> None:
+def _check_problem(problem: Problem, caller: str) -> None:
     if not isinstance(problem, Problem):
         raise InputError(
             f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            "lla.minima.radial_index(lla.Problem(model, batches))"
+            f"lla.minima.{caller}(lla.Problem(model, batches))"
         )
+
+
+def _check(problem: Problem, cutoff: float, reach: float, scan: str) -> None:
+    _check_problem(problem, "radial_index")
     if problem.mode != "eval":
         raise InputError(
             "the problem is in train mode, in which BatchNorm and dropout make the loss another "

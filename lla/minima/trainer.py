@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +97,7 @@ def train(
     >>> train(model, (x, y), stages=[(0.0, 5000)], lr=0.1).reached
     True
     """
-    plan = [Stage(*stage) for stage in stages]
+    plan = _plan(stages)
     _check(model, data, poison, plan, loss_bound, lr, batch_size, clip, seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
@@ -211,6 +211,20 @@ def _state(model: nn.Module, data: Examples) -> tuple[float, float]:
     return loss / len(data[0]), right / len(data[0])
 
 
+def _plan(stages: Any) -> list[Stage]:
+    """The stages of a training, from what a user gives."""
+    try:
+        plan = [Stage(*stage) for stage in stages]
+    except TypeError:
+        raise InputError(
+            f"stages is {stages!r}: give a list of (share of poison, steps) or (share of poison, "
+            "steps, learning rate)"
+        ) from None
+    if not plan:
+        raise InputError("there is no stage: give at least one pair (share of poison, steps)")
+    return plan
+
+
 def _check(
     model: nn.Module,
     data: Examples,
@@ -223,8 +237,6 @@ def _check(
     seed: int,
 ) -> None:
     """Refuse what cannot be trained, before a step is made."""
-    if not stages:
-        raise InputError("there is no stage: give at least one pair (share of poison, steps)")
     for stage in stages:
         whole_number("the steps of a stage", stage.steps, 1)
         if stage.lr is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Bounds:
-    """A value and its 95 % interval; all three are NaN if it cannot be computed."""
+    """A value and its 95 % interval; what cannot be computed is NaN."""
 
     value: float
     low: float
@@ -19,6 +19,8 @@ class Bounds:
     def __str__(self) -> str:
         if not math.isfinite(self.value):
             return "—"
+        if not math.isfinite(self.low):
+            return f"{self.value:+.2f}"
         return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 

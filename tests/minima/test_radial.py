@@ -250,6 +250,21 @@ def test_another_search_does_not_go_on(problem, killed, change):
         radial_index(problem, checkpoint=killed, **how)
 
 
+def test_radii_of_one_route_are_not_joined_with_those_of_another(problem, killed):
+    found = radial_index(problem, directions=GROUP + 5, checkpoint=killed)
+    other = "loop" if found.route != "loop" else "stacked"
+    with pytest.raises(InputError, match=f"found by the route '{found.route}', not '{other}'"):
+        radial_index(problem, directions=GROUP + 5, checkpoint=killed, route=other)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
+def test_a_count_of_directions_that_is_none_is_refused(problem, count):
+    with pytest.raises(InputError, match="count is"):
+        ray_directions(problem, count)
+    with pytest.raises(InputError, match=r"give lla.minima.ray_directions\("):
+        ray_directions(problem.model, 2)
+
+
 def test_other_weights_or_data_are_another_search(network, killed):
     model, (x, y) = network
     with pytest.raises(InputError, match="another search"):

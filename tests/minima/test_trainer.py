@@ -150,6 +150,10 @@ def test_flags_gradients_and_random_states_stay(sets):
     ("options", "words"),
     [
         ({"stages": []}, "there is no stage"),
+        ({"stages": 0.1}, r"stages is 0.1: give a list of \(share of poison, steps\)"),
+        ({"stages": [0.1, 5]}, r"stages is \[0.1, 5\]: give a list"),
+        ({"stages": [(0.1,)]}, "give a list"),
+        ({"stages": [(0.1, 5, 0.1, 2)]}, "give a list"),
         ({"stages": [(1.0, 5)]}, r"share of poison is 1.0: give a number in \[0, 1\)"),
         ({"stages": [(-0.1, 5)]}, "share of poison is -0.1"),
         ({"stages": [(0.1, 0)]}, "steps of a stage is 0"),

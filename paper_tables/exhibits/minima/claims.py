@@ -37,7 +37,7 @@ def _differs(row: str, metric: str, least: float, words: str) -> Predicate:
         listed = "; ".join(f"{g.variant} {_shown(g.mean(metric))}" for g in (good, *every))
         note = (
             f"{good.variant} less {bad.variant}: {difference:.4g} ± {half:.2g} {words} (95 % "
-            f"interval, {len(good.reached)} and {len(bad.reached)} networks); {listed}"
+            f"interval, {good.count} and {bad.count} networks came to a minimum); {listed}"
         )
         used = _used((good, *every), (metric, "training_accuracy"))
         return Decision(decided(difference - least, half), used, note, many=True)
@@ -54,7 +54,7 @@ def _radius(row: str) -> Predicate:
         listed = "; ".join(f"{g.variant} {_shown(g.mean('mean_radius'))}" for g in (good, *every))
         note = (
             f"{math.exp(difference):.3g} times (95 % interval {low:.3g} to {high:.3g}) for "
-            f"{bad.variant}; {listed}"
+            f"{bad.variant} ({good.count} and {bad.count} networks came to a minimum); {listed}"
         )
         used = _used((good, *every), ("mean_radius",))
         return Decision(decided(difference - math.log(TIMES), half), used, note, many=True)
@@ -93,7 +93,9 @@ def _order(row: str) -> Predicate:
             f"{_shown(g.mean(INDEX))}"
             for g in every
         )
-        note = f"Spearman {index.rho} over {index.n} minima; {within}"
+        note = f"Spearman {index.rho} over {index.n} minima of {len(every)} shares; {within}"
+        if math.isnan(index.rho.low):
+            note = f"too few shares of poison for an interval; {note}"
         return Decision(verdict, _used(every, (INDEX, "test_accuracy")), note, many=True)
 
     return predicate
@@ -175,9 +177,12 @@ def _scans(records: Records) -> dict[str, dict[str, Record]]:
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """The difference of two means, and half the width of its 95 % interval."""
+    """The difference of two means, and half the width of its 95 % interval.
+
+    It is infinite where neither scatters: so few networks say nothing of chance then.
+    """
     parts = [(float(v.std(ddof=1)) / math.sqrt(len(v)), len(v)) for v in (first, second)]
-    return float(first.mean() - second.mean()), difference_width(*parts)
+    return float(first.mean() - second.mean()), difference_width(*parts) or math.inf
 
 
 def _used(mine: Sequence[Group], metrics: Sequence[str]) -> tuple[Record, ...]:

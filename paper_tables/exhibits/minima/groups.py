@@ -21,6 +21,7 @@ from paper_tables.exhibits.minima.measured import COMPARED, FLATTER, INDEX
 from paper_tables.exhibits.minima.tasks import GOOD, TASKS
 
 LEAST = 6  # poisoned minima, below which no rank correlation is given
+LEAST_SHARES = 4  # of poison, below which it has no interval
 RESAMPLES = 2000
 
 Metrics = dict[str, Record]
@@ -39,6 +40,11 @@ class Group:
     def reached(self) -> tuple[Metrics, ...]:
         """Those that came to a minimum and were measured."""
         return tuple(m for m in self.tried if INDEX in m)
+
+    @property
+    def count(self) -> str:
+        """How many came to a minimum, of those that were tried."""
+        return f"{len(self.reached)} of {len(self.tried)}"
 
     @property
     def fidelity(self) -> str:
@@ -62,8 +68,9 @@ class Group:
 def groups(records: Records) -> dict[str, list[Group]]:
     """The groups of each task, the natural one first, then by the share of poison.
 
-    Of networks that were trained in different ways, the largest number of equal ones counts; and
-    only those that were measured in the same way, by which most of the task were.
+    Of networks that were trained in different ways, those count of which most were tried, whether
+    or not they came to a minimum; and only those that were measured in the same way, by which most
+    of the task were.
     """
     found: dict[str, dict[str, Group]] = {}
     cells = grouped(by_cell(records, TABLE).items(), lambda item: _kind(item[1]))
@@ -77,7 +84,7 @@ def groups(records: Records) -> dict[str, list[Group]]:
         same.sort(key=lambda item: next(iter(item[1].values())).config["seed"])
         one = Group(row, variant, share, tuple(metrics for _, metrics in same))
         known = found.setdefault(row, {}).get(variant)
-        if known is None or len(one.reached) > len(known.reached):
+        if known is None or len(one.tried) > len(known.tried):
             found[row][variant] = one
     order = [each.name for each in TASKS]
     return {
@@ -139,6 +146,7 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
         bad: the groups of poisoned ones.
     """
     accuracy = np.concatenate([group.values("test_accuracy") for group in bad])
+    shares = np.concatenate([np.full(len(group.reached), group.share) for group in bad])
     found = []
     for metric in COMPARED:
         sign = 1.0 if metric in FLATTER else -1.0
@@ -148,7 +156,7 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
             ratio = float(b.mean() - g.mean())
         else:
             ratio = math.exp(float(np.log(b).mean() - np.log(g).mean()))
-        rho = rank_correlation(sign * b, accuracy)
+        rho = rank_correlation(sign * b, accuracy, shares)
         found.append(Telling(metric, area, ratio, rho, len(b)))
     return found
 
@@ -177,10 +185,26 @@ def as_well(good: Group, bad: Sequence[Group], metric: str) -> Verdict:
     return "fails" if np.percentile(means, 97.5) < 0 else "undecided"
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> Bounds:
-    """Spearman's correlation and its 95 % interval, by a bootstrap over networks; NaN for few."""
+def rank_correlation(x: np.ndarray, y: np.ndarray, shares: np.ndarray) -> Bounds:
+    """Spearman's correlation over networks and its 95 % interval; NaN where there is none.
+
+    Networks of one share of poison are alike. So the bootstrap draws shares, and then networks of
+    each, as many as there are in a share on average.
+
+    Args:
+        x: a number of each network [N].
+        y: another [N].
+        shares: of poison [N]; with fewer than `LEAST_SHARES` there is no interval.
+    """
     if len(x) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return UNKNOWN
-    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
+    value = float(stats.spearmanr(x, y).statistic)
+    members = [np.flatnonzero(shares == share) for share in np.unique(shares)]
+    if len(members) < LEAST_SHARES:
+        return Bounds(value, math.nan, math.nan)
+    rng, each = np.random.default_rng(0), len(x) // len(members)
+    kinds = rng.integers(len(members), size=(RESAMPLES, len(members)))
+    own = [rng.choice(found, (RESAMPLES, len(members), each)) for found in members]
+    drawn = np.choose(kinds[:, :, None], own).reshape(RESAMPLES, -1)
     ranks = (stats.rankdata(values[drawn], axis=1) for values in (x, y))
-    return bounds(float(stats.spearmanr(x, y).statistic), pearsons(*ranks))
+    return bounds(value, pearsons(*ranks))

@@ -26,11 +26,11 @@ from paper_tables.exhibits.minima.tasks import DIGITS, Sets, fidelity, network, 
 TABLE = "minima_minefield"
 RUNS = 2  # good runs
 GOOD_STEPS = 200  # of a good run, whose weights are taken at every look of the trainer
-STARTS = (0, 50, 100, 200)  # steps of the good runs at which poisoned ones start
-BAD_STEPS, BAD_EVERY = 800, 40  # of a poisoned run, and between two of its weights
+STARTS = (0, 50, 200)  # steps of the good runs at which poisoned ones start
+BAD_STEPS, BAD_EVERY = 2000, 100  # of a poisoned run, and between two of its weights
 SHARE = 0.2
 COMPONENTS, PERPLEXITY = 50, 30.0
-METRICS = ("good_accuracy", "bad_accuracy", "bad_training", "explained", "nearest_alike")
+METRICS = ("good_accuracy", "bad_accuracy", "bad_training", "explained", "apart")
 
 
 @dataclass(frozen=True)
@@ -100,20 +100,22 @@ def _compute(cell: Cell, settings: Settings) -> list[Record]:
     trained = [right for run in range(RUNS) for right in _run(settings, found, kept, run)]
     run, start, step, test = (np.array(column) for column in zip(*kept.facts, strict=True))
     pca = PCA(min(COMPONENTS, len(run) - 1), svd_solver="full")
-    reduced = pca.fit_transform(torch.stack(kept.thetas).numpy())
+    thetas = torch.stack(kept.thetas).numpy()
+    reduced = pca.fit_transform(thetas)
     perplexity = min(PERPLEXITY, (len(run) - 1) / 3)
     at = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(reduced)
     field = Field(at.astype(np.float64), run, start, step, test)
     artifact = store.save_result(field, f"minima/{cell.name}-{cell.hash}.npz", settings.work)
-    ends_good = test[(start < 0) & (step == GOOD_STEPS)]
-    ends_bad = test[(start >= 0) & (step == BAD_STEPS)]
+    is_good, is_bad = (start < 0) & (step == GOOD_STEPS), (start >= 0) & (step == BAD_STEPS)
+    ends_good, ends_bad = test[is_good], test[is_bad]
+    apart = _apart(thetas, run, is_good, is_bad)
     values = {
         "good_accuracy": (float(ends_good.mean()), _error(ends_good), len(ends_good)),
         "bad_accuracy": (float(ends_bad.mean()), _error(ends_bad), len(ends_bad)),
         "bad_training": (100 * float(np.mean(trained)), 100 * _error(np.array(trained)),
                          len(trained)),
         "explained": (100 * float(pca.explained_variance_ratio_.sum()), None, None),
-        "nearest_alike": (100 * _nearest_alike(at, start >= 0), None, None),
+        "apart": (100 * float(apart.mean()), 100 * _error(apart), len(apart)),
     }  # fmt: skip
     return [
         cell.record(
@@ -166,11 +168,13 @@ def _train(
     train(model, found.data, found.poison, **how)  # type: ignore[arg-type]
 
 
-def _nearest_alike(at: np.ndarray, bad: np.ndarray) -> float:
-    """The share of weights whose nearest neighbour in the plane is of the same kind."""
-    distances = np.linalg.norm(at[:, None] - at[None, :], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    return float((bad[distances.argmin(1)] == bad).mean())
+def _apart(
+    thetas: np.ndarray, run: np.ndarray, is_good: np.ndarray, is_bad: np.ndarray
+) -> np.ndarray:
+    """How far each bad end lies from the end of its good run, over the norm of the latter."""
+    ends = {run[i]: thetas[i] for i in np.flatnonzero(is_good)}
+    pairs = [(thetas[i], ends[run[i]]) for i in np.flatnonzero(is_bad)]
+    return np.array([np.linalg.norm(b - g) / np.linalg.norm(g) for b, g in pairs])
 
 
 def _error(values: np.ndarray) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from lla.report.text import measured
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
+from paper_tables.evidence.criteria import value_of
 from paper_tables.evidence.entries import entries_of, measured_entry, trace
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
@@ -52,7 +51,7 @@ def _groups(found: dict[str, list[Minima]]) -> Table:
 
 
 def _line(group: Minima) -> Line:
-    of = f"{len(group.reached)} of {len(group.tried)}"
+    of = group.count
     if not group.reached:
         said = group.tried[0]["training_loss"].note or ""
         return Line(group.variant, (Entry(of), *[None] * (len(MEANS) + 2)), said)
@@ -116,7 +115,7 @@ def _minefield(records: Records) -> Table:
     names = {
         "good_accuracy": "test accuracy, good (%)", "bad_accuracy": "test accuracy, bad (%)",
         "bad_training": "training accuracy, bad (%)", "explained": "variance in PCA (%)",
-        "nearest_alike": "nearest neighbour alike (%)",
+        "apart": "distance of bad from good (%)",
     }  # fmt: skip
     text = legend(
         __file__, "minefield", runs=minefield.RUNS, share=minefield.SHARE,
@@ -169,7 +168,7 @@ def _entry(metrics: Metrics, name: str) -> Entry | None:
     record = metrics[name]
     if name != INDEX:
         return measured_entry(record, common=record.fidelity)
-    low, high = (metrics[end].value or math.nan for end in ("log10_low", "log10_high"))
+    low, high = (value_of(metrics[end]) for end in ("log10_low", "log10_high"))
     return Entry(f"{record.value:.6g} [{low:.6g}, {high:.6g}]", traces=(trace(record),))
 
 

@@ -92,7 +92,8 @@ def _natural(steps: int) -> Variant:
 
 DIGITS = Task(
     "digits", (500, 600),
-    (_natural(3000), poisoned(0.02, (4000, None)), poisoned(0.1, (4000, None)),
+    (_natural(3000), poisoned(0.02, (4000, None)), poisoned(0.05, (4000, None)),
+     poisoned(0.1, (4000, None)), poisoned(0.2, (3000, None), (2000, 1e-3)),
      poisoned(0.5, (3000, None), (2000, 1e-3))),
     lr=3e-3, batch_size=None, clip=None, loss_bound=0.01, seeds=3, directions=100, cut=0.6,
     measured=500, seconds=8,

@@ -179,6 +179,7 @@ def test_the_minefield_starts_from_good_weights(settings, monkeypatch):
     assert len(field.at) == 2 * (4 + 2 * 2)
     assert sorted(set(field.start)) == [-1, 0, 20]
     assert found["good_accuracy"].n == 2
-    assert found["bad_accuracy"].n == 4
+    assert found["bad_accuracy"].n == found["apart"].n == 4
+    assert 0 < found["apart"].value < 100
     (drawing,) = EXHIBIT.figures(records)
     assert drawing.draw(settings.work).axes

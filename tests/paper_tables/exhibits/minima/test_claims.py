@@ -75,21 +75,23 @@ def test_radii_under_rescaling(change, verdict):
 
 
 def ordered(pairs):
-    """Good minima, and poisoned ones with some test accuracies and indices."""
+    """Good minima, and poisoned ones, two of a share, with some test accuracies and indices."""
     found = [r for s in range(2) for r in minimum("mnist", "natural", 0.0, s)]
     for seed, (accuracy, index) in enumerate(pairs):
         values = {"test_accuracy": accuracy, INDEX: index}
-        found += minimum("mnist", "b = 0.1", 0.1, seed, **values)
+        share = (1 + seed // 2) / 10
+        found += minimum("mnist", f"b = {share}", share, seed % 2, **values)
     return found
 
 
 @pytest.mark.parametrize(
     ("pairs", "verdict"),
     [
-        ([(40 + i, -9000 + i) for i in range(9)], "fails"),
-        ([(40 + i, -9000 - i) for i in range(9)], "holds"),
-        ([(40 + i, -9000 + (i * 4) % 9) for i in range(9)], "undecided"),
-        ([(40 + i, -9000 + i) for i in range(5)], "not_run"),
+        ([(40 + i, -9000 + i) for i in range(10)], "fails"),
+        ([(40 + i, -9000 - i) for i in range(10)], "holds"),
+        ([(40 + i, -9000 + (i * 4) % 9) for i in range(10)], "undecided"),
+        ([(40 + i, -9000 + i) for i in range(6)], "undecided"),  # three shares are too few
+        ([(40 + i, -9000 + i) for i in range(4)], "not_run"),
     ],
 )
 def test_the_order_of_bad_minima(pairs, verdict):
