@@ -55,6 +55,7 @@ __all__ = [
     "Target",
     "WriteError",
     "__version__",
+    "analyze",
     "criteria",
     "flatness",
     "layerwise",
@@ -68,6 +69,8 @@ __all__ = [
     "tune_allocator",
 ]
 
+_LATE = {"analyze": "lla.analysis"}  # what stands above all else is imported when it is first used
+
 if TYPE_CHECKING:  # a type checker shall know which names there are
     from lla import data as data
     from lla import level_sets as level_sets
@@ -77,10 +80,13 @@ if TYPE_CHECKING:  # a type checker shall know which names there are
     from lla import plotting as plotting
     from lla import spectra as spectra
     from lla import training as training
+    from lla.analysis import analyze as analyze
 else:
 
     def __getattr__(name: str) -> object:
         """Import a module of the package when it is first used (PEP 562)."""
+        if name in _LATE:
+            return getattr(importlib.import_module(_LATE[name]), name)
         if not name.startswith("_") and importlib.util.find_spec(f"lla.{name}") is not None:
             return importlib.import_module(f"lla.{name}")
         raise AttributeError(f"module 'lla' has no attribute {name!r}")

@@ -148,6 +148,16 @@ class Given:
             data_root=self.data_root, download=self.download, count=self.count,
         )  # fmt: skip
 
+    @property
+    def network(self) -> str:
+        """Network and data as on a command line: what is not at its default."""
+        words = [self.model]
+        for name in ("data", "split", "weights", "size", "device", "data_root"):
+            value = getattr(self, name)
+            if value != getattr(type(self), name):
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
     def problem(self, inputs: Inputs) -> lla.Problem:
         """The loss of the loaded network on the loaded batches."""
         return lla.Problem(
