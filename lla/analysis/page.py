@@ -48,7 +48,7 @@ def _report(found: Analysis, network: str, command: str) -> Report:
     return Report(
         title=f"Analysis of {found.about}",
         lead=(
-            f"Loss {found.criteria.loss:.4g}; {found.criteria.batches} batches, "
+            f"Loss {found.criteria.loss:.4g}; {_counted(found.criteria.batches)}, "
             f"{found.criteria.probes} probes, {found.criteria.steps} Lanczos steps, "
             f"{found.criteria.dtype}; {found.seconds:.0f} seconds. An entry is a value ± its "
             "standard error."
@@ -62,6 +62,10 @@ def _report(found: Analysis, network: str, command: str) -> Report:
         environment=Environment("Computed with:", _facts(found), ()),
         commands=(("The same again", command or call),),
     )  # fmt: skip
+
+
+def _counted(batches: int) -> str:
+    return "1 batch" if batches == 1 else f"{batches} batches"
 
 
 def _facts(found: Analysis) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:

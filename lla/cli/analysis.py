@@ -17,10 +17,10 @@ from lla.cli.command import Given, Outcome, measuring
 def analyze(
     given: Given,
     probes: Annotated[int, typer.Option(min=2, help="Random vectors for each batch.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 25,
     points: Annotated[
         int, typer.Option(min=3, help="Points of the plane along each axis, an odd number.")
-    ] = 15,
+    ] = 11,
 ) -> Outcome:
     """Measure a network from all sides, say what the numbers mean, and write a page about it."""
     inputs = given.load()
