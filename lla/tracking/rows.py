@@ -115,9 +115,9 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def _read(name: str, line: Mapping[str, str]) -> Any:
-    """A cell as the field of a row; an empty one is None."""
+    """A cell as the field of a row; an empty one is None where there may be none."""
     text = line[name]
-    if text == "" and name != "note":
+    if text == "" and name not in ("step", "seconds", "note"):
         return None
     return _READERS.get(name, _number)(text)
 
