@@ -1,6 +1,5 @@
 """`lla.Tracker`: its rows are those of `lla.criteria`, and what goes wrong ends no training."""
 
-import functools
 import math
 import warnings
 
@@ -10,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import lla
-from lla.tracking import measurement, tracker
 
 OPTIONS = {"steps": 8, "probes": 3, "target_stderr": None}
 
@@ -104,28 +102,8 @@ def test_measuring_needs_no_step(model, batch):
 # how much time it takes
 
 
-class Clock:
-    """Seconds that pass only where a test says so."""
-
-    def __init__(self, monkeypatch, cost):
-        self.now, self.cost = 50.0, cost
-        real = measurement.criteria
-
-        @functools.wraps(real)
-        def slow(*given, **options):
-            self.now += self.cost
-            return real(*given, **options)
-
-        monkeypatch.setattr(measurement, "criteria", slow)
-        for module in (measurement, tracker):
-            monkeypatch.setattr(module, "time", self)
-
-    def perf_counter(self):
-        return self.now
-
-
-def test_measurements_take_their_share_of_the_time(model, batch, monkeypatch):
-    clock = Clock(monkeypatch, cost=2.0)
+def test_measurements_take_their_share_of_the_time(model, batch, clock):
+    clock.cost = 2.0
     following = follow(model, batch, every=10, share=0.1)
     for _ in range(500):
         clock.now += 1.0
@@ -139,8 +117,8 @@ def test_measurements_take_their_share_of_the_time(model, batch, monkeypatch):
     assert [row.seconds for row in following.rows] == [2.0] * 27
 
 
-def test_one_in_ten_epochs_is_made_whatever_it_costs(model, batch, monkeypatch):
-    clock = Clock(monkeypatch, cost=1000.0)
+def test_one_in_ten_epochs_is_made_whatever_it_costs(model, batch, clock):
+    clock.cost = 1000.0
     following = follow(model, batch, every=10, share=0.05)
     for step in range(1, 501):
         clock.now += 1.0
