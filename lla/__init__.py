@@ -35,6 +35,7 @@ from lla.layers.flatness import flatness
 from lla.layers.layerwise import layerwise
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
+from lla.tracking.tracker import Tracker
 
 __all__ = [
     "ChecksumError",
@@ -53,6 +54,7 @@ __all__ = [
     "Spectrum",
     "SymmetricOperator",
     "Target",
+    "Tracker",
     "WriteError",
     "__version__",
     "analyze",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:  # a type checker shall know which names there are
     from lla import models as models
     from lla import plotting as plotting
     from lla import spectra as spectra
+    from lla import tracking as tracking
     from lla import training as training
     from lla.analysis import analyze as analyze
 else:
