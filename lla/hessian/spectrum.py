@@ -191,7 +191,7 @@ class Spectrum(Saved):
             floor: densities below this are cut off; `self.floor()` by default, which is low enough
                 for single outliers to be seen.
             title: above the picture; a new figure has `about` by default.
-            **style: `colour`, and `label` in the legend, see `lla.plotting.plot_spectrum`.
+            **style: `colour`, and `label` in the legend, see `lla.spectrum_plots.plot_spectrum`.
 
         Raises:
             InputError: see `density`; a floor that is not positive.

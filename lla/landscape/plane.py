@@ -153,7 +153,7 @@ class Plane(Saved):
         ax: Axes | None = None,
         title: str | None = None,
     ) -> Figure:
-        """Draw the plane, see `lla.plotting.plot_plane`.
+        """Draw the plane, see `lla.plane_plots.plot_plane`.
 
         Args:
             kind: "contour" with the smallest loss marked, "surface", or "line".
