@@ -3,3 +3,8 @@
 `lla.Tracker` is for one's own loop. `lla.tracking.hugging_face` and `lla.tracking.lightning` hold a
 callback each; they need these packages and are imported by name.
 """
+
+from lla.tracking.rows import Row
+from lla.tracking.tracker import Tracker
+
+__all__ = ["Row", "Tracker"]

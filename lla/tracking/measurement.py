@@ -18,6 +18,7 @@ from lla.arguments import number_of_draws, number_of_steps
 from lla.errors import in_one_line, unknown_name
 from lla.hessian.accuracy import Target, targets_of
 from lla.hessian.criteria.criteria import Criteria, criteria
+from lla.hessian.criteria.goal import check_scope
 from lla.hessian.products.routes import check_route
 from lla.hessian.ratios import check_reading
 from lla.model_call import unwrapped
@@ -75,11 +76,12 @@ class Measurement:
             stderr = target.stderr if isinstance(target, Target) else target
             targets_of(stderr, self.options.get("legacy", False))
         of_problem = inspect.signature(Problem).parameters
-        self._placed(Problem, {n: v for n, v in self.options.items() if n in of_problem})
+        problem = self._placed(Problem, {n: v for n, v in self.options.items() if n in of_problem})
+        problem.space.select(self.options.get("parameters"))
 
     def attempt(self) -> Outcome:
         """Measure now; an error and warnings are part of the outcome."""
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        device = _device_of(self.model)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what training has still to do is not counted here
         start = time.perf_counter()
@@ -91,15 +93,18 @@ class Measurement:
                 with without_hooks(self.model):
                     found = self._placed(criteria, self.options)
             except Exception as raised:  # of the caller's own code, too
-                error = raised.with_traceback(None)  # which would keep tensors alive
+                error = raised
         return Outcome(time.perf_counter() - start, found, error, said)
 
     def _placed(self, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
         """Call a function with the model and the batches, on the device of the model."""
         model = unwrapped(self.model)
         check_measurable(model, options.get("mode", "eval"))
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        return make(model, on_device(self.batches, device), **options)
+        return make(model, on_device(self.batches, _device_of(model)), **options)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
@@ -133,4 +138,5 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "steps": number_of_steps,
     "reading": check_reading,
     "route": check_route,
+    "scope": check_scope,
 }

@@ -46,7 +46,7 @@ def plot_criteria_over(
         ax.set_yscale("log", nonpositive="clip")
         ax.set_ylim(bottom=max(ax.get_ylim()[0], lowest / 3))
     ax.grid(color="0.92")
-    ax.set(xlabel="step", ylabel="criterion")
+    ax.set(xlabel="step", ylabel="criterion, bars of 2 standard errors")
     if curves:
         legend_above(ax, len(curves))
     return figure

@@ -12,7 +12,8 @@ pytest.importorskip("accelerate", reason="accelerate, which Trainer needs, is no
 
 from lla.tracking.hugging_face import CriteriaCallback  # noqa: E402
 
-FEW = {"steps": 4, "probes": 2, "target_stderr": None, "strict": True, "share": 1.0}
+FEW = {"steps": 4, "probes": 2, "route": "fresh"}
+FOLLOW = {**FEW, "target_stderr": None, "strict": True, "share": 1.0}
 
 
 class Tokens(torch.utils.data.Dataset):
@@ -99,7 +100,7 @@ def test_a_training_is_followed_and_ends_at_the_same_bits(tmp_path, options):
     plain = trainer_of(tmp_path, **options)
     plain.train()
     followed = trainer_of(tmp_path, **options)
-    callback = CriteriaCallback(followed, BATCHES, every=4, **FEW)
+    callback = CriteriaCallback(followed, BATCHES, every=4, **FOLLOW)
     followed.add_callback(callback)
     followed.train()
 
@@ -118,7 +119,7 @@ def test_a_training_is_followed_and_ends_at_the_same_bits(tmp_path, options):
 
     alone = gpt2()
     alone.load_state_dict(followed.model.state_dict())
-    expected = lla.criteria(alone, BATCHES, steps=4, probes=2)
+    expected = lla.criteria(alone, BATCHES, **FEW)
     assert (rows[-1].re, rows[-1].kh1) == (expected.re.value, expected.kh1.value)
 
 
@@ -129,7 +130,7 @@ def test_the_share_of_the_time_holds(tmp_path, clock):
     clock.cost = 4.0
     trainer = trainer_of(tmp_path, Classes, Tokens(read), max_steps=120)
     callback = CriteriaCallback(
-        trainer, BATCHES, **{**FEW, "every": 10, "share": 0.1, "most_epochs": 100}
+        trainer, BATCHES, **{**FOLLOW, "every": 10, "share": 0.1, "most_epochs": 100}
     )
     trainer.add_callback(callback)
     trainer.train()
@@ -140,7 +141,7 @@ def test_the_share_of_the_time_holds(tmp_path, clock):
 
 def test_a_second_training_has_a_tracker_of_its_own(tmp_path):
     trainer = trainer_of(tmp_path, Classes)
-    callback = CriteriaCallback(trainer, BATCHES, every=4, **FEW)
+    callback = CriteriaCallback(trainer, BATCHES, every=4, **FOLLOW)
     assert callback.tracker is None
     trainer.add_callback(callback)
     trainer.train()
@@ -167,7 +168,7 @@ def test_what_is_not_measured_ends_no_training(tmp_path):
                 given["model"].body[2].bias.data.fill_(float("nan"))
 
     trainer.add_callback(Spoil())
-    callback = CriteriaCallback(trainer, BATCHES, **{**FEW, "every": 4, "strict": False})
+    callback = CriteriaCallback(trainer, BATCHES, **{**FOLLOW, "every": 4, "strict": False})
     trainer.add_callback(callback)
     with pytest.warns(UserWarning, match="step 8 was not measured, NonFiniteError"):
         trainer.train()

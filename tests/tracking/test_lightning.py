@@ -19,7 +19,8 @@ pl = pytest.importorskip("lightning.pytorch", reason="lightning is not installed
 
 from lla.tracking.lightning import CriteriaCallback  # noqa: E402
 
-FEW = {"steps": 4, "probes": 2, "target_stderr": None, "strict": True, "share": 1.0}
+FEW = {"steps": 4, "probes": 2, "route": "fresh"}
+FOLLOW = {**FEW, "target_stderr": None, "strict": True, "share": 1.0}
 
 
 class Net(pl.LightningModule):
@@ -97,7 +98,7 @@ def moments(trainer):
 )
 def test_a_training_is_followed_and_ends_at_the_same_bits(options, mode):
     plain, first, own = train([], **options)
-    callback = CriteriaCallback((X, Y), every=4, mode=mode, **FEW)
+    callback = CriteriaCallback((X, Y), every=4, mode=mode, **FOLLOW)
     net, second, logged = train([callback], **options)
 
     rows = callback.tracker.rows
@@ -113,7 +114,7 @@ def test_a_training_is_followed_and_ends_at_the_same_bits(options, mode):
 
     alone = Net()
     alone.load_state_dict(net.state_dict())
-    expected = lla.criteria(alone, (X, Y), mode, steps=4, probes=2)
+    expected = lla.criteria(alone, (X, Y), mode, **FEW)
     assert (rows[-1].re, rows[-1].kh1) == (expected.re.value, expected.kh1.value)
 
 
@@ -122,7 +123,7 @@ def test_the_share_of_the_time_holds(clock):
         clock.now += 1 / 16  # a step of 16 examples takes a second
 
     clock.cost = 4.0
-    callback = CriteriaCallback((X, Y), **{**FEW, "every": 10, "share": 0.1, "most_epochs": 100})
+    callback = CriteriaCallback((X, Y), **{**FOLLOW, "every": 10, "share": 0.1, "most_epochs": 100})
     train([callback], Examples(read), max_epochs=30)
     # 4 n <= 0.1 (step + 4 n) seconds, but for the first
     assert [row.step for row in callback.tracker.rows] == pytest.approx([10, 73, 109], abs=2)
@@ -132,7 +133,7 @@ def test_the_share_of_the_time_holds(clock):
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
 def test_a_training_that_goes_on_begins_at_its_step(tmp_path):
     path = tmp_path / "criteria.csv"
-    options = {"every": 3, "csv": path, "resume": True, **FEW}
+    options = {"every": 3, "csv": path, "resume": True, **FOLLOW}
     saving = pl.callbacks.ModelCheckpoint(tmp_path, "last", every_n_train_steps=5)
     train([CriteriaCallback((X, Y), **options), saving], enable_checkpointing=True, max_steps=7)
     callback = CriteriaCallback((X, Y), **options)
@@ -154,7 +155,7 @@ def test_a_loss_of_ones_own():
     def loss(output, y):
         return F.cross_entropy(output, y, label_smoothing=0.1)
 
-    callback = CriteriaCallback((X, Y), every=8, loss=loss, **FEW)
+    callback = CriteriaCallback((X, Y), every=8, loss=loss, **FOLLOW)
     net, _, _ = train([callback])
     with torch.no_grad():
         assert callback.tracker.rows[-1].loss == pytest.approx(loss(net.eval()(X), Y).item())

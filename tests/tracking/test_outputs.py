@@ -17,8 +17,8 @@ def follow():
     batch = torch.randn(12, 4), torch.arange(12) % 3
 
     def make(**options):
-        given = {"every": 1, "share": 1.0, "steps": 8, "probes": 3, "target_stderr": None}
-        return lla.Tracker(model, batch, **{**given, **options})
+        few = {"steps": 8, "probes": 3, "target_stderr": None, "route": "fresh"}
+        return lla.Tracker(model, batch, **{"every": 1, "share": 1.0, **few, **options})
 
     return make
 

@@ -45,7 +45,7 @@ def train(follow):
 def follow(model, batch):
     return lla.Tracker(
         model, batch, every=2, share=1.0, steps=8, probes=3, target_stderr=None, strict=True,
-        csv=f"{folder}/criteria.csv",
+        route="fresh", csv=f"{folder}/criteria.csv",
     )
 
 found = train(lambda model, batch: None), train(follow)

@@ -141,9 +141,10 @@ def test_hooks_of_parameters_and_of_the_optimizer_see_training_alone():
     for parameter in model.parameters():
         parameter.register_hook(lambda gradient: called.append("hook"))
         parameter.register_post_accumulate_grad_hook(lambda p: called.append("grad"))
-    tracker = lla.Tracker(model, (x, y), every=1, steps=10, target_stderr=None)
+    few = {"steps": 10, "probes": 3, "route": "fresh"}
+    tracker = lla.Tracker(model, (x, y), every=1, target_stderr=None, **few)
     tracker.measure()
     assert called == []
-    assert tracker.rows[0].re == lla.criteria(network("cpu"), (x, y), steps=10).re.value
+    assert tracker.rows[0].re == lla.criteria(network("cpu"), (x, y), **few).re.value
     F.cross_entropy(model(x), y).backward()
     assert called.count("grad") == len(list(model.parameters()))

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from torch import nn
@@ -17,7 +17,7 @@ from lla.errors import InputError
 from lla.estimate import Estimate, frame_of
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
 from lla.hessian.criteria.adaptive import measure
-from lla.hessian.criteria.goal import Adaptive, Goal
+from lla.hessian.criteria.goal import Adaptive, Goal, Scope, check_scope
 from lla.hessian.kind import Kind, kind_of
 from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
@@ -36,8 +36,6 @@ from lla.spectrum_plots import plot_spectra
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Scope = Literal["batches", "pooled"]
 
 _NAMES = ("re", "kh1", "kh05", "negative_share")
 _CURVES = 7  # batches that have a curve of their own in a picture
@@ -236,8 +234,7 @@ def criteria(
             "batches, loss=loss)"
         )
     probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
-    if scope not in ("batches", "pooled"):
-        raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
+    check_scope(scope)
     check_reading(reading)
     check_route(route)
     target = target_stderr

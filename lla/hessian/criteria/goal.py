@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from lla.errors import InputError
 from lla.hessian.accuracy import Over
 from lla.hessian.ratios import Reading
 
+Scope = Literal["batches", "pooled"]  # whose Hessian: of each batch, or of all together
 Stopped = Literal["targets", "batches", "probes", "budget"]
+
+
+def check_scope(scope: str) -> None:
+    """Raise an error for an unknown scope."""
+    if scope not in ("batches", "pooled"):
+        raise InputError(f"scope is {scope!r}: choose 'batches' or 'pooled'")
 
 
 @dataclass(frozen=True)
