@@ -213,7 +213,7 @@ def test_a_plane_interrupted_while_its_pictures_are_drawn_goes_on(tmp_path, monk
         raise lla.WriteError(f"{path} cannot be written (No space left on device)")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lla.cli.landscapes.write_png", full)
+        patch.setattr("lla.cli.command.write_png", full)
         result = run(*arguments, "--out", tmp_path)
     assert result.exit_code == 2
     assert "contour.png cannot be written (No space left on device)" in result.stderr
@@ -229,7 +229,7 @@ def test_criteria_that_cannot_be_saved_are_shown(tmp_path, monkeypatch):
     def full(figure, path):
         raise lla.WriteError(f"{path} cannot be written (No space left on device)")
 
-    monkeypatch.setattr("lla.cli.spectra.write_png", full)
+    monkeypatch.setattr("lla.cli.command.write_png", full)
     result = run("criteria", "lenet", "--data", "digits", *SMALL, "--out", tmp_path)
     assert result.exit_code == 2
     assert "K_H1" in result.output

@@ -152,8 +152,11 @@ def _assert_exist(text, where):
                     break
                 try:
                     importlib.import_module(module)
-                except ImportError:
-                    pytest.fail(f"{where} names {name}, which does not exist")
+                except ImportError:  # its package may be missing here
+                    if importlib.util.find_spec(module) is None:
+                        pytest.fail(f"{where} names {name}, which does not exist")
+                if not hasattr(found, part):
+                    break
             found = getattr(found, part)
 
 

@@ -30,7 +30,7 @@ class Regularizer:
             by itself, so that not all graphs are in memory at once.
         sampled: whether R depends on random vectors, which are the same at each call.
 
-    >>> model = nn.Linear(2, 2)
+    >>> model = torch.nn.Linear(2, 2)
     >>> problem = Problem(model, (torch.ones(2, 2), torch.tensor([0, 1])))
     >>> squares = Regularizer.of(lambda problem, theta: theta.square().sum(), "squares")
     >>> value, gradient = squares.value_and_gradient(problem, torch.ones(6))
