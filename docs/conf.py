@@ -35,9 +35,10 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_dmath_allow_labels = False
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # docs/make_notebook.py runs the notebook
-copybutton_prompt_text = ">>> |... "
-copybutton_prompt_is_regexp = False
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
+smartquotes = False  # v'Hv is a formula
 # `lla.Problem` in a docstring is a link where there is such a thing, else code
 default_role = "py:obj"
 add_module_names = False

@@ -9,7 +9,24 @@ from torch import nn
 import lla
 
 
-def _make(seed: int) -> nn.Module:
+def names():
+    """A trained network with data, and what else is named; writes checkpoints where it is."""
+    x, y = load_digits(return_X_y=True)
+    x, y = torch.tensor(x[:40] / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(y[:40])
+    batches, model, other_model = [(x, y)], network(0), network(1)
+    before = lla.criteria(model, batches, probes=1, steps=10)
+    lla.training.train(model, (x, y), epochs=100, batch_size=16, lr=1e-2)
+    after = lla.criteria(model, batches, probes=1, steps=10)
+    direction = torch.randn(sum(p.numel() for p in model.parameters()))
+    for seed, name in enumerate(("1", "2", "3", "other")):
+        torch.save(network(seed).state_dict(), f"{name}.pt")
+    return {
+        "lla": lla, "torch": torch, "model": model, "other_model": other_model, "batches": batches,
+        "before": before, "after": after, "direction": direction,
+    }  # fmt: skip
+
+
+def network(seed):
     """A small network with a few of the names that layers have in the examples."""
     torch.manual_seed(seed)
     layers = {
@@ -18,15 +35,3 @@ def _make(seed: int) -> nn.Module:
         "fc1": nn.Linear(10, 10),
     }  # fmt: skip
     return nn.Sequential(OrderedDict(layers))
-
-
-x, y = load_digits(return_X_y=True)
-x, y = torch.tensor(x[:40] / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(y[:40])
-batches = [(x, y)]
-model, other_model = _make(0), _make(1)
-before = lla.criteria(model, batches, probes=1, steps=10)
-lla.training.train(model, (x, y), epochs=100, batch_size=16, lr=1e-2)
-after = lla.criteria(model, batches, probes=1, steps=10)
-direction = torch.randn(sum(p.numel() for p in model.parameters()))
-for seed, name in enumerate(("1", "2", "3", "other")):
-    torch.save(_make(seed).state_dict(), f"{name}.pt")

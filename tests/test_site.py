@@ -88,7 +88,7 @@ def test_mathematics_in_a_docstring_is_no_markup(docstrings):
 
 def test_indented_formulas_are_literal_blocks(docstrings):
     lines = ["A sum:", "", r"    a\_1 + \|b\|", "", "Args:", "    x: a number"]
-    expected = ["A sum:", "", "::", "", "    a_1 + |b|", "", "Args:", "    x: a number"]
+    expected = ["A sum:", "", ".. code-block:: text", "", "    a_1 + |b|", *lines[3:]]
     assert docstrings.with_literal_formulas(lines) == expected
 
 

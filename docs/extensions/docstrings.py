@@ -64,7 +64,7 @@ def with_literal_formulas(lines: list[str]) -> list[str]:
     for i, line in enumerate(lines[:end]):
         indented = line.startswith("    ")
         if indented and not open_block and (i == 0 or not lines[i - 1].strip()):
-            found += ["::", ""]
+            found += [".. code-block:: text", ""]
             open_block = True
         elif line.strip() and not indented:
             open_block = False
