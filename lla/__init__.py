@@ -35,6 +35,7 @@ from lla.layers.flatness import flatness
 from lla.layers.layerwise import layerwise
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
+from lla.tracking.tracker import Tracker
 
 __all__ = [
     "ChecksumError",
@@ -53,8 +54,10 @@ __all__ = [
     "Spectrum",
     "SymmetricOperator",
     "Target",
+    "Tracker",
     "WriteError",
     "__version__",
+    "analyze",
     "criteria",
     "flatness",
     "layerwise",
@@ -68,6 +71,8 @@ __all__ = [
     "tune_allocator",
 ]
 
+_LATE = {"analyze": "lla.analysis"}  # what stands above all else is imported when it is first used
+
 if TYPE_CHECKING:  # a type checker shall know which names there are
     from lla import data as data
     from lla import level_sets as level_sets
@@ -76,11 +81,15 @@ if TYPE_CHECKING:  # a type checker shall know which names there are
     from lla import models as models
     from lla import plotting as plotting
     from lla import spectra as spectra
+    from lla import tracking as tracking
     from lla import training as training
+    from lla.analysis import analyze as analyze
 else:
 
     def __getattr__(name: str) -> object:
         """Import a module of the package when it is first used (PEP 562)."""
+        if name in _LATE:
+            return getattr(importlib.import_module(_LATE[name]), name)
         if not name.startswith("_") and importlib.util.find_spec(f"lla.{name}") is not None:
             return importlib.import_module(f"lla.{name}")
         raise AttributeError(f"module 'lla' has no attribute {name!r}")

@@ -347,8 +347,9 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         if isinstance(each, Tensor):
             return change(each)
         if isinstance(each, PackedSequence):
-            parts: list[Any] = [None if part is None else change(part) for part in each]
-            return PackedSequence(*parts)
+            data, sizes, *order = each
+            parts: list[Any] = [None if part is None else change(part) for part in order]
+            return PackedSequence(change(data), sizes.clone(), *parts)  # these stay on the CPU
         if isinstance(each, MutableMapping):  # one that is no dict keeps its type
             changed = copy.copy(each)
             for key, item in each.items():

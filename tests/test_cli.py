@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import lla
 from lla import data, models
+from lla.analysis import Analysis
 from lla.cli import app
 from lla.cli.inputs import load_inputs
 from lla.layers.flatness import flatness
@@ -650,3 +651,33 @@ def test_radii_of_no_minimum_are_refused():
     result = run("minima", "lenet", "--data", "digits", "--batch-size", 16)
     assert result.exit_code == 2
     assert "not below the cutoff 0.1: train the network further" in result.stderr
+
+
+def test_a_page_about_a_network_names_the_next_commands(tmp_path):
+    how = ("--data", "digits", "--batches", 2, "--batch-size", 16, "--steps", 5, "--points", 3)
+    result = run("analyze", "lenet", *how, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "numbers.json", "analyze.html", "analyze.npz",
+    }  # fmt: skip
+    saved = Analysis.load(tmp_path / "analyze.npz")
+    assert saved.findings[0].text in " ".join(result.output.split())
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["kind"] == saved.criteria.kind.name
+    assert numbers["kh1"]["value"] == saved.criteria.kh1.value
+    assert numbers["findings"][0]["topic"] == "Minimum or saddle"
+    page = (tmp_path / "analyze.html").read_text()
+    assert "lla eigenpairs lenet --data digits --which SA --k 5" in page
+    again = run("analyze", "lenet", *how, "--out", tmp_path)
+    assert (again.exit_code, "of an earlier run" in again.stderr) == (2, True)
+
+
+def test_the_next_commands_of_findings_have_no_wrong_option():
+    pairs = data.batches(data.load("digits", "train"), 16, 2, seed=0, size=32)
+    found = lla.analyze(models.build("lenet", seed=0), pairs, steps=5, points=3)
+    commands = [each.command for each in found.findings if each.command]
+    assert len(commands) >= 4
+    for command in commands:
+        result = run(*command.format(network="no-such-network --data digits").split())
+        assert result.exit_code == 2
+        assert "no-such-network" in result.stderr  # the options were read

@@ -1,6 +1,7 @@
 """`import lla` reaches its modules without importing them, and bars work in notebooks."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,20 @@ def test_other_names_are_refused_as_usual(name):
         getattr(lla, name)
     with pytest.raises(ImportError, match="cannot import name"):
         exec(f"from lla import {name}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_module_can_be_imported(path):
+    """A module that cannot be imported has no examples that run, and pytest would pass it over."""
+    parts = ("lla", *path.relative_to(Path(lla.__file__).parent).with_suffix("").parts)
+    if parts[-1] == "__main__":
+        return
+    try:
+        importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    except ImportError as error:
+        if parts[:2] != ("lla", "tracking"):
+            raise
+        pytest.skip(str(error))
 
 
 def test_bars_are_those_that_notebooks_show():

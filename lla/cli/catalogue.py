@@ -160,6 +160,7 @@ def data_check_pictures(
 # optional package -> what it is for
 _OPTIONAL = {
     "transformers": "networks of hf: and callbacks of its Trainer",
+    "accelerate": "the Trainer of transformers",
     "lightning": "callbacks of its Trainer",
     "safetensors": "weights in .safetensors files",
     "timm": "vision transformers and timm: networks",

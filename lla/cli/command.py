@@ -148,6 +148,22 @@ class Given:
             data_root=self.data_root, download=self.download, count=self.count,
         )  # fmt: skip
 
+    @property
+    def title(self) -> str:
+        """What stands above pictures: network, weights, data and mode."""
+        weights = "random weights" if self.weights is None else Path(self.weights).name
+        return f"{self.model} ({weights}) on {Path(self.data).name}, {self.mode} mode"
+
+    @property
+    def network(self) -> str:
+        """Network and data as on a command line: what is not at its default."""
+        words = [self.model]
+        for name in ("data", "split", "weights", "size", "device", "data_root"):
+            value = getattr(self, name)
+            if value != getattr(type(self), name):
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
     def problem(self, inputs: Inputs) -> lla.Problem:
         """The loss of the loaded network on the loaded batches."""
         return lla.Problem(
@@ -156,7 +172,8 @@ class Given:
         )  # fmt: skip
 
 
-Files = Mapping[str, Callable[[Path], Any]]  # name -> what writes it to a path
+Writer = Callable[[Path], Any]  # writes something to a path
+Files = Mapping[str, Writer]  # by name
 
 
 @dataclass(frozen=True)
@@ -178,15 +195,24 @@ class Outcome:
 
 class _Result(Protocol):
     def save(self, path: str | os.PathLike[str]) -> None: ...
-    def plot(self) -> Figure: ...
+    def plot(self, *, title: str | None = None) -> Figure: ...
 
 
-def result_files(name: str, result: _Result) -> dict[str, Callable[[Path], Any]]:
+def result_files(given: Given, name: str, result: _Result) -> dict[str, Writer]:
     """The files of a result: its arrays and its picture."""
-    return {
-        f"{name}.npz": result.save,
-        f"{name}.png": lambda path: write_png(result.plot(), path),
-    }
+    return {f"{name}.npz": result.save, f"{name}.png": picture(given, result.plot)}
+
+
+def picture(given: Given, plot: Callable[..., Figure], *args: Any, **options: Any) -> Writer:
+    """What writes a picture to a path, with the title of the command.
+
+    Args:
+        given: network and data.
+        plot: the method of a result.
+        *args: of the method.
+        **options: of the method.
+    """
+    return lambda path: write_png(plot(*args, title=given.title, **options), path)
 
 
 def measuring(

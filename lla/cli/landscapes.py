@@ -10,12 +10,12 @@ import typer
 
 import lla
 from lla import landscape, models
-from lla.cli.command import Given, Outcome, measuring, refuse_earlier, result_files
+from lla.cli.command import Given, Outcome, measuring, picture, refuse_earlier, result_files
 from lla.errors import InputError
 from lla.landscape.axes import chosen_normalization
 from lla.landscape.directions import Distribution
 from lla.landscape.plane import Plane
-from lla.plotting import check_cap, write_png
+from lla.plotting import check_cap
 
 _PLANE_PICTURES = ("contour.png", "surface.png", "line.png", "accuracy.png")
 
@@ -77,7 +77,7 @@ def plane(
     def draw(path: Path) -> None:
         kind: Any = path.stem
         chosen = {"scalar": "accuracy"} if kind == "accuracy" else {"kind": kind, "cap": cap}
-        write_png(result.plot(**chosen), path)
+        picture(given, result.plot, **chosen)(path)
 
     pictures = ("contour", "surface", "line", *(["accuracy"] if accuracy else []))
     files = {**{f"{kind}.png": draw for kind in pictures}, "plane.npz": finish}
@@ -134,10 +134,10 @@ def interpolate(
     )
     text = f"to weights {to} (sha256 {sha256[:8]}), at 1\n{_said(result)}"
     numbers = {**_numbers(result), "coefficients": result.a, "losses": result.loss}
-    files = result_files("interpolate", result)
+    files = result_files(given, "interpolate", result)
     if accuracy:
         numbers["accuracies"] = result.scalar("accuracy")
-        files["accuracy.png"] = lambda path: write_png(result.plot("line", scalar="accuracy"), path)
+        files["accuracy.png"] = picture(given, result.plot, "line", scalar="accuracy")
     return Outcome(inputs, text, numbers, files)
 
 
@@ -175,6 +175,6 @@ def path(
     files = {
         "path.npz": found.save,
         "path.plane.npz": around.save,
-        "path.png": lambda target: write_png(found.plot(around), target),
+        "path.png": picture(given, found.plot, around),
     }
     return Outcome(inputs, text, numbers, files)

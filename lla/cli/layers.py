@@ -66,7 +66,7 @@ def flatness(
     }  # fmt: skip
     table = csv_table(result.to_frame().reset_index())
     files = {
-        **result_files("flatness", result),
+        **result_files(given, "flatness", result),
         "flatness.csv": lambda path: atomic_write(path, table),
     }
     return Outcome(inputs, text, numbers, files)
@@ -118,7 +118,7 @@ def layerwise(
     }
     table = csv_table(frame.reset_index())
     files = {
-        **result_files("layerwise", result),
+        **result_files(given, "layerwise", result),
         "layerwise.csv": lambda path: atomic_write(path, table),
     }
     return Outcome(inputs, text, numbers, files)

@@ -11,11 +11,10 @@ from tabulate import tabulate
 
 from lla import level_sets
 from lla.arguments import positive_number
-from lla.cli.command import Given, Outcome, measuring
+from lla.cli.command import Given, Outcome, measuring, picture
 from lla.errors import InputError, unknown_name
 from lla.files import atomic_write
 from lla.level_sets.regularizers import NAMES as REGULARIZERS
-from lla.plotting import write_png
 from lla.report.text import csv_table
 
 # columns of a walk that are not shown
@@ -79,7 +78,7 @@ def level_set(
 
     files = {
         "walk.csv": lambda target: atomic_write(target, csv_table(frame.reset_index())),
-        "walk.png": lambda target: write_png(path.plot(), target),
+        "walk.png": picture(given, path.plot),
         "walk.npz": finish,
     }
     return Outcome(inputs, text, numbers, files)

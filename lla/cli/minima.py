@@ -9,9 +9,8 @@ import typer
 from tabulate import tabulate
 
 from lla.arguments import number_of_draws
-from lla.cli.command import Given, Outcome, measuring
+from lla.cli.command import Given, Outcome, measuring, picture
 from lla.minima.radial import Scan, radial_index
-from lla.plotting import write_png
 
 
 @measuring(earlier=["radii.*"])
@@ -65,5 +64,5 @@ def minima(
         if unfinished is not None:
             unfinished.unlink()
 
-    files = {"radii.png": lambda path: write_png(result.plot(), path), "radii.npz": finish}
+    files = {"radii.png": picture(given, result.plot), "radii.npz": finish}
     return Outcome(inputs, text, numbers, files)

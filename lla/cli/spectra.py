@@ -9,12 +9,11 @@ from tabulate import tabulate
 
 import lla
 from lla.arguments import number_of_draws, number_of_steps, positive_number, whole_number
-from lla.cli.command import Files, Given, Outcome, measuring, result_files
+from lla.cli.command import Files, Given, Outcome, measuring, picture, result_files
 from lla.errors import InputError
 from lla.hessian.accuracy import Over
 from lla.hessian.eigenpairs import Which
 from lla.hessian.ratios import Reading
-from lla.plotting import write_png
 
 Probes = Annotated[int, typer.Option(help="Random vectors (n_hes).")]
 Steps = Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")]
@@ -97,7 +96,7 @@ def criteria(
     first = result.spectra[0]
     files: Files = {
         **{f"spectrum_{i}.npz": each.save for i, each in enumerate(result.spectra)},
-        "spectrum.png": lambda path: write_png(first.plot(label="batch 0"), path),
+        "spectrum.png": picture(given, first.plot, label="batch 0"),
     }
     return Outcome(inputs, text, numbers, files)
 
@@ -124,7 +123,7 @@ def spectrum(
         f"mean {moments['moment_1']}, mean square {moments['moment_2']}\n"
         f"{probes} probes, {steps} steps, {found.matvecs} products by the {operator.route} route"
     )
-    return Outcome(inputs, text, numbers, result_files("spectrum", found))
+    return Outcome(inputs, text, numbers, result_files(given, "spectrum", found))
 
 
 @measuring()
@@ -158,7 +157,7 @@ def eigenpairs(
         "values": found.values, "residuals": found.residuals, "converged": found.converged,
         "which": which, "matvecs": found.matvecs,
     }  # fmt: skip
-    return Outcome(inputs, text, numbers, result_files("eigenpairs", found))
+    return Outcome(inputs, text, numbers, result_files(given, "eigenpairs", found))
 
 
 @measuring()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lla.arguments import positive_number, real_number, whole_number
 from lla.errors import InputError, NonFiniteError
+from lla.hessian.kind import Kind, kind_of
 from lla.plotting import entitled
 from lla.saved import Saved
 from lla.spectrum_plots import Curve, plot_spectrum
@@ -84,6 +85,11 @@ class Spectrum(Saved):
     def probes(self) -> int:
         """Number of probes."""
         return len(self.counts)
+
+    @property
+    def kind(self) -> Kind:
+        """Positive, symmetric, negative, near-singular or undecided, see `lla.hessian.kind`."""
+        return kind_of([self])
 
     def moment(self, order: int) -> np.ndarray:
         """The moments v' H^order v, one a probe [probes].

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lla.errors import InputError
 from lla.level_sets.plots import plot_levels
+from lla.plotting import entitled
 from lla.saved import Saved
 from lla.storage import FLOATS, INTEGERS, array_faults
 
@@ -113,17 +114,18 @@ class LevelPath(Saved):
         columns |= {name: self.values[:, k] for k, name in enumerate(self.names)}
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self), name="point"))
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
         """Draw regularizer, other regularizers and test loss, each relative to its first value.
 
         Args:
             ax: axes to draw into; a new figure by default.
+            title: above the picture.
         """
         curves = {} if self.free else {self.walked: self.regularizer}
         curves |= {n: self.other(n) for n in self.names if n != self.walked}
         if not np.isnan(self.test_loss[0]):
             curves["test loss"] = self.test_loss
-        return plot_levels(np.cumsum(self.step), curves, ax=ax)
+        return entitled(ax, plot_levels(np.cumsum(self.step), curves, ax=ax), title)
 
     def __repr__(self) -> str:
         first = f"LevelPath of {len(self)} points at the loss {self.level:.4g}"

@@ -12,6 +12,7 @@ import pandas as pd
 from lla.estimate import Estimate
 from lla.minima.ellipsoids import log10_index, log_ball
 from lla.minima.plots import plot_radii
+from lla.plotting import entitled
 from lla.saved import Saved, plain
 from lla.seeding import stream_seed
 from lla.storage import array_faults
@@ -158,9 +159,14 @@ class RadialIndex(Saved):
         index = pd.RangeIndex(len(self.radii), name="direction")
         return pd.DataFrame({"radius": self.radii, "reached": self.reached}, index=index)
 
-    def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw a histogram of the radii; the title says how many are censored."""
-        return plot_radii({"": (self.radii, self.reached)}, ax=ax)
+    def plot(self, ax: Axes | None = None, *, title: str | None = None) -> Figure:
+        """Draw a histogram of the radii; above the axes stands how many are censored.
+
+        Args:
+            ax: axes to draw into; a new figure by default.
+            title: above the picture.
+        """
+        return entitled(ax, plot_radii({"": (self.radii, self.reached)}, ax=ax), title)
 
     def __repr__(self) -> str:
         low, high = self.interval

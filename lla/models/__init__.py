@@ -1,7 +1,8 @@
 """Models by name, and weights from files."""
 
+from lla.models.hugging_face import transformer
 from lla.models.lenet import MLP, LeNet
-from lla.models.libraries import library_model, transformer
+from lla.models.libraries import library_model
 from lla.models.preprocessing import picture_preprocessing, preprocessing
 from lla.models.pretrained import (
     Pretrained,

@@ -12,6 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 
 Rows = Sequence[Sequence[str]]
+_TINY = 1e-6  # relative standard error
 
 
 def measured(value: float | None, stderr: float | None = None) -> str:
@@ -21,11 +22,15 @@ def measured(value: float | None, stderr: float | None = None) -> str:
     ('0.9812 ± 0.0043', '0.5', '(5.12 ± 0.40)e-4')
     >>> measured(451.2, 63.0), measured(0.25, 0.0)
     ('451 ± 63', '0.25 ± 0')
+    >>> measured(0.0140188, 3e-10)  # more digits than anyone reads
+    '0.0140188 ± 3e-10'
     """
     if value is None:
         return "not run"
     if not stderr:
         return _plain(value) + (" ± 0" if stderr == 0 else "")
+    if stderr < abs(value) * _TINY:
+        return f"{value:.6g} ± {stderr:.1g}"
     size = max(abs(value), stderr)
     exponent = math.floor(math.log10(size)) if size < 0.01 or size >= 1e5 else 0
     scale = 10.0**exponent

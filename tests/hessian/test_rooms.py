@@ -10,8 +10,8 @@ import lla
 ROOT = Path(lla.__file__).parent
 # from the lowest to the highest; modules without a room of their own stand between the rooms
 ORDER = (
-    "refusals", "symmetric", "products", "operator", "lanczos", "memory", "spectrum", "quadrature",
-    "ratios", "accuracy", "density", "eigenpairs", "trace", "rounding", "criteria",
+    "refusals", "symmetric", "products", "operator", "lanczos", "memory", "kind", "spectrum",
+    "quadrature", "ratios", "accuracy", "density", "eigenpairs", "trace", "rounding", "criteria",
 )  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 

@@ -18,6 +18,7 @@ from lla.estimate import Estimate, frame_of
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
 from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal
+from lla.hessian.kind import Kind, kind_of
 from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
 from lla.hessian.operator import HessianOperator
@@ -117,6 +118,14 @@ class Criteria(Saved):
             f"{self.reading} reading{', legacy' if self.legacy else ''}; standard error over "
             f"{self.stderr_kind}; {self.matvecs} products{target}"
         )
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the spectra, with errors over batches if there are two or more.
+
+        Runs that ended early for a `target_stderr` tell it less well; see `lla.hessian.kind`.
+        """
+        return kind_of(self.spectra)
 
     @property
     def converged(self) -> bool | None:

@@ -18,7 +18,7 @@ from paper_tables.evidence.resampling import UNKNOWN, Bounds, bounds, pearsons
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.minima.cells import TABLE
 from paper_tables.exhibits.minima.measured import COMPARED, FLATTER, INDEX
-from paper_tables.exhibits.minima.tasks import GOOD, TASKS
+from paper_tables.exhibits.minima.tasks import GOOD, TASKS, task
 
 LEAST = 6  # poisoned minima, below which no rank correlation is given
 LEAST_SHARES = 4  # of poison, below which it has no interval
@@ -110,9 +110,16 @@ def pair(records: Records, row: str) -> tuple[Group, Group, list[Group]]:
     """The natural group of a task, the one of the strongest poison, and all poisoned ones.
 
     Raises:
-        MissingError: there are fewer than two minima of a kind.
+        MissingError: there are fewer than two minima of a kind, or the strongest poison of the task
+            was not tried.
     """
-    mine = [group for group in groups(records).get(row, []) if len(group.reached) > 1]
+    tried = groups(records).get(row, [])
+    strongest = max(variant.share for variant in task(row).variants)
+    if tried and max(group.share for group in tried) < strongest:
+        raise missing(
+            f"poison with b = {strongest:g} of {row} (--real-data takes data sets that are found)"
+        )
+    mine = [group for group in tried if len(group.reached) > 1]
     good = next((group for group in mine if group.variant == GOOD), None)
     bad = [group for group in mine if group.share > 0]
     if good is None or not bad:

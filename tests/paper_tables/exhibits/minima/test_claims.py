@@ -60,6 +60,12 @@ def test_the_strongest_poison_decides_and_what_was_not_reached_is_left_out():
     assert "0.9" not in found.note
 
 
+def test_a_weaker_poison_alone_is_not_judged():
+    found = judged(minima(shares=(0.1,)), "accuracy")
+    assert found.verdict == "not_run"
+    assert "poison with b = 0.3 of mnist" in found.note
+
+
 def test_one_seed_is_not_judged():
     found = judged(minima(seeds=1), "radius")
     assert found.verdict == "not_run"
@@ -140,5 +146,5 @@ def test_what_the_index_costs(claim, values, verdict):
 
 
 def test_stand_ins_are_never_judged():
-    found = judged(minima("digits", fidelity="substitute"), "accuracy", "digits")
+    found = judged(minima("digits", (0.1, 0.5), fidelity="substitute"), "accuracy", "digits")
     assert (found.verdict, "'holds'" in found.note) == ("not_run", True)
