@@ -43,6 +43,7 @@ smartquotes = False  # v'Hv is a formula
 default_role = "py:obj"
 add_module_names = False
 python_maximum_signature_line_length = 80
+autodoc_mock_imports = ["transformers", "lightning"]  # for the callbacks
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"

@@ -1,4 +1,4 @@
-"""README.md and the pages in docs/: code runs, prints what they say, and names what exists."""
+"""README.md and the pages in docs/: their code runs and prints what they say; names exist."""
 
 import ast
 import importlib
@@ -122,13 +122,28 @@ def _words(line):
 
 def _check_options(words, where):
     """The command exists, and its options and their values are of the right kind."""
-    command, name, rest = typer.main.get_command(app), "lla", words[1:]
-    context = command.make_context(name, list(rest) if rest[:1] == ["--version"] else ["doctor"])
+    command, rest = typer.main.get_command(app), words[1:]
+    context = command.make_context("lla", ["doctor"])
     while hasattr(command, "resolve_command") and not rest[0].startswith("-"):
-        name, command, rest = command.resolve_command(context, rest)
+        _, command, rest = command.resolve_command(context, rest)
         assert command is not None, where
-        if not hasattr(command, "resolve_command"):
-            command.make_context(name, list(rest))
+    if rest[:1] not in (["--help"], ["--version"]):
+        command.make_context(words[1], list(rest))
+
+
+@pytest.mark.parametrize(
+    "command", ["lla criteria lenet --prob 3", "lla criterion lenet", "lla plane lenet --axes both"]
+)
+def test_a_wrong_command_would_be_found(command):
+    with pytest.raises(Exception, match=r"No such (option|command)|is not one of"):
+        _check_options(command.split(), "here")
+
+
+@pytest.mark.parametrize("printed", ["r_e 0.7 of conv2", "r_e 0.5 of conv1", "r_e 0.5"])
+def test_another_output_would_be_found(printed):
+    assert_same_output("r_e 0.51 of conv2", "r_e 0.5 of conv2", "here")
+    with pytest.raises(AssertionError):
+        assert_same_output(printed, "r_e 0.5 of conv2", "here")
 
 
 @pytest.mark.parametrize("page", PAGES)
