@@ -1,6 +1,6 @@
 """Checkpoint files: written all at once, read as tensors only, refused if altered."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,7 @@ from lla.errors import ChecksumError, InputError
 from lla.files import atomic_open, sha256_of_parts, writing
 from lla.models.weights import check_architecture
 from lla.tensor_files import check_tensor, named_tensors, read
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """Hash a model's state dict: names, shapes, dtypes and bytes, in its order.
-
-    Args:
-        model: Any model; where its tensors lie makes no difference.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    return tensors_sha256(
-        (name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor)
-    )
-
-
-def tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash named tensors: names, shapes, dtypes and bytes, in the order given.
-
-    Args:
-        tensors: Pairs of a name and a tensor.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    return sha256_of_parts(part for name, tensor in tensors for part in _tensor_parts(name, tensor))
+from lla.tensor_hashes import tensors_sha256
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -118,12 +93,6 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, Mapping | list | tuple):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _tensors(f"{name}/{key}", item)
-
-
-def _tensor_parts(name: str, tensor: Tensor) -> Iterator[str | memoryview]:
-    yield f"{name} {list(tensor.shape)} {tensor.dtype}\n"
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    yield flat.view(torch.uint8).numpy().data
 
 
 def _content_sha256(content: Any) -> str:

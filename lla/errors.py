@@ -4,7 +4,7 @@ Each is also the built-in error that a caller would expect, so `except ValueErro
 message is one sentence: what is wrong, with which value, and what to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 import torch
@@ -83,6 +83,16 @@ def first_line(error: BaseException) -> str:
     ('no such value', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def first_of(items: Sequence[str], count: int = 3) -> str:
+    """The first items, and the number of the others.
+
+    >>> first_of(["a", "b", "c"]), first_of(["a", "b", "c"], 1)
+    ('a, b, c', 'a and 2 more')
+    """
+    rest = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(items[:count]) + rest
 
 
 def in_one_line(error: BaseException) -> str:

@@ -569,6 +569,22 @@ class Problem:
             ) from error
 
 
+def check_is_problem(given: Any, call: str) -> None:
+    """Check that a function of problems is given one.
+
+    Args:
+        given: its first argument.
+        call: what to write, such as "lla.loss_plane(lla.Problem(model, batches))".
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(given, Problem):
+        raise InputError(
+            f"the first argument is {type(given).__name__}, not a lla.Problem: give {call}"
+        )
+
+
 def _parts_of(space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
     """The parameters in a vector [P] by name, as a call of the model takes them: most are views.
 

@@ -15,11 +15,11 @@ from tqdm.auto import tqdm
 
 from lla import training_state
 from lla.arguments import positive_number, seed_number, whole_number
-from lla.checkpoints import weights_sha256
 from lla.errors import InputError, NonFiniteError
 from lla.process_wide import CALLS
 from lla.saved import Saved
 from lla.seeding import generator, seeded, stream_seed
+from lla.tensor_hashes import weights_sha256
 from lla.training_state import Progress, Run, kept_checkpoint
 
 __all__ = ["TrainingResult", "accuracy", "kept_checkpoint", "train", "weights_sha256"]

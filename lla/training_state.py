@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lla import files
-from lla.checkpoints import read_checkpoint, tensors_sha256, weights_sha256, write_checkpoint
+from lla.checkpoints import read_checkpoint, write_checkpoint
 from lla.errors import InputError
+from lla.tensor_hashes import tensors_sha256, weights_sha256
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch import nn
 from lla.analysis.blocks import blocks_of
 from lla.analysis.findings import findings_of
 from lla.analysis.page import write_page
-from lla.analysis.result import Analysis
+from lla.analysis.result import Analysis, other_mode
 from lla.arguments import number_of_draws, number_of_steps, whole_number
 from lla.errors import InputError
 from lla.files import check_folder
@@ -134,7 +134,7 @@ def _other_mode(
     if not any(isinstance(module, _BY_MODE) for module in model.modules()):
         return None, ""
     try:
-        return criteria(model, batches, "train" if mode == "eval" else "eval", **how), ""
+        return criteria(model, batches, other_mode(mode), **how), ""
     except InputError as error:
         return None, str(error)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
-from lla.analysis.result import Analysis, Finding
+from lla.analysis.result import Analysis, Finding, other_mode
+from lla.errors import first_of
 from lla.estimate import Estimate
 from lla.hessian.kind import NEAR
+from lla.hessian.rounding import is_small
 from lla.report.text import measured
 
 UNTRAINED = 0.01  # share of the loss that a step along the gradient would take away
 PRECISE = 0.1  # relative standard error above which more batches are worth their time
 GOAL = 0.05  # the one to aim at
 UNUSED = 0.01  # share of parameters
-ROUNDING = 0.1  # share of a criterion
 
 
 def findings_of(found: Analysis) -> tuple[Finding, ...]:
@@ -114,7 +115,7 @@ def _needed(count: int, relative: float) -> str:
 def rounding(found: Analysis) -> Finding | None:
     """Whether rounding in the products is small against the criteria; None if it is."""
     share, kh1 = found.criteria.rounding, found.criteria.kh1
-    if share is None or not kh1.value or share <= ROUNDING * abs(kh1.value):
+    if share is None or not kh1.value or is_small(share, kh1):
         return None
     text = (
         f"Rounding makes up {share:.1g} of a product with the Hessian, which is not small against "
@@ -131,7 +132,7 @@ def mode(found: Analysis) -> Finding | None:
             return None
         text = f"The other mode was not measured: {found.why_one_mode}"
         return Finding("Mode", text, "note")
-    here, there = found.mode, "train" if found.mode == "eval" else "eval"
+    here, there = found.mode, other_mode(found.mode)
     pairs = {"K_H1": (found.criteria.kh1, found.other.kh1), "r_e": (found.criteria.re,
              found.other.re)}  # fmt: skip
     far = {name: two for name, two in pairs.items() if _differ(*two)}
@@ -184,7 +185,7 @@ def idle(found: Analysis) -> Finding | None:
     ]
     if share <= UNUSED and not whole:
         return None
-    named = f" All of {_listed(whole)} are among them." if whole else ""
+    named = f" All of {first_of(whole, 4)} are among them." if whole else ""
     text = (
         f"The loss does not depend on {share:.1%} of the parameters: on these batches their "
         f"gradient is 0, and so is their part of {blocks.traces.shape[1]} products.{named} Dead "
@@ -192,11 +193,6 @@ def idle(found: Analysis) -> Finding | None:
     )
     return Finding("Unused parameters", text, "warning" if whole else "note",
                    "analysis.blocks.to_frame()")  # fmt: skip
-
-
-def _listed(names: list[str], most: int = 4) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def concentrated(found: Analysis) -> Finding | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lla._version import __version__
-from lla.analysis.result import Analysis, Finding
+from lla.analysis.result import Analysis, Finding, other_mode
 from lla.estimate import Estimate
 from lla.files import atomic_write
 from lla.plotting import forget, png_of
@@ -26,25 +26,23 @@ SIGNS = {"good": "✓", "note": "•", "warning": "!"}
 DPI = 100
 
 
-def write_page(
-    found: Analysis, path: str | os.PathLike[str], network: str = "", command: str = ""
-) -> None:
+def write_page(found: Analysis, path: str | os.PathLike[str], network: str = "") -> None:
     """Write the page.
 
     Args:
         found: what to show.
         path: the file.
-        network: network and data as on the command line; then findings name commands, else calls.
-        command: that made the analysis.
+        network: network and data as on the command line; then the page names commands, else calls.
 
     Raises:
         WriteError: it cannot be written.
     """
-    atomic_write(path, html.render(_report(found, network, command), ""))
+    atomic_write(path, html.render(_report(found, network), ""))
 
 
-def _report(found: Analysis, network: str, command: str) -> Report:
+def _report(found: Analysis, network: str) -> Report:
     call = "analysis = lla.analyze(model, batches, 'report.html')"
+    again = f"lla analyze {network}" if network else call
     return Report(
         title=f"Analysis of {found.about}",
         lead=(
@@ -60,7 +58,7 @@ def _report(found: Analysis, network: str, command: str) -> Report:
         tables_legend=Legend(()),
         galleries=_galleries(found),
         environment=Environment("Computed with:", _facts(found), ()),
-        commands=(("The same again", command or call),),
+        commands=(("The same again", again),),
     )  # fmt: skip
 
 
@@ -90,7 +88,7 @@ def _findings(findings: tuple[Finding, ...], network: str) -> Markup:
 def _criteria(found: Analysis) -> Table:
     modes = {found.mode: found.criteria}
     if found.other is not None:
-        modes["train" if found.mode == "eval" else "eval"] = found.other
+        modes[other_mode(found.mode)] = found.other
     lines = tuple(
         Line(
             f"{mode} mode",

@@ -21,6 +21,11 @@ from lla.storage import INTEGERS, array_faults
 Weight = Literal["good", "note", "warning"]
 
 
+def other_mode(mode: Mode) -> Mode:
+    """The mode that is not this one."""
+    return "train" if mode == "eval" else "eval"
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something that the numbers say, in words."""

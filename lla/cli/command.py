@@ -159,9 +159,7 @@ class Given:
         """Network and data as on a command line: what is not at its default."""
         words = [self.model]
         for name in ("data", "split", "weights", "size", "device", "data_root"):
-            value = getattr(self, name)
-            if value != getattr(type(self), name):
-                words += [f"--{name.replace('_', '-')}", str(value)]
+            words += _option(name, getattr(self, name), getattr(type(self), name))
         return shlex.join(words)
 
     def problem(self, inputs: Inputs) -> lla.Problem:
@@ -291,14 +289,20 @@ def _command(name: str, known: dict[str, inspect.Parameter], values: dict[str, A
             words.append(value)
         elif key == "as_json":
             words += ["--json"] * value
-        elif value != parameter.default and value is not None:
-            option = f"--{key.replace('_', '-')}"
-            if value is True:
-                words.append(option)
-            else:
-                for each in value if isinstance(value, list | tuple) else [value]:
-                    words += [option, str(each)]
+        else:
+            words += _option(key, value, parameter.default)
     return shlex.join(words)
+
+
+def _option(name: str, value: Any, default: Any) -> list[str]:
+    """An option as words of a command line; none if it is at its default."""
+    if value == default or value is None:
+        return []
+    option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return [option]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [word for each in values for word in (option, str(each))]
 
 
 def refuse_earlier(out: Path, *patterns: str) -> None:

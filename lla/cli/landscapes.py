@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,13 +74,13 @@ def plane(
         result.save(path)  # last: a folder with this file is complete
         unfinished.unlink()
 
-    def draw(path: Path) -> None:
-        kind: Any = path.stem
-        chosen = {"scalar": "accuracy"} if kind == "accuracy" else {"kind": kind, "cap": cap}
-        picture(given, result.plot, **chosen)(path)
-
-    pictures = ("contour", "surface", "line", *(["accuracy"] if accuracy else []))
-    files = {**{f"{kind}.png": draw for kind in pictures}, "plane.npz": finish}
+    files = {
+        f"{kind}.png": picture(given, result.plot, kind, cap=cap)
+        for kind in ("contour", "surface", "line")
+    }
+    if accuracy:
+        files["accuracy.png"] = picture(given, result.plot, scalar="accuracy")
+    files["plane.npz"] = finish
     return Outcome(inputs, _said(result), _numbers(result), files)
 
 

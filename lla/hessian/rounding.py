@@ -65,6 +65,16 @@ def product_rounding(
     return (torch.linalg.vector_norm(found.double() - expected) / scale).item()
 
 
+def is_small(rounding: float, estimate: Estimate) -> bool:
+    """Whether rounding is small against a criterion, or so small that it never matters.
+
+    Args:
+        rounding: see `product_rounding`.
+        estimate: of a criterion, which is a ratio; NaN was not measured and is never doubtful.
+    """
+    return rounding <= _HARMLESS or not rounding > _SMALL * abs(estimate.value)
+
+
 def warn_of_rounding(rounding: float | None, estimates: dict[str, Estimate]) -> None:
     """Warn if rounding is not small compared with one of some criteria, which are ratios.
 
@@ -75,12 +85,12 @@ def warn_of_rounding(rounding: float | None, estimates: dict[str, Estimate]) -> 
     Warns:
         UserWarning: at most once.
     """
-    if rounding is None or rounding <= _HARMLESS:
+    if rounding is None:
         return
     doubtful = [
         f"{name} is {estimate}"
         for name, estimate in estimates.items()
-        if rounding > _SMALL * abs(estimate.value)
+        if not is_small(rounding, estimate)
     ]
     if doubtful:
         warnings.warn(

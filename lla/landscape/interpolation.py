@@ -16,7 +16,7 @@ from lla.errors import InputError
 from lla.landscape.flat_weights import Weights, check_finite, flat_weights, state_dict_of
 from lla.landscape.loss_plane import loss_plane
 from lla.landscape.plane import Plane
-from lla.problem import Problem
+from lla.problem import Problem, check_is_problem
 
 _MOST_STEPS = 10_000
 
@@ -53,11 +53,7 @@ def interpolate(
     >>> line.a.tolist(), abs(line.loss[-1] - Problem(two, batch).loss().item()) < 1e-6
     ([0.0, 0.25, 0.5, 0.75, 1.0], np.True_)
     """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            "lla.landscape.interpolate(lla.Problem(model, batches), other)"
-        )
+    check_is_problem(problem, "lla.landscape.interpolate(lla.Problem(model, batches), other)")
     steps = whole_number("steps", steps, 1, _MOST_STEPS)
     share = real_number("beyond", beyond)
     if not 0 <= share <= 10:

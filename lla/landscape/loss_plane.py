@@ -26,7 +26,7 @@ from lla.landscape.identity import vector_hash
 from lla.landscape.plane import Plane, grid
 from lla.landscape.plane_values import PlaneValues
 from lla.landscape.point_errors import POINT_ERRORS, of_one_point
-from lla.problem import Problem
+from lla.problem import Problem, check_is_problem
 from lla.unfinished import check_checkpoint, fingerprint
 
 Scalar = Callable[[Problem], float]
@@ -107,11 +107,7 @@ def loss_plane(
     >>> plane.loss.shape, bool(plane.loss[2, 2] == problem.loss())
     ((5, 5), True)
     """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            "lla.loss_plane(lla.Problem(model, batches))"
-        )
+    check_is_problem(problem, "lla.loss_plane(lla.Problem(model, batches))")
     # checked before the directions are computed
     seed = seed_number(seed)
     check_route(route)

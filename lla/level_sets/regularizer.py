@@ -13,7 +13,7 @@ from torch import Tensor
 from lla.door import check_derivatives
 from lla.errors import InputError, NonFiniteError
 from lla.missing_derivatives import missing_derivatives_named
-from lla.problem import Problem
+from lla.problem import Problem, check_is_problem
 
 Function = Callable[[Problem, Tensor], Tensor]
 Terms = Generator[Tensor, None, None]
@@ -106,11 +106,7 @@ def check_problem(problem: Problem, caller: str) -> None:
     Raises:
         InputError: something else, or train mode.
     """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            f"lla.level_sets.{caller}(lla.Problem(model, batches))"
-        )
+    check_is_problem(problem, f"lla.level_sets.{caller}(lla.Problem(model, batches))")
     if problem.mode == "train":
         raise InputError(
             "the problem is in train mode, where the loss is that of one dropout mask and of the "

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lla.checkpoints import tensors_sha256
 from lla.errors import InputError
+from lla.tensor_hashes import tensors_sha256
 
 Examples = tuple[Tensor, Tensor]  # inputs [N, ...], labels [N]
 

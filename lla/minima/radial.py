@@ -29,7 +29,7 @@ from lla.minima.ellipsoids import calibration
 from lla.minima.radii import CountedExcess, Rays, first_crossings, node, step_below
 from lla.minima.result import SPREADS, RadialIndex
 from lla.probes import gaussian
-from lla.problem import Problem
+from lla.problem import Problem, check_is_problem
 from lla.storage import array_faults, save_result
 from lla.unfinished import check_checkpoint, fingerprint, read_unfinished
 
@@ -161,7 +161,7 @@ def ray_directions(problem: Problem, count: int, seed: int = 0) -> Tensor:
     Raises:
         InputError: the network has no weight that moves; an argument out of range.
     """
-    _check_problem(problem, "ray_directions")
+    check_is_problem(problem, "lla.minima.ray_directions(lla.Problem(model, batches))")
     count, seed = whole_number("count", count, 1), seed_number(seed)
     theta = problem.theta()
     moving = _moving(problem, theta)
@@ -174,16 +174,8 @@ def direction(problem: Problem, theta: Tensor, moving: Tensor, seed: int, i: int
     return normalize(drawn, theta, problem.space, "filter")
 
 
-def _check_problem(problem: Problem, caller: str) -> None:
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"the first argument is {type(problem).__name__}, not a lla.Problem: give "
-            f"lla.minima.{caller}(lla.Problem(model, batches))"
-        )
-
-
 def _check(problem: Problem, cutoff: float, reach: float, scan: str) -> None:
-    _check_problem(problem, "radial_index")
+    check_is_problem(problem, "lla.minima.radial_index(lla.Problem(model, batches))")
     if problem.mode != "eval":
         raise InputError(
             "the problem is in train mode, in which BatchNorm and dropout make the loss another "

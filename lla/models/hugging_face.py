@@ -14,8 +14,8 @@ from torch import nn
 from lla._torchvision import import_torchvision
 from lla.arguments import seed_number
 from lla.errors import InputError, MissingDataError, in_one_line
-from lla.files import sha256_of_parts
 from lla.seeding import seeded
+from lla.tensor_hashes import weights_sha256
 
 
 def transformer(
@@ -121,18 +121,10 @@ def _with_weights(
         ) from error
     except Exception as error:
         raise _unusable(name, error, "check its weights") from error
-    text = f"weights of {name} (values sha256 {_sha256(model)[:8]})"
+    text = f"weights of {name} (values sha256 {weights_sha256(model)[:8]})"
     if found["missing_keys"]:
         text += f", but random (seed {seed}): {', '.join(sorted(found['missing_keys']))}"
     return model.eval(), text
-
-
-def _sha256(model: nn.Module) -> str:
-    """The sha256 of the names and values of all parameters and buffers."""
-    parts: list[str | bytes] = []
-    for name, tensor in sorted(model.state_dict().items()):
-        parts += [name, tensor.detach().cpu().contiguous().numpy().tobytes()]
-    return sha256_of_parts(parts)
 
 
 def _unusable(name: str, error: Exception, remedy: str) -> InputError:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lla.data.files import check_file
-from lla.errors import InputError, MissingDataError, NonFiniteError
+from lla.errors import InputError, MissingDataError, NonFiniteError, first_of
 from lla.files import sha256_of_file
 from lla.tensor_files import read_state_dict
 
@@ -93,7 +93,7 @@ def check_architecture(model: nn.Module, shapes: Mapping[str, Any], where: str) 
         if name in shapes and tuple(shapes[name]) != shape
     ]
     found = {"lacks": missing, "has besides": unexpected, "has shapes": differing}
-    said = [f"{what} {_first(names)}" for what, names in found.items() if names]
+    said = [f"{what} {first_of(names)}" for what, names in found.items() if names]
     if said:
         raise InputError(
             f"{where} is of another architecture than {type(model).__name__}: "
@@ -163,11 +163,6 @@ def _check_finite(tensor: Tensor, converted: Tensor, path: Path, name: str) -> N
         f"{path} has values in {name} that are infinite in {converted.dtype}: make the model "
         f"{tensor.dtype} first."
     )
-
-
-def _first(items: list[str], count: int = 3) -> str:
-    rest = f" and {len(items) - count} more" if len(items) > count else ""
-    return ", ".join(items[:count]) + rest
 
 
 def _renamed(

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lla import data, models
-from lla.checkpoints import weights_sha256
 from lla.data import ImageSet, PictureSet
 from lla.errors import MissingDataError
+from lla.tensor_hashes import weights_sha256
 from paper_tables.engine.cells import Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.records import Source

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lla import data
-from lla.checkpoints import weights_sha256
 from lla.data import ImageSet
 from lla.errors import MissingDataError
 from lla.files import sha256_of_bytes, sha256_of_parts
 from lla.seeding import generator, seeded
+from lla.tensor_hashes import weights_sha256
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
 from paper_tables.engine.records import Record, Source

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lla import level_sets
-from lla.checkpoints import weights_sha256
 from lla.estimate import Estimate
 from lla.files import sha256_of_bytes, sha256_of_parts
+from lla.tensor_hashes import weights_sha256
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.fidelity import cell_fidelity
@@ -53,7 +53,11 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def _config(settings: Settings, family: Family) -> dict[str, Any]:
-    return {**fam.config_of(settings, family), **walks.HOW}
+    return {**fam.config_of(settings, family), "seeds": family.seeds, **walks.HOW}
+
+
+def _name(family: Family, what: str) -> str:
+    return f"{family.row}-{what}".replace(", ", "-").replace(" ", "-")
 
 
 def _fidelity(settings: Settings, family: Family) -> str:
@@ -63,7 +67,7 @@ def _fidelity(settings: Settings, family: Family) -> str:
 def _cell(settings: Settings, family: Family, walk: str) -> Cell:
     return Cell(
         table=TABLE, row=family.row, column=walk,
-        name=f"{family.row}-{walk}".replace(", ", "-").replace(" ", "-"),
+        name=_name(family, walk),
         metrics=(*walks.metrics(walk), *((OFF,) if walk in COMPARED else ())),
         config={
             **_config(settings, family), "walk": walk, "steps": walks.steps_of(family, walk),
@@ -78,7 +82,7 @@ def _cell(settings: Settings, family: Family, walk: str) -> Cell:
 
 def _together(settings: Settings, family: Family) -> Cell:
     return Cell(
-        table=PATHS, row=family.row, column=TOGETHER, name=f"{family.row}-paths".replace(", ", "-"),
+        table=PATHS, row=family.row, column=TOGETHER, name=_name(family, "paths"),
         metrics=("first_axis", "second_axis"),
         config={
             **_config(settings, family), "walks": list(walks_of(family)[:3]),

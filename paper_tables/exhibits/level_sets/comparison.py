@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
 import lla
 from lla import level_sets
@@ -37,11 +38,10 @@ def minima_around(problem: lla.Problem, path: LevelPath, walk: str) -> list[Weig
     Each starts at the one before it, the first at the problem's weights. They end early where a
     minimisation does not end or runs away, for there is no comparison then.
     """
-    weight = FIRST * path.multiplier[-1]
+    weight, theta = FIRST * path.multiplier[-1], problem.theta()
     found: list[WeightedSum] = []
     while len(found) < MOST:
-        theta = found[-1].points[-1] if found else problem.theta().cpu().numpy()
-        there = problem.at(problem.theta().new_tensor(theta))
+        there = problem.at(torch.from_numpy(found[-1].points[-1]).to(theta)) if found else problem
         found.append(
             level_sets.weighted_sum(
                 there, walk, [weight], rtol=RTOL, max_gradients=GRADIENTS[walk]

@@ -151,10 +151,10 @@ def start(settings: Settings, family: Family, seed: int) -> lla.Problem:
 
 
 def config_of(settings: Settings, family: Family) -> dict[str, Any]:
-    """Everything that determines networks and data."""
+    """Everything that determines a network and its data, but for the seed."""
     return {
         "network": family.network, "images": family.images, "unseen": family.unseen,
-        "noise": family.noise, "level": family.level, "seeds": family.seeds,
+        "noise": family.noise, "level": family.level,
         "training": {
             "optimizer": "sgd", "momentum": MOMENTUM, "lr": family.lr,
             "batch_size": family.batch_size, "most": family.most,

@@ -71,8 +71,7 @@ def walked(settings: Settings, family: Family, walk: str, seed: int) -> LevelPat
     problem = start(settings, family, seed)
     given = regularizer(walk)
     device = settings.device.partition(":")[0]
-    config = {name: v for name, v in config_of(settings, family).items() if name != "seeds"}
-    key = config_hash({**config, "kept": KEPT, "device": device})
+    key = config_hash({**config_of(settings, family), "kept": KEPT, "device": device})
     steps = steps_of(family, walk)
     name = f"{family.data}-{given or 'free'}-{steps}-{seed}-{key}.npz"
     path = settings.work / "level_sets" / name

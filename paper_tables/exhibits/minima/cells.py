@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import lla
-from lla.checkpoints import weights_sha256
 from lla.errors import MissingDataError
 from lla.minima import Minimum, radial_index, train
+from lla.tensor_hashes import weights_sha256
 from lla.training import accuracy
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings

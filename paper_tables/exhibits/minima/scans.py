@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import lla
-from lla.checkpoints import weights_sha256
 from lla.minima import radial_index
+from lla.tensor_hashes import weights_sha256
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
 from paper_tables.exhibits.minima.cells import CUTOFF, trained, training_config
