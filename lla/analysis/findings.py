@@ -143,7 +143,7 @@ def mode(found: Analysis) -> Finding | None:
     code = f"lla.criteria(model, batches, mode={there!r})"
     command = f"criteria {{network}} --mode {there}"
     if far:
-        text = f"The mode of BatchNorm and dropout matters: {listed}. Say it with each number."
+        text = f"The mode of BatchNorm and dropout matters, so say it with each number: {listed}."
         return Finding("Mode", text, "warning", code, command)
     text = f"Both modes agree within two standard errors: {listed}."
     return Finding("Mode", text, "good", code, command)
