@@ -61,7 +61,7 @@ QUICK = Family("digits", "digits", "mlp", 300, 1497, 0.25, 0.01, 3, 100, 0.1, 32
 MORE = Family(
     "digits, 10 seeds", "digits", "mlp", 300, 1497, 0.25, 0.01, 10, 100, 0.1, 32, 4000, 1.2
 )
-REAL = Family("mnist", "mnist", "lenet", 300, 1000, 0.25, 0.01, 5, 100, 0.05, 32, 8000, 60)
+REAL = Family("mnist", "mnist", "lenet", 300, 1000, 0.25, 0.01, 10, 100, 0.05, 32, 8000, 60)
 FAMILIES = (QUICK, MORE, REAL)
 
 
