@@ -327,7 +327,7 @@ def spectral_density(c):
 
 def top_eigenpairs(c):
     given = c.arguments(
-        k=whole(1, 2), which=choice("LA", "SA", "LM"), seed=SEEDS, tol=number(1e-3, 1e-2),
+        k=whole(1, 2), which=choice("LA", "SA", "LM", "BE"), seed=SEEDS, tol=number(1e-3, 1e-2),
         max_steps=whole(20, 30), basis_size=whole(6, 10), memory=MEMORY,
     )  # fmt: skip
     return lla.top_eigenpairs(c.operator(), **given)
@@ -349,7 +349,7 @@ def loss_plane(c):
             *[st.sampled_from(["random", "hessian"])] * 3,
             st.sampled_from(["adam", "best", []]),
             st.builds(landscape.RandomAxes, choice("normal", "uniform"), whole(1, 2)),
-            st.builds(landscape.HessianAxes, choice("LA", "SA", "LM"), whole(1, 2)),
+            st.builds(landscape.HessianAxes, choice("LA", "SA", "LM", "BE"), whole(1, 2)),
             st.lists(DIRECTIONS.map(lambda name: direction(name, size)), max_size=3),
             st.builds(landscape.AdamAxes, st.none(), choice("add", "adameq")),
         )
@@ -444,7 +444,7 @@ def directions(c):
         return landscape.random_directions(like, **c.arguments(**PREPARED, distribution=kinds))
     if action == 1:
         return landscape.hessian_directions(
-            made, **c.arguments(**PREPARED, which=choice("LA", "SA", "LM"), tol=number(1e-2))
+            made, **c.arguments(**PREPARED, which=choice("LA", "SA", "LM", "BE"), tol=number(1e-2))
         )
     if action == 2:
         return landscape.adam_directions(made, None)

@@ -57,7 +57,7 @@ def test_three_lines_give_the_criteria_of_the_explicit_hessian(cases, code):
         pytest.importorskip("transformers", reason="transformers is not installed")
     import_torchvision()  # timm and transformers import it
     names: dict = {}
-    exec(before + code, names)  # noqa: S102 - the page is ours
+    exec(before + code, names)
     model, mode = names["model"].double(), "train" if "train" in code else "eval"
     batch = in_double(names["batches"][0])
     loss = last if isinstance(batch, tuple) else None

@@ -27,7 +27,7 @@ from lla.layers.flatness_result import Flatness
 from lla.problem import Loss, Mode, Precision, Problem
 
 SAMPLES = 8  # products for the traces of the layers
-PAIRS = 2  # largest eigenvalues
+PAIRS = 3  # eigenvalues: the two largest and the smallest
 _BY_MODE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
@@ -38,7 +38,7 @@ def analyze(
     *,
     loss: Loss | None = None,
     mode: Mode = "eval",
-    probes: int = 2,
+    probes: int | None = None,
     steps: int = 25,
     points: int = 11,
     seed: int = 0,
@@ -63,7 +63,8 @@ def analyze(
         out: the page to write, one HTML file that loads nothing else; None writes none.
         loss: see `lla.Problem`.
         mode: "eval" or "train".
-        probes: random vectors for each batch, at least 2.
+        probes: random vectors for each batch; by default one, or two if there is a single batch,
+            which tells no error otherwise.
         steps: Lanczos steps. K_H05 depends on them; compare equal steps only.
         points: of the plane along each axis, an odd number.
         seed: of all random vectors, and of dropout.
@@ -87,8 +88,8 @@ def analyze(
     ['Minimum or saddle', 'Spectrum', 'Batches', 'Landscape']
     """
     begin = time.monotonic()
-    if number_of_draws("probes", probes) < 2:
-        raise InputError(f"probes is {probes}: a standard error takes two")
+    if probes is not None:
+        number_of_draws("probes", probes)
     number_of_steps(steps)
     if whole_number("points", points, 3) % 2 == 0:
         raise InputError(f"points is {points}: give an odd number, so that one is at the weights")
@@ -96,21 +97,22 @@ def analyze(
         check_folder(Path(out).parent)
     shared = {"loss": loss, "seed": seed, "weights": weights, "precision": precision}
     problem = Problem(model, batches, mode=mode, **shared)  # type: ignore[arg-type]
+    if probes is None:
+        probes = 1 if len(problem.batches) > 1 else 2
+    elif probes * len(problem.batches) < 2:
+        raise InputError("probes is 1 for a single batch: a standard error takes two")
     how = {**shared, "probes": probes, "steps": min(steps, problem.space.size)}
     how["progress"] = progress
     measured = criteria(model, batches, mode, **how)  # type: ignore[arg-type]
     other, why_one_mode = _other_mode(model, batches, mode, how)
     operator = HessianOperator(problem)
     count = min(PAIRS, problem.space.size)
-    largest = top_eigenpairs(operator, count, "LA", seed, progress=progress)
-    smallest = top_eigenpairs(operator, 1, "SA", seed, progress=progress)
     flatness, why_no_flatness = _flatness(problem, progress)
     found = Analysis(
         criteria=measured,
         other=other,
         why_one_mode=why_one_mode,
-        largest=largest,
-        smallest=smallest,
+        extremes=top_eigenpairs(operator, count, "BE", seed, progress=progress),
         gradient=float(problem.gradient().double().norm()),
         blocks=blocks_of(problem, operator, SAMPLES, seed),
         flatness=flatness,

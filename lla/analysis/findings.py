@@ -31,8 +31,10 @@ def stationary(found: Analysis) -> Finding:
     in second order at least. An eigenvalue is negative for certain where its residual is smaller
     than its magnitude.
     """
-    top, low = float(found.largest.values[0]), float(found.smallest.values[0])
-    residual, loss = float(found.smallest.residuals[0]), found.criteria.loss
+    extremes, loss = found.extremes, found.criteria.loss
+    last = int(extremes.values.argmin())
+    top, low = float(extremes.values.max()), float(extremes.values[last])
+    residual = float(extremes.residuals[last])
     re = found.criteria.re
     gain = found.gradient**2 / (2 * top) / abs(loss) if top > 0 and loss else math.inf
     curvature = (

@@ -110,12 +110,12 @@ def _criteria(found: Analysis) -> Table:
 
 
 def _extremes(found: Analysis) -> Table:
-    rows = [*zip(found.largest.values, found.largest.residuals, strict=True)]
-    rows += [*zip(found.smallest.values, found.smallest.residuals, strict=True)]
-    names = [f"largest, {i + 1}" for i in range(len(found.largest.values))] + ["smallest"]
+    extremes = found.extremes
+    names = ("largest", "smallest", "second largest")
+    rows = zip(names, extremes.values, extremes.residuals, strict=False)  # small networks have less
     lines = [
         Line(name, (Entry(f"{value:.5g}"), Entry(f"{residual:.1g}")))
-        for name, (value, residual) in zip(names, rows, strict=True)
+        for name, value, residual in rows
     ]
     total = found.blocks.total
     error = "" if total.stderr is None else f"{total.stderr:.2g} (standard error)"

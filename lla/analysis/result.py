@@ -108,8 +108,7 @@ class Analysis(Saved):
     criteria: Criteria
     other: Criteria | None  # in the other mode; None where that changes nothing, or cannot be
     why_one_mode: str  # the reason, if so
-    largest: Eigenpairs  # of all batches together, as are all numbers below
-    smallest: Eigenpairs
+    extremes: Eigenpairs  # largest, smallest, second; of all batches together, as is all below
     gradient: float  # norm of the gradient of the loss
     blocks: Blocks
     flatness: Flatness | None  # where it is exact; None where it is not

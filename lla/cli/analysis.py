@@ -16,7 +16,10 @@ from lla.cli.command import Given, Outcome, measuring
 @measuring(batches=4, defaults={"batch_size": 64})
 def analyze(
     given: Given,
-    probes: Annotated[int, typer.Option(min=2, help="Random vectors for each batch.")] = 2,
+    probes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Random vectors for each batch (default: 1, or 2 for one batch)."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Lanczos steps (m).")] = 25,
     points: Annotated[
         int, typer.Option(min=3, help="Points of the plane along each axis, an odd number.")
@@ -42,8 +45,9 @@ def _numbers(found: Analysis) -> dict[str, object]:
     return {
         "re": one.re, "kh1": one.kh1, "kh05": one.kh05, "kind": one.kind.name,
         "negative_share": one.kind.negative_share, "near_zero": one.kind.near_zero,
-        "loss": one.loss, "trace": found.blocks.total, "largest": found.largest.values,
-        "smallest": found.smallest.values, "gradient": found.gradient,
+        "loss": one.loss, "trace": found.blocks.total,
+        "largest": found.extremes.values.max(), "smallest": found.extremes.values.min(),
+        "gradient": found.gradient,
         "explosion": found.plane.explosion().verdict,
         "findings": [
             {"topic": each.topic, "weight": each.weight, "text": each.text}

@@ -131,7 +131,7 @@ def eigenpairs(
     given: Given,
     k: Annotated[int, typer.Option(help="Number of eigenvalues.")] = 2,
     which: Annotated[
-        Which, typer.Option(help="LA largest, SA smallest, LM largest in magnitude.")
+        Which, typer.Option(help="LA largest, SA smallest, LM largest in magnitude, BE both ends.")
     ] = "LA",
     tol: Annotated[float, typer.Option(help="Residual to reach, relative.")] = 1e-4,
     max_steps: Annotated[int, typer.Option(min=1, help="Lanczos steps at most.")] = 300,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Which = Literal["LA", "SA", "LM"]
+Which = Literal["LA", "SA", "LM", "BE"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Eigenpairs(Saved):
             yield "vectors are not of norm 1"
         if self.which not in get_args(Which):
             yield f"which is {self.which!r}"
-        if (_order(self.values, self.which) != np.arange(k)).any():
+        if (self.values[_order(self.values, self.which)] != self.values).any():
             yield "the most extreme value is not the first"
         if self.steps < 1 or self.matvecs < 0:
             yield f"steps is {self.steps} and matvecs is {self.matvecs}"
@@ -149,7 +149,8 @@ def top_eigenpairs(
     Args:
         operator: the Hessian, or any other `lla.hessian.symmetric.SymmetricOperator`.
         k: how many.
-        which: "LA" largest, "SA" smallest, "LM" largest in magnitude (what power iteration finds).
+        which: "LA" largest, "SA" smallest, "LM" largest in magnitude (what power iteration finds),
+            "BE" half of them from each end in turn, the largest first (the names of ARPACK).
         seed: of the start vector.
         tol: bound on the residuals, relative to the largest |Ritz value|.
         max_steps: steps after which the best pairs so far are returned, with a warning.
@@ -172,8 +173,8 @@ def top_eigenpairs(
     size = operator.shape[0]
     if not 1 <= k <= size:
         raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")
-    if which not in ("LA", "SA", "LM"):
-        raise InputError(f"which is {which!r}: choose 'LA', 'SA' or 'LM'")
+    if which not in get_args(Which):
+        raise InputError(f"which is {which!r}: choose 'LA', 'SA', 'LM' or 'BE'")
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     limits = memory_settings(memory)
@@ -269,6 +270,11 @@ _BOUNDED = 40  # number of vectors in a bounded basis
 
 def _order(values: np.ndarray, which: str) -> np.ndarray:
     """Indices from the most extreme value on."""
+    if which == "BE":  # the largest, the smallest, the next of each
+        down = np.argsort(-values, kind="stable")
+        order, half = np.empty_like(down), (len(values) + 1) // 2
+        order[::2], order[1::2] = down[:half], down[half:][::-1]
+        return order
     keys = {"LA": -values, "SA": values, "LM": -np.abs(values)}
     return np.argsort(keys[which], kind="stable")
 

@@ -30,7 +30,7 @@ class RandomAxes:
 class HessianAxes:
     """Eigenvectors of extreme eigenvalues of the Hessian: two span a plane, one a line."""
 
-    which: Which = "LA"  # largest; "SA" smallest; "LM" largest in magnitude
+    which: Which = "LA"  # largest; "SA" smallest; "LM" largest in magnitude; "BE" both ends
     count: int = 2
 
 

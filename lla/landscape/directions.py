@@ -87,7 +87,8 @@ def hessian_directions(
     Args:
         problem: whose Hessian; all batches together.
         count: how many.
-        which: "LA" largest, "SA" smallest, "LM" largest in magnitude, which power iteration finds.
+        which: "LA" largest, "SA" smallest, "LM" largest in magnitude, which power iteration finds,
+            "BE" both ends in turn.
         seed: of the start vector.
         tol: of the residuals, see `lla.top_eigenpairs`.
         basis_size: most vectors held at once, see `lla.top_eigenpairs`.

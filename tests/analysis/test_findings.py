@@ -8,6 +8,7 @@ from torch import nn
 import lla
 from lla.analysis import findings
 from lla.estimate import Estimate
+from lla.hessian.eigenpairs import Eigenpairs
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,10 @@ def one(value, stderr=0.0, n=3):
     return Estimate(value, stderr, n, 30)
 
 
-def eigen(measured, which, value, residual):
-    pairs = getattr(measured, which)
-    return dataclasses.replace(
-        pairs, values=np.full_like(pairs.values, value),
-        residuals=np.full_like(pairs.residuals, residual),
+def eigen(top, low, residual):
+    """The largest and the smallest eigenvalue, and the residual of both."""
+    return Eigenpairs(
+        np.array([top, low]), np.eye(2), np.full(2, residual), True, "BE", 2, 2
     )  # fmt: skip
 
 
@@ -54,8 +54,7 @@ def eigen(measured, which, value, residual):
 )
 def test_minimum_or_saddle(measured, gradient, low, residual, words, weight):
     given = dataclasses.replace(
-        changed(measured, loss=0.5), gradient=gradient, largest=eigen(measured, "largest", 4.0, 0),
-        smallest=eigen(measured, "smallest", low, residual),
+        changed(measured, loss=0.5), gradient=gradient, extremes=eigen(4.0, low, residual)
     )  # fmt: skip
     found = findings.stationary(given)
     assert words in found.text
@@ -64,7 +63,7 @@ def test_minimum_or_saddle(measured, gradient, low, residual, words, weight):
 
 def test_what_a_step_along_the_gradient_takes_away(measured):
     given = dataclasses.replace(
-        changed(measured, loss=0.5), gradient=0.4, largest=eigen(measured, "largest", 4.0, 0)
+        changed(measured, loss=0.5), gradient=0.4, extremes=eigen(4.0, 0.1, 0)
     )
     assert "by 4.0% or more" in findings.stationary(given).text  # .16 / 8 / .5
 

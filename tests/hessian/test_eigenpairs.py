@@ -8,11 +8,14 @@ from scipy.sparse.linalg import eigsh
 import lla
 
 INDEFINITE = np.concatenate([[-25.0, -9.0, 30.0, 12.0, 11.0], np.linspace(-2, 4, 95)])
+WAYS = ["LA", "SA", "LM", "BE"]
 ORDER = {"LA": lambda v: -v, "SA": lambda v: v, "LM": lambda v: -np.abs(v)}
 
 
 def expected_values(eigenvalues, which, k):
-    values = np.asarray(eigenvalues)
+    values = np.sort(eigenvalues)
+    if which == "BE":  # the largest, the smallest, the second largest, ...
+        return np.array([values[-1 - i // 2] if i % 2 == 0 else values[i // 2] for i in range(k)])
     return values[np.argsort(ORDER[which](values), kind="stable")][:k]
 
 
@@ -20,15 +23,17 @@ def check(pairs, A, eigenvalues, which, k, tolerance=1e-8):
     scale = np.abs(eigenvalues).max() or 1.0
     expected = expected_values(eigenvalues, which, k)
     np.testing.assert_allclose(np.sort(pairs.values), np.sort(expected), atol=tolerance * scale)
-    order = ORDER[which](pairs.values)
-    assert (np.diff(order) >= -1e-10 * scale).all()
+    if which == "BE":
+        np.testing.assert_allclose(pairs.values, expected, atol=tolerance * scale)
+    else:
+        assert (np.diff(ORDER[which](pairs.values)) >= -1e-10 * scale).all()
     np.testing.assert_allclose(np.linalg.norm(pairs.vectors, axis=1), 1, atol=1e-6)
     measured = np.linalg.norm(pairs.vectors @ A - pairs.values[:, None] * pairs.vectors, axis=1)
     rounding = np.finfo(pairs.vectors.dtype).eps * len(A) * scale
     np.testing.assert_allclose(pairs.residuals, measured, rtol=1e-3, atol=rounding)
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_pairs_of_a_prescribed_spectrum(cases, which, k):
     A, vectors = cases.matrix(INDEFINITE)
@@ -44,7 +49,7 @@ def test_pairs_of_a_prescribed_spectrum(cases, which, k):
     assert pairs.matvecs == H.matvecs == pairs.steps + k
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 def test_default_tolerance_gives_values_to_its_square(cases, which):
     H = cases.spectrum_of(INDEFINITE)
     pairs = lla.top_eigenpairs(H, 2, which)
@@ -52,7 +57,7 @@ def test_default_tolerance_gives_values_to_its_square(cases, which):
     assert pairs.steps < 60
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 def test_pairs_of_networks_are_those_of_numpy(cases, case, which):
     A = cases.hessian(case).numpy()
     eigenvalues = np.linalg.eigvalsh(A)
@@ -69,7 +74,7 @@ def test_float32(cases):
     check(pairs, A.astype(np.float32), INDEFINITE, "LM", 3, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 def test_scipy_finds_the_same_through_the_operator(cases, which):
     case = cases.BY_NAME["cnn_bn_eval"]
     H = lla.HessianOperator(case.problem())
@@ -79,7 +84,7 @@ def test_scipy_finds_the_same_through_the_operator(cases, which):
 
 
 @pytest.mark.parametrize("copies", [3, 4, 20])
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 @pytest.mark.parametrize("k", [1, 2, 5, 6])
 def test_repeated_eigenvalues_come_as_often_as_they_are(cases, copies, which, k):
     eigenvalues = np.repeat([-4.0, -1.0, 1.5, 2.0, 3.0], copies)
@@ -98,7 +103,7 @@ def test_repeated_outlier_over_a_bulk(cases):
     check(pairs, A, eigenvalues, "LA", 1)
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("size", [30, 1200])
 def test_zero_hessian(cases, which, size):
@@ -120,7 +125,7 @@ def test_low_rank_costs_no_more_than_its_rank_asks_for(cases):
     assert pairs.matvecs < 60
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 def test_all_pairs(cases, which):
     eigenvalues = np.concatenate([[2.0, 2.0, 0.0, 0.0], np.linspace(-3, 1, 16)])
     A, _ = cases.matrix(eigenvalues)
@@ -185,7 +190,7 @@ def test_product_that_is_not_finite(cases):
     [
         ({"k": 0}, "k is 0: choose 1 to 100"),
         ({"k": 101}, "k is 101: choose 1 to 100"),
-        ({"which": "SM"}, "which is 'SM': choose 'LA', 'SA' or 'LM'"),
+        ({"which": "SM"}, "which is 'SM': choose 'LA', 'SA', 'LM' or 'BE'"),
         ({"tol": 0}, "tol is 0: give a positive number"),
         ({"tol": float("nan")}, "tol is nan: give a positive number"),
         ({"max_steps": 0}, "max_steps"),
@@ -215,7 +220,7 @@ def test_another_result_than_was_saved(cases, tmp_path):
         lla.Spectrum.load(tmp_path / "pairs.npz")
 
 
-@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("which", WAYS)
 @pytest.mark.parametrize("size", [6, 12])
 def test_a_bounded_basis_finds_the_prescribed_pairs(cases, which, size):
     A, _ = cases.matrix(INDEFINITE)
