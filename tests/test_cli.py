@@ -577,6 +577,20 @@ def test_the_callers_own_batches_are_all_used(own_batches):
         assert f"{option} does not apply to own_batches:pairs" in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["criteria --steps 4 --probes 1", "spectrum --steps 4 --probes 1", "trace", "eigenpairs",
+     "plane --out p --points 3", "flatness", "layerwise --steps 4 --probes 1",
+     "analyze --steps 4 --points 3"],
+)  # fmt: skip
+def test_every_command_takes_the_callers_own_network_and_batches(own_batches, command):
+    name, *options = command.split()
+    how = ("own_batches:network", "--data", "own_batches:pairs")
+    result = run(name, *how, *options, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["command"].startswith(f"lla {name} own_batches:network")
+
+
 @pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "timm:resnet10t"])
 def test_networks_of_other_libraries_on_a_folder_of_pictures(tmp_path, name):
     Image = pytest.importorskip("PIL.Image")

@@ -13,7 +13,7 @@ from lla.analysis.result import Analysis
 from lla.cli.command import Given, Outcome, measuring
 
 
-@measuring(batches=4, defaults={"batch_size": 64})
+@measuring(batches=4, batch_size=64)
 def analyze(
     given: Given,
     probes: Annotated[

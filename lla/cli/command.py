@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Protocol, g
 import typer
 
 import lla
-from lla.cli.inputs import Inputs, load_inputs
+from lla.cli.inputs import BATCH_SIZE, Inputs, load_inputs
 from lla.errors import LIBRARY_ERRORS, InputError
 from lla.estimate import Estimate
 from lla.files import atomic_write, check_folder
@@ -110,9 +110,7 @@ class Given:
     batches: Annotated[
         int | None, typer.Option(min=1, help="Number of batches, drawn at random.")
     ] = None
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images in each batch (default: 512).")
-    ] = None
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in each batch.")] = None
     size: Annotated[
         int | None,
         typer.Option(
@@ -133,7 +131,7 @@ class Given:
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False
-    count: int = 1  # of the batches by default; not an option
+    usual: tuple[int, int] = (1, BATCH_SIZE)  # batches and their size by default; not an option
 
     @property
     def progress(self) -> bool:
@@ -145,7 +143,7 @@ class Given:
         return load_inputs(
             self.model, self.data, split=self.split, weights=self.weights, batches=self.batches,
             batch_size=self.batch_size, size=self.size, seed=self.seed, device=self.device,
-            data_root=self.data_root, download=self.download, count=self.count,
+            data_root=self.data_root, download=self.download, usual=self.usual,
         )  # fmt: skip
 
     @property
@@ -216,6 +214,7 @@ def picture(given: Given, plot: Callable[..., Figure], *args: Any, **options: An
 def measuring(
     *,
     batches: int = 1,
+    batch_size: int = BATCH_SIZE,
     defaults: Mapping[str, Any] | None = None,
     earlier: Sequence[str] | None = None,
     without: Sequence[str] = (),
@@ -228,6 +227,7 @@ def measuring(
 
     Args:
         batches: drawn by default.
+        batch_size: images in each of them by default.
         defaults: of options of `Given`, in place of those there.
         earlier: files of an earlier run, as globs; by default those whose names begin with the
             name of the command. An empty list leaves this to the function.
@@ -236,12 +236,15 @@ def measuring(
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
         name = function.__name__.replace("_", "-")
-        shared = _parameters(Given, skipped=("count", *without))
+        shared = _parameters(Given, skipped=("usual", *without))
         for option, value in (defaults or {}).items():
             shared[option] = shared[option].replace(default=value)
-        text = f"Number of batches, drawn at random (default: {batches})."
-        annotation = Annotated[int | None, typer.Option(min=1, help=text)]
-        shared["batches"] = shared["batches"].replace(annotation=annotation)
+        for option, text in (
+            ("batches", f"Number of batches, drawn at random (default: {batches})."),
+            ("batch_size", f"Images in each batch (default: {batch_size})."),
+        ):
+            annotation = Annotated[int | None, typer.Option(min=1, help=text)]
+            shared[option] = shared[option].replace(annotation=annotation)
         own = _parameters(function, skipped=("given",))
         last = ("out", "as_json", "quiet")
         order = {
@@ -252,7 +255,7 @@ def measuring(
 
         def run(**values: Any) -> None:
             mine = {k: values.pop(k) for k in own}
-            given = Given(**values, count=batches)
+            given = Given(**values, usual=(batches, batch_size))
             with one_sentence(given.as_json):
                 if given.out is not None:
                     check_folder(given.out)  # before the work, not after it

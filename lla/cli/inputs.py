@@ -46,7 +46,7 @@ def load_inputs(
     device: str = "cpu",
     data_root: Path | None = None,
     download: bool = False,
-    count: int = 1,
+    usual: tuple[int, int] = (1, BATCH_SIZE),
 ) -> Inputs:
     """Build the network, load its weights, draw the batches.
 
@@ -57,14 +57,14 @@ def load_inputs(
             batches.
         split: of a data set; None takes "train".
         weights: a file; "pretrained" for the published ones; None for random weights.
-        batches: how many, drawn at random without replacement; None takes `count`.
-        batch_size: images a batch; None takes 512.
+        batches: how many, drawn at random without replacement.
+        batch_size: images a batch.
         size: side in pixels to which pictures are scaled; None takes the network's own.
         seed: of random weights and of the draw.
         device: of both.
         data_root: folder of data sets and of `weights/`; None takes LLA_DATA.
         download: fetch what is missing.
-        count: batches by default.
+        usual: `batches` and `batch_size` where they are None.
 
     Raises:
         InputError: a name or a device is unknown; an argument does not apply to the data or the
@@ -80,7 +80,7 @@ def load_inputs(
     folder = data not in datasets.picture_names() and Path(data).is_dir()
     pictures = folder or data in datasets.picture_names()
     _check_data(model, data, split, size, pictures or resized, pictures, weights, data_root)
-    batches, batch_size = batches or count, batch_size or BATCH_SIZE
+    batches, batch_size = batches or usual[0], batch_size or usual[1]
     # Sizes that do not fit the data are refused by `draw` before the network is made.
     if pictures:
         found = datasets.read_pictures(data) if folder else datasets.load_pictures(data, data_root)
