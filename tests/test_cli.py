@@ -580,7 +580,7 @@ def test_the_callers_own_batches_are_all_used(own_batches):
 @pytest.mark.parametrize(
     "command",
     ["criteria --steps 4 --probes 1", "spectrum --steps 4 --probes 1", "trace", "eigenpairs",
-     "plane --out p --points 3", "flatness", "layerwise --steps 4 --probes 1",
+     "plane --out p --steps 2", "flatness", "layerwise --probes 2",
      "analyze --steps 4 --points 3"],
 )  # fmt: skip
 def test_every_command_takes_the_callers_own_network_and_batches(own_batches, command):
