@@ -591,6 +591,13 @@ def test_every_command_takes_the_callers_own_network_and_batches(own_batches, co
     assert json.loads(result.stdout)["command"].startswith(f"lla {name} own_batches:network")
 
 
+def test_a_page_about_the_callers_own_batches_asks_for_no_others(own_batches, tmp_path):
+    how = ("--data", "own_batches:pairs", "--steps", 4, "--points", 3, "--out", tmp_path / "p")
+    assert run("analyze", "own_batches:network", *how).exit_code == 0
+    page = (tmp_path / "p" / "analyze.html").read_text()
+    assert "lla criteria own_batches:network --data own_batches:pairs --target-stderr" in page
+
+
 @pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "timm:resnet10t"])
 def test_networks_of_other_libraries_on_a_folder_of_pictures(tmp_path, name):
     Image = pytest.importorskip("PIL.Image")
@@ -682,6 +689,7 @@ def test_a_page_about_a_network_names_the_next_commands(tmp_path):
     assert numbers["findings"][0]["topic"] == "Minimum or saddle"
     page = (tmp_path / "analyze.html").read_text()
     assert "lla eigenpairs lenet --data digits --which SA --k 5" in page
+    assert "--data digits --batches 32 --target-stderr" in page
     again = run("analyze", "lenet", *how, "--out", tmp_path)
     assert (again.exit_code, "of an earlier run" in again.stderr) == (2, True)
 
@@ -692,6 +700,8 @@ def test_the_next_commands_of_findings_have_no_wrong_option():
     commands = [each.command for each in found.findings if each.command]
     assert len(commands) >= 4
     for command in commands:
-        result = run(*command.format(network="no-such-network --data digits").split())
+        result = run(
+            *command.format(network="no-such-network --data digits", more=" --batches 32").split()
+        )
         assert result.exit_code == 2
         assert "no-such-network" in result.stderr  # the options were read

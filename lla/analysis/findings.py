@@ -90,7 +90,7 @@ def error(found: Analysis) -> Finding:
     """Whether the standard errors are small, and over what they are."""
     kh1, count = found.criteria.kh1, found.criteria.batches
     code = f"lla.criteria(model, more_batches, target_stderr={GOAL})"
-    command = f"criteria {{network}} --batches 32 --target-stderr {GOAL}"
+    command = f"criteria {{network}}{{more}} --target-stderr {GOAL}"
     if found.criteria.stderr_kind == "probes":
         text = (
             f"The error of K_H1 ({_shown(kh1)}) is over the random vectors alone, because there is "

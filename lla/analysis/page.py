@@ -26,34 +26,38 @@ SIGNS = {"good": "✓", "note": "•", "warning": "!"}
 DPI = 100
 
 
-def write_page(found: Analysis, path: str | os.PathLike[str], network: str = "") -> None:
+def write_page(
+    found: Analysis, path: str | os.PathLike[str], network: str = "", drawn: bool = True
+) -> None:
     """Write the page.
 
     Args:
         found: what to show.
         path: the file.
         network: network and data as on the command line; then the page names commands, else calls.
+        drawn: batches are drawn from the data, so that a command can draw more.
 
     Raises:
         WriteError: it cannot be written.
     """
-    atomic_write(path, html.render(_report(found, network), ""))
+    atomic_write(path, html.render(_report(found, network, drawn), ""))
 
 
-def _report(found: Analysis, network: str) -> Report:
+def _report(found: Analysis, network: str, drawn: bool) -> Report:
     call = "analysis = lla.analyze(model, batches, 'report.html')"
     again = f"lla analyze {network}" if network else call
     return Report(
         title=f"Analysis of {found.about}",
         lead=(
-            f"Loss {found.criteria.loss:.4g}; {_counted(found.criteria.batches)}, "
-            f"{found.criteria.probes} probes, {found.criteria.steps} Lanczos steps, "
+            f"Loss {found.criteria.loss:.4g}; {_counted(found.criteria.batches, 'batch', 'batches')}, "
+            f"{_counted(found.criteria.probes, 'probe', 'probes')}, "
+            f"{found.criteria.steps} Lanczos steps, "
             f"{found.criteria.dtype}; {found.seconds:.0f} seconds. An entry is a value ± its "
             "standard error."
         ),
         claims=(),
         claims_legend=Legend(()),
-        findings=(("Findings", _findings(found.findings, network)),),
+        findings=(("Findings", _findings(found.findings, network, drawn)),),
         tables=(_criteria(found), _extremes(found), _layers(found)),
         tables_legend=Legend(()),
         galleries=_galleries(found),
@@ -62,8 +66,8 @@ def _report(found: Analysis, network: str) -> Report:
     )  # fmt: skip
 
 
-def _counted(batches: int) -> str:
-    return "1 batch" if batches == 1 else f"{batches} batches"
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _facts(found: Analysis) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
@@ -74,12 +78,12 @@ def _facts(found: Analysis) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ..
     return tuple((name, ((value, 0),)) for name, value in known.items())
 
 
-def _findings(findings: tuple[Finding, ...], network: str) -> Markup:
-    parts = []
+def _findings(findings: tuple[Finding, ...], network: str, drawn: bool) -> Markup:
+    parts, words = [], {"network": network, "more": " --batches 32" if drawn else ""}
     for each in findings:
         head = f"{SIGNS[each.weight]} {each.topic}."
         parts.append(Markup("<p><b>{}</b> {}</p>").format(head, each.text))
-        said = f"lla {each.command.format(network=network)}" if network and each.command else ""
+        said = f"lla {each.command.format(**words)}" if network and each.command else ""
         if said or each.code:
             parts.append(Markup("<pre><code>{}</code></pre>").format(said or each.code))
     return Markup("\n").join(parts)

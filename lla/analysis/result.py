@@ -34,7 +34,7 @@ class Finding:
     text: str  # whole sentences, with the numbers and their errors
     weight: Weight  # "warning" where other numbers are not to be believed, or a fault is likely
     code: str = ""  # what to call next
-    command: str = ""  # the same on the command line, where {network} stands for network and data
+    command: str = ""  # the same on the command line: {network} is network and data, {more} batches
 
     def __repr__(self) -> str:
         return f"{self.topic}: {self.text}"

@@ -11,6 +11,7 @@ from lla.analysis import analyze as analysis_of
 from lla.analysis.page import write_page
 from lla.analysis.result import Analysis
 from lla.cli.command import Given, Outcome, measuring
+from lla.cli.own_functions import is_function
 
 
 @measuring(batches=4, batch_size=64)
@@ -33,7 +34,7 @@ def analyze(
     )  # fmt: skip
 
     def page(path: Path) -> None:
-        write_page(found, path, given.network)
+        write_page(found, path, given.network, drawn=not is_function(given.data))
 
     return Outcome(inputs, repr(found), _numbers(found),
                    {"analyze.html": page, "analyze.npz": found.save})  # fmt: skip
