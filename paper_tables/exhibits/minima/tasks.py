@@ -129,8 +129,8 @@ REAL = (
     ),
     Task(
         "cifar10", (1000, 1000), (_natural(2000), poisoned(0.3, (2000, None), (1000, 2e-4))),
-        lr=1e-3, batch_size=64, clip=None, loss_bound=0.01, seeds=2, directions=50, cut=0.3,
-        measured=256, seconds=2000,
+        lr=1e-3, batch_size=64, clip=None, loss_bound=0.01, seeds=2, directions=32, cut=0.3,
+        measured=128, seconds=2000,
     ),
 )  # fmt: skip
 TASKS = (*QUICK, *REAL)
