@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.arguments import number_of_draws
 from lla.door import check_derivatives
@@ -27,6 +26,7 @@ from lla.layers.flatness_result import LayerFlatness
 from lla.loss_call import logits as logits_of
 from lla.probes import gaussian
 from lla.problem import Problem
+from lla.progress_bars import tqdm
 
 Labels = Literal["data", "model"]
 _LARGEST, _SMALLEST = 2.0**40, 2.0**-40  # sigmas that are tried

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lla import training_state
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError, NonFiniteError
 from lla.process_wide import CALLS
+from lla.progress_bars import tqdm
 from lla.saved import Saved
 from lla.seeding import generator, seeded, stream_seed
 from lla.tensor_hashes import weights_sha256

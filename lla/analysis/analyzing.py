@@ -27,6 +27,7 @@ from lla.layers.flatness_result import Flatness
 from lla.problem import Loss, Mode, Precision, Problem
 
 SAMPLES = 8  # products for the traces of the layers
+MOST_CLASSES = 100  # for the exact flatness of all layers, which costs a backward pass a class
 PAIRS = 3  # eigenvalues: the two largest and the smallest
 _BY_MODE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
@@ -143,6 +144,11 @@ def _other_mode(
 
 def _flatness(problem: Problem, progress: bool) -> tuple[Flatness | None, str]:
     """The relative flatness of all layers where it is exact, or None and the reason."""
+    if (problem.classes or 0) > MOST_CLASSES:
+        return None, (
+            f"it takes a backward pass for each of {problem.classes} classes: ask `lla.flatness` "
+            "for the layers that you want"
+        )
     try:
         return flatness_of(problem, method="jacobian", progress=progress), ""
     except InputError as error:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
@@ -25,6 +24,7 @@ from lla.hessian.symmetric import SymmetricOperator
 from lla.overlaps import overlap
 from lla.plotting import entitled
 from lla.probes import gaussian
+from lla.progress_bars import tqdm
 from lla.saved import Saved
 from lla.spectrum_plots import plot_eigenvalues
 from lla.storage import FLOATS, array_faults

@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
-from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.hessian.lanczos.legacy import legacy_tridiagonal
@@ -16,6 +15,7 @@ from lla.hessian.memory.plans import Plan
 from lla.hessian.spectrum import Spectrum
 from lla.hessian.symmetric import SymmetricOperator
 from lla.probes import rademacher
+from lla.progress_bars import tqdm
 
 
 def clamped(steps: int, size: int) -> int:

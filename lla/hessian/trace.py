@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
@@ -18,6 +17,7 @@ from lla.hessian.operator import check_operator
 from lla.hessian.refusals import not_finite
 from lla.hessian.symmetric import SymmetricOperator
 from lla.probes import rademacher
+from lla.progress_bars import tqdm
 
 FIRST = 16  # least number of samples before the standard error may end the measurement
 _ROWS = 16  # unit vectors that are multiplied at a time

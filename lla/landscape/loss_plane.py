@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from lla.arguments import number_of_draws, seed_number
 from lla.batches import Batches
@@ -27,6 +26,7 @@ from lla.landscape.plane import Plane, grid
 from lla.landscape.plane_values import PlaneValues
 from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.problem import Problem, check_is_problem
+from lla.progress_bars import tqdm
 from lla.unfinished import check_checkpoint, fingerprint
 
 Scalar = Callable[[Problem], float]

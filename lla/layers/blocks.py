@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.arguments import number_of_draws
 from lla.errors import InputError
@@ -16,6 +15,7 @@ from lla.layers.ratios import ratio, root
 from lla.parameters import ParameterSpace
 from lla.probes import rademacher
 from lla.problem import Problem
+from lla.progress_bars import tqdm
 
 _STREAM = 22
 _NUMBERS = 2**24  # in the vectors that are multiplied at a time

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.layers.calls import LayerCall
+from lla.progress_bars import tqdm
 
 
 def class_gradients(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.errors import NonFiniteError
 from lla.estimate import Estimate
@@ -23,6 +22,7 @@ from lla.hessian.operator import HessianOperator
 from lla.hessian.trace import trace
 from lla.probes import rademacher
 from lla.problem import Problem
+from lla.progress_bars import tqdm
 
 _FIRST = 16  # samples before the error is looked at
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.level_sets.level_path import COUNTS, LevelPath
@@ -18,6 +17,7 @@ from lla.level_sets.regularizer import Regularizer, check_at_start
 from lla.level_sets.steps import OnLevel, corrected, projected, reached, steepest, unseen
 from lla.probes import gaussian
 from lla.problem import Problem
+from lla.progress_bars import tqdm
 from lla.unfinished import fingerprint
 
 ALL_STEPS = "all steps were taken"

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, whole_number
 from lla.errors import InputError, NonFiniteError
@@ -20,6 +19,7 @@ from lla.landscape.scalars import accuracy
 from lla.level_sets.regularizer import Function, Regularizer, check_at_start, check_problem
 from lla.level_sets.regularizers import named
 from lla.problem import Problem
+from lla.progress_bars import tqdm
 from lla.saved import Saved
 from lla.storage import FLOATS, INTEGERS, array_faults
 

@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, seed_number, whole_number
 from lla.errors import InputError
@@ -30,6 +29,7 @@ from lla.minima.radii import CountedExcess, Rays, first_crossings, node, step_be
 from lla.minima.result import SPREADS, RadialIndex
 from lla.probes import gaussian
 from lla.problem import Problem, check_is_problem
+from lla.progress_bars import tqdm
 from lla.storage import array_faults, save_result
 from lla.unfinished import check_checkpoint, fingerprint, read_unfinished
 

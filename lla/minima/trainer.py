@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lla.arguments import positive_number, real_number, seed_number, whole_number
 from lla.errors import InputError, NonFiniteError
 from lla.minima.poison import Examples, check_poison, poisoned_loss
+from lla.progress_bars import tqdm
 from lla.seeding import generator, seeded, stream_seed
 from lla.training import check_data, training_flags_kept
 

@@ -97,6 +97,13 @@ def test_a_network_without_a_closed_form_has_no_flatness(tmp_path):
     assert "There is no relative flatness" in (tmp_path / "p.html").read_text()
 
 
+def test_flatness_of_many_classes_is_left_to_the_user():
+    data = (torch.randn(8, 2), torch.arange(8))
+    found = lla.analyze(nn.Sequential(nn.Linear(2, 101)), data, steps=3, points=3)
+    assert found.flatness is None
+    assert "a backward pass for each of 101 classes" in found.why_no_flatness
+
+
 def test_a_mode_that_cannot_be_measured_is_said():
     model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     found = lla.analyze(model, (torch.randn(1, 2), torch.tensor([1])), steps=5, points=3)

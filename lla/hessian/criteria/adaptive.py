@@ -33,7 +33,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from lla.errors import InputError
 from lla.estimate import Estimate
@@ -49,6 +48,7 @@ from lla.hessian.ratios import probe_ratios
 from lla.hessian.spectrum import Spectrum
 from lla.parameters import ParameterSpace
 from lla.probes import rademacher
+from lla.progress_bars import tqdm
 
 
 def measure(
