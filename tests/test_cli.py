@@ -688,8 +688,9 @@ def test_a_page_about_a_network_names_the_next_commands(tmp_path):
     assert numbers["kh1"]["value"] == saved.criteria.kh1.value
     assert numbers["findings"][0]["topic"] == "Minimum or saddle"
     page = (tmp_path / "analyze.html").read_text()
-    assert "lla eigenpairs lenet --data digits --which SA --k 5" in page
-    assert "--data digits --batches 32 --target-stderr" in page
+    assert "lla eigenpairs lenet --data digits --batch-size 16 --which SA --k 5" in page
+    assert "--data digits --batch-size 16 --batches 32 --target-stderr" in page
+    assert "--batches 2 --mode eval --probes 1 --steps 5 --points 3" in page
     again = run("analyze", "lenet", *how, "--out", tmp_path)
     assert (again.exit_code, "of an earlier run" in again.stderr) == (2, True)
 

@@ -146,8 +146,8 @@ def _flatness(problem: Problem, progress: bool) -> tuple[Flatness | None, str]:
     """The relative flatness of all layers where it is exact, or None and the reason."""
     if (problem.classes or 0) > MOST_CLASSES:
         return None, (
-            f"it takes a backward pass for each of {problem.classes} classes: ask `lla.flatness` "
-            "for the layers that you want"
+            f"it takes a backward pass for each of {problem.classes} classes; lla.flatness "
+            "measures single layers"
         )
     try:
         return flatness_of(problem, method="jacobian", progress=progress), ""

@@ -44,15 +44,19 @@ def write_page(
 
 
 def _report(found: Analysis, network: str, drawn: bool) -> Report:
-    call = "analysis = lla.analyze(model, batches, 'report.html')"
-    again = f"lla analyze {network}" if network else call
+    one = found.criteria
+    again = "analysis = lla.analyze(model, batches, 'report.html')"
+    if network:
+        again = (
+            f"lla analyze {network}{f' --batches {one.batches}' if drawn else ''} --mode "
+            f"{found.mode} --probes {one.probes} --steps {one.steps} --points {len(found.plane.loss)}"
+        )
     return Report(
         title=f"Analysis of {found.about}",
         lead=(
-            f"Loss {found.criteria.loss:.4g}; {_counted(found.criteria.batches, 'batch', 'batches')}, "
-            f"{_counted(found.criteria.probes, 'probe', 'probes')}, "
-            f"{found.criteria.steps} Lanczos steps, "
-            f"{found.criteria.dtype}; {found.seconds:.0f} seconds. An entry is a value ± its "
+            f"Loss {one.loss:.4g}; {_counted(one.batches, 'batch', 'batches')}, "
+            f"{_counted(one.probes, 'probe', 'probes')}, {one.steps} Lanczos steps, "
+            f"{one.dtype}; {found.seconds:.0f} seconds. An entry is a value ± its "
             "standard error."
         ),
         claims=(),
@@ -122,7 +126,7 @@ def _extremes(found: Analysis) -> Table:
         for name, value, residual in rows
     ]
     total = found.blocks.total
-    error = "" if total.stderr is None else f"{total.stderr:.2g} (standard error)"
+    error = "" if total.stderr is None else f"{total.stderr:.3g} (standard error)"
     lines += [
         Line("trace", (Entry(f"{total.value:.5g}"), Entry(error))),
         Line("norm of the gradient", (Entry(f"{found.gradient:.5g}"), None)),

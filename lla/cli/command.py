@@ -17,6 +17,7 @@ import typer
 
 import lla
 from lla.cli.inputs import BATCH_SIZE, Inputs, load_inputs
+from lla.cli.own_functions import is_function
 from lla.errors import LIBRARY_ERRORS, InputError
 from lla.estimate import Estimate
 from lla.files import atomic_write, check_folder
@@ -158,6 +159,8 @@ class Given:
         words = [self.model]
         for name in ("data", "split", "weights", "size", "device", "data_root"):
             words += _option(name, getattr(self, name), getattr(type(self), name))
+        if not is_function(self.data):
+            words += _option("batch_size", self.batch_size or self.usual[1], BATCH_SIZE)
         return shlex.join(words)
 
     def problem(self, inputs: Inputs) -> lla.Problem:
