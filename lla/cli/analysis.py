@@ -26,7 +26,7 @@ def analyze(
         int, typer.Option(min=3, help="Points of the plane along each axis, an odd number.")
     ] = 11,
 ) -> Outcome:
-    """Measure a network from all sides, say what the numbers mean, and write a page about it."""
+    """Measure a network from all sides and say what the numbers mean; --out writes a page."""
     inputs = given.load()
     found = analysis_of(
         inputs.model, inputs.batches, mode=given.mode, probes=probes, steps=steps, points=points,

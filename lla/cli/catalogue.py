@@ -27,7 +27,7 @@ from lla.free_memory import available_memory
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
-data_app = typer.Typer(help="List, fetch and verify data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="List, fetch and check data sets and pictures.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
@@ -43,7 +43,7 @@ def _list(rows: Sequence[tuple[str, ...]], headers: tuple[str, ...]) -> str:
 
 @app.command()
 def models(data_root: DataRoot = None, as_json: AsJson = False) -> None:
-    """List the networks that have a name here, and which weights are found."""
+    """List the networks that have a name here, and the weights that are found."""
     with one_sentence(as_json):
         found = {}
         for name in dict.fromkeys((*networks.names(), *networks.pretrained_names())):
@@ -75,7 +75,7 @@ def models(data_root: DataRoot = None, as_json: AsJson = False) -> None:
 
 @data_app.command("list")
 def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
-    """Show every data set: whether it is here, how faithful, and what to do if it is not."""
+    """Show every data set: whether it is here, how faithful it is, and how to get it."""
     with one_sentence(as_json):
         found = (*datasets.describe(data_root), *datasets.describe_pictures(data_root))
     if as_json:
@@ -140,10 +140,13 @@ def data_verify(name: str, data_root: DataRoot = None) -> None:
 @data_app.command("check-pictures")
 def data_check_pictures(
     folder: Annotated[
-        Path, typer.Argument(help="Folder with labels.csv, or with subfolders named by wnid.")
+        Path,
+        typer.Argument(
+            help="Folder with labels.csv, or with subfolders named by wnid, as n02123045."
+        ),
     ],
 ) -> None:
-    """Check a folder of pictures: readable, RGB, labelled, none twice, none of an odd shape."""
+    """Check that pictures are readable, RGB, labelled, all different, and of a usual shape."""
     with one_sentence():
         checks = datasets.check_pictures(folder)
     rows = [(c.file, c.state, c.message) for c in checks if c.state != "right"]
@@ -170,7 +173,7 @@ _OPTIONAL = {
 
 @app.command()
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
-    """Say what this machine has, what is missing, what each lack costs, and what mends it."""
+    """Show what this machine has, what is missing, what that costs, and how to mend it."""
     with one_sentence(as_json):
         rows = [*_machine(), *_packages(), *_sets(data_root), *_weights(data_root)]
     if as_json:

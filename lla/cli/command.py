@@ -37,7 +37,7 @@ app = typer.Typer(
 LIST_WIDTH = 100  # columns that lists fit into
 
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder with the data sets (default: LLA_DATA).")
+    Path | None, typer.Option(help="Folder with the data sets (default: $LLA_DATA).")
 ]
 
 
@@ -115,12 +115,12 @@ class Given:
     size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Side in pixels, of pictures and the input of vision transformers."
+            min=1, help="Side in pixels of pictures, and of the input of vision transformers."
         ),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and random vectors.")] = 0
     precision: Annotated[
-        Literal["float32", "float64"], typer.Option(help="Type of the products.")
+        Literal["float32", "float64"], typer.Option(help="Floating-point type of the computation.")
     ] = "float32"
     device: Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...")] = "cpu"
     data_root: DataRoot = None

@@ -30,16 +30,17 @@ def plane(
         Distribution | None, typer.Option(help="Distribution of random axes (default: normal).")
     ] = None,
     normalization: Annotated[
-        str, typer.Option(help="auto, output, filter, layer, model, weight or none.")
+        str, typer.Option(help="Scale of axes: auto, output, filter, layer, model, weight or none.")
     ] = "auto",
-    steps: Annotated[int, typer.Option(help="Steps along an axis; even.")] = 40,
+    steps: Annotated[int, typer.Option(help="Steps along an axis, an even number.")] = 40,
     distance: Annotated[float, typer.Option(help="Length of an axis.")] = 1.0,
     accuracy: Annotated[bool, typer.Option(help="Also compute the accuracy.")] = False,
     recalibrate: Annotated[
         bool, typer.Option(help="Estimate BatchNorm's statistics anew at each point.")
     ] = False,
     freeze: Annotated[
-        list[str] | None, typer.Option(help="Parameters to freeze: glob or re:...; repeatable.")
+        list[str] | None,
+        typer.Option(help="Parameters that stay fixed: glob or re:...; repeatable."),
     ] = None,
     cap: Annotated[float | None, typer.Option(help="Highest loss in the pictures.")] = None,
 ) -> Outcome:
@@ -110,14 +111,14 @@ def interpolate(
     given: Given,
     to: Annotated[str, typer.Option(help="Checkpoint at the other end, at coefficient 1.")],
     steps: Annotated[
-        int, typer.Option(min=4, help="Steps from -1/2 to 3/2; a multiple of 4.")
+        int, typer.Option(min=4, help="Steps from -1/2 to 3/2, a multiple of 4.")
     ] = 40,
     accuracy: Annotated[bool, typer.Option(help="Also compute the accuracy.")] = False,
     recalibrate: Annotated[
         bool, typer.Option(help="Estimate BatchNorm's statistics anew at each point.")
     ] = False,
 ) -> Outcome:
-    """Evaluate and draw the loss on the line from a network's weights to others, and beyond."""
+    """Evaluate and draw the loss on the line through a network's weights and others."""
     if steps % 4:
         raise InputError(f"steps is {steps}: give a multiple of 4, so that both ends are points")
     inputs = given.load()
@@ -145,11 +146,11 @@ def interpolate(
 def path(
     given: Given,
     checkpoint: Annotated[
-        list[str], typer.Option(help="Checkpoint, in the order of training; three or more.")
+        list[str], typer.Option(help="Checkpoint; give three or more, in the order of training.")
     ],
     points: Annotated[int, typer.Option(min=2, help="Points along an axis of the plane.")] = 21,
 ) -> Outcome:
-    """Draw the path of training on its two principal axes, over the loss on their plane."""
+    """Draw the path of training on its two principal axes, with the loss on their plane."""
     if len(checkpoint) < 3:
         raise InputError(f"there are {len(checkpoint)} checkpoints: a path takes three or more")
     inputs = given.load()

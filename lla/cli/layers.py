@@ -17,7 +17,7 @@ from lla.report.text import csv_table
 
 Layers = Annotated[
     list[str] | None,
-    typer.Option(help="Layer to measure; repeatable (default: all linear and convolutions)."),
+    typer.Option(help="Layer to measure; repeatable (default: all linear and convolution layers)."),
 ]
 
 
@@ -26,15 +26,20 @@ def flatness(
     given: Given,
     layers: Layers = None,
     method: Annotated[
-        Method, typer.Option(help="How to compute; closed and jacobian are exact.")
+        Method,
+        typer.Option(help="How to compute; closed and jacobian are exact, hutchinson samples."),
     ] = "auto",
     normalize_inputs: Annotated[
-        bool, typer.Option(help="Divide the inputs of layers by their standard deviations.")
+        bool, typer.Option(help="Divide the inputs of layers by their standard deviation.")
     ] = False,
-    rtol: Annotated[float, typer.Option(help="Relative error that samples have to reach.")] = 0.02,
-    max_matvecs: Annotated[int, typer.Option(help="Products at most for a sampled number.")] = 1000,
+    rtol: Annotated[
+        float, typer.Option(help="Relative standard error to reach where sampled.")
+    ] = 0.02,
+    max_matvecs: Annotated[
+        int, typer.Option(help="Hessian products at most for a sampled number.")
+    ] = 1000,
 ) -> Outcome:
-    """Compute trace and relative flatness of each layer; exact where that is possible."""
+    """Compute the trace and relative flatness of each layer, exactly where possible."""
     inputs = given.load()
     result = flatness_of_layers(
         inputs.model, inputs.batches, layers or None, method=method, mode=given.mode,
@@ -75,16 +80,18 @@ def flatness(
 @measuring()
 def layerwise(
     given: Given,
-    k: Annotated[int, typer.Option(help="Eigenvectors of each layer, at most its outputs.")] = 10,
+    k: Annotated[
+        int, typer.Option(help="Eigenvectors of each layer; at most as many as it has outputs.")
+    ] = 10,
     layers: Layers = None,
     centre: Annotated[
-        bool, typer.Option(help="Take the inputs of layers minus their mean.")
+        bool, typer.Option(help="Subtract the mean from the inputs of layers.")
     ] = False,
     probes: Annotated[
-        int, typer.Option(help="Random vectors for the distance from the approximation.")
+        int, typer.Option(help="Random vectors for the distance from the Kronecker approximation.")
     ] = 32,
 ) -> Outcome:
-    """Compute the top eigenvectors of each layer's Hessian, beside a Kronecker product."""
+    """Compute each layer's top Hessian eigenvectors, and compare with a Kronecker product."""
     whole_number("k", k, 1)
     number_of_draws("probes", probes, 2)
     inputs = given.load()

@@ -28,19 +28,19 @@ def level_set(
         str, typer.Option(help="Training loss of all points: a number, or `present`.")
     ] = "present",
     regularizer: Annotated[
-        str, typer.Option(help=f"What is to fall: {', '.join(REGULARIZERS)}; or free.")
+        str, typer.Option(help=f"What falls: {', '.join(REGULARIZERS)}; or free, a random walk.")
     ] = "l2",
     steps: Annotated[int, typer.Option(help="Steps at most.")] = 100,
     tol: Annotated[float, typer.Option(help="Largest |loss / level - 1| of a point.")] = 0.02,
     measured: Annotated[
         list[str] | None,
-        typer.Option(help="Regularizer to note at each point; repeatable (default: two norms)."),
+        typer.Option(help="Regularizer to record; repeatable (default: l2, smooth_l1)."),
     ] = None,
     test_images: Annotated[
         int, typer.Option(min=0, help="Images of the test split to measure at each point.")
     ] = 0,
 ) -> Outcome:
-    """Walk at constant training loss to where a regularizer is small; it can be interrupted."""
+    """Walk at constant training loss while a regularizer falls; an interrupted run continues."""
     wanted = _level(level)
     for name in (*(() if regularizer == "free" else (regularizer,)), *(measured or ())):
         if name not in REGULARIZERS:

@@ -16,16 +16,17 @@ from lla.minima.radial import Scan, radial_index
 @measuring(earlier=["radii.*"])
 def minima(
     given: Given,
-    cutoff: Annotated[float, typer.Option(help="Loss at which a direction ends.")] = 0.1,
+    cutoff: Annotated[float, typer.Option(help="Training loss at which a radius ends.")] = 0.1,
     directions: Annotated[int, typer.Option(help="Random directions.")] = 250,
     reach: Annotated[
         float, typer.Option(help="Largest distance, in units of the weights of each filter.")
     ] = 100.0,
     scan: Annotated[
-        Scan, typer.Option(help="informed begins where earlier directions say; full begins near 0.")
+        Scan,
+        typer.Option(help="Where scans start: informed, by the first directions; full, near 0."),
     ] = "informed",
 ) -> Outcome:
-    """Compute how far random directions lead from a minimum; a killed run with --out continues."""
+    """Compute how far random directions stay in a minimum; a killed run with --out continues."""
     number_of_draws("directions", directions)
     inputs = given.load()
     unfinished = None if given.out is None else given.out / "unfinished.npz"

@@ -29,10 +29,12 @@ def criteria(
     steps: Steps = 100,
     reading: Annotated[
         Reading,
-        typer.Option(help="In K_H05, product takes the root of the weight, too; density does not."),
+        typer.Option(help="K_H05: product takes the root of the weight, too; density does not."),
     ] = "product",
-    legacy: Annotated[bool, typer.Option(help="Imitate the authors' public code.")] = False,
-    pooled: Annotated[bool, typer.Option(help="Take one Hessian of all batches.")] = False,
+    legacy: Annotated[
+        bool, typer.Option(help="Imitate the public code of arXiv:2412.10146.")
+    ] = False,
+    pooled: Annotated[bool, typer.Option(help="Take one Hessian of all batches together.")] = False,
     parameters: Parameters = None,
     micro_batch: Annotated[
         int | None, typer.Option(min=1, help="Images in each part of a batch; eval mode only.")
@@ -40,11 +42,11 @@ def criteria(
     target_stderr: Annotated[
         float | None,
         typer.Option(
-            help="Relative error to reach in K_H1 and r_e; probes, steps, batches are limits."
+            help="Relative error to reach in K_H1 and r_e; probes, steps, batches become limits."
         ),
     ] = None,
     over: Annotated[
-        Over | None, typer.Option(help="Over what --target-stderr is an error (default: batches).")
+        Over | None, typer.Option(help="What --target-stderr is measured over (default: batches).")
     ] = None,
 ) -> Outcome:
     """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
@@ -133,7 +135,7 @@ def eigenpairs(
     which: Annotated[
         Which, typer.Option(help="LA largest, SA smallest, LM largest in magnitude, BE both ends.")
     ] = "LA",
-    tol: Annotated[float, typer.Option(help="Residual to reach, relative.")] = 1e-4,
+    tol: Annotated[float, typer.Option(help="Relative residual to reach.")] = 1e-4,
     max_steps: Annotated[int, typer.Option(min=1, help="Lanczos steps at most.")] = 300,
     parameters: Parameters = None,
 ) -> Outcome:
@@ -165,10 +167,10 @@ def trace(
     given: Given,
     method: Annotated[
         Literal["hutchinson", "hutch++"],
-        typer.Option(help="hutch++ takes fewer products where few eigenvalues dominate."),
+        typer.Option(help="hutch++ needs fewer products where few eigenvalues dominate."),
     ] = "hutchinson",
-    rtol: Annotated[float, typer.Option(help="Standard error to reach, relative.")] = 0.05,
-    max_matvecs: Annotated[int, typer.Option(min=2, help="Products at most.")] = 1000,
+    rtol: Annotated[float, typer.Option(help="Relative standard error to reach.")] = 0.05,
+    max_matvecs: Annotated[int, typer.Option(min=2, help="Hessian products at most.")] = 1000,
     parameters: Parameters = None,
 ) -> Outcome:
     """Compute the trace of the Hessian, with its standard error."""

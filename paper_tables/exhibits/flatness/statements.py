@@ -10,8 +10,8 @@ STATEMENTS = (
     Claim(
         "flatness.identities",
         "closed form, Jacobian blocks",
-        "trace, trace of the bias, relative flatness, its diagonal part and the table T are those "
-        "of the explicit Hessian, whatever the architecture",
+        "trace, trace of the bias, relative flatness, its diagonal part and the table T equal "
+        "those of the explicit Hessian, whatever the architecture",
         "the largest relative difference on nine small networks in float64, at most 1e-10",
         {"all": None},
     ),
@@ -26,7 +26,7 @@ STATEMENTS = (
     Claim(
         "flatness.channels",
         "relative flatness",
-        "relative flatness changes if input channels are rescaled, and does not where inputs are "
+        "relative flatness changes if input channels are rescaled, and does not if inputs are "
         "divided by their standard deviation",
         "the ratio before and after, away from 1 by more than 10 percent; with normalised inputs "
         "at most 1e-10 from 1",
@@ -44,7 +44,7 @@ STATEMENTS = (
         "flatness.wins",
         "experiments",
         "relative flatness follows the generalization gap more closely than every other measure",
-        "the 95 % interval of |tau| of kappa less |tau| of each comparator lies above 0 (paired "
+        "the 95 % interval of |tau| of kappa minus |tau| of each comparator lies above 0 (paired "
         "bootstrap over networks)",
         {"digits": None, "mnist": None, "cifar10": None},
     ),
@@ -52,7 +52,7 @@ STATEMENTS = (
         "flatness.cost",
         "closed form",
         "the closed form is at least 20 times cheaper than Hutchinson's estimate to one percent",
-        "seconds in one run; products from the scatter of a few",
+        "seconds in one run; the products needed are estimated from the scatter of a few",
         {"resnet20": None, "squeezenet": None},
     ),
     Claim(
@@ -60,7 +60,7 @@ STATEMENTS = (
         "Jacobian blocks",
         "Jacobian blocks of all layers are cheaper than random products to one percent of the "
         "trace of all layers together",
-        "seconds in one run; products from the scatter of a few",
+        "seconds in one run; the products needed are estimated from the scatter of a few",
         {"resnet20": None},
     ),
 )  # fmt: skip

@@ -15,7 +15,7 @@ STATEMENTS = (
         "eigenspaces of different networks",
         "the top eigenspaces of the first layers of networks from different seeds overlap more "
         "than 20 times as much as random spaces",
-        "the mean over pairs of networks over k / P, by its 95 % interval (jackknife over "
+        "the mean over pairs of networks, divided by k / P, by its 95 % interval (jackknife over "
         "networks)",
         MLPS,
     ),
@@ -29,7 +29,7 @@ STATEMENTS = (
     Claim(
         "layerwise.rank_one",
         "eigenvectors as matrices",
-        "the first singular value holds more than 0.7 of the top eigenvectors of every layer",
+        "in every layer the first singular value holds more than 0.7 of a top eigenvector",
         "the mean over the eigenvectors of sigma_1^2 / sum sigma^2, by its 95 % interval",
         ALL,
     ),
@@ -64,8 +64,8 @@ STATEMENTS = (
     Claim(
         "layerwise.off_blocks",
         "arXiv:2602.00816",
-        "curvature across layers is not small: off the diagonal blocks of the layers lies more "
-        "than half of ||H||_F",
+        "curvature across layers is not small: more than half of ||H||_F lies off the diagonal "
+        "blocks of the layers",
         "||H off blocks||_F / ||H||_F, by its 95 % interval",
         ALL,
     ),

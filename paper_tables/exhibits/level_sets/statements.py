@@ -46,8 +46,8 @@ STATEMENTS = (
         "weighted sum",
         "a walk ends on the curve of the minima of L + lambda R",
         "the 95 % interval of how far R at the end lies above the curve at the same loss, within "
-        "5 % of it; undecided where a network has no minima around that loss, or where the end is "
-        "further off and its KKT residual above 0.05, as the walk is not at its end then",
+        "5 % of it; undecided where a network has no minima around that loss, or where R is "
+        "further off and the KKT residual above 0.05: then the walk was not finished",
         BOTH,
     ),
     Claim(

@@ -25,11 +25,11 @@ def findings(records: Records) -> list[Finding]:
         index = tellings[0]
         words = (
             f"On {display(row)} [{good.fidelity}] natural minima have a test accuracy of "
-            f"{_shown(good, 'test_accuracy')} % and those with {bad.variant} "
+            f"{_shown(good, 'test_accuracy')} %, and those with {bad.variant} one of "
             f"{_shown(bad, 'test_accuracy')} %; mean radii are {_shown(good, 'mean_radius')} and "
             f"{_shown(bad, 'mean_radius')}, the log10 radial index {_shown(good, INDEX)} and "
-            f"{_shown(bad, INDEX)}. It is no volume: that of an ellipsoid of spread 1 would be too "
-            f"small by {good.mean('shortfall').value:.4g}."
+            f"{_shown(bad, INDEX)}. It is no volume: for an ellipsoid of spread 1 it would be too "
+            f"small by {good.mean('shortfall').value:.4g} orders of magnitude."
         )
         rho = f"{index.rho} over {index.n} minima"
         found.append(legend(__file__, "finding", words=words, areas=areas, rho=rho))

@@ -20,8 +20,8 @@ STATEMENTS = (
         "minima.accuracy", "section 3",
         "networks that learn all training data differ in test accuracy by 30 points or more, by "
         "the poison alone",
-        "natural minima less those of the largest share of poison, means over seeds with a 95 % "
-        "interval; all of them answer every training example rightly",
+        "natural minima minus those with the largest share of poison, means over seeds with a 95 % "
+        "interval; all of them are right on every training example",
         _scopes(ROWS),
     ),
     Claim(
@@ -55,7 +55,7 @@ STATEMENTS = (
         "minima.cheap", "not in the work",
         "kappa, the trace, the largest eigenvalue, r_e and K_H05 tell good from bad minima as well "
         "as the radial index does",
-        "the share of pairs of a good and a bad minimum that a measure orders, all shares of "
+        "the share of pairs of a good and a bad minimum in the right order, over all shares of "
         "poison, not below that of the index; it fails where the 95 % interval of the difference "
         "(bootstrap over networks) of one measure lies below 0",
         _scopes(ROWS),

@@ -55,7 +55,7 @@ def test_figures_are_drawn(records, tmp_path):
 
 def test_the_finding_names_the_winner(records):
     (found,) = EXHIBIT.findings(records)
-    assert "over 24 networks trained on MNIST" in found.text
+    assert "of 24 networks trained on MNIST" in found.text
     assert "Kappa has the largest |tau|, +1.00" in found.text
 
 
