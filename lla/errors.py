@@ -63,12 +63,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not known, with the nearest one or all that there are.
 
     >>> print(unknown_name("model", "lenett", ["lenet", "mlp"]))
-    there is no model 'lenett': did you mean 'lenet'.
+    there is no model 'lenett': did you mean 'lenet'?
     """
     names = list(known)
     near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}" if near else f"choose from {', '.join(names)}"
-    return InputError(f"there is no {kind} {name!r}: {hint}.")
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
+    return InputError(f"there is no {kind} {name!r}: {hint}")
 
 
 # parts of the messages of torch's allocators for CPU and CUDA, and of CUDA's libraries

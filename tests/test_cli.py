@@ -92,7 +92,7 @@ def test_flatness_is_that_of_the_library(tmp_path):
     np.testing.assert_allclose(saved.values, expected.values, rtol=1e-5)
     lines = result.output.splitlines()
     assert lines[2].split()[:2] == ["conv2", f"{expected['conv2'].trace.value:.4g}"]
-    assert "16 images, float64, inputs normalized" in result.output
+    assert "16 examples, float64, inputs normalized" in result.output
     assert "1 by closed form: each feature" in result.output
     assert (tmp_path / "flatness.csv").read_text().startswith("layer,trace,trace_stderr,")
     assert (tmp_path / "flatness.png").stat().st_size > 1000
@@ -111,7 +111,7 @@ def test_layerwise_is_that_of_the_library(tmp_path):
     np.testing.assert_allclose(saved.eigenvalues, expected.eigenvalues, rtol=1e-5)
     lines = result.output.splitlines()
     assert lines[2].split()[:2] == ["conv1", f"{expected['conv1'].eigenvalues[0]:.4g}"]
-    assert "16 images, float64; 3 eigenvectors a layer of the Gauss-Newton" in result.output
+    assert "16 examples, float64; 3 eigenvectors a layer of the Gauss-Newton" in result.output
     assert (tmp_path / "layerwise.csv").read_text().startswith("layer,eigenvalue,rank_one,")
     assert (tmp_path / "layerwise.png").stat().st_size > 1000
 
@@ -706,3 +706,16 @@ def test_the_next_commands_of_findings_have_no_wrong_option():
         )
         assert result.exit_code == 2
         assert "no-such-network" in result.stderr  # the options were read
+
+
+def test_a_warning_is_a_sentence_without_its_place():
+    command = "import warnings; from lla.cli.command import plain_warnings\n"
+    command += "with plain_warnings(): warnings.warn('take more probes')"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stderr == "Warning: take more probes\n"
+
+
+def test_own_data_have_no_test_images(own_batches, tmp_path):
+    how = ("--data", "own_batches:pairs", "--test-images", 4, "--out", tmp_path / "w")
+    result = run("level-set", "own_batches:network", *how)
+    assert "--test-images takes the test split of a data set" in result.stderr

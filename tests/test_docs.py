@@ -70,8 +70,8 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page, folder):
     for name in re.findall(r'"(results/[\w./-]+)"', text):  # the page is read in a checkout
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
-    if "import GPT2" in text and importlib.util.find_spec("transformers"):
-        import_torchvision()  # which transformers imports, too
+    if re.search("from (timm|torchvision|transformers)", text):
+        import_torchvision()  # as these do
     for block in pages.blocks(text):
         where = f"{page}:{block.line}"
         if block.language == "python" and block.note in ELSEWHERE:

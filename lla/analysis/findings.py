@@ -46,7 +46,7 @@ def stationary(found: Analysis) -> Finding:
     if gain > UNTRAINED:
         text = (
             f"Training has not ended here: the gradient has the norm {found.gradient:.3g}, and one "
-            f"step along it would lower the loss by {gain:.1%} or more. So this is neither a "
+            f"step against it would lower the loss by {gain:.1%} or more. So this is neither a "
             f"minimum nor a saddle. {curvature}"
         )
         return Finding("Minimum or saddle", text, "note", code, command)

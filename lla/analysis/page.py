@@ -49,7 +49,8 @@ def _report(found: Analysis, network: str, drawn: bool) -> Report:
     if network:
         again = (
             f"lla analyze {network}{f' --batches {one.batches}' if drawn else ''} --mode "
-            f"{found.mode} --probes {one.probes} --steps {one.steps} --points {len(found.plane.loss)}"
+            f"{found.mode} --probes {one.probes} --steps {one.steps} "
+            f"--points {len(found.plane.loss)}"
         )
     return Report(
         title=f"Analysis of {found.about}",

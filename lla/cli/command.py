@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,6 +68,14 @@ def one_sentence(as_json: bool = False) -> Iterator[None]:
         yield
     except LIBRARY_ERRORS as error:
         fail(str(error), as_json)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show the sentence of a warning, without the place in the code that it comes from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: typer.echo(f"Warning: {message}", err=True)
+        yield
 
 
 def fail(sentence: str, as_json: bool = False) -> NoReturn:
@@ -259,7 +268,7 @@ def measuring(
         def run(**values: Any) -> None:
             mine = {k: values.pop(k) for k in own}
             given = Given(**values, usual=(batches, batch_size))
-            with one_sentence(given.as_json):
+            with one_sentence(given.as_json), plain_warnings():
                 if given.out is not None:
                     check_folder(given.out)  # before the work, not after it
                     refuse_earlier(given.out, *([f"{name}.*"] if earlier is None else earlier))

@@ -52,7 +52,7 @@ def flatness(
     ]
     headers = ("layer", "trace", "kappa", "diagonal part", "method")
     text = tabulate(rows, headers=headers, disable_numparse=True) + (
-        f"\n\nloss {result.loss:.4g}; {result.examples} images, {result.dtype}"
+        f"\n\nloss {result.loss:.4g}; {result.examples} examples, {result.dtype}"
         f"{', inputs normalized' if normalize_inputs else ''}"
     )
     for why in dict.fromkeys(layer.why for layer in result):
@@ -110,7 +110,7 @@ def layerwise(
         "distance", "outliers",
     )  # fmt: skip
     text = tabulate(rows, headers=headers, disable_numparse=True) + (
-        f"\n\nloss {result.loss:.4g}; {result.examples} images, {result.dtype}; {k} eigenvectors a "
+        f"\n\nloss {result.loss:.4g}; {result.examples} examples, {result.dtype}; {k} eigenvectors a "
         f"layer of the {result.matrix}"
     )
     for why in dict.fromkeys(layer.why for layer in result if layer.why):

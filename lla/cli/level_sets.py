@@ -12,6 +12,7 @@ from tabulate import tabulate
 from lla import level_sets
 from lla.arguments import positive_number
 from lla.cli.command import Given, Outcome, measuring, picture
+from lla.cli.own_functions import is_function
 from lla.errors import InputError, unknown_name
 from lla.files import atomic_write
 from lla.level_sets.regularizers import NAMES as REGULARIZERS
@@ -47,6 +48,11 @@ def level_set(
             raise unknown_name("regularizer", name, (*REGULARIZERS, "free"))
     assert given.out is not None
     unfinished = given.out / "unfinished.npz"
+    if test_images and is_function(given.data):
+        raise InputError(
+            f"--test-images takes the test split of a data set, and {given.data} has none: leave "
+            "it out"
+        )
     inputs = given.load()
     test = None
     if test_images:

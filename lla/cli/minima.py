@@ -48,7 +48,7 @@ def minima(
         ("censored", f"{result.censored} of {directions}"),
     ]
     text = tabulate(rows, headers=("radial index", ""), disable_numparse=True) + (
-        f"\n\nloss {result.loss:.4g}, cutoff {cutoff:g}; {result.examples} images, {result.n} "
+        f"\n\nloss {result.loss:.4g}, cutoff {cutoff:g}; {result.examples} examples, {result.n} "
         f"weights move, {result.evaluations} evaluations of the loss by the {result.route} route\n"
         f"{result.warning}"
     )

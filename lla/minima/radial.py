@@ -64,7 +64,7 @@ def radial_index(
     that is NaN or infinite on the way counts as above the cutoff.
 
     The first 32 directions are scanned from c = 1e-3 on. With `scan="informed"` the others start
-    at a quarter of the smallest radius of these, which saves two thirds of the evaluations. A
+    at a quarter of the smallest radius of these, which takes about half the evaluations. A
     direction that is above the cutoff there already is scanned in full, so radii differ only if
     the loss rises above the cutoff and falls below it again before that point.
 
