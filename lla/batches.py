@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ from lla.random_states import RandomStates, loader_generators
 
 _MOST = 10_000  # batches of a source that does not say how many it has
 _LABELS = ("labels", "label", "targets", "target")  # keys of a mapping that may hold the targets
+
+
+class NoBatchError(InputError):
+    """There is no batch at all."""
 
 
 class Batch(NamedTuple):
@@ -68,7 +73,7 @@ class Batches:
                 found = self._inspect_all(elements)
                 _check_same(found, self._inspect_all(elements))
         if not found:
-            raise InputError("there is no batch: give a pair (x, y), a list of them or a loader")
+            raise NoBatchError("there is no batch: give a pair (x, y), a list of them or a loader")
         self.sizes: tuple[int, ...] = tuple(size for size, _ in found)
 
     @property
@@ -103,6 +108,23 @@ class Batches:
         parts.sizes = tuple(min(size, n - start) for n in self.sizes for start in range(0, n, size))
         return parts
 
+    def every(self, start: int, step: int) -> Batches:
+        """The batches start, start + step, start + 2 step, ...; there may be none."""
+        some = copy.copy(self)
+        source = _Every(self, start, step)
+        some._source = tuple(source) if self.in_memory else source
+        some.sizes = self.sizes[start::step]
+        return some
+
+    def hashes(self) -> list[bytes]:
+        """A hash of each batch: of its tensors and their places in it."""
+        found = []
+        for batch in self:
+            hasher = hashlib.blake2b(str(pytree.tree_structure((batch.x, batch.y))).encode())
+            _hash_leaves(hasher, batch)
+            found.append(hasher.digest())
+        return found
+
     def _inspect_all(self, elements: Iterable[Any]) -> list[tuple[int, bytes]]:
         """What `_inspect` says of each element, in one pass."""
         digest = not isinstance(elements, tuple)
@@ -130,12 +152,30 @@ class Batches:
                     f"the model is on {self.device} and batch {index} on {held.device}: move "
                     "one of them with .to(device)"
                 )
-            if digest:
-                for tensor in pytree.tree_leaves(leaf):
-                    if tensor is not None:  # the indices of a packed sequence that was sorted
-                        hasher.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-                        hasher.update(raw_bytes(tensor))
+        if digest:
+            _hash_leaves(hasher, (x, y))
         return size, hasher.digest()
+
+
+def _hash_leaves(hasher: Any, value: Any) -> None:
+    """Add type, shape and bytes of all tensors of a nested value to a hash."""
+    for leaf in leaves(value):
+        for tensor in pytree.tree_leaves(leaf):
+            if tensor is not None:  # the indices of a packed sequence that was sorted
+                hasher.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+                hasher.update(raw_bytes(tensor))
+
+
+@dataclass(frozen=True)
+class _Every:
+    """Some of the batches, again on every pass."""
+
+    batches: Batches
+    start: int
+    step: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.islice(iter(self.batches), self.start, None, self.step)
 
 
 @dataclass(frozen=True)

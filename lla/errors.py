@@ -48,6 +48,10 @@ class InsufficientMemoryError(MemoryError):
     """A computation does not fit into memory, by any plan."""
 
 
+class RankError(RuntimeError):
+    """Another process of those that measure together has failed, ended, or does not answer."""
+
+
 # For programs that show a person the message alone.
 LIBRARY_ERRORS = (
     InputError,
@@ -56,6 +60,7 @@ LIBRARY_ERRORS = (
     ChecksumError,
     WriteError,
     InsufficientMemoryError,
+    RankError,
 )
 
 

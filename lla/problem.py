@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lla.arguments import seed_number, whole_number
 from lla.batches import Batch, Batches, micro_batches
+from lla.division import Division, divided
 from lla.errors import InputError, NonFiniteError
 from lla.loss_call import Loss, LossCall, classes_of, logits, own_loss
 from lla.missing_derivatives import missing_derivatives_named
@@ -33,8 +34,10 @@ from lla.parameters import ParameterSpace, Pattern
 from lla.precision import ROUNDING
 from lla.probes import gaussian
 from lla.process_wide import CALLS
+from lla.ranks import ALONE, present
 from lla.reduction import Reduction, declared, reduction_of
 from lla.shared_memory import check_memory
+from lla.tensor_hashes import tensors_sha256
 from lla.trial import describe, rejections, try_call
 
 Precision = Literal["float32", "float64"]
@@ -121,7 +124,10 @@ class Problem:
             self.seed = seed
             self.check = check
             call = LossCall.of(loss)
-            self.batches = Batches(batches, own.device, whole=call.takes_model)
+            self.ranks = present()
+            self.ranks.meet()
+            found = divided(batches, own.device, self.ranks, call.takes_model)
+            self.batches, self.division = found
             self.objective = Objective(
                 self.model,
                 setting_of(self.model, mode),
@@ -132,12 +138,16 @@ class Problem:
                 own.dtype,
             )
             self._tensors: Mapping[str, Tensor] | None = None  # of its own; None: the model's
-            self._coefficients = _normalized(weights, len(self.batches))
-            batch, output = self._call_first(check)
-            self.classes = classes_of(output, batch.y)
-            self._reduction, self._compare = self._read_reduction(batch, output)
-            if precision is not None:
-                self._set_precision(precision)
+            self._shares = None if weights is None else self._shares_by(weights)
+            with self.ranks.agreed():
+                batch, output = self._call_first(check)
+                self.classes = classes_of(output, batch.y)
+                self._reduction, self._compare = self._read_reduction(batch, output)
+                if precision is not None:
+                    self._set_precision(precision)
+            if self.ranks.count > 1:
+                self.ranks.same(self._facts(loss))
+                self._shares = self.shares  # here, where all ranks meet
 
     @property
     def dtype(self) -> torch.dtype:
@@ -162,7 +172,8 @@ class Problem:
     @property
     def about(self) -> str:
         """Model, number of examples and mode in words, as titles of pictures have them."""
-        return f"{type(self.model).__name__}, {self.examples} examples, {self.mode} mode"
+        examples = self.division.examples
+        return f"{type(self.model).__name__}, {examples} examples, {self.mode} mode"
 
     @property
     def findings(self) -> Findings:
@@ -174,11 +185,18 @@ class Problem:
         """The numbers c_b, one a batch, in L = sum_b c_b L_b.
 
         Raises:
-            InputError: there are several batches, and how much each of them counts is not known.
+            InputError: there are several batches, and how much each of them counts is not known;
+                several processes measure together, and each has only some of the batches.
         """
-        if self._coefficients is None:
-            self._coefficients = self._read_coefficients()
-        return self._coefficients
+        self._refuse_ranks()
+        return self.shares
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The coefficients of the batches that this process has, see `lla.ranks`."""
+        if self._shares is None:
+            self._shares = self._read_shares()
+        return self._shares
 
     def at(self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None) -> Problem:
         """The same problem with other parameters [P], and other buffers where given.
@@ -206,7 +224,7 @@ class Problem:
         other = copy.copy(self)
         call = self.findings.call
         other.batches = Batches(batches, self.device, whole=call.takes_model)
-        other._coefficients = None
+        other.ranks, other.division, other._shares = ALONE, Division.of(other.batches), None
         batch, output = other._call_first(check=False)  # the model and the loss are known
         other.classes = classes_of(output, batch.y)
         return other, batch, output
@@ -266,8 +284,8 @@ class Problem:
         size = min(whole_number("micro_batch", size), max(self.batch_sizes))
         split = copy.copy(self)
         split.batches = self.batches.split(size)
-        split._coefficients = self._shares_of(split.batches, size)
-        if check and len(split.batches) > len(self.batches):
+        split._shares = self._shares_of(split.batches, size)
+        if check and not self.division.idle and len(split.batches) > len(self.batches):
             theta = self.theta()
             step = gaussian(len(theta), theta, 0)
             step *= _NEARBY * theta.norm() / step.norm()
@@ -280,7 +298,7 @@ class Problem:
         how = Reduction(False) if self._reduction is None else self._reduction
         amounts = [1.0 if how.sums else how.amount(part) for part in parts]
         shares: list[float] = []
-        for whole, examples in zip(self.coefficients, self.batch_sizes, strict=True):
+        for whole, examples in zip(self.shares, self.batch_sizes, strict=True):
             own = amounts[len(shares) : len(shares) + math.ceil(examples / size)]
             total = 1.0 if how.sums else sum(own)
             shares += [whole * amount / total if total else math.nan for amount in own]
@@ -290,12 +308,12 @@ class Problem:
         """Raise unless each batch's loss at theta [P] is what its micro-batches give."""
         whole, parts = self.batch_losses(theta).tolist(), split.batch_losses(theta).tolist()
         largest, first = max(split.batch_sizes), 0
-        shares = split.coefficients
+        shares = split.shares
         for index, size in enumerate(self.batch_sizes):
             own = slice(first, first + math.ceil(size / largest))
             first = own.stop
             together = sum(p * c for p, c in zip(parts[own], shares[own], strict=True))
-            together /= self.coefficients[index]
+            together /= self.shares[index]
             # the loss of a trained network has the rounding of an untrained one, ln C
             scale = max(map(abs, [whole[index], *parts[own], math.log(self.classes or 1)]))
             # a loss that is not finite is not compared: `loss` names it
@@ -386,6 +404,7 @@ class Problem:
             theta: [P], the model's present parameters by default.
             state: as in `batch_loss`.
         """
+        self._refuse_ranks()
         theta = self.theta() if theta is None else theta
         state = self.state() if state is None else state
         for batch in self.batches:
@@ -417,16 +436,17 @@ class Problem:
         Raises:
             NonFiniteError: the loss of a batch is NaN or infinite; the batch is named.
         """
-        losses = self.batch_losses(theta)
-        _check_finite("loss", losses.tolist())
+        with self.ranks.agreed():
+            losses = self.batch_losses(theta)
+            _check_finite("loss", losses.tolist())
         return self.pool(losses)
 
     def pool(self, values: Tensor) -> Tensor:
-        """The value for all examples, from the values of the batches [batches, ...]."""
-        if self.coefficients == (1.0,):
+        """The value for all examples, from the values of this process's batches [batches, ...]."""
+        if self.shares == (1.0,) and self.ranks.count == 1:
             return values[0]
-        shares = torch.tensor(self.coefficients, dtype=torch.float64).to(values)
-        return torch.tensordot(shares, values, dims=1)
+        shares = torch.tensor(self.shares, dtype=torch.float64).to(values)
+        return self.ranks.total(lambda: torch.tensordot(shares, values, dims=1), values[0])
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """The gradient of L [P] at the given vector [P] or at the model's present parameters.
@@ -447,10 +467,20 @@ class Problem:
                 named.
         """
         theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
+        if self.ranks.count == 1:
+            return self._own_loss_and_gradient(theta)
+        with self.ranks.agreed():
+            loss, gradient = self._own_loss_and_gradient(theta)
+        both = torch.cat([loss[None].to(gradient), gradient])
+        both = self.ranks.total(lambda: both, both)
+        return both[0], both[1:]
+
+    def _own_loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of both that is of this process's batches, at theta [P]."""
         total, state = torch.zeros_like(theta), self.state()
         losses: list[Tensor] = []
         norms = []
-        for batch, share in zip(self.batches, self.coefficients, strict=True):
+        for batch, share in zip(self.batches, self.shares, strict=True):
             with self.deterministic(), torch.enable_grad():
                 value = self.batch_loss(batch, state=state)(theta)
                 losses.append(value.detach())
@@ -463,7 +493,8 @@ class Problem:
             total.add_(gradient, alpha=share)
         _check_finite("loss", torch.stack(losses).tolist())
         _check_finite("largest element of the gradient", norms)
-        return self.pool(torch.stack(losses)), total
+        shares = torch.tensor(self.shares, dtype=torch.float64).to(theta)
+        return torch.dot(shares, torch.stack(losses)), total
 
     def _current(self) -> Mapping[str, Tensor]:
         """All parameters and buffers as they are now; not copies."""
@@ -508,24 +539,65 @@ class Problem:
             given = output if call.whole_output else logits(output)
             return reduction_of(call.loss or F.cross_entropy, given, batch), False
 
-    def _read_coefficients(self) -> tuple[float, ...]:
-        """The coefficients from what the loss of each batch is a mean over."""
-        if len(self.batches) == 1:
-            return (1.0,)
-        if self._reduction is None:
+    def _refuse_ranks(self) -> None:
+        """Refuse what needs all batches in one process."""
+        if self.ranks.count > 1:
             raise InputError(
-                f"the loss of batch 0 is neither the mean nor the sum over its examples, so what "
-                f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
-                "number a batch"
+                f"this is measured by one process, and {self.ranks.count} measure together: call "
+                "it within `lla.alone()` in one of them"
             )
-        if self._reduction.sums:
-            return (1.0,) * len(self.batches)
-        if self._compare and self.check:
-            self._check_mean()
-        elif self._reduction == Reduction(False) and self.check:
-            self._check_others()
-        amounts = [self._reduction.amount(batch) for batch in self.batches]
-        return tuple(amount / sum(amounts) for amount in amounts)
+
+    def _facts(self, loss: Loss | None) -> dict[str, str]:
+        """What all ranks must have in common."""
+        how = self._reduction
+        return {
+            "the network": type(self.model).__name__,
+            "the hash of the weights": tensors_sha256(self.state().items())[:12],
+            "the type": str(self.dtype),
+            "the mode": self.mode,
+            "the seed": str(self.seed),
+            "the loss": getattr(loss, "__qualname__", type(loss).__qualname__),
+            "what the loss is over batches": "unknown" if how is None else
+                f"{'a sum' if how.sums else 'a mean'} by {how.amount.__qualname__.strip('_')}",
+            "check": str(self.check),
+        }  # fmt: skip
+
+    def _shares_by(self, weights: Sequence[float]) -> tuple[float, ...]:
+        """The coefficients by the caller's weights of the batches that were given here."""
+        division = self.division
+        with self.ranks.agreed():
+            given = division.count if division.whole else len(division.indices)
+            found = [] if given == 0 else _checked_weights(weights, given)
+        total = sum(found) if division.whole else sum(self.ranks.gathered(sum(found)))
+        if division.idle:
+            return (0.0,) * len(self.batches)
+        return tuple(weight / total for weight in division.own(found))
+
+    def _read_shares(self) -> tuple[float, ...]:
+        """The coefficients from what the loss of each batch is a mean over."""
+        count, idle = self.division.count, self.division.idle
+        if count == 1:
+            return (0.0 if idle else 1.0,)
+        amounts = [0.0] * len(self.batches)
+        with self.ranks.agreed():
+            if self._reduction is None:
+                raise InputError(
+                    f"the loss of batch 0 is neither the mean nor the sum over its examples, so "
+                    f"what each of {count} batches weighs cannot be told: give weights=, one "
+                    "number a batch"
+                )
+            if not self._reduction.sums and self.check:
+                if self._compare:
+                    self._check_mean()
+                elif self._reduction == Reduction(False):
+                    self._check_others()
+            if not idle:
+                how = self._reduction
+                amounts = [1.0 if how.sums else how.amount(batch) for batch in self.batches]
+        if self._reduction is not None and self._reduction.sums:
+            return tuple(amounts)
+        total = sum(self.ranks.gathered(sum(amounts)))
+        return tuple(amount / total for amount in amounts)
 
     def _check_others(self) -> None:
         """Raise unless other batches show the same reduction as the first, a mean by size.
@@ -612,14 +684,12 @@ def _check_finite(what: str, values: Sequence[float]) -> None:
         )
 
 
-def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, ...] | None:
-    """Weights that sum to 1.
+def _checked_weights(weights: Sequence[float], batches: int) -> list[float]:
+    """Weights of batches as numbers.
 
     Raises:
         InputError: not one number a batch; a negative one, or one that is not finite; all are zero.
     """
-    if weights is None:
-        return None
     found = [float(weight) for weight in weights]
     total = sum(found)
     if len(found) != batches or not (min(found, default=0) >= 0 and 0 < total < math.inf):
@@ -627,4 +697,4 @@ def _normalized(weights: Sequence[float] | None, batches: int) -> tuple[float, .
             f"the {len(found)} weights for {batches} batches sum to {total:g}, the smallest is "
             f"{min(found, default=0):g}: give one finite number a batch, none negative, not all 0"
         )
-    return tuple(weight / total for weight in found)
+    return found

@@ -111,12 +111,12 @@ class HessianOperator(SymmetricOperator):
         self.about = problem.about + (some if self.space.size < problem.space.size else "")
         self._state = problem.state()
         problem.loss()  # raises if a batch's loss is not finite
-        check_derivatives(problem)
         memory = available_memory(self.device) // 2 if memory is None else memory
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        with full_precision(self.device):
+        with problem.ranks.agreed(), full_precision(self.device):
+            check_derivatives(problem)
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
                 for i, batch in enumerate(problem.batches):
@@ -125,10 +125,18 @@ class HessianOperator(SymmetricOperator):
 
     def multiplied(self, rows: Tensor) -> Tensor:
         """H applied to each row of a matrix [K, P]."""
+        return self.problem.ranks.total(lambda: self._own_part(rows), rows)
+
+    def decided(self, answer: bool) -> bool:
+        """What rank 0 decides, see `lla.ranks`."""
+        return self.problem.ranks.of(0, answer)
+
+    def _own_part(self, rows: Tensor) -> Tensor:
+        """The part of the product that is of this process's batches."""
         # kept products need no data, and a loader may be slow
         batches = self.problem.batches
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
-        shares = self.problem.coefficients
+        shares = self.problem.shares
         if shares == (1.0,):
             return next(products)(rows)
         total = torch.zeros_like(rows)

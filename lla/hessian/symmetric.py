@@ -72,6 +72,10 @@ class SymmetricOperator:
         """The operator applied to each row of a matrix [K, P] of the right type, K at least 1."""
         raise NotImplementedError
 
+    def decided(self, answer: bool) -> bool:
+        """A decision, such as to stop, that is the same in all processes that multiply together."""
+        return answer
+
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""
         if not isinstance(vectors, Tensor):

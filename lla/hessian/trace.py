@@ -114,10 +114,11 @@ def trace(
             estimate = Estimate.of(samples, operator.matvecs - before)
             value = exact + estimate.value
             stderr = estimate.stderr or 0.0
-            if stderr <= rtol * abs(value):
+            if operator.decided(stderr <= rtol * abs(value)):
                 break
             left = max_matvecs - (operator.matvecs - before)
-            if size <= min(left, _samples_wanted(stderr, rtol * abs(value), len(samples))):
+            wanted = _samples_wanted(stderr, rtol * abs(value), len(samples))
+            if operator.decided(size <= min(left, wanted)):
                 value = _diagonal_sum(operator, progress)
                 return Estimate(value, 0.0, size, operator.matvecs - before)
             if operator.matvecs - before >= max_matvecs:
