@@ -203,7 +203,7 @@ def top_eigenpairs(
         else:
             start = fresh()[None]
             lanczos = Lanczos(operator, start, room, limits.basis_dtype, limits.basis_device)
-            found = _growing(lanczos, k, which, tol, room, fresh, bar.update)
+            found = _growing(operator, lanczos, k, which, tol, room, fresh, bar.update)
     vectors, scale, steps, converged = found
     values, vectors, residuals = _refine(operator, vectors)
     order = _order(values, which)
@@ -228,6 +228,7 @@ def top_eigenpairs(
 
 
 def _growing(
+    operator: SymmetricOperator,
     lanczos: Lanczos,
     k: int,
     which: Which,
@@ -237,7 +238,7 @@ def _growing(
     advanced: Callable[[int], object],
 ) -> tuple[Tensor, float, int, bool]:
     """The result of `thick_restart`, from a basis that grows to at most `room` vectors."""
-    size = lanczos.operator.shape[0]
+    size = operator.shape[0]
     converged, weights, scale = False, np.zeros((k, 1)), 0.0
     exact: np.ndarray | None = None
     while not converged and lanczos.done < room:
@@ -260,6 +261,7 @@ def _growing(
             converged, exact = bool(np.all(same)), values if full else None
         elif exact is None:
             converged = bool((residuals <= tol * scale).all())
+        converged = operator.decided(converged)
     return lanczos.ritz_vectors(weights), scale, lanczos.done, converged
 
 

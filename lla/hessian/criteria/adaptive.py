@@ -81,7 +81,7 @@ def measure(
     statistics = RunStatistics(goal, hessians.count, hessians.space)
     with tqdm(desc="Lanczos", unit="product", disable=not progress) as bar:
         while True:
-            for index, problem in enumerate(hessians.problems()):
+            for index, problem in hessians.problems():
                 if statistics.wanted(index) == 0:
                     continue
                 work = partial(statistics.new_runs, index=index, on_step=bar.update)

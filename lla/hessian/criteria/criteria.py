@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from lla.hessian.spectrum import Spectrum, curve_of
 from lla.parameters import Pattern
 from lla.plotting import entitled
 from lla.problem import Loss, Mode, Precision, Problem
+from lla.ranks import Ranks
 from lla.saved import Saved
 from lla.spectrum_plots import plot_spectra
 
@@ -247,7 +249,8 @@ def criteria(
     )  # fmt: skip
     mean_loss = float(whole.loss())  # a bad batch is named before the first product
     if micro_batch is not None:
-        whole.in_micro_batches(micro_batch)  # raises errors before the first product
+        with whole.ranks.agreed():
+            whole.in_micro_batches(micro_batch)  # raises errors before the first product
     steps = clamped(steps, whole.space.select(parameters).size)
     limits, pooled = memory_settings(memory), scope == "pooled"
     asked = Plan.of(limits, micro_batch, route)
@@ -263,13 +266,14 @@ def criteria(
         work = partial(
             quadrature, probes=probes, steps=steps, seed=seed, legacy=legacy, progress=progress
         )
-        made = [
-            hessians.run(problem, partial(work, stream=stream))
-            for stream, problem in enumerate(hessians.problems())
-        ]
-        spectra = tuple(replace(spectrum, plan=described) for spectrum, described in made)
+        spectra = _of_all(whole.ranks, hessians, work, pooled)
         estimates = _averages(spectra, reading)
     else:
+        if whole.ranks.count > 1 and not pooled:
+            raise InputError(
+                "target_stderr over batches is measured by one process: take scope='pooled', a "
+                "fixed number of probes, or call within `lla.alone()`"
+            )
         most = target.max_matvecs
         most = probes * steps * hessians.count if most is None else most
         goal = Goal(targets, over, probes, steps, most, seed, reading)
@@ -278,8 +282,12 @@ def criteria(
         if not adaptive.converged:
             warnings.warn(adaptive.shortcoming(matvecs), stacklevel=2)
         estimates = {n: found.get(n, Estimate(math.nan, None, 0, matvecs)) for n in _NAMES}
-    few = max(1, min(EXAMPLES, hessians.at_once // 2))  # in float64 one takes the memory of two
-    rounding = product_rounding(whole, parameters, few) if check else None
+    about = (hessians.route, hessians.plan, hessians.at_once) if hessians.used else None
+    known, plan, at_once = next(filter(None, whole.ranks.gathered(about)))
+    few = max(1, min(EXAMPLES, at_once // 2))  # in float64 one takes the memory of two
+    with whole.ranks.agreed():
+        rounding = product_rounding(whole, parameters, few) if check else None
+    rounding = whole.ranks.of(0, rounding)
     warn_of_rounding(rounding, {"r_e": estimates["re"], "K_H1": estimates["kh1"]})
     return Criteria(
         **estimates,
@@ -290,16 +298,38 @@ def criteria(
         legacy=legacy,
         probes=max(spectrum.probes for spectrum in spectra),
         steps=steps,
-        batches=len(whole.batches) if pooled else len(spectra),
+        batches=whole.division.count if pooled else len(spectra),
         dtype=spectra[0].dtype,
-        route=hessians.route,
-        plan=hessians.plan,
+        route=known,
+        plan=plan,
         loss=mean_loss,
         matvecs=sum(spectrum.matvecs for spectrum in spectra),
         adaptive=adaptive,
         rounding=rounding,
         about=whole.about,
     )
+
+
+def _of_all(
+    ranks: Ranks, hessians: BatchHessians, work: Callable[..., Spectrum], pooled: bool
+) -> tuple[Spectrum, ...]:
+    """The spectrum of each Hessian, in the order of the batches.
+
+    Args:
+        ranks: that share the batches; of the pooled Hessian all have the same spectrum.
+        hessians: of this rank.
+        work: operator, plan and number of the batch -> spectrum.
+        pooled: whether there is only one Hessian.
+    """
+    with nullcontext() if pooled else ranks.agreed():
+        made = [
+            (stream, *hessians.run(problem, partial(work, stream=stream)))
+            for stream, problem in hessians.problems()
+        ]
+    if not pooled:
+        made = [each for part in ranks.gathered(made) for each in part]
+    made.sort(key=lambda each: each[0])
+    return tuple(replace(spectrum, plan=described) for _, spectrum, described in made)
 
 
 def _averages(spectra: Sequence[Spectrum], reading: Reading) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla.hessian.lanczos.process import RowOperator, coefficients, norms
+from lla.hessian.lanczos.process import coefficients, norms
 from lla.hessian.refusals import not_finite
+from lla.hessian.symmetric import SymmetricOperator
 
 
 def thick_restart(
-    operator: RowOperator,
+    operator: SymmetricOperator,
     start: Tensor,
     k: int,
     order: Callable[[np.ndarray], np.ndarray],
@@ -83,6 +84,7 @@ def thick_restart(
             converged, exact = same, wanted if filled >= k else None
         else:
             converged = exact is None and filled >= k and bool((residuals <= tol * scale).all())
+        converged = operator.decided(converged)
         if converged or steps >= max_steps:
             return _combine(basis[:filled], vectors[:, ranked[:k]]), scale, steps, converged
         if filled == size:

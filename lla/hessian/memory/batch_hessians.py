@@ -50,25 +50,33 @@ class BatchHessians:
         pooled: bool = False,
         products: int = 100,
     ) -> None:
-        self.count = 1 if pooled else len(whole.batches)
+        self.count = 1 if pooled else whole.division.count
         self.space = whole.space.select(parameters)
         example = plans.bytes_an_example(whole, self.space)
         self._cost = plans.cost_of(whole, self.space, vectors, example, pooled=pooled)
         self._available = available_memory(whole.device) if memory is None else memory
-        self._candidates = plans.plans(whole, asked, self._cost, memory)
+        if pooled and whole.ranks.count > 1:  # all follow one plan
+            costs = whole.ranks.gathered(self._cost)
+            self._cost = max(costs, key=lambda cost: cost.example * cost.batch)
+            self._available = min(whole.ranks.gathered(self._available))
+        candidates = plans.plans(whole, asked, self._cost, memory)
+        if pooled and whole.ranks.count > 1:
+            candidates = iter(whole.ranks.of(0, list(candidates)))
+        self._candidates = candidates
         self._parameters, self._device, self._asked = parameters, whole.device, asked
         self._used: list[Plan] = []  # the last plan that worked, if there is one
         self._failed: list[Plan] = []
         self._whole, self._pooled, self._products = whole, pooled, products
         self.route: RouteName = "fresh"
 
-    def problems(self) -> Iterator[Problem]:
-        """The problem of each Hessian, one at a time; a loader is read once."""
+    def problems(self) -> Iterator[tuple[int, Problem]]:
+        """Number and problem of each Hessian of this process; a loader is read once."""
         if self._pooled:
-            yield self._whole
+            yield 0, self._whole
             return
-        for batch in self._whole.batches:
-            yield self._whole.over([batch])
+        # a process without batches of its own holds one of another
+        for index, batch in zip(self._whole.division.indices, self._whole.batches, strict=False):
+            yield index, self._whole.over([batch])
 
     def run(self, problem: Problem, work: Callable[[HessianOperator, Plan], T]) -> tuple[T, str]:
         """Compute something from the Hessian of a problem, again with less memory if it ran out.
@@ -112,6 +120,11 @@ class BatchHessians:
             if self._asked.route is not None:
                 raise
         return make(route="retained")
+
+    @property
+    def used(self) -> bool:
+        """Whether this process has made any product."""
+        return bool(self._used)
 
     @property
     def at_once(self) -> int:

@@ -1,0 +1,54 @@
+"""Several processes measure what one does: over gloo, one thread each."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+JOBS = Path(__file__).with_name("jobs.py")
+
+
+def run(job, count, folder, timeout=120):
+    """What each rank found, in their order."""
+    folder = folder / f"{job}-of-{count}"
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, JOBS, job, str(rank), str(count), str(folder)], env=environment
+        )
+        for rank in range(count)
+    ]
+    try:
+        for process in started:
+            assert process.wait(timeout) == 0
+    finally:
+        for process in started:
+            process.kill()
+    return [torch.load(folder / f"{job}-{rank}.pt") for rank in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("job", "count", "tolerance"),
+    [("same", 2, 1e-12), ("same", 4, 1e-12), ("shards", 4, 1e-12), ("single", 2, 1e-12),
+     ("half", 2, 1e-6)],
+)  # fmt: skip
+def test_several_processes_find_what_one_finds(tmp_path, job, count, tolerance):
+    (alone,) = run(job, 1, tmp_path)
+    assert "error" not in alone, alone
+    together = run(job, count, tmp_path)
+    for rank, found in enumerate(together):
+        assert found.keys() == alone.keys(), found.get("trace")
+        for name, value in alone.items():
+            error = (found[name].double() - value.double()).abs().max()
+            loose = 1e-7 if name in ("eigenvalues", "bounded") else 0  # stop at a tolerance
+            assert error <= max(tolerance * value.abs().max(), loose), (rank, name)
+            torch.testing.assert_close(found[name], together[0][name], rtol=0, atol=0)
+
+
+def test_ranks_meet_once_in_a_product(tmp_path):
+    for found in run("collectives", 2, tmp_path):
+        assert found["reductions"] == [found["size"] + 1], found
