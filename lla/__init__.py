@@ -16,6 +16,7 @@ from lla.errors import (
     InsufficientMemoryError,
     MissingDataError,
     NonFiniteError,
+    RankError,
     WriteError,
 )
 from lla.estimate import Estimate
@@ -35,6 +36,7 @@ from lla.layers.flatness import flatness
 from lla.layers.layerwise import layerwise
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
+from lla.ranks import alone
 from lla.tracking.tracker import Tracker
 
 __all__ = [
@@ -51,12 +53,14 @@ __all__ = [
     "ParameterSpace",
     "Plane",
     "Problem",
+    "RankError",
     "Spectrum",
     "SymmetricOperator",
     "Target",
     "Tracker",
     "WriteError",
     "__version__",
+    "alone",
     "analyze",
     "criteria",
     "flatness",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,10 +70,8 @@ def divided(
         return given, Division.of(given)
     batches: Batches | None = None
     with ranks.agreed():
-        try:
+        with suppress(NoBatchError):
             batches = Batches(source, device, whole)
-        except NoBatchError:
-            pass
         hashes = [] if batches is None else batches.hashes()
     all_hashes = ranks.gathered(hashes)
     same = all(other == hashes for other in all_hashes)
@@ -101,5 +100,6 @@ def _lent(batches: Batches | None, owner: int, ranks: Ranks, device: torch.devic
         assert batches is not None
         first = next(iter(batches))
         held = (mapped((first.x, first.y), lambda t: t.detach().cpu()), first.size)
-    (x, y), size = ranks.of(owner, held)
-    return Batch(*mapped((x, y), lambda t: t.to(device)), size)
+    pair, size = ranks.of(owner, held)
+    x, y = mapped(pair, lambda t: t.to(device))
+    return Batch(x, y, size)

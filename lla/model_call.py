@@ -28,15 +28,28 @@ from lla.shared_memory import Aliases
 Mode = Literal["eval", "train"]
 
 
+def is_spread(model: nn.Module) -> bool:
+    """Whether the parameters lie in several processes: FSDP, tensor parallelism, ZeRO."""
+    names = {base.__name__ for module in model.modules() for base in type(module).__mro__}
+    return "FullyShardedDataParallel" in names or any(
+        hasattr(p, "device_mesh") or hasattr(p, "ds_id") for p in model.parameters()
+    )
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside `DataParallel`, `DistributedDataParallel` or `torch.compile`.
 
     Raises:
         InputError: what is given is no module, or one whose derivatives cannot be taken: a
-            TorchScript module, or parameters without a shape.
+            TorchScript module, parameters without a shape, or parameters spread over processes.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is {type(model).__name__}: give a torch.nn.Module")
+    if is_spread(model):
+        raise InputError(
+            "the parameters are spread over processes (FSDP, tensor parallelism or ZeRO), and their"
+            " second derivatives cannot be taken there: load the full state dict into a plain model"
+        )
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while isinstance(model, wrappers) or "_orig_mod" in model._modules:
         inner = model.module if isinstance(model, wrappers) else model._modules["_orig_mod"]

@@ -81,7 +81,7 @@ class Problem:
     Attributes:
         model: the model; do not change it in a call.
         space: the trainable parameters as a flat vector of P elements.
-        batches: the batches, checked.
+        own_batches: the batches that this process works on, all of them if it measures alone.
         classes: C of the outputs [n, C, ...] if the targets are class indices, else None.
 
     Raises:
@@ -127,7 +127,7 @@ class Problem:
             self.ranks = present()
             self.ranks.meet()
             found = divided(batches, own.device, self.ranks, call.takes_model)
-            self.batches, self.division = found
+            self.own_batches, self.division = found
             self.objective = Objective(
                 self.model,
                 setting_of(self.model, mode),
@@ -150,6 +150,16 @@ class Problem:
                 self._shares = self.shares  # here, where all ranks meet
 
     @property
+    def batches(self) -> Batches:
+        """All batches, checked.
+
+        Raises:
+            InputError: several processes measure together, and each has some of them.
+        """
+        self._refuse_ranks()
+        return self.own_batches
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the flat vector of the parameters."""
         return self.space.dtype
@@ -162,12 +172,12 @@ class Problem:
     @property
     def batch_sizes(self) -> tuple[int, ...]:
         """Number of examples of each batch."""
-        return self.batches.sizes
+        return self.own_batches.sizes
 
     @property
     def examples(self) -> int:
         """Number of examples of all batches."""
-        return self.batches.examples
+        return self.own_batches.examples
 
     @property
     def about(self) -> str:
@@ -223,8 +233,8 @@ class Problem:
         """The problem over other batches, the first of them, and the model's output on it."""
         other = copy.copy(self)
         call = self.findings.call
-        other.batches = Batches(batches, self.device, whole=call.takes_model)
-        other.ranks, other.division, other._shares = ALONE, Division.of(other.batches), None
+        other.own_batches = Batches(batches, self.device, whole=call.takes_model)
+        other.ranks, other.division, other._shares = ALONE, Division.of(other.own_batches), None
         batch, output = other._call_first(check=False)  # the model and the loss are known
         other.classes = classes_of(output, batch.y)
         return other, batch, output
@@ -239,7 +249,7 @@ class Problem:
             InputError: `examples` is no whole number from 1 on.
         """
         examples = whole_number("examples", examples, 1)
-        batch = next(iter(self.batches))
+        batch = next(iter(self.own_batches))
         try:
             few = self.over(micro_batches(batch, examples)[:1])
             few.loss()
@@ -283,9 +293,9 @@ class Problem:
         # a larger one is the whole batch
         size = min(whole_number("micro_batch", size), max(self.batch_sizes))
         split = copy.copy(self)
-        split.batches = self.batches.split(size)
-        split._shares = self._shares_of(split.batches, size)
-        if check and not self.division.idle and len(split.batches) > len(self.batches):
+        split.own_batches = self.own_batches.split(size)
+        split._shares = self._shares_of(split.own_batches, size)
+        if check and not self.division.idle and len(split.own_batches) > len(self.own_batches):
             theta = self.theta()
             step = gaussian(len(theta), theta, 0)
             step *= _NEARBY * theta.norm() / step.norm()
@@ -407,7 +417,7 @@ class Problem:
         self._refuse_ranks()
         theta = self.theta() if theta is None else theta
         state = self.state() if state is None else state
-        for batch in self.batches:
+        for batch in self.own_batches:
             with torch.no_grad(), self.deterministic():
                 output = self.batch_output(batch, self.space, state)(theta)
             yield output, batch.y
@@ -421,7 +431,7 @@ class Problem:
         theta, state = self.theta() if theta is None else theta, self.state()
         losses = []
         with torch.no_grad():
-            for i, batch in enumerate(self.batches):
+            for i, batch in enumerate(self.own_batches):
                 said = (
                     f"the model or the loss rejects batch {i} (input {describe(batch.x)}, targets "
                     f"{describe(batch.y)})"
@@ -443,10 +453,30 @@ class Problem:
 
     def pool(self, values: Tensor) -> Tensor:
         """The value for all examples, from the values of this process's batches [batches, ...]."""
-        if self.shares == (1.0,) and self.ranks.count == 1:
-            return values[0]
-        shares = torch.tensor(self.shares, dtype=torch.float64).to(values)
-        return self.ranks.total(lambda: torch.tensordot(shares, values, dims=1), values[0])
+        return self.pooled(lambda: values, values[0])
+
+    def pooled(self, compute: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """The value for all examples, where this process may fail to compute its part.
+
+        Args:
+            compute: gives the values of this process's batches [batches, ...].
+            like: of the shape, type and device of the value.
+        """
+
+        def part() -> Tensor:
+            values = compute()
+            if self.shares == (1.0,):
+                return values[0]
+            shares = torch.tensor(self.shares, dtype=torch.float64).to(values)
+            return torch.tensordot(shares, values, dims=1)
+
+        return self.ranks.total(part, like)
+
+    def own_part(self) -> Problem:
+        """The problem of this process's batches alone; its loss is one of the summands of L."""
+        other = copy.copy(self)
+        other.ranks = ALONE
+        return other
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """The gradient of L [P] at the given vector [P] or at the model's present parameters.
@@ -480,7 +510,7 @@ class Problem:
         total, state = torch.zeros_like(theta), self.state()
         losses: list[Tensor] = []
         norms = []
-        for batch, share in zip(self.batches, self.shares, strict=True):
+        for batch, share in zip(self.own_batches, self.shares, strict=True):
             with self.deterministic(), torch.enable_grad():
                 value = self.batch_loss(batch, state=state)(theta)
                 losses.append(value.detach())
@@ -524,7 +554,7 @@ class Problem:
 
     def _call_first(self, check: bool) -> tuple[Batch, Any]:
         """The first batch, and the model's output on it; an error for a wrong input or target."""
-        batch = next(iter(self.batches))
+        batch = next(iter(self.own_batches))
         return batch, try_call(self.objective, self.state(), batch, check)
 
     def _read_reduction(self, batch: Batch, output: Any) -> tuple[Reduction | None, bool]:
@@ -543,8 +573,8 @@ class Problem:
         """Refuse what needs all batches in one process."""
         if self.ranks.count > 1:
             raise InputError(
-                f"this is measured by one process, and {self.ranks.count} measure together: call "
-                "it within `lla.alone()` in one of them"
+                f"this is measured by one process, and {self.ranks.count} measure together: start "
+                "one process, or call it within `lla.alone()`"
             )
 
     def _facts(self, loss: Loss | None) -> dict[str, str]:
@@ -570,7 +600,7 @@ class Problem:
             found = [] if given == 0 else _checked_weights(weights, given)
         total = sum(found) if division.whole else sum(self.ranks.gathered(sum(found)))
         if division.idle:
-            return (0.0,) * len(self.batches)
+            return (0.0,) * len(self.own_batches)
         return tuple(weight / total for weight in division.own(found))
 
     def _read_shares(self) -> tuple[float, ...]:
@@ -578,7 +608,7 @@ class Problem:
         count, idle = self.division.count, self.division.idle
         if count == 1:
             return (0.0 if idle else 1.0,)
-        amounts = [0.0] * len(self.batches)
+        amounts = [0.0] * len(self.own_batches)
         with self.ranks.agreed():
             if self._reduction is None:
                 raise InputError(
@@ -593,7 +623,7 @@ class Problem:
                     self._check_others()
             if not idle:
                 how = self._reduction
-                amounts = [1.0 if how.sums else how.amount(batch) for batch in self.batches]
+                amounts = [1.0 if how.sums else how.amount(batch) for batch in self.own_batches]
         if self._reduction is not None and self._reduction.sums:
             return tuple(amounts)
         total = sum(self.ranks.gathered(sum(amounts)))
@@ -604,9 +634,9 @@ class Problem:
 
         The first may hide it, if it has no padding, for example. A few batches are looked at.
         """
-        count = len(self.batches)
+        count = len(self.own_batches)
         looked = np.linspace(1, count - 1, min(count - 1, _LOOKED)).round()
-        for index, batch in enumerate(self.batches):
+        for index, batch in enumerate(self.own_batches):
             if index not in looked:
                 continue
             _, part, output = self._over([batch])
@@ -623,7 +653,7 @@ class Problem:
         Only the first batch is looked at, in eval mode, where its examples do not affect each
         other. One that cannot be cut is not compared.
         """
-        first = next(iter(self.batches))
+        first = next(iter(self.own_batches))
         alone = self.over([first])
         alone.mode = "eval"
         alone.objective = replace(self.objective, setting=setting_of(self.model, "eval"))
@@ -635,8 +665,8 @@ class Problem:
             alone._check_same(split, self.theta())
         except InputError as error:
             raise InputError(
-                f"the loss that the model gives for batch 0 is no mean over its examples, so what "
-                f"each of {len(self.batches)} batches weighs cannot be told: give weights=, one "
+                "the loss that the model gives for batch 0 is no mean over its examples, so what "
+                f"each of {self.division.count} batches weighs cannot be told: give weights=, one "
                 "number a batch, such as the number of its labels"
             ) from error
 

@@ -67,7 +67,7 @@ class Ranks:
         with _answered():
             distributed.broadcast_object_list(held, src=rank)
         found: Any = held[0]
-        return found  # type: ignore[no-any-return]
+        return found
 
     def total(self, compute: Callable[[], Tensor], like: Tensor) -> Tensor:
         """The sum over ranks of what each computes, by one reduction.
@@ -131,6 +131,8 @@ class Ranks:
         Raises:
             InputError: a fact differs; it is named with the two ranks.
         """
+        if self.count == 1:
+            return
         others = self.gathered(dict(facts))
         for rank, theirs in enumerate(others):
             for name, value in others[0].items():

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "toy exhibit": "tests/paper_tables/test_toy_exhibit.py runs it",
     "needs a download": "the tests have no network",
     "needs a GPU": "there may be none",
+    "needs several processes": "tests/ranks runs such programs",
 }
 OPTIONAL = {"transformers", "lightning", "tensorboard"}  # packages that a page may ask for
 # a number; names such as conv2 hold none

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Protocol, get_type_hints
 
@@ -19,11 +20,13 @@ import typer
 import lla
 from lla.cli.inputs import BATCH_SIZE, Inputs, load_inputs
 from lla.cli.own_functions import is_function
+from lla.cli.processes import is_first, joined
 from lla.errors import LIBRARY_ERRORS, InputError
 from lla.estimate import Estimate
 from lla.files import atomic_write, check_folder
 from lla.plotting import write_png
 from lla.problem import Mode
+from lla.ranks import alone, present
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,15 +77,19 @@ def one_sentence(as_json: bool = False) -> Iterator[None]:
 def plain_warnings() -> Iterator[None]:
     """Show the sentence of a warning, without the place in the code that it comes from."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: typer.echo(f"Warning: {message}", err=True)
+        if is_first():
+            show = partial(typer.echo, err=True)
+            warnings.showwarning = lambda message, *_: show(f"Warning: {message}")
+        else:
+            warnings.simplefilter("ignore")
         yield
 
 
 def fail(sentence: str, as_json: bool = False) -> NoReturn:
     """Show why a command cannot go on, and end it with exit code 2."""
-    if as_json:
+    if as_json and is_first():
         typer.echo(json.dumps({"error": sentence}))
-    else:
+    elif is_first():
         typer.echo(f"Error: {sentence}", err=True)
     raise typer.Exit(2)
 
@@ -146,7 +153,7 @@ class Given:
     @property
     def progress(self) -> bool:
         """Whether to show progress: to a person who did not ask for silence."""
-        return sys.stderr.isatty() and not (self.quiet or self.as_json)
+        return sys.stderr.isatty() and is_first() and not (self.quiet or self.as_json)
 
     def load(self) -> Inputs:
         """The network with its weights, and the batches."""
@@ -230,6 +237,7 @@ def measuring(
     defaults: Mapping[str, Any] | None = None,
     earlier: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    together: bool = False,
 ) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
     """Make a command of a function that measures a network.
 
@@ -244,6 +252,7 @@ def measuring(
         earlier: files of an earlier run, as globs; by default those whose names begin with the
             name of the command. An empty list leaves this to the function.
         without: options of `Given` that do not apply.
+        together: under torchrun all processes share the work; else the first one does all of it.
     """
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
@@ -268,14 +277,19 @@ def measuring(
         def run(**values: Any) -> None:
             mine = {k: values.pop(k) for k in own}
             given = Given(**values, usual=(batches, batch_size))
-            with one_sentence(given.as_json), plain_warnings():
-                if given.out is not None:
-                    check_folder(given.out)  # before the work, not after it
-                    refuse_earlier(given.out, *([f"{name}.*"] if earlier is None else earlier))
+            if not (together or is_first()):
+                return
+            shared = joined(given.device) if together else alone()
+            with one_sentence(given.as_json), plain_warnings(), shared:
+                with present().agreed():
+                    if given.out is not None and is_first():
+                        check_folder(given.out)  # before the work, not after it
+                        refuse_earlier(given.out, *([f"{name}.*"] if earlier is None else earlier))
                 lla.tune_allocator()
                 outcome = function(given, **mine)
-                command = _command(name, order, {**values, **mine})
-                _show(given, outcome, command)
+                if is_first():
+                    command = _command(name, order, {**values, **mine})
+                    _show(given, outcome, command)
 
         run.__signature__ = inspect.Signature(list(order.values()))  # type: ignore[attr-defined]
         run.__annotations__ = {k: p.annotation for k, p in order.items()}

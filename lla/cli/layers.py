@@ -110,8 +110,8 @@ def layerwise(
         "distance", "outliers",
     )  # fmt: skip
     text = tabulate(rows, headers=headers, disable_numparse=True) + (
-        f"\n\nloss {result.loss:.4g}; {result.examples} examples, {result.dtype}; {k} eigenvectors a "
-        f"layer of the {result.matrix}"
+        f"\n\nloss {result.loss:.4g}; {result.examples} examples, {result.dtype}; {k} eigenvectors "
+        f"a layer of the {result.matrix}"
     )
     for why in dict.fromkeys(layer.why for layer in result if layer.why):
         names = [layer.name for layer in result if layer.why == why]

@@ -22,7 +22,7 @@ Parameters = Annotated[
 ]
 
 
-@measuring(batches=2, earlier=["spectrum*"])
+@measuring(batches=2, earlier=["spectrum*"], together=True)
 def criteria(
     given: Given,
     probes: Annotated[int, typer.Option(help="Random vectors for each batch (n_hes).")] = 10,
@@ -103,7 +103,7 @@ def criteria(
     return Outcome(inputs, text, numbers, files)
 
 
-@measuring()
+@measuring(together=True)
 def spectrum(
     given: Given, probes: Probes = 10, steps: Steps = 100, parameters: Parameters = None
 ) -> Outcome:
@@ -128,7 +128,7 @@ def spectrum(
     return Outcome(inputs, text, numbers, result_files(given, "spectrum", found))
 
 
-@measuring()
+@measuring(together=True)
 def eigenpairs(
     given: Given,
     k: Annotated[int, typer.Option(help="Number of eigenvalues.")] = 2,
@@ -162,7 +162,7 @@ def eigenpairs(
     return Outcome(inputs, text, numbers, result_files(given, "eigenpairs", found))
 
 
-@measuring()
+@measuring(together=True)
 def trace(
     given: Given,
     method: Annotated[

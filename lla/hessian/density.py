@@ -69,6 +69,7 @@ def spectral_density(
     seed, stream = seed_number(seed), whole_number("stream", stream, 0)
     targets = None if target_stderr is None else targets_of(target_stderr, legacy)
     steps = clamped(steps, operator.shape[0])
+    operator.agree_on(probes=probes, steps=steps, seed=seed, stream=stream, legacy=legacy)
     limits = memory_settings(memory)
     vectors = 0 if legacy else steps
     asked: Plan

@@ -175,6 +175,7 @@ def top_eigenpairs(
         raise InputError(f"k is {k}: choose 1 to {size}, the number of parameters")
     if which not in get_args(Which):
         raise InputError(f"which is {which!r}: choose 'LA', 'SA', 'LM' or 'BE'")
+    operator.agree_on(k=k, which=which, seed=seed, tol=tol, steps=max_steps, basis=basis_size)
     before = operator.matvecs
     room = max(min(size, max_steps), k)
     limits = memory_settings(memory)

@@ -119,7 +119,7 @@ class HessianOperator(SymmetricOperator):
             check_derivatives(problem)
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
-                for i, batch in enumerate(problem.batches):
+                for i, batch in enumerate(problem.own_batches):
                     if i >= len(self._kept):
                         self._kept.append(self._checked(i, batch))
 
@@ -131,10 +131,14 @@ class HessianOperator(SymmetricOperator):
         """What rank 0 decides, see `lla.ranks`."""
         return self.problem.ranks.of(0, answer)
 
+    def agree_on(self, **settings: object) -> None:
+        """Check that all processes were asked for the same, see `lla.ranks`."""
+        self.problem.ranks.same({name: str(value) for name, value in settings.items()})
+
     def _own_part(self, rows: Tensor) -> Tensor:
         """The part of the product that is of this process's batches."""
         # kept products need no data, and a loader may be slow
-        batches = self.problem.batches
+        batches = self.problem.own_batches
         products = iter(self._kept) if self._kept else (self._make("fresh", b) for b in batches)
         shares = self.problem.shares
         if shares == (1.0,):
@@ -161,9 +165,9 @@ class HessianOperator(SymmetricOperator):
 
     def _choose(self, memory: int) -> RouteName:
         """Measure the routes on the first batch, take the best that fits, keep its product."""
-        batch = next(iter(self.problem.batches))
+        batch = next(iter(self.problem.own_batches))
         whole = self.problem.examples / batch.size
-        probe, count = self._probe(), len(self.problem.batches)
+        probe, count = self._probe(), len(self.problem.own_batches)
         retained, kept_bytes, expected = self._measure_retained(batch, probe)
         trials = [_trial("retained", retained, kept_bytes, whole, count, memory)]
         product = None

@@ -76,6 +76,9 @@ class SymmetricOperator:
         """A decision, such as to stop, that is the same in all processes that multiply together."""
         return answer
 
+    def agree_on(self, **settings: object) -> None:
+        """Check that all processes that multiply together were asked for the same."""
+
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""
         if not isinstance(vectors, Tensor):

@@ -80,6 +80,7 @@ def trace(
     if method not in ("hutchinson", "hutch++"):
         raise InputError(f"method is {method!r}: choose 'hutchinson' or 'hutch++'")
     rtol, seed = positive_number("rtol", rtol), seed_number(seed)
+    operator.agree_on(method=method, rtol=rtol, most=max_matvecs, seed=seed, sketch=sketch)
     before = operator.matvecs
     size = operator.shape[0]
     width = 0  # of the sketch

@@ -17,6 +17,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -96,14 +97,27 @@ def losses(
             raise InputError(f"route {route!r} cannot {what}: take route='loop'")
         route = route or "loop"
     measured = route is None and len(coefficients) >= _WORTH
-    if route is None:
-        route = fastest_route(problem, directions, coefficients) if measured else "loop"
+    with problem.ranks.agreed():
+        own = problem.own_part()
+        if route is None:
+            route = fastest_route(own, directions, coefficients) if measured else "loop"
+        if not measured:
+            _check_grouped(route, own, directions, coefficients)
     function = make_route(route, problem, directions, calibration)
-    if route.startswith(tuple(_GROUPED)) and len(coefficients) > 0 and not measured:
+    for start in range(0, len(coefficients), _PASS):
+        part = slice(start, min(start + _PASS, len(coefficients)))
+        yield part, function(coefficients[part]), route
+
+
+def _check_grouped(
+    route: str, problem: Problem, directions: Directions, coefficients: Tensor
+) -> None:
+    """Check that a route for several points at once gives the loss at the centre."""
+    if route.startswith(tuple(_GROUPED)) and len(coefficients) > 0:
         center = torch.zeros_like(coefficients[:1])
         expected = make_route("loop", problem, directions)(center)
         try:
-            found = function(center)
+            found = make_route(route, problem, directions)(center)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             if out_of_memory(error):
                 raise
@@ -117,9 +131,6 @@ def losses(
                 f"under {route} the model's loss at the centre is {found.item():g}, not "
                 f"{expected.item():g}, perhaps for other dropout masks: take route='loop'"
             )
-    for start in range(0, len(coefficients), _PASS):
-        part = slice(start, min(start + _PASS, len(coefficients)))
-        yield part, function(coefficients[part]), route
 
 
 def check_route(name: str | None) -> None:
@@ -143,10 +154,16 @@ def make_route(
     check_route(name)
     kind, _, size = name.partition(":")
     if kind in _GROUPED:
-        function = _GROUPED[kind]
-        return lambda coefficients: function(problem, directions, coefficients, int(size))
-    sliced = name == "slices"
-    return lambda coefficients: _one_by_one(problem, directions, coefficients, calibration, sliced)
+        function = partial(_GROUPED[kind], problem, directions, size=int(size))
+    else:
+        sliced = name == "slices"
+        function = partial(_one_by_one, problem, directions, calibration=calibration, sliced=sliced)
+
+    def losses_at(coefficients: Tensor) -> Tensor:
+        like = torch.empty(len(coefficients), dtype=problem.dtype, device=problem.device)
+        return problem.pooled(lambda: function(coefficients), like)
+
+    return losses_at
 
 
 def point_buffers(
@@ -186,13 +203,15 @@ def _one_by_one(
     calibration: Batches | None,
     sliced: bool,
 ) -> Tensor:
-    """The losses [n], a call of the model for each point and batch."""
+    """The losses [batches, n], a call of the model for each point and batch."""
     state = problem.state()
     found = torch.empty(
-        len(problem.batches), len(coefficients), dtype=problem.dtype, device=problem.device
+        len(problem.own_batches), len(coefficients), dtype=problem.dtype, device=problem.device
     )
     with SlicedMaxPooling() if sliced else contextlib.nullcontext():
-        if calibration is not None or problem.batches.in_memory:  # weights computed once a point
+        if (
+            calibration is not None or problem.own_batches.in_memory
+        ):  # weights computed once a point
             for i, row in enumerate(coefficients):
                 theta = directions.point(row)
                 try:
@@ -203,22 +222,22 @@ def _one_by_one(
                     found[:, i] = torch.nan
                     continue
                 here = {**state, **moved}
-                for b, batch in enumerate(problem.batches):
+                for b, batch in enumerate(problem.own_batches):
                     found[b, i] = _point_loss(problem, batch, row, theta, here)
         else:  # each batch is loaded once for all these points
-            for b, batch in enumerate(problem.batches):
+            for b, batch in enumerate(problem.own_batches):
                 for i, row in enumerate(coefficients):
                     here = {**state, **directions.buffers.at(row)}
                     found[b, i] = _point_loss(problem, batch, row, directions.point(row), here)
-    return problem.pool(found)
+    return found
 
 
 @torch.no_grad()
 def _together(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
-    """The losses [n], one call of the model for `size` points and each batch."""
+    """The losses [batches, n], one call of the model for `size` points and each batch."""
     state = problem.state()
     found = []
-    for batch in problem.batches:
+    for batch in problem.own_batches:
         function = vmap(problem.batch_loss(batch, state=state), randomness="same")
         parts = []
         for rows in coefficients.split(size):
@@ -232,25 +251,25 @@ def _together(problem: Problem, directions: Directions, coefficients: Tensor, si
                 part = torch.stack(each)
             parts.append(part)
         found.append(torch.cat(parts))
-    return problem.pool(torch.stack(found))
+    return torch.stack(found)
 
 
 @torch.no_grad()
 def _stacked(problem: Problem, directions: Directions, coefficients: Tensor, size: int) -> Tensor:
-    """The losses [n], the first convolution for `size` points at once."""
+    """The losses [batches, n], the first convolution for `size` points at once."""
     state = problem.state()
     found = torch.empty(
-        len(problem.batches), len(coefficients), dtype=problem.dtype, device=problem.device
+        len(problem.own_batches), len(coefficients), dtype=problem.dtype, device=problem.device
     )
     with SlicedMaxPooling(), StackedConvolution() as stacking:
-        for b, batch in enumerate(problem.batches):
+        for b, batch in enumerate(problem.own_batches):
             for start in range(0, len(coefficients), size):
                 rows = coefficients[start : start + size]
                 stacking.begin(directions.points(rows), batch.x)
                 for i, row in enumerate(rows):
                     theta = stacking.at(i)
                     found[b, start + i] = _point_loss(problem, batch, row, theta, state)
-    return problem.pool(found)
+    return found
 
 
 _GROUPED = {"vmap": _together, "stacked": _stacked}

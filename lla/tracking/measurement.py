@@ -24,6 +24,7 @@ from lla.hessian.ratios import check_reading
 from lla.model_call import unwrapped
 from lla.problem import Problem
 from lla.process_wide import CALLS
+from lla.ranks import alone
 from lla.tracking.devices import on_device
 from lla.tracking.processes import check_measurable
 
@@ -100,7 +101,8 @@ class Measurement:
         """Call a function with the model and the batches, on the device of the model."""
         model = unwrapped(self.model)
         check_measurable(model, options.get("mode", "eval"))
-        return make(model, on_device(self.batches, _device_of(model)), **options)
+        with alone():  # the other processes train
+            return make(model, on_device(self.batches, _device_of(model)), **options)
 
 
 def _device_of(model: nn.Module) -> torch.device:

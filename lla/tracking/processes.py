@@ -18,23 +18,11 @@ def check_measurable(model: nn.Module, mode: Mode) -> None:
     """Raise unless one process alone can evaluate the model.
 
     Raises:
-        InputError: the parameters are spread over processes, or BatchNorm takes its statistics
-            from all of them.
+        InputError: BatchNorm takes its statistics from all processes.
     """
     if _processes() == 1:
         return
     names = {base.__name__ for module in model.modules() for base in type(module).__mro__}
-    spread = [
-        name
-        for name, parameter in model.named_parameters()
-        # of torch's FSDP and tensor parallelism, and of DeepSpeed's ZeRO
-        if hasattr(parameter, "device_mesh") or hasattr(parameter, "ds_id")
-    ]
-    if spread or "FullyShardedDataParallel" in names:
-        raise InputError(
-            "the parameters are spread over several processes, and one process measures: train "
-            "with DistributedDataParallel, or measure checkpoints with lla.criteria"
-        )
     if mode == "train" and "SyncBatchNorm" in names:
         raise InputError(
             "SyncBatchNorm in train mode waits for the other processes, and one process measures: "

@@ -360,7 +360,7 @@ def test_progress_counts_the_points(capsys):
         ({"normalization": Normalization("filter", 0)}, "the order of the norm is 0: choose 1"),
         ({"normalization": Normalization("filter", 2, True)}, "signed sums stand for L1 norms"),
         ({"axes": RandomAxes("cauchy")}, "distribution is 'cauchy': choose 'normal' or 'uniform'"),
-        ({"axes": HessianAxes("BE")}, "which is 'BE': choose 'LA', 'SA' or 'LM'"),
+        ({"axes": HessianAxes("XX")}, "which is 'XX': choose 'LA', 'SA', 'LM' or 'BE'"),
         ({"seed": -3}, "the seed -3 is negative: choose 0 or more"),
         ({"axes": AdamAxes(update="step")}, "update is 'step': choose 'add' or 'adameq'"),
         ({"freeze": "conv*"}, "matches none of the 4"),

@@ -4,13 +4,16 @@ The processes meet by a file in the folder, and each writes there what it found.
 makes no group.
 """
 
+import os
 import sys
+import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as distributed
+import torch.distributed.fsdp
 from torch import nn
 
 import lla
@@ -46,6 +49,8 @@ def numbers(model, data, mode="train", **options):
     v = torch.randn(H.shape[0], 2, generator=torch.Generator().manual_seed(2)).to(H.dtype)
     crit = lla.criteria(model, data, mode, probes=2, steps=8, **options)
     pooled = lla.criteria(model, data, mode, probes=2, steps=8, scope="pooled", **options)
+    plane = lla.loss_plane(problem, normalization="filter", steps=12)
+    grouped = lla.loss_plane(problem, normalization="filter", steps=2, route="vmap:4")
     pairs = lla.top_eigenpairs(H, 3, tol=1e-8)
     return {
         "loss": problem.loss(), "gradient": problem.gradient(), "product": H @ v,
@@ -53,6 +58,7 @@ def numbers(model, data, mode="train", **options):
         "hutchinson": torch.tensor(lla.trace(H, rtol=0.3).value),
         "eigenvalues": torch.tensor(pairs.values),
         "bounded": torch.tensor(lla.top_eigenpairs(H, 1, tol=1e-6, basis_size=8).values),
+        "plane": torch.tensor(plane.loss), "grouped": torch.tensor(grouped.loss),
         "criteria": torch.tensor([crit.re.value, crit.kh1.value, crit.kh05.stderr]),
         "pooled": torch.tensor([pooled.re.value, pooled.kh1.value, pooled.kh05.stderr]),
         "counts": torch.tensor([crit.batches, pooled.batches, len(crit.spectra), pooled.matvecs]),
@@ -81,6 +87,85 @@ def half(rank, count):
     return numbers(network().float(), data, weights=[1.0, 2.0, 3.0, 4.0, 5.0])
 
 
+def radii(rank, count):
+    """The radial index of a minimum."""
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    data = batches()
+    for _ in range(300):
+        optimizer.zero_grad()
+        sum(nn.functional.cross_entropy(model.eval()(x), y) for x, y in data).backward()
+        optimizer.step()
+    found = lla.minima.radial_index(lla.Problem(model, data), 0.3, 40)
+    return {"radii": torch.tensor(found.radii)}
+
+
+def refused(rank, count):
+    """What one rank refuses, or what needs all batches in one process."""
+    model, data, said = network(), batches(), []
+
+    def attempt(call):
+        try:
+            call()
+        except Exception as error:
+            said.append(f"{type(error).__name__}: {error}")
+        else:
+            said.append("")
+
+    bad = [(x.clone(), y) for x, y in data]
+    if rank == 1:
+        bad[1][0][0, 0] = float("nan")
+    attempt(lambda: lla.criteria(model, bad, steps=3))
+    attempt(lambda: lla.criteria(model, data, steps=3 if rank else 0))
+    attempt(lambda: lla.Problem(model, data if rank else [(data[0][0].float(), data[0][1])]))
+    attempt(lambda: lla.flatness(model, data))
+    attempt(lambda: lla.criteria(model, data, target_stderr=0.1))
+    attempt(lambda: lla.Problem(model, []))
+    attempt(lambda: lla.Problem(model, data, mode="train" if rank else "eval"))
+    other = network()
+    other[0].weight.data += rank
+    attempt(lambda: lla.Problem(other, data))
+    with lla.alone():
+        attempt(lambda: lla.flatness(model, data))
+    return {"said": said}
+
+
+def short(rank, count):
+    """Memory runs out on one rank, in a product and before it."""
+    H = lla.HessianOperator(lla.Problem(network(), batches()))
+    if rank == 1:
+        H._own_part = lambda rows: torch.empty(2**60)
+    try:
+        H @ torch.ones(H.shape[0], dtype=torch.float64)
+    except Exception as error:
+        return {"said": type(error).__name__}
+
+
+def ends(rank, count):
+    """One rank ends in the middle of the work."""
+    H = lla.HessianOperator(lla.Problem(network(), batches()))
+    v = torch.ones(H.shape[0], dtype=torch.float64)
+    H @ v
+    if rank == 1:
+        os._exit(0)
+    begin = time.monotonic()
+    try:
+        H @ v
+    except lla.RankError as error:
+        return {"said": str(error), "seconds": time.monotonic() - begin}
+
+
+def spread(rank, count):
+    """A network under FSDP."""
+    mesh = distributed.device_mesh.init_device_mesh("cpu", (count,))
+    model = network()
+    distributed.fsdp.fully_shard(model, mesh=mesh)
+    try:
+        lla.criteria(model, batches())
+    except lla.InputError as error:
+        return {"said": str(error)}
+
+
 def collectives(rank, count):
     """How often ranks meet in a product."""
     H = lla.HessianOperator(lla.Problem(network(), batches()))
@@ -92,7 +177,10 @@ def collectives(rank, count):
     return {"reductions": made, "size": H.shape[0]}
 
 
-JOBS = {f.__name__: f for f in (same, shards, single, half, collectives)}
+JOBS = {
+    f.__name__: f
+    for f in (same, shards, single, half, radii, refused, short, ends, spread, collectives)
+}
 
 
 def main(job, rank, count, folder):

@@ -11,7 +11,7 @@ import torch
 JOBS = Path(__file__).with_name("jobs.py")
 
 
-def run(job, count, folder, timeout=120):
+def run(job, count, folder, timeout=120, missing=()):
     """What each rank found, in their order."""
     folder = folder / f"{job}-of-{count}"
     folder.mkdir(exist_ok=True)
@@ -28,13 +28,14 @@ def run(job, count, folder, timeout=120):
     finally:
         for process in started:
             process.kill()
-    return [torch.load(folder / f"{job}-{rank}.pt") for rank in range(count)]
+    there = [rank for rank in range(count) if rank not in missing]
+    return [torch.load(folder / f"{job}-{rank}.pt") for rank in there]
 
 
 @pytest.mark.parametrize(
     ("job", "count", "tolerance"),
     [("same", 2, 1e-12), ("same", 4, 1e-12), ("shards", 4, 1e-12), ("single", 2, 1e-12),
-     ("half", 2, 1e-6)],
+     ("half", 2, 1e-6), ("radii", 2, 1e-6)],
 )  # fmt: skip
 def test_several_processes_find_what_one_finds(tmp_path, job, count, tolerance):
     (alone,) = run(job, 1, tmp_path)
@@ -52,3 +53,33 @@ def test_several_processes_find_what_one_finds(tmp_path, job, count, tolerance):
 def test_ranks_meet_once_in_a_product(tmp_path):
     for found in run("collectives", 2, tmp_path):
         assert found["reductions"] == [found["size"] + 1], found
+
+
+def test_what_one_rank_refuses_all_refuse(tmp_path):
+    first, second = (found["said"] for found in run("refused", 2, tmp_path))
+    for one, other in zip(first, second, strict=True):
+        assert one == other
+    expected = [
+        "NonFiniteError", "InputError: steps is 0", "InputError", "measured by one process",
+        "target_stderr over batches", "no process has a batch", "the mode is eval on rank 0",
+        "the hash of the weights",
+    ]  # fmt: skip
+    for words, said in zip(expected, first, strict=False):
+        assert words in said
+    assert first[-1] == ""  # within lla.alone
+
+
+def test_memory_that_runs_out_on_one_rank_is_known_to_all(tmp_path):
+    for found in run("short", 2, tmp_path):
+        assert found["said"] in ("OutOfMemoryError", "RuntimeError")
+
+
+def test_a_rank_that_ends_ends_the_others_with_a_sentence(tmp_path):
+    found = run("ends", 2, tmp_path, missing={1})[0]
+    assert "another process has ended or does not answer" in found["said"]
+    assert found["seconds"] < 60
+
+
+def test_parameters_that_are_spread_over_processes_are_refused(tmp_path):
+    for found in run("spread", 2, tmp_path):
+        assert "spread over processes" in found["said"]

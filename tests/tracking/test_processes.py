@@ -107,7 +107,7 @@ def test_parameters_in_several_processes_are_refused(second_of_two, mark):
     second_of_two.get_rank = lambda: 0
     model = small()
     setattr(model[0].weight, mark, 1)
-    with pytest.raises(lla.InputError, match="the parameters are spread over several processes"):
+    with pytest.raises(lla.InputError, match="the parameters are spread over processes"):
         lla.Tracker(model, BATCH)
 
 

@@ -31,7 +31,7 @@ from lla.hessian.spectrum import Spectrum, curve_of
 from lla.parameters import Pattern
 from lla.plotting import entitled
 from lla.problem import Loss, Mode, Precision, Problem
-from lla.ranks import Ranks
+from lla.ranks import Ranks, present
 from lla.saved import Saved
 from lla.spectrum_plots import plot_spectra
 
@@ -235,14 +235,19 @@ def criteria(
             f"criteria takes a model, not a {type(model).__name__}: write lla.criteria(model, "
             "batches, loss=loss)"
         )
-    probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
-    check_scope(scope)
-    check_reading(reading)
-    check_route(route)
-    target = target_stderr
-    if not (target is None or isinstance(target, Target)):
-        target = Target(target)
-    targets = {} if target is None else targets_of(target.stderr, legacy)
+    ranks = present()
+    ranks.meet()
+    with ranks.agreed():
+        probes, steps = number_of_draws("probes", probes), number_of_steps(steps)
+        check_scope(scope)
+        check_reading(reading)
+        check_route(route)
+        target = target_stderr
+        if not (target is None or isinstance(target, Target)):
+            target = Target(target)
+        targets = {} if target is None else targets_of(target.stderr, legacy)
+    ranks.same({"the number of probes": str(probes), "the number of steps": str(steps),
+                "scope": scope, "legacy": str(legacy), "target_stderr": str(target)})  # fmt: skip
     whole = Problem(
         model, batches, loss=loss, mode=mode, seed=seed, weights=weights, precision=precision,
         check=check,

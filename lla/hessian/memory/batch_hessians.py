@@ -75,7 +75,9 @@ class BatchHessians:
             yield 0, self._whole
             return
         # a process without batches of its own holds one of another
-        for index, batch in zip(self._whole.division.indices, self._whole.batches, strict=False):
+        for index, batch in zip(
+            self._whole.division.indices, self._whole.own_batches, strict=False
+        ):
             yield index, self._whole.over([batch])
 
     def run(self, problem: Problem, work: Callable[[HessianOperator, Plan], T]) -> tuple[T, str]:

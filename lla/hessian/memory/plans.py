@@ -192,7 +192,7 @@ def bytes_an_example(problem: Problem, space: ParameterSpace) -> float:
     Two gradients are recorded, from four examples and from two. Their difference leaves out what
     does not grow with the batch, and two examples are enough for BatchNorm in train mode.
     """
-    batch, state = next(iter(problem.batches)), problem.state()
+    batch, state = next(iter(problem.own_batches)), problem.state()
     kept = {}
     for size in (4, 2):
         try:

@@ -3,13 +3,15 @@ import pytest
 import torch
 
 from lla.hessian.lanczos.thick_restart import thick_restart
+from lla.hessian.symmetric import SymmetricOperator
 
 
-class Skewed:
-    """A dense matrix as a row operator; each product has an error along the first vector."""
+class Skewed(SymmetricOperator):
+    """A dense matrix; each product has an error along the first vector."""
 
     def __init__(self, A, error):
         self.A = torch.as_tensor(A)
+        super().__init__(len(self.A), self.A.dtype, self.A.device)
         self.error = error
         self.vectors = []
 

@@ -243,7 +243,7 @@ def test_each_batch_has_a_hessian_of_its_own_unless_they_are_pooled(cases, poole
     whole = cases.BY_NAME["cnn_bn_eval"].problem((5, 4))
     hessians = BatchHessians(whole, Plan(), 5, pooled=pooled)
     assert hessians.count == len(sizes)
-    assert [problem.examples for problem in hessians.problems()] == sizes
+    assert [problem.examples for _, problem in hessians.problems()] == sizes
 
 
 def test_bytes_an_example_are_those_that_grow_with_the_batch():
