@@ -16,7 +16,16 @@ from paper_tables.evidence.intervals import combined, decided, difference_width
 from paper_tables.evidence.selection import by_cell
 from paper_tables.exhibits.minima import ellipsoids, scans
 from paper_tables.exhibits.minima.cells import CHANGE
-from paper_tables.exhibits.minima.groups import Group, as_well, groups, lacking, pair, telling
+from paper_tables.exhibits.minima.groups import (
+    LOSS,
+    Group,
+    as_well,
+    groups,
+    lacking,
+    pair,
+    telling,
+    unequal_losses,
+)
 from paper_tables.exhibits.minima.measured import CHEAP, COMPARED, INDEX
 from paper_tables.exhibits.minima.statements import RESCALED, ROWS
 
@@ -113,8 +122,10 @@ def _cheap(row: str) -> Predicate:
             f"pairs in the right order: index {index.area:.2f}, {listed}; "
             f"{len(good.reached)} good and {index.n} bad minima"
         )
-        used = _used((good, *every), (INDEX, *CHEAP))
-        return Decision(combined(verdicts), used, note, many=True)
+        used = _used((good, *every), (INDEX, *CHEAP, LOSS))
+        apart = unequal_losses(good, every)
+        verdict = "undecided" if apart else combined(verdicts)
+        return Decision(verdict, used, f"{note}{apart}", many=True)
 
     return predicate
 

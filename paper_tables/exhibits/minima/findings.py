@@ -6,7 +6,7 @@ from lla.report.text import measured
 from paper_tables.engine.exhibit import Finding, MissingError, Records
 from paper_tables.engine.fidelity import rank
 from paper_tables.evidence.legends import legend
-from paper_tables.exhibits.minima.groups import Group, groups, pair, telling
+from paper_tables.exhibits.minima.groups import Group, groups, pair, telling, unequal_losses
 from paper_tables.exhibits.minima.measured import COMPARED, INDEX
 from paper_tables.paper.names import display
 
@@ -31,6 +31,7 @@ def findings(records: Records) -> list[Finding]:
             f"{_shown(bad, INDEX)}. It is no volume: for an ellipsoid of spread 1 it would be too "
             f"small by {good.mean('shortfall').value:.4g} orders of magnitude."
         )
+        areas += unequal_losses(good, every)
         rho = f"{index.rho} over {index.n} minima"
         found.append(legend(__file__, "finding", words=words, areas=areas, rho=rho))
     if not found:

@@ -23,6 +23,8 @@ from paper_tables.exhibits.minima.tasks import GOOD, TASKS, task
 LEAST = 6  # poisoned minima, below which no rank correlation is given
 LEAST_SHARES = 4  # of poison, below which it has no interval
 RESAMPLES = 2000
+LOSS = "training_loss"
+UNEQUAL = 10.0  # a ratio of training losses, from which on curvatures are not compared
 
 Metrics = dict[str, Record]
 
@@ -145,6 +147,22 @@ class Telling:
     n: int  # bad minima
 
 
+def unequal_losses(good: Group, bad: Sequence[Group]) -> str:
+    """That curvatures cannot be compared, as the training losses are too different; else empty."""
+    one = _geometric(good.values(LOSS))
+    other = _geometric(np.concatenate([group.values(LOSS) for group in bad]))
+    if max(one / other, other / one) < UNEQUAL:
+        return ""
+    return (
+        f"; the training losses are {one:.1g} and {other:.1g}, and kappa, the trace and eigenvalues "
+        "fall with the loss"
+    )
+
+
+def _geometric(values: np.ndarray) -> float:
+    return math.exp(float(np.log(values).mean()))
+
+
 def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
     """Every measure, in the order of `COMPARED`.
 
@@ -162,7 +180,7 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
         if metric == INDEX:
             ratio = float(b.mean() - g.mean())
         else:
-            ratio = math.exp(float(np.log(b).mean() - np.log(g).mean()))
+            ratio = _geometric(b) / _geometric(g)
         rho = rank_correlation(sign * b, accuracy, shares)
         found.append(Telling(metric, area, ratio, rho, len(b)))
     return found

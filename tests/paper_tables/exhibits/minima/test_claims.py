@@ -119,6 +119,12 @@ def test_measures_that_tell_good_from_bad():
     assert list(CHEAP)[-1] == "kh05"
 
 
+def test_curvatures_at_different_losses_are_not_compared():
+    found = judged(minima(training_loss=1e-6), "cheap")
+    assert found.verdict == "undecided"
+    assert "the training losses are 0.01 and 1e-06" in found.note
+
+
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [({}, "holds"), ({"off": 1e-3}, "fails"), ({"shortfall": 900.0}, "fails")],
