@@ -154,8 +154,8 @@ def unequal_losses(good: Group, bad: Sequence[Group]) -> str:
     if max(one / other, other / one) < UNEQUAL:
         return ""
     return (
-        f"; the training losses are {one:.1g} and {other:.1g}, and kappa, the trace and eigenvalues "
-        "fall with the loss"
+        f"; the training losses are {one:.1g} and {other:.1g}, and kappa, the trace and "
+        "eigenvalues fall with the loss"
     )
 
 
@@ -177,10 +177,7 @@ def telling(good: Group, bad: Sequence[Group]) -> list[Telling]:
         sign = 1.0 if metric in FLATTER else -1.0
         g, b = good.values(metric), np.concatenate([group.values(metric) for group in bad])
         area = float(_right(good, bad, metric).mean())
-        if metric == INDEX:
-            ratio = float(b.mean() - g.mean())
-        else:
-            ratio = _geometric(b) / _geometric(g)
+        ratio = float(b.mean() - g.mean()) if metric == INDEX else _geometric(b) / _geometric(g)
         rho = rank_correlation(sign * b, accuracy, shares)
         found.append(Telling(metric, area, ratio, rho, len(b)))
     return found
