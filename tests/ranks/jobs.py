@@ -155,6 +155,18 @@ def ends(rank, count):
         return {"said": str(error), "seconds": time.monotonic() - begin}
 
 
+def absent(rank, count):
+    """Only the first rank measures."""
+    if rank > 0:
+        time.sleep(8)
+        return {}
+    lla.ranks.PATIENCE = 2
+    try:
+        lla.criteria(network(), batches())
+    except lla.RankError as error:
+        return {"said": str(error)}
+
+
 def spread(rank, count):
     """A network under FSDP."""
     mesh = distributed.device_mesh.init_device_mesh("cpu", (count,))
@@ -179,7 +191,7 @@ def collectives(rank, count):
 
 JOBS = {
     f.__name__: f
-    for f in (same, shards, single, half, radii, refused, short, ends, spread, collectives)
+    for f in (same, shards, single, half, radii, refused, short, ends, absent, spread, collectives)
 }
 
 

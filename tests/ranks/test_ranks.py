@@ -83,3 +83,8 @@ def test_a_rank_that_ends_ends_the_others_with_a_sentence(tmp_path):
 def test_parameters_that_are_spread_over_processes_are_refused(tmp_path):
     for found in run("spread", 2, tmp_path):
         assert "spread over processes" in found["said"]
+
+
+def test_a_rank_that_does_not_come_is_not_waited_for(tmp_path):
+    found = run("absent", 2, tmp_path)[0]
+    assert "call lla in all processes alike, or within `lla.alone()`" in found["said"]
