@@ -94,6 +94,31 @@ class Ranks:
             self._raise(error)
         return packed[:-1].view_as(like)
 
+    def share(self, size: int) -> slice:
+        """Which of `size` numbers this rank holds where they are split over ranks."""
+        each = -(-size // self.count)
+        return slice(min(self.rank * each, size), min((self.rank + 1) * each, size))
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over ranks of tensors that cannot fail."""
+        values = values.contiguous()
+        if self.count > 1:
+            with _answered():
+                distributed.all_reduce(values)
+        return values
+
+    def joined(self, part: Tensor, size: int) -> Tensor:
+        """Vectors [K, size] of which each rank has its `share`, all of them on every rank."""
+        if self.count == 1:
+            return part
+        each = -(-size // self.count)
+        padded = part.new_zeros(len(part), each)
+        padded[:, : part.shape[1]] = part
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        with _answered():
+            distributed.all_gather(parts, padded)
+        return torch.cat(parts, 1)[:, :size]
+
     @contextmanager
     def agreed(self) -> Iterator[None]:
         """Run a block in which ranks do not meet; an error on one is raised on all.

@@ -181,9 +181,9 @@ def top_eigenpairs(
     limits = memory_settings(memory)
     as_computed = limits.basis_dtype is None and limits.basis_device is None
     if basis_size is None and as_computed:
-        needed = room * size * operator.dtype.itemsize
+        needed = room * size * operator.dtype.itemsize // operator.ranks.count
         free = available_memory(operator.device) if limits.bytes is None else limits.bytes
-        if needed > free // 4:
+        if needed > min(operator.ranks.gathered(free)) // 4:
             basis_size = max(_BOUNDED, 3 * k)
     restarts = basis_size is not None and basis_size < room
     if basis_size is not None and restarts and (basis_size < k + 2 or not as_computed):
@@ -203,7 +203,10 @@ def top_eigenpairs(
             )  # fmt: skip
         else:
             start = fresh()[None]
-            lanczos = Lanczos(operator, start, room, limits.basis_dtype, limits.basis_device)
+            with operator.ranks.agreed():  # there may be no memory for the basis
+                lanczos = Lanczos(
+                    operator, start, room, limits.basis_dtype, limits.basis_device, operator.ranks
+                )
             found = _growing(operator, lanczos, k, which, tol, room, fresh, bar.update)
     vectors, scale, steps, converged = found
     values, vectors, residuals = _refine(operator, vectors)

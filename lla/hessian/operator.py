@@ -107,6 +107,7 @@ class HessianOperator(SymmetricOperator):
         self.space = problem.space.select(parameters)
         self.theta = problem.theta(parameters)  # [P]
         super().__init__(self.space.size, self.space.dtype, self.space.device)
+        self.ranks = problem.ranks
         some = f", {self.space.size} of {problem.space.size} parameters"
         self.about = problem.about + (some if self.space.size < problem.space.size else "")
         self._state = problem.state()
@@ -115,7 +116,7 @@ class HessianOperator(SymmetricOperator):
         self.trials: tuple[RouteTrial, ...] = ()
         self._kept: list[Product] = []  # one a batch, none for "fresh"
         self._named = route is not None
-        with problem.ranks.agreed(), full_precision(self.device):
+        with self.ranks.agreed(), full_precision(self.device):
             check_derivatives(problem)
             self.route: RouteName = route or self._choose(memory)
             if self.route != "fresh":
@@ -125,15 +126,7 @@ class HessianOperator(SymmetricOperator):
 
     def multiplied(self, rows: Tensor) -> Tensor:
         """H applied to each row of a matrix [K, P]."""
-        return self.problem.ranks.total(lambda: self._own_part(rows), rows)
-
-    def decided(self, answer: bool) -> bool:
-        """What rank 0 decides, see `lla.ranks`."""
-        return self.problem.ranks.of(0, answer)
-
-    def agree_on(self, **settings: object) -> None:
-        """Check that all processes were asked for the same, see `lla.ranks`."""
-        self.problem.ranks.same({name: str(value) for name, value in settings.items()})
+        return self.ranks.total(lambda: self._own_part(rows), rows)
 
     def _own_part(self, rows: Tensor) -> Tensor:
         """The part of the product that is of this process's batches."""

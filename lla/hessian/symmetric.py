@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lla.errors import InputError
 from lla.precision import full_precision, refuse_autocast
+from lla.ranks import ALONE, Ranks
 
 
 class SymmetricOperator:
@@ -24,6 +25,7 @@ class SymmetricOperator:
 
     Attributes:
         matvecs: products made so far.
+        ranks: processes that multiply together, see `lla.ranks`.
 
     >>> class Matrix(SymmetricOperator):
     ...     def __init__(self, matrix):
@@ -45,6 +47,7 @@ class SymmetricOperator:
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         self._like = torch.empty(0, dtype=dtype, device=device)
+        self.ranks: Ranks = ALONE
         self._size = size
         self.matvecs = 0
 
@@ -73,11 +76,12 @@ class SymmetricOperator:
         raise NotImplementedError
 
     def decided(self, answer: bool) -> bool:
-        """A decision, such as to stop, that is the same in all processes that multiply together."""
-        return answer
+        """A decision, such as to stop: that of rank 0, where processes multiply together."""
+        return self.ranks.of(0, answer)
 
     def agree_on(self, **settings: object) -> None:
         """Check that all processes that multiply together were asked for the same."""
+        self.ranks.same({name: str(value) for name, value in settings.items()})
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """H @ v for v [P], or H @ V for V [P, K]."""

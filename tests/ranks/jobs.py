@@ -17,6 +17,7 @@ import torch.distributed.fsdp
 from torch import nn
 
 import lla
+from lla.hessian.lanczos import process
 
 SIZES = (5, 3, 4, 2, 6)  # of the batches: ragged
 
@@ -51,7 +52,7 @@ def numbers(model, data, mode="train", **options):
     pooled = lla.criteria(model, data, mode, probes=2, steps=8, scope="pooled", **options)
     plane = lla.loss_plane(problem, normalization="filter", steps=12)
     grouped = lla.loss_plane(problem, normalization="filter", steps=2, route="vmap:4")
-    pairs = lla.top_eigenpairs(H, 3, tol=1e-8)
+    pairs = lla.top_eigenpairs(H, 3, "LM", tol=1e-8 if H.dtype == torch.float64 else 1e-5)
     return {
         "loss": problem.loss(), "gradient": problem.gradient(), "product": H @ v,
         "trace": torch.tensor(lla.trace(H, max_matvecs=20, rtol=1e-9).value),
@@ -155,6 +156,23 @@ def ends(rank, count):
         return {"said": str(error), "seconds": time.monotonic() - begin}
 
 
+def basis(rank, count):
+    """The bytes of the Lanczos basis in this process, over those of all of it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 40), nn.Tanh(), nn.Linear(40, 3)).double()
+    H = lla.HessianOperator(lla.Problem(model, batches()))
+    made = []
+    make = process.Basis.__init__
+
+    def noted(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        made.append(self._rows.numel() / (20 * H.shape[0]))
+
+    process.Basis.__init__ = noted
+    lla.spectral_density(H, probes=1, steps=20)
+    return {"shares": made}
+
+
 def absent(rank, count):
     """Only the first rank measures."""
     if rank > 0:
@@ -191,7 +209,20 @@ def collectives(rank, count):
 
 JOBS = {
     f.__name__: f
-    for f in (same, shards, single, half, radii, refused, short, ends, absent, spread, collectives)
+    for f in (
+        same,
+        shards,
+        single,
+        half,
+        radii,
+        refused,
+        short,
+        ends,
+        absent,
+        spread,
+        basis,
+        collectives,
+    )
 }
 
 

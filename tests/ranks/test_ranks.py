@@ -88,3 +88,8 @@ def test_parameters_that_are_spread_over_processes_are_refused(tmp_path):
 def test_a_rank_that_does_not_come_is_not_waited_for(tmp_path):
     found = run("absent", 2, tmp_path)[0]
     assert "call lla in all processes alike, or within `lla.alone()`" in found["said"]
+
+
+def test_each_rank_holds_its_part_of_the_basis(tmp_path):
+    for found in run("basis", 4, tmp_path):
+        assert found["shares"] == [pytest.approx(1 / 4, rel=0.1)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lla.errors import InputError
 from lla.hessian.refusals import not_finite
+from lla.ranks import ALONE, Ranks
 
 
 class RowOperator(Protocol):
@@ -40,6 +41,9 @@ class Tridiagonal:
 class Basis:
     """The Lanczos vectors [K, steps, P] in one preallocated tensor, and products with them.
 
+    Where several processes multiply together (`lla.ranks`), each stores P / ranks elements of every
+    vector: its coefficients are summed over ranks, and the parts of a vector are put together.
+
     Args:
         runs: K.
         steps: vectors a run.
@@ -49,6 +53,7 @@ class Basis:
             ghost copies (Simon 1984); in bfloat16 the outermost Ritz values change by about 1e-5,
             relative.
         device: of the storage; if it is another device, vectors are copied in slabs.
+        ranks: that share the storage.
     """
 
     def __init__(
@@ -58,11 +63,13 @@ class Basis:
         like: Tensor,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._like = like
-        size = like.shape[-1]
+        self._like, self._ranks = like, ranks
+        self._own = ranks.share(like.shape[-1])
+        size = self._own.stop - self._own.start
         stored = like.dtype if dtype is None else dtype
-        self._scale = 1.0 if stored.itemsize >= 4 else float(size) ** 0.5
+        self._scale = 1.0 if stored.itemsize >= 4 else float(like.shape[-1]) ** 0.5
         self._rows = torch.empty(
             (runs, steps, size), dtype=stored, device=like.device if device is None else device
         )
@@ -72,10 +79,11 @@ class Basis:
 
     def store(self, index: int, vectors: Tensor) -> None:
         """Write the vectors [K, P] of one step."""
-        self._rows[:, index].copy_(vectors * self._scale if self._scale != 1 else vectors)
+        own = vectors[:, self._own]
+        self._rows[:, index].copy_(own * self._scale if self._scale != 1 else own)
 
     def vectors(self, start: int, stop: int) -> Tensor:
-        """The vectors of the steps start..stop [K, stop - start, P], ready for arithmetic."""
+        """The vectors of the steps start..stop [K, stop - start, P / ranks], for arithmetic."""
         rows = self._rows[:, start:stop]
         if self._direct:
             return rows
@@ -94,12 +102,18 @@ class Basis:
             The norms of the components [K].
         """
         removed = torch.zeros(len(vectors), dtype=vectors.dtype, device=vectors.device)
-        lines = vectors.unsqueeze(1)
+        split = self._ranks.count > 1
+        own = vectors[:, self._own].clone() if split else vectors
+        lines = own.unsqueeze(1)
         for start, stop in self.slabs(count):
             block = self.vectors(start, stop)
             parts = coefficients(block, lines)  # [K, 1, stop - start]
+            if split:
+                parts = self._ranks.summed(parts)
             lines.baddbmm_(parts, block, alpha=-1)
             removed += parts.square().sum((1, 2))
+        if split:
+            vectors.copy_(self._ranks.joined(own, vectors.shape[-1]))
         return removed.sqrt_()
 
     def combine(self, weights: Tensor, run: int = 0) -> Tensor:
@@ -109,7 +123,7 @@ class Basis:
         )
         for start, stop in self.slabs(weights.shape[1]):
             total += weights[:, start:stop] @ self.vectors(start, stop)[run]
-        return total
+        return self._ranks.joined(total, self._like.shape[-1])
 
 
 class Lanczos:
@@ -126,6 +140,7 @@ class Lanczos:
         steps: maximal number of steps.
         basis_dtype: type in which the basis is stored, see `Basis`.
         basis_device: device on which the basis is stored.
+        ranks: that multiply together, and share the basis.
 
     Raises:
         InputError: a zero start vector, or fewer steps than one.
@@ -138,6 +153,7 @@ class Lanczos:
         steps: int,
         basis_dtype: torch.dtype | None = None,
         basis_device: torch.device | str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         if steps < 1:
             raise InputError(f"steps is {steps}: at least one Lanczos step is needed")
@@ -147,7 +163,7 @@ class Lanczos:
         self.operator = operator
         self.done = 0
         self._restarted = 0
-        self.basis = Basis(len(start), steps, start, basis_dtype, basis_device)
+        self.basis = Basis(len(start), steps, start, basis_dtype, basis_device, ranks)
         self._alphas = torch.zeros(len(start), steps, dtype=start.dtype, device=start.device)
         self._betas = torch.zeros_like(self._alphas)
         self._next = start / lengths  # [K, P]

@@ -157,9 +157,10 @@ def cost_of(
         together: probes that advance at the same time.
         pooled: whether one operator holds all batches; otherwise each batch has its own.
     """
+    ranks = problem.ranks.count if pooled else 1
     return Cost(
         vectors=together * space.size * space.dtype.itemsize,
-        basis=vectors * together * space.size,
+        basis=math.ceil(vectors * together * space.size / ranks),
         itemsize=space.dtype.itemsize,
         example=example,
         batch=max(problem.batch_sizes),
