@@ -176,7 +176,7 @@ class Given:
         for name in ("data", "split", "weights", "size", "device", "data_root"):
             words += _option(name, getattr(self, name), getattr(type(self), name))
         if not is_function(self.data):
-            words += _option("batch_size", self.batch_size or self.usual[1], BATCH_SIZE)
+            words += _option("batch_size", self.batch_size or self.usual[1], None)
         return shlex.join(words)
 
     def problem(self, inputs: Inputs) -> lla.Problem:
