@@ -186,9 +186,9 @@ def alone() -> Iterator[None]:
     Without it, every process of a group has to make the same calls. A training with several
     processes that measures in one of them, for example, does so within this block.
 
-    >>> import lla
-    >>> with lla.alone():
-    ...     ...  # lla.criteria(model, batches)
+    >>> with alone():
+    ...     present().count
+    1
     """
     before = getattr(_here, "alone", False)
     _here.alone = True

@@ -9,12 +9,13 @@ import importlib
 import pkgutil
 
 from paper_tables.engine.exhibit import Exhibit
+from paper_tables.paper import WORK
 
 __all__ = ["find"]
 
 
 def find() -> list[Exhibit]:
-    """Find every exhibit, those of one work together in the order that they ask for.
+    """Find every exhibit: those of the paper first, each work's in the order that they ask for.
 
     Example:
         >>> [exhibit.name for exhibit in find()][:4]
@@ -22,4 +23,4 @@ def find() -> list[Exhibit]:
     """
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     found = [importlib.import_module(f"{__name__}.{name}").EXHIBIT for name in names]
-    return sorted(found, key=lambda exhibit: (exhibit.work, exhibit.order, exhibit.name))
+    return sorted(found, key=lambda each: (each.work != WORK, each.work, each.order, each.name))

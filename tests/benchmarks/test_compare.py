@@ -174,9 +174,9 @@ def test_ten_sessions_of_the_same_code_raise_no_alarm(one_thread):
         assert not [f for f in found if f.worse], compare.describe(found)
 
 
-def test_half_more_work_is_caught(one_thread):
+def test_twice_the_work_is_caught(one_thread):
     rows = [measured(2, f"2026-01-{i + 1:02}T00:00:00+00:00") for i in range(3)]
-    slow = measured(3, "2026-02-01T00:00:00+00:00")
+    slow = measured(4, "2026-02-01T00:00:00+00:00")
     (found,) = compare.compare(table(*rows, slow))
     assert found.worse, compare.describe([found])
 
