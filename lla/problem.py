@@ -497,12 +497,11 @@ class Problem:
                 named.
         """
         theta = (self.theta() if theta is None else theta.detach()).requires_grad_()
-        if self.ranks.count == 1:
-            return self._own_loss_and_gradient(theta)
         with self.ranks.agreed():
             loss, gradient = self._own_loss_and_gradient(theta)
-        both = torch.cat([loss[None].to(gradient), gradient])
-        both = self.ranks.total(lambda: both, both)
+        if self.ranks.count == 1:
+            return loss, gradient
+        both = self.ranks.summed(torch.cat([loss[None].to(gradient), gradient]))
         return both[0], both[1:]
 
     def _own_loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -523,8 +522,7 @@ class Problem:
             total.add_(gradient, alpha=share)
         _check_finite("loss", torch.stack(losses).tolist())
         _check_finite("largest element of the gradient", norms)
-        shares = torch.tensor(self.shares, dtype=torch.float64).to(theta)
-        return torch.dot(shares, torch.stack(losses)), total
+        return self.own_part().pool(torch.stack(losses)), total
 
     def _current(self) -> Mapping[str, Tensor]:
         """All parameters and buffers as they are now; not copies."""

@@ -597,3 +597,18 @@ def test_a_gradient_that_is_not_finite(x, loss, said):
 def test_a_micro_batch_larger_than_the_batch_is_the_whole_batch(size):
     problem = lla.Problem(nn.Linear(3, 2), (torch.ones(4, 3), torch.arange(4) % 2))
     assert torch.equal(problem.in_micro_batches(size).loss(), problem.loss())
+
+
+def test_a_loss_in_another_type_than_the_parameters_has_a_gradient():
+    x, y = torch.randn(6, 3), torch.arange(6) % 2
+    model = torch.nn.Linear(3, 2)
+    problem = lla.Problem(model, [(x[:4], y[:4]), (x[4:], y[4:])], in_double)
+    loss, gradient = problem.loss_and_gradient()
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    torch.testing.assert_close(gradient, expected)
+    assert loss.item() == pytest.approx(problem.loss().item())
+
+
+def in_double(z, y):
+    return torch.nn.functional.cross_entropy(z.double(), y)

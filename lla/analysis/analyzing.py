@@ -64,8 +64,8 @@ def analyze(
         out: the page to write, one HTML file that loads nothing else; None writes none.
         loss: see `lla.Problem`.
         mode: "eval" or "train".
-        probes: random vectors for each batch; by default one, or two if there is a single batch,
-            which tells no error otherwise.
+        probes: random vectors for each batch. The default is one; it is two for a single batch,
+            because a standard error takes two numbers.
         steps: Lanczos steps. K_H05 depends on them; compare equal steps only.
         points: of the plane along each axis, an odd number.
         seed: of all random vectors, and of dropout.

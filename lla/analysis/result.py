@@ -34,7 +34,7 @@ class Finding:
     text: str  # whole sentences, with the numbers and their errors
     weight: Weight  # "warning" where other numbers are not to be believed, or a fault is likely
     code: str = ""  # what to call next
-    command: str = ""  # the same on the command line: {network} is network and data, {more} batches
+    command: str = ""  # the same on the command line; the page fills in {network} and {more}
 
     def __repr__(self) -> str:
         return f"{self.topic}: {self.text}"
@@ -108,7 +108,7 @@ class Analysis(Saved):
     criteria: Criteria
     other: Criteria | None  # in the other mode; None where that changes nothing, or cannot be
     why_one_mode: str  # the reason, if so
-    extremes: Eigenpairs  # largest, smallest, second; of all batches together, as is all below
+    extremes: Eigenpairs  # largest, smallest, second largest; as all below, of all batches together
     gradient: float  # norm of the gradient of the loss
     blocks: Blocks
     flatness: Flatness | None  # where it is exact; None where it is not

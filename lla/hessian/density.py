@@ -102,8 +102,7 @@ def spectral_density(
         return make(probes) if targets is None else _until_reached(make, probes, targets)
 
     candidates = plans.plans(problem, asked, cost, limits.bytes, operator.device)
-    if operator.ranks.count > 1:  # all follow one plan
-        candidates = iter(operator.ranks.of(0, list(candidates)))
+    candidates = plans.common(candidates, operator.ranks)
     spectrum, plan, failed = plans.try_plans(run, candidates, operator.device)
     return replace(spectrum, plan=plans.describe(plan, asked, failed))
 

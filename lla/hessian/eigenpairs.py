@@ -203,10 +203,9 @@ def top_eigenpairs(
             )  # fmt: skip
         else:
             start = fresh()[None]
-            with operator.ranks.agreed():  # there may be no memory for the basis
-                lanczos = Lanczos(
-                    operator, start, room, limits.basis_dtype, limits.basis_device, operator.ranks
-                )
+            lanczos = Lanczos(
+                operator, start, room, limits.basis_dtype, limits.basis_device, operator.ranks
+            )
             found = _growing(operator, lanczos, k, which, tol, room, fresh, bar.update)
     vectors, scale, steps, converged = found
     values, vectors, residuals = _refine(operator, vectors)

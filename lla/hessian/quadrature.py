@@ -65,10 +65,9 @@ def quadrature(
             if legacy:
                 parts.append(legacy_tridiagonal(operator, start[0], steps, seed, bar.update))
                 continue
-            with operator.ranks.agreed():  # there may be no memory for the basis
-                lanczos = Lanczos(
-                    operator, start, steps, plan.basis_dtype, plan.basis_device, operator.ranks
-                )
+            lanczos = Lanczos(
+                operator, start, steps, plan.basis_dtype, plan.basis_device, operator.ranks
+            )
             for _ in range(steps):
                 lanczos.advance(1)
                 bar.update(len(indices))

@@ -192,10 +192,9 @@ class RunStatistics:
                 break
             most = min(goal.steps, left)
             start = rademacher(self._size, like, goal.seed, index, probe)[None]
-            with operator.ranks.agreed():  # there may be no memory for the basis
-                lanczos = Lanczos(
-                    operator, start, most, plan.basis_dtype, plan.basis_device, operator.ranks
-                )
+            lanczos = Lanczos(
+                operator, start, most, plan.basis_dtype, plan.basis_device, operator.ranks
+            )
             # once it has converged, r_e is the same from every probe
             tolerance = math.inf if settled and probe > 0 else goal.re_tolerance
             run = run_until(lanczos, least, most, goal.steps, tolerance, on_step)

@@ -70,9 +70,10 @@ class Basis:
         size = self._own.stop - self._own.start
         stored = like.dtype if dtype is None else dtype
         self._scale = 1.0 if stored.itemsize >= 4 else float(like.shape[-1]) ** 0.5
-        self._rows = torch.empty(
-            (runs, steps, size), dtype=stored, device=like.device if device is None else device
-        )
+        with ranks.agreed():  # one may have no memory for it
+            self._rows = torch.empty(
+                (runs, steps, size), dtype=stored, device=like.device if device is None else device
+            )
         # vectors of another type or device are converted in slabs of at most 64 MiB
         self._slab = max(1, 2**26 // max(1, runs * size * like.element_size()))
         self._direct = stored == like.dtype and self._rows.device == like.device

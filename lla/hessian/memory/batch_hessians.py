@@ -15,6 +15,7 @@ from lla.hessian.operator import HessianOperator, RouteError
 from lla.hessian.products.routes import RouteName
 from lla.parameters import Pattern
 from lla.problem import Problem
+from lla.ranks import ALONE
 
 T = TypeVar("T")
 
@@ -55,14 +56,11 @@ class BatchHessians:
         example = plans.bytes_an_example(whole, self.space)
         self._cost = plans.cost_of(whole, self.space, vectors, example, pooled=pooled)
         self._available = available_memory(whole.device) if memory is None else memory
-        if pooled and whole.ranks.count > 1:  # all follow one plan
-            costs = whole.ranks.gathered(self._cost)
-            self._cost = max(costs, key=lambda cost: cost.example * cost.batch)
-            self._available = min(whole.ranks.gathered(self._available))
-        candidates = plans.plans(whole, asked, self._cost, memory)
-        if pooled and whole.ranks.count > 1:
-            candidates = iter(whole.ranks.of(0, list(candidates)))
-        self._candidates = candidates
+        ranks = whole.ranks if pooled else ALONE  # else each has Hessians of its own
+        costs = ranks.gathered(self._cost)
+        self._cost = max(costs, key=lambda cost: cost.example * cost.batch)
+        self._available = min(ranks.gathered(self._available))
+        self._candidates = plans.common(plans.plans(whole, asked, self._cost, memory), ranks)
         self._parameters, self._device, self._asked = parameters, whole.device, asked
         self._used: list[Plan] = []  # the last plan that worked, if there is one
         self._failed: list[Plan] = []

@@ -30,6 +30,7 @@ from lla.hessian.operator import route_arguments
 from lla.hessian.products.routes import Retained, RouteName
 from lla.parameters import ParameterSpace
 from lla.problem import Problem
+from lla.ranks import Ranks
 
 T = TypeVar("T")
 
@@ -322,6 +323,11 @@ def _can_be_split(problem: Problem, size: int) -> bool:
     except InputError:  # there are other plans
         return False
     return True
+
+
+def common(candidates: Iterator[Plan], ranks: Ranks) -> Iterator[Plan]:
+    """The same plans in all processes that multiply together: those of rank 0."""
+    return candidates if ranks.count == 1 else iter(ranks.of(0, list(candidates)))
 
 
 def try_plans(
