@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -44,6 +45,10 @@ def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest-benchmark, which is configured later, where to save the session."""
+    if _option(config, "shard") or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise pytest.UsageError(
+            "benchmarks time one process on a quiet machine: run them without --shard and torchrun"
+        )
     folder = _option(config, "save")
     if folder:
         try:

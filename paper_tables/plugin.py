@@ -21,12 +21,14 @@ import torch
 
 import lla
 from lla.errors import InputError, WriteError
+from paper_tables import workers
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.ending import ending
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.progress import Bar, Lines, Progress
 from paper_tables.engine.records import LARGEST
+from paper_tables.engine.shard import Shard
 from paper_tables.engine.suite import Suite, checkout, listing
 from paper_tables.exhibits import find
 
@@ -80,6 +82,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
     group.addoption("--results", metavar="DIR", help="folder to publish in (default: results)")
     group.addoption("--work-dir", metavar="DIR", help="weights and journal (default: .lla)")
+    group.addoption(
+        "--shard", metavar="I/N",
+        help="be worker I of N that share the folders of results and of work, on any machines",
+    )  # fmt: skip
+    group.addoption(
+        "--submission", metavar="NAME", help="refuse folders that `lla tables --submit` did not see"
+    )
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
     for name, what in (
         ("probes", "random vectors for each batch"),
@@ -133,9 +142,16 @@ def pytest_configure(config: pytest.Config) -> None:
         download=profile.download and not option("list_cells", False),
     )
 
-    config.stash[_SUITE] = Suite(
-        find(), settings, _progress(config), allocator_tuned=lla.tune_allocator()
-    )
+    try:
+        shard = Shard.of(option("shard")) if option("shard") else None
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+    if shard and settings.recompute:
+        raise pytest.UsageError(
+            "with --recompute each worker would compute all cells: leave it or --shard out, or "
+            "name a new --work-dir"
+        )
+    config.stash[_SUITE] = Suite(find(), settings, _progress(config), lla.tune_allocator(), shard)
 
 
 def _progress(config: pytest.Config) -> Progress:
@@ -217,13 +233,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         with _uncaptured(session.config):
             session.config.get_terminal_writer().line(listing(cells, this.settings))
         return True
-    if cells and not session.config.option.collectonly:
-        try:
-            this.check_folders()
-        except (WriteError, InputError) as error:
-            raise pytest.UsageError(str(error)) from None
+    if not cells or session.config.option.collectonly:
+        return None
+    try:
+        this.check_folders()
+        submission = session.config.getoption("submission", None)
+        workers.check(this, submission)
         this.plan(cells)
-    return None
+        if this.shard is None:
+            return None
+        with this.leases.worker(this.shard):
+            workers.run(session, this, _cell)
+        return True
+    except (WriteError, InputError) as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -261,6 +284,8 @@ def pytest_terminal_summary(
     last = ending(judgements, this.absent, this.settings.results)
     if last:
         terminalreporter.write_line(last)
+    if this.shard is not None and this.started:
+        terminalreporter.write(workers.missing(this, this.shard))
 
 
 @pytest.fixture(scope="session")

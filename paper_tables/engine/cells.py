@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lla.estimate import Estimate
+from lla.files import sha256_of_bytes
 from paper_tables.engine import records
 from paper_tables.engine.profiles import PROFILES, Profile
 from paper_tables.engine.records import Record
@@ -84,6 +86,11 @@ class SharedStep:
     seconds: float  # estimate, on 2 CPU cores
     run: Callable[[Settings], str]  # returns its outcome in words
 
+    @property
+    def slug(self) -> str:
+        """Its name in letters that every file system takes."""
+        return re.sub(r"[^0-9a-z]+", "-", self.name.lower())
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -119,6 +126,11 @@ class Cell:
     def place(self) -> tuple[str, str, str, str]:
         """What distinguishes it from all other cells: table, row, column and configuration."""
         return (self.table, self.row, self.column, self.hash)
+
+    @property
+    def label(self) -> str:
+        """A name for files that no other cell has."""
+        return f"{self.table}-{self.name}-{sha256_of_bytes(repr(self.place))[:8]}"
 
     def absent(
         self,

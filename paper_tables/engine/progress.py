@@ -50,6 +50,9 @@ class Progress:
             raise
         self._end(now, now.outcome, failed=False)
 
+    def say(self, text: str) -> None:
+        """Show a sentence between two steps."""
+
     def close(self) -> None:
         """Leave the terminal to others."""
 
@@ -69,6 +72,10 @@ class Lines(Progress):
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
+
+    def say(self, text: str) -> None:
+        """Show a sentence between two steps."""
+        self._write(text + "\n")
 
     def _begin(self, step: Step) -> None:
         about = f" (about {step.seconds:.0f} s) ..." if step.seconds else ""
@@ -97,6 +104,11 @@ class Bar(Progress):
     def plan(self, seconds: float) -> None:
         """See `Progress.plan`."""
         self._left = TimeLeft(seconds)
+
+    def say(self, text: str) -> None:
+        """Show a sentence in place of the step's name."""
+        self._label = text
+        self._show()
 
     def close(self) -> None:
         """Take the bar away."""

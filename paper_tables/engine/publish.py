@@ -40,6 +40,13 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> list[Judgement]:
     return judgements
 
 
+def is_current(results: Path) -> bool:
+    """Whether the report, which is written last, is newer than all records."""
+    page = results / report.PAGE
+    times = [path.stat().st_mtime_ns for path in (results / "records").glob("*.jsonl")]
+    return page.exists() and page.stat().st_mtime_ns > max(times, default=0)
+
+
 def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
     """Write the pages of one exhibit: `<name>.md`, `.tex`, `.csv`, and those that it adds."""
     mine = [record for record in records if record.table in (exhibit.sources or (exhibit.name,))]

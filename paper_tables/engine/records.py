@@ -188,8 +188,8 @@ class Record:
             "".join(texts).encode()
         except UnicodeEncodeError as error:
             raise InputError(f"a text of the record cannot be written as UTF-8: {error}") from None
-        if _ABSOLUTE_PATH.search("\n".join(texts)):  # one search is faster than one for each text
-            text = next(text for text in texts if _ABSOLUTE_PATH.search(text))
+        if names_a_place("\n".join(texts)):  # one search is faster than one for each text
+            text = next(text for text in texts if names_a_place(text))
             raise InputError(
                 f"a record holds the path {text!r}: records are published, name files relative "
                 "to the folder of results"
@@ -263,6 +263,15 @@ def _from_json(line: str) -> Record:
     if not fields["config_hash"]:
         raise InputError("config_hash is empty: every written record has one")
     return Record(**fields)
+
+
+def names_a_place(text: str) -> bool:
+    """Whether a text holds an absolute path, which no record may.
+
+    >>> names_a_place("no file ~/x.pt"), names_a_place("no file x.pt")
+    (True, False)
+    """
+    return _ABSOLUTE_PATH.search(text) is not None
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lla.errors import WriteError
+from lla.errors import WriteError, first_line
 from lla.files import check_folder
 from lla.report.text import measured, plain_table
 from paper_tables.engine import machine, publish, store
 from paper_tables.engine.cells import METRIC_NAMES, Cell, Settings
 from paper_tables.engine.claims import Judgement
 from paper_tables.engine.exhibit import Exhibit
+from paper_tables.engine.leases import Leases
 from paper_tables.engine.progress import Progress
-from paper_tables.engine.records import Record
+from paper_tables.engine.records import Record, names_a_place
+from paper_tables.engine.shard import Shard
 
 RENDERING = 20.0  # least time between two renderings, in units of the time that one takes
 
@@ -33,6 +35,7 @@ class Suite:
         settings: what was asked for.
         progress: shows what is computed, and what came of it.
         allocator_tuned: recorded with every cell.
+        shard: which worker this session is, where several share the folders.
     """
 
     def __init__(
@@ -41,11 +44,14 @@ class Suite:
         settings: Settings,
         progress: Progress | None = None,
         allocator_tuned: bool = False,
+        shard: Shard | None = None,
     ) -> None:
         self.exhibits = exhibits
         self.settings = settings
         self.progress = progress or Progress()
         self.allocator_tuned = allocator_tuned
+        self.shard = shard
+        self.leases = Leases(settings.results)
         self.planned = 0  # cells that can run in this session, see `plan`
         self.started = 0
         self.prepared: set[str] = set()  # names of shared steps
@@ -77,8 +83,17 @@ class Suite:
         self.planned = len(runnable)
         self.progress.plan(sum(cell.seconds for cell in waiting) + sum(shared.values()))
 
+    @contextmanager
+    def turn(self, cell: Cell) -> Iterator[bool]:
+        """Hold the lease of a cell for the time of a block; whether no other worker has it."""
+        with self.leases.held(cell.label) as mine:
+            yield mine
+
     def run(self, cell: Cell) -> list[Record]:
         """Finish one cell: compute it if it is not finished yet, publish, render.
+
+        A cell whose computation raises an error gets a record that says so, unless a value of it
+        is published. Workers that share the folders do not try it again.
 
         Returns:
             Its records; those of a cell that cannot run say why.
@@ -103,6 +118,11 @@ class Suite:
         self.started += 1
         found = self._finished(cell)
         if found is None:
+            failure = self.shard and self.leases.failure(cell.label, self.shard)
+            if failure:
+                new = cell.absent(f"another worker has tried it: {failure}").not_run()
+                self.absent.append(new[0])
+                return new
             self._prepare(cell)
         label = f"cell {self.started}/{self.planned} {cell.name}"
         with self.progress.step(label, cell.seconds if found is None else 0.0) as step:
@@ -146,10 +166,15 @@ class Suite:
             if self._stale:
                 with (
                     self._unwritten_noted(),
+                    self._alone("pages"),
                     self.progress.step("tables, figures, claims and report", 0.0) as step,
                 ):
+                    place = f"{self.settings.results.name}/"
+                    if self.shard and publish.is_current(self.settings.results):
+                        step.outcome = f"written to {place} by another worker"
+                        return
                     self.render()
-                    step.outcome = f"written to {self.settings.results.name}/"
+                    step.outcome = f"written to {place}"
         finally:
             self.progress.close()
 
@@ -163,7 +188,7 @@ class Suite:
 
     def _render_at_times(self) -> None:
         self._stale = True
-        if time.monotonic() >= self._render_next:
+        if self.shard is None and time.monotonic() >= self._render_next:
             self.render()
 
     def records(self) -> list[Record]:
@@ -187,14 +212,44 @@ class Suite:
         """Run the step that the cell shares with others; the cell's time does not include it."""
         if cell.shared is None or cell.shared.name in self.prepared:
             return
-        with self.progress.step(cell.shared.name, cell.shared.seconds) as step:
+        with (
+            self._alone(f"step-{cell.shared.slug}"),
+            self.progress.step(cell.shared.name, cell.shared.seconds) as step,
+        ):
             step.computed = False  # most often it finds what an earlier session made
             begin = time.perf_counter()
             outcome = cell.shared.run(self.settings)
             step.outcome = f"done in {time.perf_counter() - begin:.1f} s: {outcome}"
         self.prepared.add(cell.shared.name)
 
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """Do a block while no other worker does it."""
+        if self.shard is None:
+            yield
+            return
+        with self.leases.held(what, wait=True):
+            yield
+
+    @contextmanager
+    def _failure_recorded(self, cell: Cell) -> Iterator[None]:
+        try:
+            yield
+        except WriteError:
+            raise  # not the cell's: no other one could be stored either
+        except Exception as error:
+            reason = _failed_with(error)
+            store.publish(cell.absent(reason).not_run(), self.settings.work, self.settings.results)
+            self._stale = True
+            if self.shard:
+                self.leases.note_failure(cell.label, reason)
+            raise
+
     def _compute(self, cell: Cell) -> list[Record]:
+        with self._failure_recorded(cell):
+            return self._computed(cell)
+
+    def _computed(self, cell: Cell) -> list[Record]:
         settings = self.settings
         assert cell.compute is not None
         machine.reset_peak_memory(settings.device)
@@ -242,6 +297,13 @@ def listing(cells: Sequence[Cell], settings: Settings) -> str:
         + f"\n\nprofile {settings.profile.name}: {len(unique)} cells, {runnable} of them run; "
         f"about {total / 60:.0f} min on 2 CPU cores. Nothing was computed."
     )
+
+
+def _failed_with(error: Exception) -> str:
+    """The reason of a cell that failed, without the places of this machine."""
+    kind, text = type(error).__name__, first_line(error)[:200]
+    known = kind if names_a_place(text) or text == kind else f"{kind}, {text!r}"
+    return f"it failed with {known}: mend that and run it again"
 
 
 def _judged_anew(cell: Cell, record: Record) -> Record:

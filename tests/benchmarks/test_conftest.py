@@ -19,12 +19,13 @@ def conftest():
     return module
 
 
-def config_of(folder, unwritten=False):
+def config_of(folder, unwritten=False, **options):
     """As much of pytest's configuration as is asked for."""
     lines = []
     storage = types.SimpleNamespace(unwritten=unwritten)
+    options["save"] = folder
     return types.SimpleNamespace(
-        getoption=lambda name, default: {"save": folder}.get(name, default),
+        getoption=lambda name, default: options.get(name, default),
         option=types.SimpleNamespace(),
         pluginmanager=types.SimpleNamespace(
             get_plugin=lambda name: types.SimpleNamespace(storage=storage)
@@ -71,3 +72,11 @@ def test_a_session_that_is_not_written_fails(conftest, tmp_path, monkeypatch, un
     conftest.pytest_sessionfinish(session)
     assert session.exitstatus == 1
     assert config.lines == ([] if unwritten else ["history.md cannot be written"])
+
+
+def test_one_of_several_workers_times_nothing(conftest, monkeypatch):
+    with pytest.raises(pytest.UsageError, match="run them without --shard and torchrun"):
+        conftest.pytest_configure(config_of(None, shard="1/2"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(pytest.UsageError, match="on a quiet machine"):
+        conftest.pytest_configure(config_of(None))

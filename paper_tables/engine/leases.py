@@ -1,0 +1,158 @@
+"""Leases: what one of several workers has in hand, so that no other one computes it too.
+
+A lease is a file in the folder of results. The worker that holds it touches it every `HEARTBEAT`
+seconds. Another one takes it over at once if the process of its holder has ended on the same
+machine, and from another machine once it has seen no touch for `LEASE` seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from lla.errors import InputError
+from lla.files import atomic_write, writing
+from paper_tables.engine.shard import Shard
+
+LEASE = 120.0  # seconds
+HEARTBEAT = 20.0  # seconds
+POLL = 1.0  # seconds between two looks at a lease that is waited for
+FOLDER = "leases"
+SUFFIX = ".lease"
+
+
+class Leases:
+    """The leases of the workers that share one folder of results.
+
+    Args:
+        results: the folder.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.folder = results / FOLDER
+        # kept, because each remembers since when its file has not been touched
+        self._known: dict[str, SoftFileLease] = {}
+
+    @contextlib.contextmanager
+    def held(self, what: str, wait: bool = False) -> Iterator[bool]:
+        """Hold a lease for the time of a block.
+
+        Args:
+            what: name of the lease, fit for a file.
+            wait: until its holder gives it back or is found dead.
+
+        Yields:
+            Whether it is held; with `wait` always true.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lease = self._lease(what)
+            try:
+                lease.acquire(timeout=-1 if wait else 0, poll_interval=POLL)
+                mine = True
+            except Timeout:
+                mine = False
+        try:
+            yield mine
+        finally:
+            if mine:
+                lease.release()
+
+    @contextlib.contextmanager
+    def worker(self, shard: Shard) -> Iterator[None]:
+        """Be one of several workers for the time of a block.
+
+        Args:
+            shard: which one.
+
+        Raises:
+            InputError: another process is this worker, and alive.
+            WriteError: the folder cannot be written.
+        """
+        name = _name(shard)
+        with self.held(name) as mine:
+            if not mine:
+                raise InputError(
+                    f"worker {shard.index} of {shard.count} is at work in {self.results} already "
+                    f"({self._holder(name)}): give another --shard, or wait until it ends"
+                )
+            atomic_write(self._trace(shard), "")
+            yield
+
+    def unseen(self, count: int) -> list[Shard]:
+        """Which of so many workers have never begun in this folder."""
+        all_of_them = (Shard(i, count) for i in range(1, count + 1))
+        return [shard for shard in all_of_them if not self._trace(shard).exists()]
+
+    def note_failure(self, what: str, why: str) -> None:
+        """Tell the other workers that a computation has failed."""
+        atomic_write(self._failed(what), why)
+
+    def failure(self, what: str, shard: Shard) -> str | None:
+        """Why a computation has failed at another worker since this one began; None if none has.
+
+        Args:
+            what: its name.
+            shard: this worker.
+        """
+        begun = self._trace(shard).stat().st_mtime_ns
+        with contextlib.suppress(FileNotFoundError):
+            if self._failed(what).stat().st_mtime_ns > begun:
+                return self._failed(what).read_text(encoding="utf-8")
+        return None
+
+    def mark(self, name: str, work: Path) -> None:
+        """Leave a mark in both folders, by which workers elsewhere see that these are theirs.
+
+        Args:
+            name: of the mark.
+            work: the work folder, which all workers share too.
+        """
+        for path in self._marks(name, work):
+            atomic_write(path, "")
+
+    def is_marked(self, name: str, work: Path) -> bool:
+        """Whether a mark is in both folders, see `mark`."""
+        return all(path.exists() for path in self._marks(name, work))
+
+    def at_work(self) -> list[str]:
+        """The workers that are alive in this folder, each in a few words."""
+        found = []
+        for path in sorted(self.folder.glob(f"worker-*{SUFFIX}")):
+            with self.held(path.stem) as free:
+                if not free:
+                    words = path.stem.replace("-", " ")
+                    found.append(f"{words} ({self._holder(path.stem)})")
+        return found
+
+    def _lease(self, what: str) -> SoftFileLease:
+        if what not in self._known:
+            self._known[what] = SoftFileLease(
+                self.folder / f"{what}{SUFFIX}", lease_duration=LEASE, heartbeat_interval=HEARTBEAT
+            )
+        return self._known[what]
+
+    def _holder(self, what: str) -> str:
+        owner = self._lease(what).owner
+        return f"process {owner.pid} on {owner.hostname}" if owner else "just now"
+
+    def _trace(self, shard: Shard) -> Path:
+        return self.folder / f"{_name(shard)}.begun"
+
+    def _marks(self, name: str, work: Path) -> tuple[Path, Path]:
+        file = f"{name}.submitted"
+        return self.folder / file, work / FOLDER / file
+
+    def _failed(self, what: str) -> Path:
+        return self.folder / f"{what}.failed"
+
+
+def _name(shard: Shard) -> str:
+    return f"worker-{shard.index}-of-{shard.count}"

@@ -1,0 +1,102 @@
+"""How pytest runs the cells of one of several workers: in turns, each cell at one worker only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lla.errors import InputError
+from paper_tables.engine.cells import Cell
+from paper_tables.engine.leases import POLL
+from paper_tables.engine.shard import Shard
+from paper_tables.engine.suite import Suite
+
+CellOf = Callable[[pytest.Item], Cell | None]
+
+
+def check(suite: Suite, submission: str | None) -> None:
+    """Find out whether this session may compute cells in its folders.
+
+    Args:
+        suite: of the session.
+        submission: the name of a mark that whoever started the workers left in both folders.
+
+    Raises:
+        InputError: other workers are there and this session is none; or the mark is missing.
+    """
+    at_work = suite.leases.at_work()
+    if suite.shard is None and at_work:
+        raise InputError(
+            f"{at_work[0]} computes cells in {suite.settings.results}: join it with --shard, name "
+            "other folders, or wait until it ends"
+        )
+    if submission and not suite.leases.is_marked(submission, suite.settings.work):
+        raise InputError(
+            f"{suite.settings.results} and {suite.settings.work} are not the folders of whoever "
+            "started this worker: both must be shared by all machines"
+        )
+
+
+def run(session: pytest.Session, suite: Suite, cell_of: CellOf) -> None:
+    """Run the cells of all workers, this one's first, but for those that another one has in hand.
+
+    These are waited for: if their worker dies, this one takes them over. Other tests are left to
+    the first worker.
+
+    Args:
+        session: with its items.
+        suite: with the worker.
+        cell_of: the cell of a test, if it is one.
+    """
+    assert suite.shard is not None
+    cells = [item for item in session.items if cell_of(item) is not None]
+    others = [item for item in session.items if cell_of(item) is None]
+    left = suite.shard.ordered(cells, lambda item: _seconds(cell_of(item)))
+    waited = False
+    while left:
+        waiting = [item for item in left if not _run(session, suite, item, cell_of(item))]
+        if waiting and not waited:
+            waited = True
+            suite.progress.say(f"waiting for {len(waiting)} cells that other workers have in hand")
+        if len(waiting) == len(left):
+            time.sleep(POLL)
+        left = waiting
+    for item in others if suite.shard.index == 1 else ():
+        _run(session, suite, item, None)
+
+
+def missing(suite: Suite, shard: Shard) -> str:
+    """A line on the workers that have not begun in the folders of this one; none if all have."""
+    numbers = [str(other.index) for other in suite.leases.unseen(shard.count)]
+    if not numbers:
+        return ""
+    return (
+        f"of {shard.count} workers, {', '.join(numbers)} never began in {suite.settings.results}: "
+        "a worker that did run has another folder\n"
+    )
+
+
+def _seconds(cell: Cell | None) -> float:
+    return cell.seconds if cell is not None and cell.compute is not None else 0.0
+
+
+def _run(session: pytest.Session, suite: Suite, item: pytest.Item, cell: Cell | None) -> bool:
+    """Run a test; whether it could be, because no other worker has its cell."""
+    if cell is None:
+        _protocol(session, item)
+        return True
+    with suite.turn(cell) as mine:
+        if mine:
+            _protocol(session, item)
+    return mine
+
+
+def _protocol(session: pytest.Session, item: pytest.Item) -> None:
+    """What pytest's own loop does with a test."""
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
