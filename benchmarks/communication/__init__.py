@@ -1,0 +1,1 @@
+"""What several processes send one another in a Hessian product, measured and on paper."""
