@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from lla.tensor_hashes import tensors_sha256
 from lla.trial import describe, rejections, try_call
 
 Precision = Literal["float32", "float64"]
+T = TypeVar("T")
 
 _LOOKED = 8  # batches that are compared for what they weigh, beside the first
 _NEARBY = 0.3  # length, relative to the parameters, of a step to other parameters
@@ -171,13 +172,20 @@ class Problem:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Number of examples of each batch."""
+        """Number of examples of each batch that this process has, see `lla.ranks`."""
         return self.own_batches.sizes
 
     @property
     def examples(self) -> int:
-        """Number of examples of all batches."""
+        """Number of examples of the batches that this process has, see `lla.ranks`."""
         return self.own_batches.examples
+
+    def of_all_batches(self, own: Sequence[T]) -> list[T]:
+        """What each process has found for its batches, in the order of all batches."""
+        # a process without batches holds one of another, which has no place
+        pairs = list(zip(self.division.indices, own, strict=False))
+        everywhere = [pair for part in self.ranks.gathered(pairs) for pair in part]
+        return [value for _, value in sorted(everywhere, key=lambda pair: pair[0])]
 
     @property
     def about(self) -> str:

@@ -48,6 +48,9 @@ def criteria(
     over: Annotated[
         Over | None, typer.Option(help="What --target-stderr is measured over (default: batches).")
     ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Folder that keeps finished batches, to go on from there.")
+    ] = None,
 ) -> Outcome:
     """Compute r_e, K_H1 and K_H05 of a network on a data set, with standard errors."""
     if over is not None and target_stderr is None:
@@ -70,6 +73,7 @@ def criteria(
         micro_batch=micro_batch,
         target_stderr=target,
         precision=given.precision,
+        checkpoint=checkpoint,
         progress=given.progress,
     )
     named = {"r_e": result.re, "K_H1": result.kh1, "K_H05": result.kh05}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lla.batches import Batch
+from lla.batches import Batch, Batches
+from lla.division import divided
 from lla.errors import InputError
 from lla.problem import Problem
 
@@ -22,7 +24,33 @@ def statistics(network: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
-def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
+class Calibration(NamedTuple):
+    """The batches from which a process estimates statistics.
+
+    Attributes:
+        batches: of this process.
+        idle: whether they count for nothing, because it has none of its own, see `lla.division`.
+    """
+
+    batches: Batches
+    idle: bool = False
+
+    @classmethod
+    def of(cls, problem: Problem, batches: Any) -> Calibration:
+        """From batches, which several processes share; True means the problem's own.
+
+        Raises:
+            InputError: see `lla.batches.Batches`.
+        """
+        if batches is True:
+            return cls(problem.own_batches, problem.division.idle)
+        found, division = divided(batches, problem.device, problem.ranks, whole=False)
+        return cls(found, division.idle)
+
+
+def recalibrated(
+    problem: Problem, theta: Tensor, batches: Iterable[Batch], idle: bool = False
+) -> dict[str, Tensor]:
     """BatchNorm's running mean and variance at other weights, estimated from batches.
 
     The layers normalise with the statistics of each batch while the statistics are estimated;
@@ -32,7 +60,8 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
     Args:
         problem: in eval mode; dropout stays off.
         theta: the weights [P].
-        batches: their targets are not used.
+        batches: their targets are not used. Processes that measure together each give theirs.
+        idle: the batches count for nothing, see `Calibration`.
 
     Returns:
         New buffers by name; empty without BatchNorm.
@@ -40,6 +69,43 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
     Raises:
         InputError: the model rejects a batch, such as one with a single value for each channel.
     """
+    if problem.ranks.count == 1:
+        return _estimated(problem, theta, batches)[0]
+    stored = {
+        name: value for name, value in problem.state().items() if name in _names(problem.model)
+    }
+
+    def part() -> Tensor:
+        found, seen = _estimated(problem, theta, batches)
+        flat = [found[name].double().flatten() for name in stored]
+        weight = 0 if idle else seen
+        return weight * torch.cat([*flat, torch.ones_like(flat[0][:1])])
+
+    if not stored:
+        return {}
+    size = sum(value.numel() for value in stored.values())
+    total = problem.ranks.total(
+        part, torch.zeros(size + 1, dtype=torch.float64, device=theta.device)
+    )
+    means = (total[:-1] / total[-1]).split([value.numel() for value in stored.values()])
+    return {
+        name: mean.view_as(value).to(value.dtype)
+        for (name, value), mean in zip(stored.items(), means, strict=True)
+    }
+
+
+def _names(network: nn.Module) -> list[str]:
+    """The names of the running means and variances."""
+    return [f"{name}.{kind}" if name else kind for name in statistics(network) for kind in _KINDS]
+
+
+_KINDS = ("running_mean", "running_var")
+
+
+def _estimated(
+    problem: Problem, theta: Tensor, batches: Iterable[Batch]
+) -> tuple[dict[str, Tensor], int]:
+    """The statistics of the batches of this process, and the number of examples."""
     found: dict[str, Tensor] = {}
     state, seen = problem.state(), 0
     for i, batch in enumerate(batches):
@@ -63,9 +129,9 @@ def recalibrated(problem: Problem, theta: Tensor, batches: Iterable[Batch]) -> d
             found = {
                 f"{name}.{kind}" if name else kind: getattr(layer, kind)
                 for name, layer in layers.items()
-                for kind in ("running_mean", "running_var")
+                for kind in _KINDS
             }
-    return found
+    return found, seen
 
 
 def kind(problem: Problem) -> str:

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from lla.batches import Batch, Batches
+from lla.batches import Batch
 from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
-from lla.landscape.batchnorm import recalibrated
+from lla.landscape.batchnorm import Calibration, recalibrated
 from lla.landscape.buffers import MovingBuffers
 from lla.landscape.point_errors import POINT_ERRORS, of_one_point
 from lla.landscape.pooling import SlicedMaxPooling
@@ -71,7 +71,7 @@ def losses(
     coefficients: Tensor,
     *,
     route: str | None = None,
-    calibration: Batches | None = None,
+    calibration: Calibration | None = None,
 ) -> Iterator[tuple[slice, Tensor, str]]:
     """Evaluate points, a few at a time.
 
@@ -148,7 +148,7 @@ def check_route(name: str | None) -> None:
 
 
 def make_route(
-    name: str, problem: Problem, directions: Directions, calibration: Batches | None = None
+    name: str, problem: Problem, directions: Directions, calibration: Calibration | None = None
 ) -> Route:
     """The function that evaluates points by the named route."""
     check_route(name)
@@ -171,14 +171,14 @@ def point_buffers(
     directions: Directions,
     coefficients: Tensor,
     theta: Tensor,
-    calibration: Batches | None,
+    calibration: Calibration | None,
 ) -> dict[str, Tensor]:
     """The buffers of one point with weights theta [P] that are not those at the centre."""
     moved = directions.buffers.at(coefficients)
     if calibration is None:
         return moved
     there = problem.at(theta, moved) if moved else problem
-    return {**moved, **recalibrated(there, theta, calibration)}
+    return {**moved, **recalibrated(there, theta, *calibration)}
 
 
 def _point_loss(
@@ -200,7 +200,7 @@ def _one_by_one(
     problem: Problem,
     directions: Directions,
     coefficients: Tensor,
-    calibration: Batches | None,
+    calibration: Calibration | None,
     sliced: bool,
 ) -> Tensor:
     """The losses [batches, n], a call of the model for each point and batch."""

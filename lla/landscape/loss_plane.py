@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 from lla.arguments import number_of_draws, seed_number
-from lla.batches import Batches
 from lla.errors import InputError, NonFiniteError
 from lla.landscape import axes as plane_axes
 from lla.landscape import directions as dirs
 from lla.landscape.axes import AdamAxes, AnyNormalization, Axes, HessianAxes, RandomAxes
-from lla.landscape.batchnorm import kind, recalibrated, statistics
+from lla.landscape.batchnorm import Calibration, kind, recalibrated, statistics
 from lla.landscape.buffers import MovingBuffers, towards_models
 from lla.landscape.evaluate import Directions, check_route, losses, point_buffers
 from lla.landscape.identity import vector_hash
@@ -115,7 +114,8 @@ def loss_plane(
         grid(steps, distance)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        check_checkpoint(path)
+        with problem.ranks.agreed():
+            check_checkpoint(path)
     axes = plane_axes.chosen_axes(axes)
     scaling = plane_axes.chosen_normalization(axes, normalization)
     update = axes.update if isinstance(axes, AdamAxes) else "add"
@@ -130,7 +130,7 @@ def loss_plane(
         buffers = towards_models(problem, axes)
     here = problem
     if calibration is not None:
-        here = problem.at(theta, recalibrated(problem, theta, calibration))
+        here = problem.at(theta, recalibrated(problem, theta, *calibration))
     center = here.loss().item()
     mesh = np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, dimensions)
     coefficients = (mesh[:, :1] / np.sqrt(mesh[:, 1:])) if update == "adameq" else mesh
@@ -138,7 +138,7 @@ def loss_plane(
     job = _Job(problem, directions, coefficients, center, calibration, scalars or {})
     dtype = np.float32 if problem.dtype == torch.float32 else np.float64
     key = job.fingerprint() if path or part else ""
-    values = PlaneValues(len(mesh), len(job.scalars), dtype, path, part, key)
+    values = PlaneValues(len(mesh), len(job.scalars), dtype, path, part, key, problem.ranks)
     job.run(values, route, progress)
     shape = tuple(len(c) for c in along)
     return Plane(
@@ -202,7 +202,7 @@ def loss_planes(
     return planes
 
 
-def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
+def _calibration(problem: Problem, recalibrate: Any) -> Calibration | None:
     """The batches from which BatchNorm is estimated; None if there is nothing to estimate."""
     if recalibrate is None or recalibrate is False:
         return None
@@ -217,10 +217,10 @@ def _calibration(problem: Problem, recalibrate: Any) -> Batches | None:
             stacklevel=3,
         )
         return None
-    return problem.batches if recalibrate is True else Batches(recalibrate, problem.device)
+    return Calibration.of(problem, recalibrate)
 
 
-def _batchnorm(problem: Problem, calibration: Batches | None, buffers: MovingBuffers) -> str:
+def _batchnorm(problem: Problem, calibration: Calibration | None, buffers: MovingBuffers) -> str:
     """What `Plane.batchnorm` says."""
     if calibration is not None:
         return "recalibrated"
@@ -276,19 +276,22 @@ class _Job:
     directions: Directions
     coefficients: np.ndarray  # [N, K]
     center: float
-    calibration: Batches | None
+    calibration: Calibration | None
     scalars: Mapping[str, Scalar]
 
     def fingerprint(self) -> str:
         """Hash of what determines the values, with the first batch for all of the data."""
-        batch = next(iter(self.problem.batches))
+        batch = next(iter(self.problem.own_batches))
+        sizes = tuple(self.problem.of_all_batches(self.problem.batch_sizes))
         changes = [sorted(change.items()) for change in self.directions.buffers.changes]
-        facts = (self.center, self.problem.mode, self.problem.seed, self.problem.batch_sizes,
+        center = f"{self.center:.6g}"  # several processes round it in another way
+        facts = (center, self.problem.mode, self.problem.seed, sizes,
                  self.calibration is not None, tuple(self.scalars))  # fmt: skip
-        return fingerprint(
+        own = fingerprint(
             self.problem.state(), self.directions.rows, batch.x, batch.y, changes,
             torch.tensor(self.coefficients), repr(facts),
         )  # fmt: skip
+        return self.problem.ranks.of(0, own)  # which has the first batch
 
     def run(self, values: PlaneValues, route: str | None, progress: bool) -> None:
         """Evaluate all points of the part that have no value yet."""

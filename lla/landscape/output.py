@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.utils import _pytree as pytree
 
+from lla.batches import Batch
 from lla.errors import InputError, first_line, out_of_memory
 from lla.hessian.products.linearize import load_forward_mode
 from lla.landscape.normalization import check_direction, normalize
@@ -42,8 +43,8 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
     """
     check_direction(direction, problem.space)
     parts = problem.space.unflatten(direction)
-    squares: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
-    sizes: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+    names = problem.space.names
+    squares, sizes = (dict.fromkeys(names, torch.zeros((), dtype=torch.float64)) for _ in range(2))
     inside = False  # of a layer that is called once more
 
     def add(name: str, function: Callable[[Tensor], Any], value: Tensor, output: Any) -> None:
@@ -62,19 +63,28 @@ def layer_changes(problem: Problem, direction: Tensor) -> dict[str, float]:
 
         return hook
 
-    modules, functions = _layers(problem)
-    for batch in problem.batches:
-        with _called(problem) as network:
-            for path, names in modules.items():
-                network.get_submodule(path).register_forward_hook(
-                    watch(path, names), with_kwargs=True
-                )
-            with WeightUses({name: _held(network, name) for name in functions}, add):
-                problem.run(network, batch)
+    def part() -> Tensor:
+        modules, functions = _layers(problem)
+        for batch in _counted(problem):
+            with _called(problem) as network:
+                for path, inside_of in modules.items():
+                    network.get_submodule(path).register_forward_hook(
+                        watch(path, inside_of), with_kwargs=True
+                    )
+                with WeightUses({name: _held(network, name) for name in functions}, add):
+                    problem.run(network, batch)
+        return torch.stack([torch.stack([squares[name], sizes[name]]) for name in names])
+
+    changes = problem.ranks.total(part, torch.zeros(len(names), 2, dtype=torch.float64))
     return {
-        name: (squares[name] / sizes[name]).sqrt().item() if squares[name] > 0 else 0.0
-        for name in problem.space.names
+        name: (square / size).sqrt().item() if square > 0 else 0.0
+        for name, (square, size) in zip(names, changes, strict=True)
     }
+
+
+def _counted(problem: Problem) -> Iterable[Batch]:
+    """The batches of this process that count: none where it has only one of another's."""
+    return () if problem.division.idle else problem.own_batches
 
 
 @contextmanager
@@ -125,7 +135,7 @@ def _layers(problem: Problem) -> tuple[dict[str, list[str]], list[str]]:
 
         return hook
 
-    batch = next(iter(problem.batches))
+    batch = next(iter(problem.own_batches))
     with _called(problem) as network:
         for path, module in network.named_modules():
             module.register_forward_hook(note(path))
@@ -162,13 +172,18 @@ def output_change(problem: Problem, direction: Tensor) -> float:
     """
     check_direction(direction, problem.space)
     theta, state = problem.theta(), problem.state()
-    change, size = 0.0, 0.0
-    for batch in problem.batches:
-        function = problem.batch_output(batch, problem.space, state)
-        held = problem.held(theta, problem.space, state)  # for backward passes
-        with torch.no_grad(), problem.deterministic(), _unfused(), held:
-            output, derivative = _derivative(function, theta, direction)
-        change, size = change + _square(derivative).item(), size + _square(output).item()
+
+    def part() -> Tensor:
+        squares = torch.zeros(2, dtype=torch.float64)
+        for batch in _counted(problem):
+            function = problem.batch_output(batch, problem.space, state)
+            held = problem.held(theta, problem.space, state)  # for backward passes
+            with torch.no_grad(), problem.deterministic(), _unfused(), held:
+                output, derivative = _derivative(function, theta, direction)
+            squares += torch.stack([_square(derivative), _square(output)])
+        return squares
+
+    change, size = problem.ranks.total(part, torch.zeros(2, dtype=torch.float64)).tolist()
     if size == 0:
         raise InputError(
             "the network gives zero for every example, so there is no relative change: take "

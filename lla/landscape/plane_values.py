@@ -11,6 +11,7 @@ import numpy as np
 
 from lla.arguments import whole_number
 from lla.errors import InputError
+from lla.ranks import ALONE, Ranks
 from lla.storage import array_faults, save_result
 from lla.unfinished import SAVE_EVERY, read_unfinished
 
@@ -25,6 +26,7 @@ class PlaneValues:
         path: the file, or None; values are read from it if it exists.
         part: (k, n), every n-th point from the k-th on; None means all.
         fingerprint: hash of what determines the values.
+        ranks: processes that all have the values; the first one reads and writes the file.
 
     Attributes:
         loss: [N].
@@ -46,6 +48,7 @@ class PlaneValues:
         path: Path | None,
         part: tuple[int, int] | None,
         fingerprint: str,
+        ranks: Ranks = ALONE,
     ) -> None:
         k, n = _checked_part(part)
         self.loss = np.full(count, np.nan, dtype)
@@ -55,8 +58,13 @@ class PlaneValues:
         self.route = "loop"
         self._path, self._written = path, time.monotonic()
         self._fingerprint = f"{fingerprint} {k}/{n}"
-        if path is not None and path.exists():
-            self._read(path)
+        self._writes = path is not None and ranks.rank == 0
+        if path is not None:
+            with ranks.agreed():
+                if self._writes and path.exists():
+                    self._read(path)
+            held = (self.loss, self.scalars, self.done, self.route)
+            self.loss, self.scalars, self.done, self.route = ranks.of(0, held)
 
     def put(
         self,
@@ -74,7 +82,7 @@ class PlaneValues:
     def write(self) -> None:
         """Write the file, if there is a path."""
         self._written = time.monotonic()
-        if self._path is not None:
+        if self._path is not None and self._writes:
             values = _Values(self.loss, self.scalars, self.done, self.route, self._fingerprint)
             save_result(values, self._path)
 

@@ -30,6 +30,7 @@ from lla.minima.result import SPREADS, RadialIndex
 from lla.probes import gaussian
 from lla.problem import Problem, check_is_problem
 from lla.progress_bars import tqdm
+from lla.ranks import Ranks
 from lla.storage import array_faults, save_result
 from lla.unfinished import check_checkpoint, fingerprint, read_unfinished
 
@@ -102,7 +103,8 @@ def radial_index(
     check_route(route)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        check_checkpoint(path)
+        with problem.ranks.agreed():
+            check_checkpoint(path)
     loss = float(problem.loss())
     if not loss < cutoff:
         raise InputError(
@@ -117,14 +119,18 @@ def radial_index(
         cutoff, directions, reach, scan, seed, problem.seed, str(problem.dtype), f"{loss:.6g}",
         [name for name, *_ in problem.space],
     )  # fmt: skip
-    data = [(batch.x, batch.y) for batch in problem.batches] if path else []
-    known = fingerprint(problem.state(), data, repr(facts)) if path else ""
-    done = _Done.start(path, directions, known)
+    known = ""
+    if path is not None:
+        data = problem.of_all_batches(problem.own_batches.hashes())
+        known = fingerprint(problem.state(), repr(data), repr(facts))
+    done = _Done.start(path, directions, known, problem.ranks)
     if route is not None and done.route not in ("", route):
         raise InputError(
             f"{path} has radii that were found by the route {done.route!r}, not {route!r}: go on "
             "with that route, or give another checkpoint"
         )
+    if problem.ranks.rank > 0:
+        path = None  # the first process writes
     job = _Job(problem, theta, moving, float(cutoff), float(reach), scan, seed)
     try:
         _search(job, done, route, path, progress)
@@ -144,7 +150,7 @@ def radial_index(
         route=done.route,
         seed=seed,
         dtype=str(problem.dtype).removeprefix("torch."),
-        examples=problem.examples,
+        examples=problem.division.examples,
         weights_hash=vector_hash(theta),
     )
     if found.censored:
@@ -239,15 +245,19 @@ class _Done:
     fingerprint: str
 
     @classmethod
-    def start(cls, path: Path | None, directions: int, fingerprint: str) -> _Done:
-        """Nothing yet, or what a file holds."""
+    def start(cls, path: Path | None, directions: int, fingerprint: str, ranks: Ranks) -> _Done:
+        """Nothing yet, or what a file holds, which the first process reads."""
         empty = cls(
             np.full(directions, np.nan), np.zeros(directions, dtype=bool), 0, 0, "", fingerprint
         )
-        if path is None or not path.exists():
+        if path is None:
             return empty
-        holds = ("this search", "the radii of another search")
-        return read_unfinished(cls, path, fingerprint, holds, empty.wrong_in)
+        found = empty
+        with ranks.agreed():
+            if ranks.rank == 0 and path.exists():
+                holds = ("this search", "the radii of another search")
+                found = read_unfinished(cls, path, fingerprint, holds, empty.wrong_in)
+        return ranks.of(0, found)
 
     def wrong_in(self, found: _Done) -> Iterator[str]:
         """Yield what is wrong with the content of a file of this search."""

@@ -8,6 +8,7 @@ from torch import nn
 
 import lla
 from lla.landscape import evaluate, normalize, random_directions
+from lla.landscape.batchnorm import Calibration
 from lla.landscape.evaluate import Directions, losses, make_route, same
 
 MODES = ("eval", "train")
@@ -304,7 +305,7 @@ def test_vmap_cannot_recalibrate(cases):
     with pytest.raises(
         lla.InputError, match="route 'vmap:8' cannot recalibrate: take route='loop'"
     ):
-        values(problem, *around(problem), "vmap:8", calibration=problem.batches)
+        values(problem, *around(problem), "vmap:8", calibration=Calibration(problem.batches))
 
 
 def test_points_come_from_their_coefficients_alone():

@@ -4,10 +4,12 @@ The processes meet by a file in the folder, and each writes there what it found.
 makes no group.
 """
 
+import contextlib
 import os
 import sys
 import time
 import traceback
+import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from torch import nn
 
 import lla
 from lla.hessian.lanczos import process
+from lla.hessian.quadrature import quadrature
+from lla.landscape.plane_values import PlaneValues
 
 SIZES = (5, 3, 4, 2, 6)  # of the batches: ragged
 
@@ -34,9 +38,9 @@ def network(dropout=0.3, norm=True):
     return model
 
 
-def batches():
+def batches(seed=1):
     """Batches of different sizes."""
-    drawn = torch.Generator().manual_seed(1)
+    drawn = torch.Generator().manual_seed(seed)
     return [
         (torch.randn(n, 4, generator=drawn).double(), torch.randint(3, (n,), generator=drawn))
         for n in SIZES
@@ -51,6 +55,7 @@ def numbers(model, data, mode="train", **options):
     crit = lla.criteria(model, data, mode, probes=2, steps=8, **options)
     pooled = lla.criteria(model, data, mode, probes=2, steps=8, scope="pooled", **options)
     plane = lla.loss_plane(problem, normalization="filter", steps=12)
+    scaled = lla.loss_plane(problem, steps=4)
     grouped = lla.loss_plane(problem, normalization="filter", steps=2, route="vmap:4")
     pairs = lla.top_eigenpairs(H, 3, "LM", tol=1e-8 if H.dtype == torch.float64 else 1e-5)
     return {
@@ -60,6 +65,7 @@ def numbers(model, data, mode="train", **options):
         "eigenvalues": torch.tensor(pairs.values),
         "bounded": torch.tensor(lla.top_eigenpairs(H, 1, tol=1e-6, basis_size=8).values),
         "plane": torch.tensor(plane.loss), "grouped": torch.tensor(grouped.loss),
+        "scaled": torch.tensor(scaled.loss),
         "criteria": torch.tensor([crit.re.value, crit.kh1.value, crit.kh05.stderr]),
         "pooled": torch.tensor([pooled.re.value, pooled.kh1.value, pooled.kh05.stderr]),
         "counts": torch.tensor([crit.batches, pooled.batches, len(crit.spectra), pooled.matvecs]),
@@ -69,6 +75,108 @@ def numbers(model, data, mode="train", **options):
 def same(rank, count):
     """All ranks are given all batches."""
     return numbers(network(), batches())
+
+
+def aimed(rank, count):
+    """As many batches and probes as a stated error takes."""
+    model, found = network(), {}
+    many = [pair for i in range(3) for pair in batches(seed=i)]
+    for over in ("probes", "batches"):
+        for scope in ("batches", "pooled"):
+            target = lla.Target(0.5, over=over)
+            crit = lla.criteria(model, many, probes=5, steps=9, scope=scope, target_stderr=target)
+            a = crit.adaptive
+            found[f"{over}, {scope}"] = torch.tensor(
+                [crit.re.value, crit.kh1.value, crit.kh1.stderr, crit.matvecs, len(crit.spectra),
+                 sum(a.probes), len(a.stopped)]
+            )  # fmt: skip
+    return found
+
+
+def aimed_shards(rank, count):
+    """The same, where each rank has batches of its own; all of them are measured."""
+    parts = [batches()[:2], batches()[2:], [], []] if count > 1 else [batches()]
+    target = lla.Target(1e-9, over="probes")
+    warnings.simplefilter("ignore")
+    crit = lla.criteria(network(), parts[rank], probes=2, steps=8, target_stderr=target)
+    return {"criteria": torch.tensor([crit.re.value, crit.kh1.value, crit.matvecs])}
+
+
+def calibrated(rank, count):
+    """Planes with BatchNorm estimated anew at every point, from these batches and from others."""
+    problem = lla.Problem(network(), batches(), mode="eval")
+    other = batches(seed=5)
+    own = other[rank :: max(2, count)] if count > 1 else other
+    planes = {
+        "these": lla.loss_plane(problem, steps=4, recalibrate=True),
+        "others": lla.loss_plane(problem, steps=4, recalibrate=other),
+        "parts of others": lla.loss_plane(problem, steps=4, recalibrate=own),
+    }
+    return {name: torch.tensor(plane.loss) for name, plane in planes.items()}
+
+
+def kept(rank, count):
+    """An interrupted plane and search go on from their checkpoints."""
+    model = network()
+    problem = lla.Problem(model, batches(), mode="eval")
+    file, radii = FOLDER / "plane.npz", FOLDER / "radii.npz"
+    seen = []
+    put = PlaneValues.put
+
+    def stopping(self, indices, *rest):
+        put(self, indices, *rest)
+        seen.append(len(indices))
+        if sum(seen) > 100:
+            raise KeyboardInterrupt
+
+    PlaneValues.put = stopping
+    with contextlib.suppress(KeyboardInterrupt):
+        lla.loss_plane(problem, steps=12, checkpoint=file)
+    seen.clear()
+    PlaneValues.put = put
+    again = lla.loss_plane(problem, steps=12, checkpoint=file)
+    PlaneValues.put = lambda self, indices, *rest: seen.append(len(indices))
+    lla.loss_plane(problem, steps=12, checkpoint=file)
+    whole = {"plane": torch.tensor(again.loss), "evaluated again": torch.tensor(len(seen))}
+    for _ in range(2):
+        found = lla.minima.radial_index(problem, 5.0, 10, checkpoint=radii)
+        whole[f"radii {_}"] = torch.tensor(found.radii)
+    whole["examples"] = torch.tensor(found.examples)
+    return whole
+
+
+def dies(rank, count):
+    """One process dies at its second batch; the first one finishes its own."""
+    folder = FOLDER.parent / "batches"
+    folder.mkdir(exist_ok=True)
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(1)
+        if rank == 1 and len(calls) == 2:
+            os._exit(0)
+        return quadrature(*args, **options)
+
+    lla.hessian.criteria.criteria.quadrature = counted
+    try:
+        lla.criteria(network(), batches(), probes=2, steps=6, checkpoint=folder)
+    except lla.RankError as error:
+        return {"said": str(error)}
+
+
+def goes_on(rank, count):
+    """The same call again."""
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(1)
+        return quadrature(*args, **options)
+
+    lla.hessian.criteria.criteria.quadrature = counted
+    crit = lla.criteria(
+        network(), batches(), probes=2, steps=6, checkpoint=FOLDER.parent / "batches"
+    )
+    return {"calls": len(calls), "re": crit.re.value, "kh1": crit.kh1.value, "route": crit.route}
 
 
 def shards(rank, count):
@@ -120,7 +228,7 @@ def refused(rank, count):
     attempt(lambda: lla.criteria(model, data, steps=3 if rank else 0))
     attempt(lambda: lla.Problem(model, data if rank else [(data[0][0].float(), data[0][1])]))
     attempt(lambda: lla.flatness(model, data))
-    attempt(lambda: lla.criteria(model, data, target_stderr=0.1))
+    attempt(lambda: lla.layerwise(model, data, k=2))
     attempt(lambda: lla.Problem(model, []))
     attempt(lambda: lla.Problem(model, data, mode="train" if rank else "eval"))
     other = network()
@@ -211,6 +319,12 @@ JOBS = {
     f.__name__: f
     for f in (
         same,
+        aimed,
+        aimed_shards,
+        calibrated,
+        kept,
+        dies,
+        goes_on,
         shards,
         single,
         half,
@@ -228,8 +342,10 @@ JOBS = {
 
 def main(job, rank, count, folder):
     """Join the group, do the job, write what came out or the error."""
+    global FOLDER
     torch.set_num_threads(1)
     rank, count, folder = int(rank), int(count), Path(folder)
+    FOLDER = folder
     if count > 1:
         store = distributed.FileStore(str(folder / "meeting"), count)
         distributed.init_process_group(

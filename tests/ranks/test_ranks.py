@@ -28,6 +28,7 @@ def run(job, count, folder, timeout=120, missing=()):
     finally:
         for process in started:
             process.kill()
+            process.wait()
     there = [rank for rank in range(count) if rank not in missing]
     return [torch.load(folder / f"{job}-{rank}.pt") for rank in there]
 
@@ -35,7 +36,9 @@ def run(job, count, folder, timeout=120, missing=()):
 @pytest.mark.parametrize(
     ("job", "count", "tolerance"),
     [("same", 2, 1e-12), ("same", 4, 1e-12), ("shards", 4, 1e-12), ("single", 2, 1e-12),
-     ("half", 2, 1e-6), ("radii", 2, 1e-6)],
+     ("half", 2, 1e-6), ("radii", 2, 1e-6), ("aimed", 2, 1e-12), ("aimed", 4, 1e-12),
+     ("aimed_shards", 4, 1e-12), ("calibrated", 2, 1e-12), ("calibrated", 4, 1e-12),
+     ("kept", 2, 1e-6)],
 )  # fmt: skip
 def test_several_processes_find_what_one_finds(tmp_path, job, count, tolerance):
     (alone,) = run(job, 1, tmp_path)
@@ -61,7 +64,7 @@ def test_what_one_rank_refuses_all_refuse(tmp_path):
         assert one == other
     expected = [
         "NonFiniteError", "InputError: steps is 0", "InputError", "measured by one process",
-        "target_stderr over batches", "no process has a batch", "the mode is eval on rank 0",
+        "measured by one process", "no process has a batch", "the mode is eval on rank 0",
         "the hash of the weights",
     ]  # fmt: skip
     for words, said in zip(expected, first, strict=False):
@@ -93,3 +96,17 @@ def test_a_rank_that_does_not_come_is_not_waited_for(tmp_path):
 def test_each_rank_holds_its_part_of_the_basis(tmp_path):
     for found in run("basis", 4, tmp_path):
         assert found["shares"] == [pytest.approx(1 / 4, rel=0.1)]
+
+
+def test_batches_that_are_finished_when_a_rank_dies_are_kept(tmp_path):
+    found = run("dies", 2, tmp_path, missing={1})[0]
+    assert "another process has ended or does not answer" in found["said"]
+    assert len(list((tmp_path / "batches").glob("*.npz"))) == 4  # of five: 0, 2, 4 and 1
+    again = run("goes_on", 2, tmp_path)
+    assert [each["calls"] for each in again] == [0, 1]
+    whole = run("goes_on", 1, tmp_path)[0]
+    assert whole["calls"] == 0, "one process reads what two have written"
+    for each in again:
+        assert [each[name] for name in ("re", "kh1", "route")] == [
+            whole[name] for name in ("re", "kh1", "route")
+        ]

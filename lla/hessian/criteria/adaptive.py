@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -79,17 +80,33 @@ def measure(
             "so raise it or take fewer steps"
         )
     statistics = RunStatistics(goal, hessians.count, hessians.space)
+    ranks, rounds = hessians.ranks, hessians.rounds()
     with tqdm(desc="Lanczos", unit="product", disable=not progress) as bar:
         while True:
-            for index, problem in hessians.problems():
-                if statistics.wanted(index) == 0:
-                    continue
-                work = partial(statistics.new_runs, index=index, on_step=bar.update)
-                (runs, found), plan = hessians.run(problem, work)
-                statistics.add(index, runs, found, plan)
-                stopped = statistics.stopped()
-                if stopped is not None:
-                    return statistics.measured(stopped)
+            own = hessians.problems()
+            for first, owners in rounds:
+                made = None
+                with ranks.agreed():
+                    if ranks.rank in owners:
+                        index, problem = next(own)
+                        place = first + owners.index(ranks.rank)
+                        if statistics.wanted(place):
+                            work = partial(
+                                statistics.new_runs, index=place, stream=index, on_step=bar.update
+                            )
+                            made = place, *hessians.run(problem, work)
+                # in the order of one process, which would not have made those after the last
+                for place, (runs, found), plan in sorted(
+                    filter(None, ranks.gathered(made)), key=_place
+                ):
+                    statistics.add(place, runs, found, plan)
+                    stopped = statistics.stopped()
+                    if stopped is not None:
+                        return statistics.measured(stopped)
+
+
+def _place(made: tuple[int, Any, str]) -> int:
+    return made[0]
 
 
 def enough_steps(run: Run, goal: Goal) -> int:
@@ -176,9 +193,21 @@ class RunStatistics:
         return min(amount, goal.probes - have)
 
     def new_runs(
-        self, operator: HessianOperator, plan: Plan, index: int, on_step: Callable[[int], object]
+        self,
+        operator: HessianOperator,
+        plan: Plan,
+        index: int,
+        stream: int,
+        on_step: Callable[[int], object],
     ) -> tuple[list[Run], Outliers]:
         """Make the runs that are wanted on one Hessian, as far as the allowed products reach.
+
+        Args:
+            operator: the Hessian.
+            plan: gives the storage of the basis.
+            index: when its turn came.
+            stream: number of the batch, by which random vectors are drawn.
+            on_step: called with the products of each step.
 
         Returns:
             The runs, and the outliers of the first run.
@@ -191,7 +220,7 @@ class RunStatistics:
             if runs and left < least:
                 break
             most = min(goal.steps, left)
-            start = rademacher(self._size, like, goal.seed, index, probe)[None]
+            start = rademacher(self._size, like, goal.seed, stream, probe)[None]
             lanczos = Lanczos(
                 operator, start, most, plan.basis_dtype, plan.basis_device, operator.ranks
             )
@@ -201,8 +230,8 @@ class RunStatistics:
             if not self.visited and not runs:
                 least = enough_steps(run, goal)
             if probe == 0 and goal.deflates:
-                second = rademacher(self._size, like, goal.seed, index, 1)
-                found = outliers(lanczos, min(least, len(run.alphas)), second, goal.seed, index)
+                second = rademacher(self._size, like, goal.seed, stream, 1)
+                found = outliers(lanczos, min(least, len(run.alphas)), second, goal.seed, stream)
             runs.append(run)
             left -= run.matvecs
         return runs, found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -19,6 +21,7 @@ from lla.estimate import Estimate, frame_of
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
 from lla.hessian.criteria.adaptive import measure
 from lla.hessian.criteria.goal import Adaptive, Goal, Scope, check_scope
+from lla.hessian.criteria.kept import KeptSpectra, Made
 from lla.hessian.kind import Kind, kind_of
 from lla.hessian.memory.batch_hessians import BatchHessians
 from lla.hessian.memory.plans import Memory, Plan, memory_settings
@@ -31,7 +34,7 @@ from lla.hessian.spectrum import Spectrum, curve_of
 from lla.parameters import Pattern
 from lla.plotting import entitled
 from lla.problem import Loss, Mode, Precision, Problem
-from lla.ranks import Ranks, present
+from lla.ranks import ALONE, Ranks, present
 from lla.saved import Saved
 from lla.spectrum_plots import plot_spectra
 
@@ -166,6 +169,7 @@ def criteria(
     weights: Sequence[float] | None = None,
     precision: Precision | None = None,
     check: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Criteria:
     """The criteria r_e, K_H1 and K_H05 of a model.
@@ -179,8 +183,8 @@ def criteria(
     `lla.hessian.criteria.adaptive`. Give more than four batches then: they are taken one after
     another as they are needed. The result's `converged` and `adaptive` say what was reached.
 
-    Ctrl-C ends the call, and nothing of it is kept. To keep what is finished, make one call a batch
-    and save its result, or limit the products by a `lla.Target`.
+    After Ctrl-C, or when a process has died, the batches that are finished are in the checkpoint;
+    without one, nothing is kept.
 
     Args:
         model: any module.
@@ -215,12 +219,15 @@ def criteria(
             is not small against r_e and K_H1, as in a network whose training loss is nearly zero,
             there is a warning.
         check: see `lla.Problem`; without it, rounding is not measured either.
+        checkpoint: folder in which the spectrum of each batch is kept once it is finished; the same
+            call goes on from there. Not with a target.
         progress: show a progress bar for each batch.
 
     Raises:
-        InputError: see `lla.Problem`, `lla.Problem.in_micro_batches`, `lla.spectral_density` and
-            `spectrum_criteria`; a target that is not positive, of an unknown criterion, or with
-            `legacy`; a limit on products below `steps`.
+        InputError: a checkpoint with a target, in a folder that does not exist, or of another
+            measurement; see `lla.Problem`, `lla.Problem.in_micro_batches`,
+            `lla.spectral_density` and `spectrum_criteria`; a target that is not positive, of an
+            unknown criterion, or with `legacy`; a limit on products below `steps`.
         NonFiniteError: a loss or a product is not finite.
         InsufficientMemoryError: it fits into memory by no plan.
 
@@ -246,6 +253,11 @@ def criteria(
         if not (target is None or isinstance(target, Target)):
             target = Target(target)
         targets = {} if target is None else targets_of(target.stderr, legacy)
+        if target is not None and checkpoint is not None:
+            raise InputError(
+                "with a target_stderr no batch is finished before the end: leave the checkpoint "
+                "out, or limit the products by lla.Target(max_matvecs=...)"
+            )
     ranks.same({"the number of probes": str(probes), "the number of steps": str(steps),
                 "scope": scope, "legacy": str(legacy), "target_stderr": str(target)})  # fmt: skip
     whole = Problem(
@@ -271,14 +283,14 @@ def criteria(
         work = partial(
             quadrature, probes=probes, steps=steps, seed=seed, legacy=legacy, progress=progress
         )
-        spectra = _of_all(whole.ranks, hessians, work, pooled)
+        facts = (mode, seed, probes, steps, legacy, str(parameters), f"{mean_loss:.6g}")
+        kept = KeptSpectra(
+            None if checkpoint is None else Path(checkpoint), repr(facts),
+            whole.ranks if pooled else ALONE,
+        )  # fmt: skip
+        spectra, made = _of_all(whole.ranks, hessians, work, pooled, kept)
         estimates = _averages(spectra, reading)
     else:
-        if whole.ranks.count > 1 and not pooled:
-            raise InputError(
-                "target_stderr over batches is measured by one process: take scope='pooled', a "
-                "fixed number of probes, or call within `lla.alone()`"
-            )
         most = target.max_matvecs
         most = probes * steps * hessians.count if most is None else most
         goal = Goal(targets, over, probes, steps, most, seed, reading)
@@ -287,9 +299,9 @@ def criteria(
         if not adaptive.converged:
             warnings.warn(adaptive.shortcoming(matvecs), stacklevel=2)
         estimates = {n: found.get(n, Estimate(math.nan, None, 0, matvecs)) for n in _NAMES}
-    about = (hessians.route, hessians.plan, hessians.at_once) if hessians.used else None
-    known, plan, at_once = next(filter(None, whole.ranks.gathered(about)))
-    few = max(1, min(EXAMPLES, at_once // 2))  # in float64 one takes the memory of two
+        made = Made.by(hessians) if hessians.used else None
+    how: Made = next(filter(None, whole.ranks.gathered(made)))
+    few = max(1, min(EXAMPLES, how.at_once // 2))  # in float64 one takes the memory of two
     with whole.ranks.agreed():
         rounding = product_rounding(whole, parameters, few) if check else None
     rounding = whole.ranks.of(0, rounding)
@@ -305,8 +317,8 @@ def criteria(
         steps=steps,
         batches=whole.division.count if pooled else len(spectra),
         dtype=spectra[0].dtype,
-        route=known,
-        plan=plan,
+        route=how.route,
+        plan=how.plan,
         loss=mean_loss,
         matvecs=sum(spectrum.matvecs for spectrum in spectra),
         adaptive=adaptive,
@@ -316,25 +328,36 @@ def criteria(
 
 
 def _of_all(
-    ranks: Ranks, hessians: BatchHessians, work: Callable[..., Spectrum], pooled: bool
-) -> tuple[Spectrum, ...]:
-    """The spectrum of each Hessian, in the order of the batches.
+    ranks: Ranks,
+    hessians: BatchHessians,
+    work: Callable[..., Spectrum],
+    pooled: bool,
+    kept: KeptSpectra,
+) -> tuple[tuple[Spectrum, ...], Made | None]:
+    """The spectrum of each Hessian, in the order of the batches, and how the last was made.
 
     Args:
         ranks: that share the batches; of the pooled Hessian all have the same spectrum.
         hessians: of this rank.
         work: operator, plan and number of the batch -> spectrum.
         pooled: whether there is only one Hessian.
+        kept: the spectra that were finished before.
     """
+    last: Made | None = None
+    found: list[tuple[int, Spectrum]] = []
     with nullcontext() if pooled else ranks.agreed():
-        made = [
-            (stream, *hessians.run(problem, partial(work, stream=stream)))
-            for stream, problem in hessians.problems()
-        ]
+        for stream, problem in hessians.problems():
+
+            def compute(stream: int = stream, problem: Problem = problem) -> tuple[Spectrum, Made]:
+                spectrum, described = hessians.run(problem, partial(work, stream=stream))
+                return replace(spectrum, plan=described), Made.by(hessians)
+
+            spectrum, last = kept.spectrum(stream, problem, compute)
+            found.append((stream, spectrum))
     if not pooled:
-        made = [each for part in ranks.gathered(made) for each in part]
-    made.sort(key=lambda each: each[0])
-    return tuple(replace(spectrum, plan=described) for _, spectrum, described in made)
+        found = [each for part in ranks.gathered(found) for each in part]
+    found.sort(key=lambda each: each[0])
+    return tuple(spectrum for _, spectrum in found), last
 
 
 def _averages(spectra: Sequence[Spectrum], reading: Reading) -> dict[str, Any]:

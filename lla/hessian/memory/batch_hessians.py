@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TypeVar
 
 from lla.free_memory import available_memory
@@ -37,6 +37,7 @@ class BatchHessians:
     Attributes:
         count: number of Hessians.
         space: the parameters of each.
+        ranks: processes that each have some of the Hessians; this one alone where they share one.
         route: of the products, once some were made.
     """
 
@@ -56,6 +57,7 @@ class BatchHessians:
         example = plans.bytes_an_example(whole, self.space)
         self._cost = plans.cost_of(whole, self.space, vectors, example, pooled=pooled)
         self._available = available_memory(whole.device) if memory is None else memory
+        self.ranks = ALONE if pooled else whole.ranks
         ranks = whole.ranks if pooled else ALONE  # else each has Hessians of its own
         costs = ranks.gathered(self._cost)
         self._cost = max(costs, key=lambda cost: cost.example * cost.batch)
@@ -77,6 +79,24 @@ class BatchHessians:
             self._whole.division.indices, self._whole.own_batches, strict=False
         ):
             yield index, self._whole.over([batch])
+
+    def rounds(self) -> list[tuple[int, tuple[int, ...]]]:
+        """The turns of all Hessians, where each process works on one of its own at a time.
+
+        The first turn is that of a single one, because what its runs say decides on all others.
+
+        Returns:
+            For each round the number of turns before it, and whose Hessians it is about.
+        """
+        counts = self.ranks.gathered(1 if self._pooled else len(self._whole.division.indices))
+        turns = [rank for turn in range(max(counts)) for rank, n in enumerate(counts) if turn < n]
+        rounds: list[list[int]] = [turns[:1], []]
+        for rank in turns[1:]:
+            if rank in rounds[-1]:
+                rounds.append([])
+            rounds[-1].append(rank)
+        before = accumulate(map(len, rounds), initial=0)
+        return [(n, tuple(owners)) for n, owners in zip(before, rounds, strict=False) if owners]
 
     def run(self, problem: Problem, work: Callable[[HessianOperator, Plan], T]) -> tuple[T, str]:
         """Compute something from the Hessian of a problem, again with less memory if it ran out.
