@@ -79,6 +79,7 @@ _LATE = {"analyze": "lla.analysis"}  # what stands above all else is imported wh
 
 if TYPE_CHECKING:  # a type checker shall know which names there are
     from lla import data as data
+    from lla import finite_differences as finite_differences
     from lla import level_sets as level_sets
     from lla import measures as measures
     from lla import minima as minima

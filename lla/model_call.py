@@ -48,7 +48,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if is_spread(model):
         raise InputError(
             "the parameters are spread over processes (FSDP, tensor parallelism or ZeRO), and their"
-            " second derivatives cannot be taken there: load the full state dict into a plain model"
+            " second derivatives cannot be taken there: load the full state dict into a plain "
+            "model, or take the approximate lla.finite_differences"
         )
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while isinstance(model, wrappers) or "_orig_mod" in model._modules:

@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 import torch.distributed as distributed
 import torch.distributed.fsdp
+import torch.distributed.tensor
 from torch import nn
 
 import lla
+from lla.finite_differences import product_by_differences
 from lla.hessian.lanczos import process
 from lla.hessian.quadrature import quadrature
 from lla.landscape.plane_values import PlaneValues
@@ -304,6 +306,39 @@ def spread(rank, count):
         return {"said": str(error)}
 
 
+def differences(rank, count):
+    """A product under FSDP, against the explicit Hessian of the plain network."""
+    plain = network()
+    data = batches()[:4]
+    H = lla.HessianOperator(lla.Problem(plain, data, mode="eval"))
+    drawn = torch.Generator().manual_seed(7)
+    v = torch.randn(H.shape[0], generator=drawn).double()
+    parts = H.problem.space.unflatten(v)
+    model = network()
+    mesh = distributed.device_mesh.init_device_mesh("cpu", (count,))
+    distributed.fsdp.fully_shard(model[0], mesh=mesh)
+    distributed.fsdp.fully_shard(model, mesh=mesh)
+    like = dict(model.named_parameters())
+    spread = {
+        name: distributed.tensor.distribute_tensor(part, mesh, like[name].placements)
+        for name, part in parts.items()
+    }
+    found = product_by_differences(model, data[rank::count], spread)
+    product = torch.cat([found.product[name].full_tensor().flatten() for name in parts])
+    same = [
+        torch.equal(p.full_tensor(), q)
+        for p, q in zip(like.values(), plain.parameters(), strict=True)
+    ]
+    said = ""
+    try:
+        product_by_differences(model, data[: rank + 1], spread)
+    except lla.InputError as error:
+        said = str(error)
+    exact = H @ v
+    off = ((product - exact).norm() / exact.norm()).item()
+    return {"off": off, "error": found.error, "same": all(same), "said": said}
+
+
 def collectives(rank, count):
     """How often ranks meet in a product."""
     H = lla.HessianOperator(lla.Problem(network(), batches()))
@@ -334,6 +369,7 @@ JOBS = {
         ends,
         absent,
         spread,
+        differences,
         basis,
         collectives,
     )

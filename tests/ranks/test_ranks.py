@@ -110,3 +110,11 @@ def test_batches_that_are_finished_when_a_rank_dies_are_kept(tmp_path):
         assert [each[name] for name in ("re", "kh1", "route")] == [
             whole[name] for name in ("re", "kh1", "route")
         ]
+
+
+def test_a_product_by_differences_where_parameters_are_spread(tmp_path):
+    for found in run("differences", 2, tmp_path):
+        assert found.get("off", 1) < 1e-8, found
+        assert found["off"] <= 3 * found["error"] < 1e-6
+        assert found["same"], "the weights are as before"
+        assert "the numbers of batches are 1, 2" in found["said"]
