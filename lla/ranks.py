@@ -9,7 +9,9 @@ else, ends the others with an error.
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,8 +47,13 @@ class Ranks:
 
         Raises:
             RankError: one does not come within `PATIENCE` seconds, or has ended.
+
+        Warns:
+            UserWarning: torchrun has started several processes, and no group joins them.
         """
-        if self.count > 1 and distributed.get_backend() == "gloo":
+        if self.count == 1:
+            _warn_if_apart()
+        elif distributed.get_backend() == "gloo":
             with _answered():
                 distributed.monitored_barrier(timeout=timedelta(seconds=PATIENCE))
 
@@ -139,7 +146,11 @@ class Ranks:
 
     def _raise(self, error: Exception | None) -> None:
         """Raise the error of this rank, or else that of another; nothing if there is none."""
-        found = self.gathered(None if error is None else (_kind(error), str(error)))
+        try:
+            found = self.gathered(None if error is None else (_kind(error), str(error)))
+        except RankError:
+            if error is None:
+                raise
         if error is not None:
             raise error
         for rank, other in enumerate(found):
@@ -177,6 +188,18 @@ def present() -> Ranks:
     if not started or getattr(_here, "alone", False):
         return ALONE
     return Ranks(distributed.get_rank(), distributed.get_world_size())
+
+
+def _warn_if_apart() -> None:
+    """Say that each process measures by itself, where that may not be what is meant."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    apart = count > 1 and distributed.is_available() and distributed.is_torchelastic_launched()
+    if apart and not distributed.is_initialized() and not getattr(_here, "alone", False):
+        warnings.warn(
+            f"torchrun has started {count} processes, and each measures alone what it is given: "
+            "call torch.distributed.init_process_group before, or `lla.alone()` if it is meant so",
+            stacklevel=4,
+        )
 
 
 @contextmanager

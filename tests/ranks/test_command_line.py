@@ -25,9 +25,9 @@ def run(tmp_path):
     """Run a command in a folder with a network, in one process or two."""
     (tmp_path / "net.py").write_text(NETWORK)
     paths = os.pathsep.join([str(tmp_path), *sys.path])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
 
     def started(*words, processes):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         begin = [sys.executable] if processes == 1 else TORCHRUN
         command = [*begin, *LLA, *words]
         return subprocess.run(
@@ -58,3 +58,17 @@ def test_an_error_is_one_object(run):
     found = run("criteria", "net:make", "--data", "net:nothing", "--json", processes=2)
     assert "nothing" in json.loads(found.stdout)["error"]
     assert found.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [("cpu", "the processes cannot be joined (Error initializing torch.distributed"),
+     ("cuda", "process 7 of this machine has no CUDA device with NCCL")],
+)  # fmt: skip
+def test_processes_that_cannot_be_joined(run, monkeypatch, device, sentence):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "7"}.items():
+        monkeypatch.setenv(name, value)
+    found = run("criteria", "net:make", "--data", "net:data", "--device", device, processes=1)
+    assert found.returncode == 2
+    assert found.stderr.startswith("Error: ")
+    assert sentence in found.stderr
