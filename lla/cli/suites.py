@@ -1,11 +1,11 @@
-"""The command that regenerates the paper's tables in a checkout."""
+"""The commands that need a checkout: the papers' tables, and the verdicts on claims."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,13 +29,26 @@ def tables(
 
     --shard I/N makes this worker I of N, which share the folders of results and of work.
     """
-    suite = Path("paper_tables")
-    if not (suite / "conftest.py").is_file():
-        fail("there is no folder paper_tables here: run this in a checkout of the project")
     if submit is None:
-        command = ["-m", "pytest", "-q", str(suite), *context.args]
+        command = ["-m", "pytest", "-q", "paper_tables", *context.args]
     else:
         options = [f"--slurm={text}" for text in slurm or ()]
         command = ["-m", "paper_tables.submit", str(submit), f"--cluster={cluster}", *options]
         command += ["--", *context.args]
-    raise typer.Exit(subprocess.run([sys.executable, *command], check=False).returncode)
+    _run(command)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,  # that of the program that is called says more
+)
+def claims(context: typer.Context) -> None:
+    """List claims, show one with its numbers, or verify one, in a checkout."""
+    _run(["-m", "paper_tables.verify", *context.args])
+
+
+def _run(arguments: list[str]) -> NoReturn:
+    """Run Python in the checkout, and end with its exit code."""
+    if not Path("paper_tables/conftest.py").is_file():
+        fail("there is no folder paper_tables here: run this in a checkout of the project")
+    raise typer.Exit(subprocess.run([sys.executable, *arguments], check=False).returncode)

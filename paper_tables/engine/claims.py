@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from paper_tables.engine.exhibit import (
     Verdict,
 )
 from paper_tables.engine.fidelity import least_faithful
+from paper_tables.engine.records import Record
 from paper_tables.paper import Claim
 
 TEMPLATE = Path(__file__).with_name("claims.md.j2")
@@ -39,6 +42,22 @@ class Judgement:
     fidelity: str | None = None  # of the least faithful cell it rests on
     cells: tuple[str, ...] = ()  # "table2 lenet random/eval"
     note: str = ""
+    records: tuple[Record, ...] = ()  # the evidence
+    work: str = paper.WORK  # that makes the claim
+
+    @property
+    def slug(self) -> str:
+        """A name for the claim in its scope, fit for a command line: "T1.bn:random-init"."""
+        return slug(self.claim.id, self.scope)
+
+
+def slug(claim: str, scope: str) -> str:
+    """The name of a claim in a scope.
+
+    >>> slug("T1.bn", "random init")
+    'T1.bn:random-init'
+    """
+    return f"{claim}:{re.sub(r'[^0-9a-z]+', '-', scope.lower()).strip('-')}"
 
 
 def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
@@ -55,19 +74,27 @@ def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
     predicates = {
         scope: predicate for exhibit in exhibits for scope, predicate in exhibit.claims.items()
     }
-    stated = [claim for exhibit in exhibits for claim in exhibit.statements]
-    return [
-        Judgement(claim, scope, "not_run", note=missing)
-        if missing is not None
-        else _judgement(claim, scope, predicates.get(ClaimScope(claim.id, scope)), records)
-        for claim in (*paper.claims(), *stated)
-        for scope, missing in claim.scopes.items()
-    ]
+    stated = [(exhibit.work, c) for exhibit in exhibits for c in exhibit.statements]
+    found = []
+    for work, claim in (*((paper.WORK, c) for c in paper.claims()), *stated):
+        for scope, missing in claim.scopes.items():
+            if missing is None:
+                one = judged(claim, scope, predicates.get(ClaimScope(claim.id, scope)), records)
+            else:
+                one = Judgement(claim, scope, "not_run", note=missing)
+            found.append(dataclasses.replace(one, work=work))
+    return found
 
 
-def _judgement(
-    claim: Claim, scope: str, predicate: Predicate | None, records: Records
-) -> Judgement:
+def judged(claim: Claim, scope: str, predicate: Predicate | None, records: Records) -> Judgement:
+    """The verdict on one claim in one scope that can be judged.
+
+    Args:
+        claim: the claim.
+        scope: one of its scopes.
+        predicate: decides it; None if no exhibit does.
+        records: all that there are.
+    """
     if predicate is None:
         return Judgement(claim, scope, "not_run", note="no exhibit judges it")
     try:
@@ -80,7 +107,7 @@ def _judgement(
     if fidelity == "substitute":
         verdict = "not_run"
         note = f"only stand-in data, on which it would be {decision.verdict!r}: {note}"
-    return Judgement(claim, scope, verdict, fidelity, _cells(decision), note)
+    return Judgement(claim, scope, verdict, fidelity, _cells(decision), note, tuple(used))
 
 
 def _cells(decision: Decision) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lla.files import atomic_write
 from lla.report import pages as view
 from lla.report.text import csv_table
-from paper_tables.engine import claims, content, figures, pages, report, store
+from paper_tables.engine import answer, claims, content, figures, pages, report, store
 from paper_tables.engine.claims import Judgement
 from paper_tables.engine.exhibit import Exhibit, Records
 
@@ -33,6 +33,7 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> list[Judgement]:
         write_exhibit(exhibit, records, results)
     judgements = claims.judge(records, exhibits)
     claims.write(judgements, exhibits, results)
+    answer.write(judgements, results)
     drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
     figures.write(drawings, results)
     gather = partial(content.gather, exhibits, records, judgements, drawings, results)

@@ -80,6 +80,15 @@ def finished(cell: Cell, work: Path) -> list[Record] | None:
     return found if all(_has_artifact(record, work) for record in found) else None
 
 
+def forget(cell: Cell, folder: Path) -> None:
+    """Take the records of a cell out of a work folder, or a folder of results."""
+    place = cell.place
+    records.update_records(
+        records_file(folder, cell.table, cell.row),
+        lambda old: [r for r in old if (r.table, r.row, r.column, r.config_hash) != place],
+    )
+
+
 def finish(new: Sequence[Record], work: Path) -> None:
     """Write the records of one finished cell to the journal."""
     records.write_records(records_file(work, new[0].table, new[0].row), new)

@@ -36,6 +36,7 @@ class Suite:
         progress: shows what is computed, and what came of it.
         allocator_tuned: recorded with every cell.
         shard: which worker this session is, where several share the folders.
+        renders: whether pages are written as records come.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Suite:
         progress: Progress | None = None,
         allocator_tuned: bool = False,
         shard: Shard | None = None,
+        renders: bool = True,
     ) -> None:
         self.exhibits = exhibits
         self.settings = settings
         self.progress = progress or Progress()
         self.allocator_tuned = allocator_tuned
         self.shard = shard
+        self.renders = renders and shard is None  # workers write them at the end
         self.leases = Leases(settings.results)
         self.planned = 0  # cells that can run in this session, see `plan`
         self.started = 0
@@ -188,7 +191,7 @@ class Suite:
 
     def _render_at_times(self) -> None:
         self._stale = True
-        if self.shard is None and time.monotonic() >= self._render_next:
+        if self.renders and time.monotonic() >= self._render_next:
             self.render()
 
     def records(self) -> list[Record]:
