@@ -97,6 +97,7 @@ class Report:
     galleries: tuple[Gallery, ...]
     environment: Environment
     commands: tuple[tuple[str, str], ...]  # aim, command
+    answer: tuple[str, ...] = ()  # what comes of it all, in a few sentences
 
     @property
     def claim_counts(self) -> list[tuple[str, int]]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from lla.report.contents import Claim, Gallery, Legend, Outcome, Picture, Report
 from lla.report.view import Table
 from paper_tables import paper
+from paper_tables.engine import summary
 from paper_tables.engine.claims import Judgement
+from paper_tables.engine.costs import costs
 from paper_tables.engine.environment_section import commands, environment
 from paper_tables.engine.exhibit import Drawing, Exhibit, Records
 from paper_tables.engine.figures import path_of
@@ -60,10 +62,12 @@ def gather(
         ChecksumError: an artifact is not the one that its record names.
     """
     findings = [found for exhibit in exhibits for found in exhibit.findings(records)]
-    shown = [table for table in tables(exhibits, records) if table.groups or not table.folded]
+    every = [*tables(exhibits, records), costs(judgements)]
+    shown = [table for table in every if table.groups or not table.folded]
     return Report(
         title=TITLE,
         lead=LEAD.format(source=paper.tables()["source"]),
+        answer=summary.sentences(judgements, records),
         claims=_claims(judgements),
         claims_legend=CLAIMS_LEGEND,
         findings=tuple((found.title, found.text) for found in findings),

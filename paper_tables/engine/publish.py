@@ -11,6 +11,7 @@ from lla.report import pages as view
 from lla.report.text import csv_table
 from paper_tables.engine import answer, claims, content, figures, pages, report, store
 from paper_tables.engine.claims import Judgement
+from paper_tables.engine.costs import costs
 from paper_tables.engine.exhibit import Exhibit, Records
 
 
@@ -34,6 +35,8 @@ def write_all(exhibits: Sequence[Exhibit], results: Path) -> list[Judgement]:
     judgements = claims.judge(records, exhibits)
     claims.write(judgements, exhibits, results)
     answer.write(judgements, results)
+    page = view.markdown([costs(judgements)], "")
+    atomic_write(results / "costs.md", page)
     drawings = [drawing for exhibit in exhibits for drawing in exhibit.figures(records)]
     figures.write(drawings, results)
     gather = partial(content.gather, exhibits, records, judgements, drawings, results)

@@ -1,0 +1,171 @@
+"""The answer in a few sentences, with which the report opens; made from judgements and records."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from lla.report.text import measured
+from paper_tables import paper
+from paper_tables.engine.cells import METRIC_NAMES
+from paper_tables.engine.claims import Judgement
+from paper_tables.engine.contradictions import contradictions
+from paper_tables.engine.exhibit import Records
+from paper_tables.engine.records import Record, config_hash
+from paper_tables.paper.names import display
+
+SHOWN = 3  # of each list
+VISIBLE = 2.0  # standard errors of a difference from which on it is one
+COMPARED = ("kh05", "kh1", "re")
+
+
+def sentences(judgements: Sequence[Judgement], records: Records) -> tuple[str, ...]:
+    """What the paper's claims come to, what contradicts it, and what was not tested.
+
+    Args:
+        judgements: on all claims; those of the paper are taken.
+        records: all published ones.
+    """
+    mine = [judgement for judgement in judgements if judgement.work == paper.WORK]
+    found = (_tally(mine), _wherever(mine), _fails(mine), _distant(records), _changes(records),
+             _untested(mine))  # fmt: skip
+    return tuple(filter(None, found))
+
+
+def _tally(mine: Sequence[Judgement]) -> str:
+    counts = Counter(each.verdict for each in mine)
+    judged = [each for each in mine if each.verdict != "not_run"]
+    exact = sum(each.fidelity == "paper" for each in judged)
+    claims = len({each.claim.id for each in mine})
+    return (
+        f"The paper's {claims} claims are judged in {len(mine)} scopes: {counts['holds']} hold, "
+        f"{counts['fails']} fail, {counts['undecided']} are undecided, and {counts['not_run']} "
+        f"could not be tested. The paper's own model, data and settings are behind {exact} of the "
+        f"{len(judged)} verdicts, less of them behind the others."
+    )
+
+
+def _by_claim(mine: Sequence[Judgement]) -> Iterator[tuple[str, list[Judgement]]]:
+    """The statement of each claim, with its judgements that have a verdict."""
+    groups: dict[str, list[Judgement]] = {}
+    for each in mine:
+        groups.setdefault(f"{each.claim.statement} ({each.claim.id}", []).append(each)
+    for name, all_of_it in groups.items():
+        judged = [each for each in all_of_it if each.verdict != "not_run"]
+        if judged:
+            yield name, judged
+
+
+def _wherever(mine: Sequence[Judgement]) -> str:
+    """Claims that hold in every scope where they could be tested."""
+    held = [
+        f"{name}, {len(judged)} of {len(judged[0].claim.scopes)} scopes)"
+        for name, judged in _by_claim(mine)
+        if all(each.verdict == "holds" for each in judged)
+    ]
+    if not held:
+        return "No claim holds in every scope in which it could be tested."
+    return f"Holds wherever it could be tested: {'; '.join(held)}."
+
+
+def _fails(mine: Sequence[Judgement]) -> str:
+    """Claims that fail somewhere, with the scopes."""
+    failed = []
+    for name, judged in _by_claim(mine):
+        scopes = [display(each.scope) for each in judged if each.verdict == "fails"]
+        if scopes:
+            failed.append(f"{name}, {', '.join(scopes)})")
+    if not failed:
+        return "No claim fails."
+    return f"Fails somewhere: {'; '.join(failed)}."
+
+
+def _distant(records: Records) -> str:
+    """The printed numbers that are farthest from what was measured, one of each network."""
+    farthest = {found.record.row: found for found in reversed(contradictions(records))}
+    shown = sorted(farthest.values(), key=lambda found: -found.errors)[:SHOWN]
+    if not shown:
+        return ""
+    words = [
+        f"{_quantity(found.record)}, measured {measured(found.record.value, found.record.stderr)} "
+        f"where {found.record.paper_value} is printed, {found.errors:.0f} standard errors away"
+        for found in shown
+    ]
+    return f"The printed numbers that are farthest off, one of each network: {'; '.join(words)}."
+
+
+def _quantity(record: Record) -> str:
+    metric = METRIC_NAMES.get(record.metric, record.metric)
+    return f"{metric} of {display(record.row)} ({record.column})"
+
+
+def _changes(records: Records) -> str:
+    """What one thing alone changes: the imitated public code, and the size of the batch."""
+    plain = [r for r in records if r.metric in COMPARED and r.value and r.config.get("m")]
+    code = _largest(plain, "legacy", ("legacy", "route", "readings", "scope"))
+    sizes = ("batch_size", "batches", "probes", "data", "weights")
+    size = _largest([r for r in plain if not r.legacy], "batch_size", sizes)
+    found = []
+    if code:
+        one, other = sorted(code, key=lambda r: bool(r.legacy))
+        found.append(
+            f"the public code's Lanczos process, {_quantity(one)} from "
+            f"{measured(one.value, one.stderr)} to {measured(other.value, other.stderr)}"
+        )
+    if size:
+        one, other = sorted(size, key=lambda r: r.batch_size or 0)
+        found.append(
+            f"the batch size, {_quantity(one)} from {measured(one.value, one.stderr)} with "
+            f"{one.batch_size} examples to {measured(other.value, other.stderr)} with "
+            f"{other.batch_size}"
+        )
+    return f"What changes an outcome most by itself: {'; '.join(found)}." if found else ""
+
+
+def _largest(
+    records: Sequence[Record], name: str, free: tuple[str, ...]
+) -> tuple[Record, Record] | None:
+    """Two records of one cell that differ in one setting, and most in value; None if none do.
+
+    Args:
+        records: with values.
+        name: of the setting.
+        free: entries of the configuration in which they may differ.
+    """
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for r in records:
+        rest = {key: value for key, value in r.config.items() if key not in free}
+        key = (r.table, r.row, r.column, r.metric, config_hash(rest))
+        groups.setdefault(key, []).append(r)
+    pairs = [
+        (one, other)
+        for group in groups.values()
+        for one, other in itertools.permutations(group, 2)
+        if (getattr(one, name) or 0) < (getattr(other, name) or 0)
+    ]
+    visible = [pair for pair in pairs if _change(*pair) > VISIBLE]
+    return max(visible, key=lambda pair: _change(*pair), default=None)
+
+
+def _change(one: Record, other: Record) -> float:
+    """How far two values are apart, in standard errors of their difference."""
+    away = abs((one.value or 0.0) - (other.value or 0.0))
+    scatter = ((one.stderr or 0.0) ** 2 + (other.stderr or 0.0) ** 2) ** 0.5
+    return away / scatter if scatter else 0.0
+
+
+def _untested(mine: Sequence[Judgement]) -> str:
+    """What is missing where nothing could be tested."""
+    absent = [each for each in mine if each.verdict == "not_run"]
+    kinds = {
+        "weights that are published but not here": "no weights",
+        "a GPU": "GPU",
+        "data in place of stand-ins": "stand-in",
+    }
+    counts: Counter[str] = Counter()
+    for each in absent:
+        what = [kind for kind, words in kinds.items() if words in each.note]
+        counts[what[0] if what else "more computing"] += 1
+    needs = ", ".join(f"{what} ({count})" for what, count in counts.most_common())
+    return f"What {len(absent)} scopes wait for: {needs}." if absent else ""

@@ -1,0 +1,8 @@
+"""What contradicts the paper's printed numbers, and by how many standard errors."""
+
+from paper_tables.engine.exhibit import Exhibit
+from paper_tables.exhibits.contradictions import tables
+
+__all__ = ["EXHIBIT"]
+
+EXHIBIT = Exhibit(name="contradictions", tables=tables.tables, sources=("none",), order=5)

@@ -1,0 +1,44 @@
+"""The table of contradictions."""
+
+from __future__ import annotations
+
+from lla.report.text import measured
+from lla.report.view import Entry, Group, Line, Table
+from paper_tables.engine.cells import METRIC_NAMES
+from paper_tables.engine.contradictions import Contradiction, contradictions
+from paper_tables.engine.exhibit import Records
+from paper_tables.evidence.entries import trace
+from paper_tables.paper.names import display
+
+COLUMNS = ("published", "measured", "standard errors apart", "samples", "settings")
+LEGEND = (
+    "Every measured value that differs from the printed one, with a standard error; the most "
+    "distant come first. Distances are in standard errors, widened for few samples by Student's t. "
+    "Categories of loss planes, which have no standard error, stand in Table 1."
+)
+
+
+def tables(records: Records) -> list[Table]:
+    """One table, a group for each network and a line for each value."""
+    groups: dict[str, list[Line]] = {}
+    for found in contradictions(records):
+        groups.setdefault(found.record.row, []).append(_line(found))
+    made = tuple(Group(display(row), "", tuple(lines)) for row, lines in groups.items())
+    return [
+        Table("contradictions", "What contradicts the paper", LEGEND, COLUMNS, made,
+              heads=("network", "value"), files=("contradictions.md",), absence="nothing differs")
+    ]  # fmt: skip
+
+
+def _line(found: Contradiction) -> Line:
+    r = found.record
+    metric = METRIC_NAMES.get(r.metric, r.metric)
+    settings = f"{r.batches} x {r.batch_size}, m {r.m}, {r.dtype}"
+    entries = (
+        Entry(r.paper_value or ""),
+        Entry(measured(r.value, r.stderr), fidelity=r.fidelity, traces=(trace(r),)),
+        Entry(f"{found.errors:.1f}"),
+        Entry(f"{r.n} {r.stderr_kind}" if r.n else ""),
+        Entry(settings),
+    )
+    return Line(f"{r.table} {r.column} {metric}", entries)
