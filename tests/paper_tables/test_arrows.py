@@ -14,7 +14,7 @@ ROOMS = ("paper", "engine", "evidence", "inputs", "measure", "exhibits")
 # long to import and that few calls need.
 LATE = {
     "PIL", "curvlinops", "hessian_eigenthings", "huggingface_hub", "matplotlib", "plotly",
-    "submitit",
+    "rocrate", "submitit",
     "safetensors", "sklearn", "timm", "transformers",
 }  # fmt: skip
 
