@@ -38,7 +38,7 @@ def preprocessing(name: str, **options: Any) -> dict[str, Any]:
     """
     if name == "lenet":
         return {} if options.get("padding") else {"size": 32}
-    if name in ("resnet20", "resnet56"):
+    if name in ("resnet20", "resnet44", "resnet56"):
         return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}  # as its published weights expect
     if name in _PICTURES:
         return {"mean": _PICTURES[name].mean, "std": _PICTURES[name].std}

@@ -18,6 +18,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet": LeNet,
     "mlp": MLP,
     "resnet20": ResNet20,
+    "resnet44": partial(ResNet20, blocks=7),
     "resnet56": partial(ResNet20, blocks=9),
     **ZOO,
 }

@@ -24,7 +24,7 @@ from lla.errors import InputError, NonFiniteError
 from lla.files import atomic_write, locked, sha256_of_bytes
 
 VERDICTS = ("reproduced", "close", "differs", "not_run")
-FIDELITIES = ("paper", "reduced", "substitute")
+FIDELITIES = ("paper", "reduced", "replication", "substitute")
 STDERR_KINDS = ("probes", "batches", "examples", "planes", "networks")
 
 # Matches an absolute path anywhere in a text, but not `train/random` or `https://`.
