@@ -27,6 +27,7 @@ SIGNS = {
     "undecided": ("?", "undecided"),
     "paper": ("◆", "paper"),
     "reduced": ("◈", "reduced"),
+    "replication": ("❖", "replication"),
     "substitute": ("◇", "substitute"),
 }
 

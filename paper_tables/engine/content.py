@@ -32,6 +32,7 @@ CLAIMS_LEGEND = Legend(
     marks=(
         ("paper", "the paper's own model, data and settings"),
         ("reduced", "less of them"),
+        ("replication", "the same question on other networks or data of the same kind"),
         ("substitute", "a stand-in, on which no claim and no value is judged"),
     ),
 )

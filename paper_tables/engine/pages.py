@@ -20,6 +20,7 @@ VERDICT = {
 FIDELITY = {
     "paper": "the same model, data and settings",
     "reduced": "less of them",
+    "replication": "the same question on other networks or data of the same kind",
     "substitute": "a stand-in, which is never judged",
 }
 

@@ -15,8 +15,8 @@ LEGEND = (
     "one that disagrees refutes such a claim, and the share of networks that agree has an interval."
 )
 SETTINGS = (
-    f"{BATCHES} batches of {IMAGES} training images, {PROBES} probe a batch, m {STEPS}; errors over "
-    "batches."
+    f"{BATCHES} batches of {IMAGES} training images, {PROBES} probe a batch, m {STEPS}; errors "
+    "over batches."
 )
 
 

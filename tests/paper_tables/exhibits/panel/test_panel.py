@@ -1,0 +1,118 @@
+"""The panel: its cells, its verdicts from planted records, and its table."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from paper_tables import paper
+from paper_tables.engine.cells import Settings
+from paper_tables.engine.claims import judge
+from paper_tables.engine.exhibit import MissingError
+from paper_tables.engine.profiles import PROFILES, adjusted
+from paper_tables.engine.records import Record
+from paper_tables.exhibits.panel import EXHIBIT, cells, claims, tables
+from paper_tables.measure import spectra
+
+ROOT = os.environ.get("LLA_DATA")
+ROWS = [member.row for member in cells.MEMBERS]
+FALLEN = {"kh1": 0.3, "kh05": 0.4, "re": 0.02, "negative_share": 0.05, "loss": 0.01}
+RANDOM = {"kh1": 1.0, "kh05": 1.0, "re": 1.0, "negative_share": 0.5, "loss": 2.3}
+
+
+def records(rows=ROWS, trained=FALLEN, stderr=0.01, **changes):
+    """A record of each cell and metric; `changes` are values of trained networks by row."""
+    return [
+        Record(
+            table="panel", row=row, column=f"{state}/{mode}", metric=metric,
+            value={**values, **(changes.get(row, {}) if state == "pretrained" else {})}[metric],
+            stderr=stderr if metric != "loss" else None, n=3 if metric != "loss" else None,
+            stderr_kind="batches" if metric != "loss" else None, fidelity="replication", m=100,
+            config={"m": 100, "init": "torch", "state": state, "mode": mode}, batches=3,
+            batch_size=64, probes=1, seed=0,
+        )
+        for row in rows
+        for state, values in (("random", RANDOM), ("pretrained", trained))
+        for mode in cells.MODES
+        for metric in values
+    ]  # fmt: skip
+
+
+def verdicts(found):
+    return {
+        j.claim.id: j for j in judge(found, [EXHIBIT]) if j.scope == claims.SCOPE
+    }  # fmt: skip
+
+
+def test_all_agree():
+    found = verdicts(records())
+    assert {id: j.verdict for id, j in found.items()} == {
+        "H.sym": "holds", "H.pos": "holds", "T2.kh05": "holds", "T2.re": "holds",
+        "T2.kh1": "fails",  # the paper says that it does not fall
+    }  # fmt: skip
+    assert {j.fidelity for j in found.values()} == {"replication"}
+    assert "3 of 3 networks, a share of 0.29 to 1.00: ResNet20 holds" in found["T2.kh05"].note
+
+
+def test_one_that_disagrees_refutes_a_claim_about_every_network():
+    found = verdicts(records(ResNet44={"kh05": 1.3}))
+    assert found["T2.kh05"].verdict == "fails"
+    assert "2 of 3 networks" in found["T2.kh05"].note
+    assert "ResNet44 fails" in found["T2.kh05"].note
+    assert found["T2.re"].verdict == "holds"
+
+
+def test_errors_that_are_too_large_decide_nothing():
+    found = verdicts(records(stderr=0.5))
+    assert {j.verdict for j in found.values()} == {"undecided"}
+
+
+def test_what_does_not_fall():
+    assert verdicts(records(trained={**FALLEN, "kh1": 0.99}))["T2.kh1"].verdict == "holds"
+
+
+def test_two_networks_are_no_panel():
+    found = verdicts(records(rows=ROWS[:2]))
+    assert {j.verdict for j in found.values()} == {"not_run"}
+    assert "2 of at least 3 networks" in found["T2.kh05"].note
+    with pytest.raises(MissingError):
+        claims.CLAIMS[next(iter(claims.CLAIMS))]([])
+
+
+def test_every_scope_is_the_papers():
+    stated = {claim.id for claim in paper.claims() if claims.SCOPE in claim.scopes}
+    assert stated == {scope.claim for scope in claims.CLAIMS}
+
+
+def test_cells_run_when_they_are_asked_for(tmp_path):
+    settings = Settings(PROFILES["quick"], tmp_path, tmp_path, data_root=tmp_path)
+    quick = cells.cells(settings)
+    assert len(quick) == 4 * len(ROWS)
+    assert {cell.reason for cell in quick} == {cells.SKIPPED}
+    study = dataclasses.replace(settings, profile=adjusted(PROFILES["quick"], study=True))
+    reasons = {cell.reason.partition(":")[0] for cell in cells.cells(study)}
+    assert reasons == {"no weights", "no CIFAR-10"}, "nothing stands in for them"
+
+
+@pytest.mark.skipif(not ROOT, reason="LLA_DATA names no data root")
+def test_a_cell_on_real_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "IMAGES", 4)
+    monkeypatch.setattr(cells, "STEPS", 3)
+    profile = adjusted(PROFILES["quick"], study=True)
+    settings = Settings(profile, tmp_path, tmp_path, data_root=Path(ROOT))
+    for cell in cells.cells(settings)[:4:2]:
+        found = cell.compute(cell, settings)
+        assert [record.metric for record in found] == list(spectra.PLAIN)
+        assert {record.fidelity for record in found} == {"replication"}
+        assert found[0].n == cells.BATCHES
+
+
+def test_the_table_has_a_line_for_each_cell():
+    (table,) = tables.tables(records())
+    assert [group.name for group in table.groups] == ROWS
+    assert [line.name for line in table.groups[0].lines] == [
+        "random/train", "random/eval", "pretrained/train", "pretrained/eval",
+    ]  # fmt: skip
+    assert table.groups[0].lines[2].entries[1].text == "0.400 ± 0.010"
+    assert tables.tables([])[0].groups == ()
