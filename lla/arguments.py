@@ -1,9 +1,11 @@
-"""Arguments that are numbers or devices: used as they are, or refused at the door."""
+"""Arguments that are numbers, devices or folders: used as they are, or refused at the door."""
 
 from __future__ import annotations
 
 import math
 import operator
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,3 +114,15 @@ def usable_device(device: torch.device | str) -> torch.device:
             f"the device {str(device)!r} cannot be used here: choose {there}"
         ) from error
     return place
+
+
+def folder_path(name: str, value: object) -> Path:
+    """Check the path of a folder.
+
+    >>> folder_path("checkpoint", "")
+    Traceback (most recent call last):
+    lla.errors.InputError: checkpoint is '': give the path of a folder
+    """
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise InputError(f"{name} is {value!r}: give the path of a folder")
+    return Path(value)

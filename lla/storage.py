@@ -83,7 +83,9 @@ def load_result(
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise ChecksumError(f"{path} cannot be read ({error}): write it again") from error
+        raise ChecksumError(
+            f"{path} cannot be read ({error}): remove it or write it again"
+        ) from error
     foreign = f"{path} holds no {cls.__name__} that this library saved: name another file"
     try:
         parts = json.loads(header)

@@ -87,7 +87,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="be worker I of N that share the folders of results and of work, on any machines",
     )  # fmt: skip
     group.addoption(
-        "--submission", metavar="NAME", help="refuse folders that `lla tables --submit` did not see"
+        "--submission", metavar="NAME", help="set by `lla tables --submit`; not for use by hand"
     )
     group.addoption("--device", help="cpu, cuda, ... (default: cuda if there is one)")
     for name, what in (

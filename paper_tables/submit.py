@@ -21,6 +21,7 @@ from paper_tables.engine.leases import Leases
 from paper_tables.engine.suite import checkout
 
 CLUSTERS = ("slurm", "local")
+OWN = ("--shard", "--submission")  # options that each worker gets by itself
 MISSING = "submitit is not installed: python -m pip install submitit"
 
 
@@ -44,6 +45,15 @@ def submit(
     """
     if count < 1:
         raise InputError(f"{count} workers: give at least 1")
+    taken = next((o for o in options if o.partition("=")[0] in OWN), None)
+    if taken is not None:
+        raise InputError(f"each worker gets its own {taken.partition('=')[0]}: leave it out")
+    if cluster != "slurm" and parameters:
+        raise InputError(f"--slurm {next(iter(parameters))} is for --cluster slurm: leave it out")
+    if cluster == "slurm" and "time" not in parameters:
+        raise InputError(
+            "--slurm time=MINUTES is missing: submitit would end each worker after 5 minutes"
+        )
     if importlib.util.find_spec("submitit") is None:
         raise InputError(MISSING)
     import submitit
@@ -115,4 +125,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except LIBRARY_ERRORS as error:
-        sys.exit(f"Error: {error}")
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

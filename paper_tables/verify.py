@@ -1,7 +1,6 @@
 """Claims on the command line: list them, show one, or compute one again and say its verdict.
 
-Exit codes of `verify`: 0 holds, 1 fails, 3 undecided, 4 nothing could run; over several scopes the
-first of fails, undecided, holds that occurs. 2 is a wrong command.
+A program sees the verdict in the exit code of `verify`, see there.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import dataclasses
 import json
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ import torch
 import typer
 
 import lla
-from lla.errors import LIBRARY_ERRORS, first_line, unknown_name
+from lla.errors import LIBRARY_ERRORS, InputError, first_line, unknown_name
 from lla.files import check_folder
 from lla.report.text import plain_table
 from paper_tables import paper
@@ -30,13 +30,17 @@ from paper_tables.engine.exhibit import ClaimScope, Exhibit
 from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.progress import Lines, Progress
 from paper_tables.engine.records import Record
-from paper_tables.engine.suite import Suite, checkout
+from paper_tables.engine.suite import Suite, checkout, failed_with
 from paper_tables.exhibits import find
 from paper_tables.paper import Claim
 
 EXIT = {"fails": 1, "undecided": 3, "holds": 0, "not_run": 4}  # the first that occurs counts
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+BROKEN = 70  # exit code of an error of the program itself, which is no verdict
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List claims, show one, or compute one again."
+)
 Name = Annotated[str, typer.Argument(metavar="ID[:SCOPE]", help="A claim, in one scope or all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Results = Annotated[Path | None, typer.Option(help="Folder of results (default: results).")]
@@ -60,6 +64,8 @@ def show(name: Name, results: Results = None, as_json: AsJson = False) -> None:
     wanted = _slugs(name, find())
     known = answer.read(results or checkout() / "results").claims
     found = [each for each in known if each.slug in wanted]
+    if not found:
+        raise InputError(f"{answer.FILE} has no {name}: make it anew with python -m paper_tables")
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(each) for each in found]))
         return
@@ -72,10 +78,16 @@ def verify(
     profile: Annotated[str, typer.Option(help="How much to run: quick or paper.")] = "quick",
     real_data: Annotated[bool, typer.Option(help="Train on real data that are found.")] = False,
     data_root: Annotated[Path | None, typer.Option(help="Folder of data sets.")] = None,
-    work_dir: Annotated[Path | None, typer.Option(help="Keeps what is finished.")] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder for finished cells (default: .lla/claims).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute what a claim needs, and say the verdict on that alone; the exit code is the verdict.
+
+    0 holds, 1 fails, 3 undecided, 4 nothing could run. With several scopes it is 1 if any fails,
+    else 3 if any is undecided, else 0 if any holds. 2 is a wrong command, 70 an error of the
+    program.
 
     What was finished by this code is not computed again. Published records are not touched.
     """
@@ -102,7 +114,7 @@ def verify(
     else:
         for one in found:
             typer.echo(f"{one.slug}: {one.verdict}{_fidelity(one)}: {one.note or 'no note'}")
-        typer.echo(f"{len(found)} scopes in {seconds:.0f} s")
+        typer.echo(f"{len(found)} scope{'s' * (len(found) > 1)} in {seconds:.0f} s")
     occurring = {one.verdict for one in found}
     raise typer.Exit(next(code for verdict, code in EXIT.items() if verdict in occurring))
 
@@ -128,6 +140,8 @@ def verified(
     suite = Suite((), settings, progress, lla.tune_allocator(), renders=False)
     cells = _needed(owner, key, exhibits, settings)
     suite.plan(cells)
+    minutes = sum(cell.seconds for cell in cells if cell.compute) / 60
+    progress.say(f"{wanted}: {len(cells)} cells, about {minutes:.0f} min")
     records = [record for cell in cells for record in _run(cell, suite)]
     judgement = claims.judged(claim, scope, owner.claims[key], records)
     if judgement.verdict == "not_run" and not judgement.records:
@@ -146,7 +160,8 @@ def _run(cell: Cell, suite: Suite) -> list[Record]:
     try:
         return suite.run(cell)
     except (*LIBRARY_ERRORS, AssertionError) as error:
-        return cell.absent(f"it failed: {first_line(error)}").not_run()
+        suite.progress.say(f"{cell.name}: {first_line(error)}")
+        return cell.absent(failed_with(error)).not_run()
 
 
 def _needed(
@@ -194,7 +209,7 @@ def _slugs(name: str, exhibits: Sequence[Exhibit]) -> list[str]:
         return [name]
     found = [each for each in known if each.partition(":")[0] == name]
     if not found:
-        raise unknown_name("claim", name, {each.partition(":")[0] for each in known})
+        raise unknown_name("claim", name, dict.fromkeys(each.partition(":")[0] for each in known))
     return found
 
 
@@ -230,6 +245,9 @@ def _described(one: Answer) -> str:
 if __name__ == "__main__":
     try:
         app(prog_name="lla claims")
-    except (*LIBRARY_ERRORS, FileNotFoundError) as error:
+    except (*LIBRARY_ERRORS, OSError) as error:
         typer.echo(f"Error: {first_line(error)}", err=True)
         sys.exit(2)
+    except Exception:  # else Python would end with 1, which is a verdict
+        traceback.print_exc()
+        sys.exit(BROKEN)

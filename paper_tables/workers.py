@@ -68,13 +68,13 @@ def run(session: pytest.Session, suite: Suite, cell_of: CellOf) -> None:
 
 
 def missing(suite: Suite, shard: Shard) -> str:
-    """A line on the workers that have not begun in the folders of this one; none if all have."""
+    """A line on the workers that have not begun in the folders of this one; nothing if all have."""
     numbers = [str(other.index) for other in suite.leases.unseen(shard.count)]
     if not numbers:
         return ""
     return (
-        f"of {shard.count} workers, {', '.join(numbers)} never began in {suite.settings.results}: "
-        "a worker that did run has another folder\n"
+        f"workers that have not begun in {suite.settings.results}: {', '.join(numbers)} of "
+        f"{shard.count}. One that has run has another folder\n"
     )
 
 

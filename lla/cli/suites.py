@@ -27,7 +27,7 @@ def tables(
 ) -> None:
     """Regenerate the paper's tables in a checkout; options go to pytest (--list-cells, -k, ...).
 
-    --shard I/N makes this worker I of N, which share the folders of results and of work.
+    With --shard I/N this is worker I of N. All workers share the folders of results and of work.
     """
     if submit is None:
         command = ["-m", "pytest", "-q", "paper_tables", *context.args]

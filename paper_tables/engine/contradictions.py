@@ -1,4 +1,4 @@
-"""Measured values that contradict printed ones, by how many standard errors they are away."""
+"""Measured values that differ from printed ones, by how many standard errors they are away."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORMAL = float(stats.norm.ppf(0.975))
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A value that differs from the printed one.
+    """A value that differs from the printed one by more than chance.
 
     Attributes:
         record: of the value.
@@ -30,7 +30,7 @@ class Contradiction:
 
 
 def contradictions(records: Iterable[Record]) -> list[Contradiction]:
-    """All contradictions that have a standard error, the largest first.
+    """All contradictions beyond the 95 % interval, the largest first.
 
     Args:
         records: any; those of imitated public code, and of other initialisations than the paper's
@@ -43,7 +43,9 @@ def contradictions(records: Iterable[Record]) -> list[Contradiction]:
         if record.paper_value is None or record.value is None:
             continue
         away = abs(record.value - float(record.paper_value)) - half_unit(record.paper_value)
-        found.append(Contradiction(record, max(away, 0.0) / _safe(record)))
+        errors = max(away, 0.0) / _safe(record)
+        if errors > NORMAL:
+            found.append(Contradiction(record, errors))
     return sorted(found, key=lambda each: -each.errors)
 
 

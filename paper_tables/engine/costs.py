@@ -12,7 +12,7 @@ COLUMNS = ("minutes", "MiB", "data", "on")
 LEGEND = (
     "Time and memory of the cells that a verdict rests on, as they were computed; cells that "
     "several verdicts share count in each. Claims without computed cells are left out. `lla claims "
-    "verify` computes one again."
+    "verify` computes one again, with the settings of the quick profile, so its time may differ."
 )
 
 

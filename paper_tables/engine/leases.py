@@ -8,6 +8,7 @@ machine, and from another machine once it has seen no touch for `LEASE` seconds.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from paper_tables.engine.shard import Shard
 
 LEASE = 120.0  # seconds
 HEARTBEAT = 20.0  # seconds
+RECENT = 7 * 24 * 3600.0  # seconds: older traces are of an earlier run
 POLL = 1.0  # seconds between two looks at a lease that is waited for
 FOLDER = "leases"
 SUFFIX = ".lease"
@@ -87,9 +89,10 @@ class Leases:
             yield
 
     def unseen(self, count: int) -> list[Shard]:
-        """Which of so many workers have never begun in this folder."""
+        """Which of so many workers have not begun in this folder within `RECENT` seconds."""
+        now = time.time()
         all_of_them = (Shard(i, count) for i in range(1, count + 1))
-        return [shard for shard in all_of_them if not self._trace(shard).exists()]
+        return [shard for shard in all_of_them if now - _time_of(self._trace(shard)) > RECENT]
 
     def note_failure(self, what: str, why: str) -> None:
         """Tell the other workers that a computation has failed."""
@@ -152,6 +155,11 @@ class Leases:
 
     def _failed(self, what: str) -> Path:
         return self.folder / f"{what}.failed"
+
+
+def _time_of(path: Path) -> float:
+    """When a file was written; 0 without one."""
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def _name(shard: Shard) -> str:

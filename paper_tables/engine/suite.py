@@ -241,7 +241,7 @@ class Suite:
         except WriteError:
             raise  # not the cell's: no other one could be stored either
         except Exception as error:
-            reason = _failed_with(error)
+            reason = failed_with(error)
             store.publish(cell.absent(reason).not_run(), self.settings.work, self.settings.results)
             self._stale = True
             if self.shard:
@@ -302,7 +302,7 @@ def listing(cells: Sequence[Cell], settings: Settings) -> str:
     )
 
 
-def _failed_with(error: Exception) -> str:
+def failed_with(error: Exception) -> str:
     """The reason of a cell that failed, without the places of this machine."""
     kind, text = type(error).__name__, first_line(error)[:200]
     known = kind if names_a_place(text) or text == kind else f"{kind}, {text!r}"

@@ -41,8 +41,8 @@ def _tally(mine: Sequence[Judgement]) -> str:
     return (
         f"The paper's {claims} claims are judged in {len(mine)} scopes: {counts['holds']} hold, "
         f"{counts['fails']} fail, {counts['undecided']} are undecided, and {counts['not_run']} "
-        f"could not be tested. The paper's own model, data and settings are behind {exact} of the "
-        f"{len(judged)} verdicts, less of them behind the others."
+        f"could not be tested. Of the {len(judged)} verdicts {exact} rest on the paper's own model, "
+        "data and settings, the others on fewer data or steps, or on other networks."
     )
 
 
@@ -66,7 +66,10 @@ def _wherever(mine: Sequence[Judgement]) -> str:
     ]
     if not held:
         return "No claim holds in every scope in which it could be tested."
-    return f"Holds wherever it could be tested: {'; '.join(held)}."
+    return (
+        f"Holds in every scope that could be tested (in brackets: how many could): "
+        f"{'; '.join(held)}."
+    )
 
 
 def _fails(mine: Sequence[Judgement]) -> str:
@@ -88,11 +91,12 @@ def _distant(records: Records) -> str:
     if not shown:
         return ""
     words = [
-        f"{_quantity(found.record)}, measured {measured(found.record.value, found.record.stderr)} "
-        f"where {found.record.paper_value} is printed, {found.errors:.0f} standard errors away"
+        f"{_quantity(found.record)}, {found.record.paper_value} printed, "
+        f"{measured(found.record.value, found.record.stderr)} measured on {found.record.batches} "
+        f"batches of {found.record.batch_size} [{found.record.fidelity}]"
         for found in shown
     ]
-    return f"The printed numbers that are farthest off, one of each network: {'; '.join(words)}."
+    return f"Printed numbers that are farthest from ours, one of each network: {'; '.join(words)}."
 
 
 def _quantity(record: Record) -> str:
@@ -101,10 +105,10 @@ def _quantity(record: Record) -> str:
 
 
 def _changes(records: Records) -> str:
-    """What one thing alone changes: the imitated public code, and the size of the batch."""
+    """What two things change: the imitated public code, and the examples and probes."""
     plain = [r for r in records if r.metric in COMPARED and r.value and r.config.get("m")]
     code = _largest(plain, "legacy", ("legacy", "route", "readings", "scope"))
-    sizes = ("batch_size", "batches", "probes", "data", "weights")
+    sizes = ("batch_size", "batches", "probes")
     size = _largest([r for r in plain if not r.legacy], "batch_size", sizes)
     found = []
     if code:
@@ -116,11 +120,14 @@ def _changes(records: Records) -> str:
     if size:
         one, other = sorted(size, key=lambda r: r.batch_size or 0)
         found.append(
-            f"the batch size, {_quantity(one)} from {measured(one.value, one.stderr)} with "
-            f"{one.batch_size} examples to {measured(other.value, other.stderr)} with "
-            f"{other.batch_size}"
+            f"the number of examples, {_quantity(one)} from {measured(one.value, one.stderr)} "
+            f"with {_amount(one)} to {measured(other.value, other.stderr)} with {_amount(other)}"
         )
-    return f"What changes an outcome most by itself: {'; '.join(found)}." if found else ""
+    return f"What changes an outcome most: {'; '.join(found)}." if found else ""
+
+
+def _amount(record: Record) -> str:
+    return f"{record.batches} x {record.batch_size} and {record.probes} probes a batch"
 
 
 def _largest(
@@ -168,4 +175,4 @@ def _untested(mine: Sequence[Judgement]) -> str:
         what = [kind for kind, words in kinds.items() if words in each.note]
         counts[what[0] if what else "more computing"] += 1
     needs = ", ".join(f"{what} ({count})" for what, count in counts.most_common())
-    return f"What {len(absent)} scopes wait for: {needs}." if absent else ""
+    return f"{len(absent)} scopes could not be tested. They need: {needs}." if absent else ""

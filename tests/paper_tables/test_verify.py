@@ -117,7 +117,7 @@ def test_a_cell_that_fails_is_no_verdict(command, runs):
     runs["error"] = InputError("the network is no network: give one")
     found = command("verify", "toy.large:large")
     assert found.exit_code == 4
-    assert "it failed: the network is no network: give one" in found.stdout
+    assert "it failed with InputError, 'the network is no network: give one'" in found.stdout
 
 
 @pytest.mark.parametrize(

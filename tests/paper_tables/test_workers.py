@@ -68,7 +68,7 @@ def test_workers_compute_each_cell_once(runs, undisturbed):
     written = [line for _, end in ends for line in end.splitlines() if "claims and report" in line]
     assert any(line.endswith("written to results/") for line in written)
     assert not list((runs.folder / "results" / "leases").glob("*.lease"))
-    assert "never began" not in "".join(end for _, end in ends)
+    assert "have not begun" not in "".join(end for _, end in ends)
     assert [("1 passed" in end or "7 passed" in end) for _, end in ends].count(True) == 1, (
         "what is no cell runs at the first worker only"
     )
@@ -183,7 +183,7 @@ def test_folders_that_are_not_shared(runs, tmp_path):
     Leases(runs.folder / "results").mark("abc", runs.folder / "work")
     code, output = runs.run("--shard", "2/2", "--submission", "abc")
     assert code == 0, output
-    assert f"of 2 workers, 1 never began in {runs.folder / 'results'}" in output
+    assert f"have not begun in {runs.folder / 'results'}: 1 of 2. One that" in output
 
 
 def test_a_lease_without_touch_runs_out_and_one_with_touch_does_not(tmp_path, monkeypatch):
@@ -255,9 +255,15 @@ def test_wrong_submissions(monkeypatch, tmp_path):
         submit.main(["0", "--", *folders])
     with pytest.raises(InputError, match="--slurm gpu: give KEY=VALUE"):
         submit.main(["1", "--slurm", "gpu", "--", *folders])
+    with pytest.raises(InputError, match="time=MINUTES is missing"):
+        submit.main(["1", "--", *folders])
+    with pytest.raises(InputError, match="--slurm partition is for --cluster slurm"):
+        submit.main(["1", "--cluster", "local", "--slurm", "partition=gpu", "--", *folders])
+    with pytest.raises(InputError, match="each worker gets its own --shard"):
+        submit.main(["1", "--", *folders, "--shard=1/3"])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="slurm cannot be used here"):
-        submit.main(["1", "--", *folders])
+        submit.main(["1", "--slurm", "time=60", "--", *folders])
     monkeypatch.setattr(submit.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="submitit is not installed"):
-        submit.main(["1", "--", *folders])
+        submit.main(["1", "--slurm", "time=60", "--", *folders])

@@ -334,9 +334,15 @@ def differences(rank, count):
         product_by_differences(model, data[: rank + 1], spread)
     except lla.InputError as error:
         said = str(error)
+    plain_said = ""
+    try:
+        product_by_differences(plain, data[rank::count], parts)
+    except lla.InputError as error:
+        plain_said = str(error)
     exact = H @ v
     off = ((product - exact).norm() / exact.norm()).item()
-    return {"off": off, "error": found.error, "same": all(same), "said": said}
+    return {"off": off, "error": found.error, "same": all(same), "said": said,
+            "plain": plain_said}  # fmt: skip
 
 
 def collectives(rank, count):

@@ -120,6 +120,7 @@ def test_a_product_by_differences_where_parameters_are_spread(tmp_path):
         assert found["off"] <= 3 * found["error"] < 1e-6
         assert found["same"], "the weights are as before"
         assert "the numbers of batches are 1, 2" in found["said"]
+        assert "'0.weight' is not spread over the processes" in found["plain"]
 
 
 def test_processes_that_no_group_joins_are_told(monkeypatch):

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from torch import nn
 
-from lla.arguments import number_of_draws, number_of_steps
+from lla.arguments import folder_path, number_of_draws, number_of_steps
 from lla.errors import InputError
 from lla.estimate import Estimate, frame_of
 from lla.hessian.accuracy import Over, StandardErrors, Target, targets_of
@@ -253,7 +252,8 @@ def criteria(
         if not (target is None or isinstance(target, Target)):
             target = Target(target)
         targets = {} if target is None else targets_of(target.stderr, legacy)
-        if target is not None and checkpoint is not None:
+        folder = None if checkpoint is None else folder_path("checkpoint", checkpoint)
+        if target is not None and folder is not None:
             raise InputError(
                 "with a target_stderr no batch is finished before the end: leave the checkpoint "
                 "out, or limit the products by lla.Target(max_matvecs=...)"
@@ -283,11 +283,8 @@ def criteria(
         work = partial(
             quadrature, probes=probes, steps=steps, seed=seed, legacy=legacy, progress=progress
         )
-        facts = (mode, seed, probes, steps, legacy, str(parameters), f"{mean_loss:.6g}")
-        kept = KeptSpectra(
-            None if checkpoint is None else Path(checkpoint), repr(facts),
-            whole.ranks if pooled else ALONE,
-        )  # fmt: skip
+        facts = (mode, seed, probes, steps, legacy, scope, str(whole.dtype))
+        kept = KeptSpectra(folder, repr(facts), parameters, whole.ranks if pooled else ALONE)
         spectra, made = _of_all(whole.ranks, hessians, work, pooled, kept)
         estimates = _averages(spectra, reading)
     else:

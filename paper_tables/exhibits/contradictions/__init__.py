@@ -1,4 +1,4 @@
-"""What contradicts the paper's printed numbers, and by how many standard errors."""
+"""Measured values that differ from the printed ones, and by how many standard errors."""
 
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.exhibits.contradictions import tables

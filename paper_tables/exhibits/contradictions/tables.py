@@ -12,8 +12,10 @@ from paper_tables.paper.names import display
 
 COLUMNS = ("published", "measured", "standard errors apart", "samples", "settings")
 LEGEND = (
-    "Every measured value that differs from the printed one, with a standard error; the most "
-    "distant come first. Distances are in standard errors, widened for few samples by Student's t. "
+    "Measured values from which the printed one lies outside the 95 % interval; the most distant "
+    "come first. Where they are [reduced], they were measured with fewer examples, steps or "
+    "epochs than the paper's: then a difference is a reason to measure again, not proof that the "
+    "paper is wrong. Distances are in standard errors, widened for few samples by Student's t. "
     "Categories of loss planes, which have no standard error, stand in Table 1."
 )
 
@@ -25,7 +27,7 @@ def tables(records: Records) -> list[Table]:
         groups.setdefault(found.record.row, []).append(_line(found))
     made = tuple(Group(display(row), "", tuple(lines)) for row, lines in groups.items())
     return [
-        Table("contradictions", "What contradicts the paper", LEGEND, COLUMNS, made,
+        Table("contradictions", "Values that differ from the printed ones", LEGEND, COLUMNS, made,
               heads=("network", "value"), files=("contradictions.md",), absence="nothing differs")
     ]  # fmt: skip
 

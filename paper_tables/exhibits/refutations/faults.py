@@ -153,13 +153,15 @@ FAULTS = (
     Fault("wrong axes", "a flatness loss",
           "takes the block [out, in, out, in] of a Hessian for [in, out, out, in]", "kappa", axes),
     Fault("dropped points", "a comparison of flatness measures",
-          "leaves out the three networks that fit least, here of twelve with nothing in common",
+          "leaves out the three of twelve points that fit least, here random ones without any "
+          "relation",
           "Pearson's r", dropped),
     Fault("an offset in a norm", "spectral densities by Lanczos",
           "divides by norms plus 1e-6, so criteria depend on the scale of the loss", "K_H1",
           offset),
     Fault("weights of all rows", "spectral densities by quadrature",
-          "weighs a node by the mean of an eigenvector's squared elements, not by its first",
+          "weighs a node by the mean of the squared elements of an eigenvector, not by the square "
+          "of its first element",
           "v'Hv / v'v", rows),
     Fault("a product at the direction", "Hessian products by functional differentiation",
           "differentiates at v where it should at the weights: hvp(f, v, v) for hvp(f, theta, v)",

@@ -9,9 +9,9 @@ from paper_tables.exhibits.refutations.faults import FAULTS
 
 COLUMNS = ("what it does", "quantity", "right", "with the fault")
 LEGEND = (
-    "Faults that public programs of this field have, by the kind of program. Each is imitated in "
-    "at most twenty lines (paper_tables/exhibits/refutations/faults.py), and a test shows that "
-    "both numbers differ."
+    "Faults that were seen in public programs of this field, by the kind of program. Each is "
+    "imitated in at most twenty lines (paper_tables/exhibits/refutations/faults.py), and a test "
+    "compares the right number with an independent one and shows how far the other is from it."
 )
 
 
@@ -33,4 +33,6 @@ def tables(records: Records) -> list[Table]:
         if values.get((fault.name, "wrong")) is not None
     )  # fmt: skip
     heads = ("fault", "")
-    return [Table(TABLE, "Refutations", LEGEND, COLUMNS, groups, heads=heads, folded=True)]
+    return [
+        Table(TABLE, "Faults of public code", LEGEND, COLUMNS, groups, heads=heads, folded=True)
+    ]

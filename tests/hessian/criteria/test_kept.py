@@ -80,10 +80,73 @@ def test_spectra_of_another_measurement_are_refused(tmp_path, change):
 def test_what_cannot_be_kept(tmp_path):
     with pytest.raises(lla.InputError, match="with a target_stderr no batch is finished"):
         lla.criteria(network(), batches(), steps=5, target_stderr=0.1, checkpoint=tmp_path)
-    with pytest.raises(lla.InputError, match=r"the folder of the checkpoint .* does not exist"):
+    with pytest.raises(lla.InputError, match=r"the checkpoint folder .*none does not exist"):
         lla.criteria(network(), batches(), steps=5, checkpoint=tmp_path / "none")
     lla.criteria(network(), batches(1), probes=1, steps=3, checkpoint=tmp_path)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(lla.ChecksumError):
         lla.criteria(network(), batches(1), probes=1, steps=3, checkpoint=tmp_path)
+
+
+def mean(output, y):
+    return nn.functional.cross_entropy(output, y)
+
+
+def twice(output, y):  # the same value where all outputs are zero, another Hessian
+    return nn.functional.cross_entropy(2 * output, y)
+
+
+def silent(model):
+    """The last layer gives zero, so every such network has the loss ln 3."""
+    nn.init.zeros_(model[-1].weight)
+    nn.init.zeros_(model[-1].bias)
+    return model
+
+
+@pytest.mark.parametrize("scope", ["batches", "pooled"])
+@pytest.mark.parametrize("change", ["loss", "activation", "frozen", "penalty", "weights"])
+def test_what_no_hash_sees_is_seen_by_a_product(tmp_path, change, scope):
+    def measure(other, folder):
+        model, loss, options = silent(network()), mean, {}
+        theta = [p.detach().clone() for p in model.parameters()]
+        if change == "loss" and other:
+            loss = twice
+        if change == "activation" and other:
+            model[1] = nn.ReLU()
+        if change == "frozen" and other:
+            model[0].requires_grad_(False)
+        if change == "penalty":
+
+            def loss(model, batch):
+                both = zip(model.parameters(), theta, strict=True)
+                moved = sum(((p - q) ** 2).sum() for p, q in both)
+                return mean(model(batch[0]), batch[1]) + (10 if other else 0.1) * moved
+
+        if change == "weights" and other:
+            options["weights"] = [5.0, 1.0]
+        data = batches(2)
+        return lla.criteria(model, data, probes=1, steps=5, scope=scope, loss=loss,
+                            checkpoint=folder, **options)  # fmt: skip
+
+    measure(False, tmp_path)
+    assert measure(False, tmp_path).matvecs
+    if change == "weights" and scope == "batches":  # each batch has its own Hessian
+        assert measure(True, tmp_path).re.value == measure(True, None).re.value
+        return
+    with pytest.raises(lla.InputError, match="holds the spectrum of another"):
+        measure(True, tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"steps": 1}, {"legacy": True}, {"micro_batch": 2},
+                                     {"parameters": "2.*"}, {"precision": "float64"}])  # fmt: skip
+def test_the_check_knows_its_own(tmp_path, options):
+    options = {"probes": 2, "steps": 5} | options
+    first = lla.criteria(network(), batches(), **options, checkpoint=tmp_path)
+    assert lla.criteria(network(), batches(), **options, checkpoint=tmp_path).re == first.re
+
+
+@pytest.mark.parametrize("wrong", ["", 5])
+def test_a_folder_that_cannot_be(wrong):
+    with pytest.raises(lla.InputError, match=r"checkpoint is .*: give the path of a folder"):
+        lla.criteria(network(), batches(), steps=5, checkpoint=wrong)

@@ -20,7 +20,7 @@ def record(value=0.5, printed="0.17", stderr=0.01, n=4, row="lenet", verdict="di
     return Record(
         table="table2", row=row, column="pretrained/eval", metric="kh05", value=value,
         stderr=stderr, n=n, stderr_kind="batches", paper_value=printed, verdict=verdict,
-        fidelity="reduced", config=config, m=100, **facts,
+        fidelity="reduced", config=config, m=100, batches=4, probes=2, **facts,
     )  # fmt: skip
 
 
@@ -30,7 +30,8 @@ def test_distances_are_in_standard_errors_widened_for_few_samples():
     assert found.errors == pytest.approx((0.5 - 0.17 - 0.005) / widened)
     (two,) = contradictions([record(n=2)])
     assert two.errors < found.errors / 3
-    assert contradictions([record(n=1)])[0].errors == 0, "one sample has no standard error"
+    assert contradictions([record(n=1)]) == [], "one sample has no standard error"
+    assert contradictions([record(value=0.19)]) == [], "within the interval"
     assert contradictions([record(n=None)])[0].errors == pytest.approx(32.5)
 
 
@@ -64,18 +65,19 @@ def test_the_sentences_say_what_judgements_and_records_say():
     records = [
         record(config={"m": 100, "batch_size": 512}, batch_size=512, value=0.6),
         record(config={"m": 100, "batch_size": 2048}, batch_size=2048, value=0.4),
-        record(row="resnet18", value=0.2, printed="0.18"),
+        record(row="resnet18", value=0.3, printed="0.18"),
     ]
     tally, wherever, fails, distant, changes, untested = summary.sentences(judgements, records)
     assert "3 claims are judged in 6 scopes: 2 hold, 1 fail, 1 are undecided, and 2 could" in tally
-    assert "behind 1 of the 4 verdicts" in tally
-    assert wherever == "Holds wherever it could be tested: statement a (a, 1 of 2 scopes)."
+    assert "Of the 4 verdicts 1 rest on the paper's own" in tally
+    assert wherever.endswith(": statement a (a, 1 of 2 scopes).")
     assert fails == "Fails somewhere: statement b (b, ViT)."
-    assert "K_H05 of LeNet (pretrained/eval), measured 0.600 ± 0.010 where 0.17 is" in distant
+    assert "K_H05 of LeNet (pretrained/eval), 0.17 printed, 0.600 ± 0.010 measured" in distant
     assert distant.index("LeNet") < distant.index("ResNet18"), "the farthest first, one a network"
-    assert "from 0.600 ± 0.010 with 512 examples to 0.400 ± 0.010 with 2048" in changes
+    assert "from 0.600 ± 0.010 with 4 x 512 and 2 probes a batch to 0.400" in changes
     assert untested == (
-        "What 2 scopes wait for: a GPU (1), weights that are published but not here (1)."
+        "2 scopes could not be tested. They need: a GPU (1), weights that are published but not "
+        "here (1)."
     )
 
 
