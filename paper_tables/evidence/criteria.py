@@ -20,6 +20,8 @@ from paper_tables.evidence.intervals import decided, difference_width, quantile
 from paper_tables.evidence.selection import grouped, most_faithful_first
 
 MARGIN = (0.8, 1.25)  # "near 1", symmetric on the log scale
+NO_FALL = 0.1  # "fails to fall": falls by less than this share
+ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 CRITERIA = ("kh1", "kh05", "re")
 MODES = ("train", "eval")
 REVERSED: dict[Verdict, Verdict] = {
@@ -74,6 +76,14 @@ def difference_of(first: Record, second: Record) -> tuple[float, float]:
     """The difference of two values, and half the width of its 95 % interval (Welch)."""
     parts = [(r.stderr or 0.0, r.n or 2) for r in (first, second)]
     return value_of(first) - value_of(second), difference_width(parts[0], parts[1])
+
+
+def stays(first: Record, second: Record) -> Verdict:
+    """Whether a quantity falls by less than `NO_FALL` of the first value, by its 95 % interval."""
+    if not (has_error(first) and has_error(second)):
+        return "undecided"
+    fall, half = difference_of(first, second)
+    return decided(NO_FALL * abs(value_of(first)) - fall, half)
 
 
 def below(record: Record, limit: float) -> Verdict:

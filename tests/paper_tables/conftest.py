@@ -95,3 +95,17 @@ def without_data(tmp_path, monkeypatch, digits):
     return lambda profile: Settings(
         profile, tmp_path / "results", tmp_path / "work", data_root=root
     )
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The process that forks runs of pytest."""
+    suites = pytest.importorskip("tests.paper_tables.planted_suites")  # fork and ptys are POSIX
+    with suites.serving() as process:
+        yield process
+
+
+@pytest.fixture
+def runs(server, tmp_path):
+    """Runs of pytest over a suite of tiny cells in one folder."""
+    return pytest.importorskip("tests.paper_tables.planted_suites").Runs(server, tmp_path)

@@ -24,17 +24,6 @@ planted_suites = pytest.importorskip("tests.paper_tables.planted_suites")
 ALL = planted_suites.ALL
 
 
-@pytest.fixture(scope="module")
-def server():
-    with planted_suites.serving() as process:
-        yield process
-
-
-@pytest.fixture
-def runs(server, tmp_path):
-    return planted_suites.Runs(server, tmp_path)
-
-
 def test_cells_are_computed_once_and_seen_while_they_are(runs):
     code, output = runs.run("-q")
     assert code == 0, output

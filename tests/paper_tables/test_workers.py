@@ -22,17 +22,6 @@ WORKERS = 4
 KILLS = 50 if os.environ.get("LLA_LONG") else 10
 
 
-@pytest.fixture(scope="module")
-def server():
-    with planted_suites.serving() as process:
-        yield process
-
-
-@pytest.fixture
-def runs(server, tmp_path):
-    return planted_suites.Runs(server, tmp_path)
-
-
 def start(runs, index, count=WORKERS, *options):
     output = runs.folder / f"output-{index}"
     return runs.start_suite("--shard", f"{index}/{count}", *options, output=output)

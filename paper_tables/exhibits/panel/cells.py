@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
+from paper_tables.evidence.criteria import MODES
 from paper_tables.inputs import known
 from paper_tables.inputs.known import Known
 from paper_tables.measure import spectra
@@ -17,7 +18,6 @@ from paper_tables.measure.checks import check_criteria
 
 TABLE = "panel"
 STATES = ("random", "pretrained")
-MODES = ("train", "eval")
 IMAGES, BATCHES, PROBES, STEPS = 64, 3, 1, 100
 SKIPPED = "a product of these networks takes seconds: --study computes the panel"
 

@@ -16,20 +16,22 @@ from paper_tables.engine.exhibit import (
 )
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
-from paper_tables.evidence.criteria import Evidence, below, falls, near_one
-from paper_tables.evidence.intervals import combined, decided
-from paper_tables.exhibits.panel.cells import MEMBERS, MODES, TABLE
+from paper_tables.evidence.criteria import (
+    ALMOST_NONE,
+    MODES,
+    Evidence,
+    below,
+    falls,
+    near_one,
+    stays,
+)
+from paper_tables.evidence.intervals import combined
+from paper_tables.exhibits.panel.cells import MEMBERS, TABLE
 
 SCOPE = "panel"
-ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
-NO_FALL = 0.1  # "fails to fall": falls by less than this share
 LEAST = 3  # networks
 
 Rule = Callable[[Evidence], tuple[Verdict, list[Record]]]
-
-
-def _falling(metric: str) -> Rule:
-    return _compared(metric, falls)
 
 
 def _compared(metric: str, judge: Callable[[Record, Record], Verdict]) -> Rule:
@@ -44,14 +46,6 @@ def _compared(metric: str, judge: Callable[[Record, Record], Verdict]) -> Rule:
         return verdict, [record for pair in pairs for record in pair]
 
     return rule
-
-
-def _stays(first: Record, second: Record) -> Verdict:
-    """Whether a value falls by less than a share of the first one."""
-    if not (criteria.has_error(first) and criteria.has_error(second)):
-        return "undecided"
-    fall, half = criteria.difference_of(first, second)
-    return decided(NO_FALL * abs(criteria.value_of(first)) - fall, half)
 
 
 def _symmetric(evidence: Evidence) -> tuple[Verdict, list[Record]]:
@@ -97,9 +91,9 @@ def _in_words(verdicts: dict[str, Verdict]) -> str:
 RULES: Sequence[tuple[str, Rule]] = (
     ("H.sym", _symmetric),
     ("H.pos", _positive),
-    ("T2.kh05", _falling("kh05")),
-    ("T2.kh1", _compared("kh1", _stays)),
-    ("T2.re", _falling("re")),
+    ("T2.kh05", _compared("kh05", falls)),
+    ("T2.kh1", _compared("kh1", stays)),
+    ("T2.re", _compared("re", falls)),
 )
 CLAIMS: dict[ClaimScope, Predicate] = {
     ClaimScope(claim, SCOPE): _over_networks(rule) for claim, rule in RULES

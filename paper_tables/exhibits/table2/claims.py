@@ -11,14 +11,23 @@ from paper_tables import paper
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Verdict
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
-from paper_tables.evidence.criteria import CRITERIA, MARGIN, MODES, Evidence, Rule, falls, in_words
-from paper_tables.evidence.intervals import combined, decided
+from paper_tables.evidence.criteria import (
+    ALMOST_NONE,
+    CRITERIA,
+    MARGIN,
+    MODES,
+    NO_FALL,
+    Evidence,
+    Rule,
+    falls,
+    in_words,
+    stays,
+)
+from paper_tables.evidence.intervals import combined
 from paper_tables.evidence.legends import legend
 
-ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
 LARGE_SHARE = 0.25  # "a large negative part": at least this share of the magnitude
-NO_FALL = 0.1  # "fails to fall": falls by less than this share
 ENOUGH = 4  # least number of networks for a rank correlation
 ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
 LOW_LOSS = 0.1  # "trained to low loss"; ln 10 = 2.3 is chance level
@@ -95,14 +104,6 @@ def _in_training(
         return Decision(combined(judge(*pair) for pair in pairs), used, in_words(used))
 
     return predicate
-
-
-def _stays(first: Record, second: Record) -> Verdict:
-    """Whether a value falls by less than a share of the first one, by its 95 % interval."""
-    if not (criteria.has_error(first) and criteria.has_error(second)):
-        return "undecided"
-    fall, half = criteria.difference_of(first, second)
-    return decided(NO_FALL * abs(criteria.value_of(first)) - fall, half)
 
 
 def _asymmetric_in_train_mode(evidence: Evidence) -> Decision:
@@ -186,7 +187,7 @@ def _rules() -> dict[tuple[str, str], Rule]:
             found["T2.kh05", row] = _in_training(falls, "kh05")
             found["T2.re", row] = _in_training(falls, "re")
             if row != "lenet":
-                found["T2.kh1", row] = _in_training(_stays, "kh1")
+                found["T2.kh1", row] = _in_training(stays, "kh1")
     return found
 
 
