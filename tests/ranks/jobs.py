@@ -398,6 +398,10 @@ def main(job, rank, count, folder):
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
     torch.save(found, folder / f"{job}-{rank}.pt")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # threads of gloo that wait for a rank which has ended would abort an ordinary end
+    os._exit(0)
 
 
 if __name__ == "__main__":
