@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from benchmarks.storage import WholeFiles
 from benchmarks.timing import Ratio
 from lla.errors import InputError, WriteError
 from lla.files import check_folder
+from lla.ranks import launched
 from paper_tables.engine import machine
 from paper_tables.engine.exhibit import Exhibit
 from paper_tables.engine.records import Record
@@ -45,7 +45,7 @@ def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest-benchmark, which is configured later, where to save the session."""
-    if _option(config, "shard") or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _option(config, "shard") or launched() > 1:
         raise pytest.UsageError(
             "benchmarks time one process on a quiet machine: run them without --shard and torchrun"
         )

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from lla.arguments import positive_number
 from lla.batches import Batch, Batches
 from lla.errors import InputError, NonFiniteError
+from lla.model_call import hides_parameters
 from lla.ranks import present
 from lla.reduction import reduction_of
 
@@ -186,8 +187,7 @@ def _as_before(
 
 def _check_spread(model: nn.Module, parameters: Parts) -> None:
     """Check that processes average the gradients of all parameters, or that there is only one."""
-    names = {type(module).__name__ for module in model.modules()}
-    if "FullyShardedDataParallel" in names:
+    if hides_parameters(model):
         raise InputError(
             "FullyShardedDataParallel hides the parameters: shard the model by "
             "torch.distributed.fsdp.fully_shard instead"
@@ -262,4 +262,4 @@ def _norm(parts: Parts) -> float:
     for part in parts.values():
         square = part.detach().double().square().sum()
         total += float(square.full_tensor() if hasattr(square, "full_tensor") else square)
-    return math.sqrt(total) if total == total else math.nan
+    return math.sqrt(total)

@@ -28,10 +28,15 @@ from lla.shared_memory import Aliases
 Mode = Literal["eval", "train"]
 
 
+def hides_parameters(model: nn.Module) -> bool:
+    """Whether FSDP of the first kind has made flat parameters of the model's own."""
+    names = {base.__name__ for module in model.modules() for base in type(module).__mro__}
+    return "FullyShardedDataParallel" in names
+
+
 def is_spread(model: nn.Module) -> bool:
     """Whether the parameters lie in several processes: FSDP, tensor parallelism, ZeRO."""
-    names = {base.__name__ for module in model.modules() for base in type(module).__mro__}
-    return "FullyShardedDataParallel" in names or any(
+    return hides_parameters(model) or any(
         hasattr(p, "device_mesh") or hasattr(p, "ds_id") for p in model.parameters()
     )
 

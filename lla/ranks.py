@@ -190,9 +190,14 @@ def present() -> Ranks:
     return Ranks(distributed.get_rank(), distributed.get_world_size())
 
 
+def launched() -> int:
+    """How many processes a launcher such as torchrun has started together; one without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _warn_if_apart() -> None:
     """Say that each process measures by itself, where that may not be what is meant."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = launched()
     apart = count > 1 and distributed.is_available() and distributed.is_torchelastic_launched()
     if apart and not distributed.is_initialized() and not getattr(_here, "alone", False):
         warnings.warn(

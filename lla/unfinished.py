@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from lla.batches import raw_bytes
 from lla.errors import ChecksumError, InputError
 from lla.files import check_folder, writing
+from lla.ranks import ALONE, Ranks
 from lla.storage import load_result
 
 SAVE_EVERY = 10.0  # seconds between two writings of a file
@@ -41,19 +42,26 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def check_checkpoint(path: Path) -> None:
+def check_checkpoint(path: Path, ranks: Ranks = ALONE) -> None:
     """Find out, before anything is computed, whether a checkpoint can be written.
+
+    Args:
+        path: of the file.
+        ranks: processes that all call this; what one finds, all raise.
 
     Raises:
         InputError: its folder does not exist, or it is no file.
         WriteError: nothing can be written there.
     """
-    with writing(path):
-        if not path.parent.is_dir():
-            raise InputError(f"the folder of the checkpoint {path} does not exist: make it first")
-        if path.exists() and not path.is_file():
-            raise InputError(f"the checkpoint {path} is no file: name another")
-    check_folder(path.parent)
+    with ranks.agreed():
+        with writing(path):
+            if not path.parent.is_dir():
+                raise InputError(
+                    f"the folder of the checkpoint {path} does not exist: make it first"
+                )
+            if path.exists() and not path.is_file():
+                raise InputError(f"the checkpoint {path} is no file: name another")
+        check_folder(path.parent)
 
 
 def read_unfinished(
@@ -61,7 +69,7 @@ def read_unfinished(
     path: Path,
     expected: str,
     holds: tuple[str, str],
-    faults: Callable[[T], Iterator[str]],
+    faults: Callable[[T], Iterator[str]] = lambda _: iter(()),
 ) -> T:
     """What the file of some work holds.
 
@@ -85,3 +93,25 @@ def read_unfinished(
     if fault is not None:
         raise ChecksumError(f"{path} is no checkpoint of {this}, as {fault}: remove it")
     return found
+
+
+def read_shared(
+    cls: type[T],
+    path: Path | None,
+    expected: str,
+    holds: tuple[str, str],
+    faults: Callable[[T], Iterator[str]] = lambda _: iter(()),
+    ranks: Ranks = ALONE,
+) -> T | None:
+    """What the file of some work holds, in all processes that share the work.
+
+    The first process reads it and tells the others. Arguments and errors are those of
+    `read_unfinished`; None without a path or a file.
+    """
+    if path is None:
+        return None
+    found: T | None = None
+    with ranks.agreed():
+        if ranks.rank == 0 and path.exists():
+            found = read_unfinished(cls, path, expected, holds, faults)
+    return ranks.of(0, found)

@@ -21,7 +21,6 @@ import lla
 from lla.errors import LIBRARY_ERRORS, InputError, first_line, unknown_name
 from lla.files import check_folder
 from lla.report.text import plain_table
-from paper_tables import paper
 from paper_tables.engine import answer, claims, machine, store
 from paper_tables.engine.answer import Answer
 from paper_tables.engine.cells import Cell, Settings
@@ -138,7 +137,7 @@ def verified(
         reason = missing or "no exhibit judges it"
         return Judgement(claim, scope, "not_run", note=reason, work=work)
     suite = Suite((), settings, progress, lla.tune_allocator(), renders=False)
-    cells = _needed(owner, key, exhibits, settings)
+    cells = _needed(owner, claim, scope, exhibits, settings)
     suite.plan(cells)
     minutes = sum(cell.seconds for cell in cells if cell.compute) / 60
     progress.say(f"{wanted}: {len(cells)} cells, about {minutes:.0f} min")
@@ -165,7 +164,7 @@ def _run(cell: Cell, suite: Suite) -> list[Record]:
 
 
 def _needed(
-    owner: Exhibit, key: ClaimScope, exhibits: Sequence[Exhibit], settings: Settings
+    owner: Exhibit, claim: Claim, scope: str, exhibits: Sequence[Exhibit], settings: Settings
 ) -> list[Cell]:
     """The cells that decide a claim: those that the published verdict rests on, else the scope's.
 
@@ -173,8 +172,8 @@ def _needed(
     the exhibit are taken: those of the row that the scope names, or all.
     """
     published = store.published(checkout() / "results")
-    claim = next(c for _, c, _ in _known(exhibits).values() if c.id == key.claim)
-    rests_on = claims.judged(claim, key.scope, owner.claims[key], published).records
+    predicate = owner.claims[ClaimScope(claim.id, scope)]
+    rests_on = claims.judged(claim, scope, predicate, published).records
     cells = {cell.place: cell for exhibit in exhibits for cell in exhibit.cells(settings)}
     places = {(r.table, r.row, r.column) for r in rests_on}
     chosen = [cell for cell in cells.values() if cell.place[:3] in places]
@@ -182,16 +181,15 @@ def _needed(
         own = {cell.place for cell in owner.cells(settings)}
         tables = owner.sources or (owner.name,)
         chosen = [c for c in cells.values() if c.place in own or c.table in tables]
-        chosen = [cell for cell in chosen if cell.row == key.scope] or chosen
+        chosen = [cell for cell in chosen if cell.row == scope] or chosen
     return sorted(chosen, key=lambda cell: cell.stage)
 
 
 def _known(exhibits: Sequence[Exhibit]) -> dict[str, tuple[str, Claim, str]]:
     """Work, claim and scope by slug."""
-    stated = [(exhibit.work, claim) for exhibit in exhibits for claim in exhibit.statements]
     return {
         slug(claim.id, scope): (work, claim, scope)
-        for work, claim in (*((paper.WORK, claim) for claim in paper.claims()), *stated)
+        for work, claim in claims.stated(exhibits)
         for scope in claim.scopes
     }
 

@@ -51,20 +51,20 @@ def run(session: pytest.Session, suite: Suite, cell_of: CellOf) -> None:
         cell_of: the cell of a test, if it is one.
     """
     assert suite.shard is not None
-    cells = [item for item in session.items if cell_of(item) is not None]
-    others = [item for item in session.items if cell_of(item) is None]
-    left = suite.shard.ordered(cells, lambda item: _seconds(cell_of(item)))
+    cells = [(item, cell) for item in session.items if (cell := cell_of(item)) is not None]
+    left = suite.shard.ordered(cells, lambda pair: _seconds(pair[1]))
     waited = False
     while left:
-        waiting = [item for item in left if not _run(session, suite, item, cell_of(item))]
+        waiting = [pair for pair in left if not _run(session, suite, *pair)]
         if waiting and not waited:
             waited = True
             suite.progress.say(f"waiting for {len(waiting)} cells that other workers have in hand")
         if len(waiting) == len(left):
             time.sleep(POLL)
         left = waiting
-    for item in others if suite.shard.index == 1 else ():
-        _run(session, suite, item, None)
+    for item in session.items if suite.shard.index == 1 else ():
+        if cell_of(item) is None:
+            _protocol(session, item)
 
 
 def missing(suite: Suite, shard: Shard) -> str:
@@ -78,16 +78,13 @@ def missing(suite: Suite, shard: Shard) -> str:
     )
 
 
-def _seconds(cell: Cell | None) -> float:
-    return cell.seconds if cell is not None and cell.compute is not None else 0.0
+def _seconds(cell: Cell) -> float:
+    return cell.seconds if cell.compute is not None else 0.0
 
 
-def _run(session: pytest.Session, suite: Suite, item: pytest.Item, cell: Cell | None) -> bool:
+def _run(session: pytest.Session, suite: Suite, item: pytest.Item, cell: Cell) -> bool:
     """Run a test; whether it could be, because no other worker has its cell."""
-    if cell is None:
-        _protocol(session, item)
-        return True
-    with suite.turn(cell) as mine:
+    with suite.leases.held(cell.label) as mine:
         if mine:
             _protocol(session, item)
     return mine

@@ -18,7 +18,7 @@ import torch.multiprocessing
 
 import lla
 from benchmarks.communication.prediction import gathered, reduced
-from benchmarks.problems import NetworkCase, configuration, network
+from benchmarks.problems import NetworkCase, network
 from lla.probes import rademacher
 from paper_tables.engine import machine
 from paper_tables.engine.records import Record
@@ -89,9 +89,9 @@ def records(case: NetworkCase, ranks: int, found: dict[str, float]) -> list[Reco
     """The records of one network and number of processes."""
     timing = machine.environment("cpu") | {"threads": 1}
     settings = {"network": case.name, "batch": case.batch, "shape": list(case.shape)}
-    config = configuration(settings | {"ranks": ranks}, "cpu")
     shared = partial(
         Record, table=TABLE, row=str(case), column=f"{ranks} processes", fidelity="substitute",
-        note=NOTE, seed=0, dtype="float32", batch_size=case.batch, config=config, **timing,
+        note=NOTE, seed=0, dtype="float32", batch_size=case.batch,
+        config=settings | {"ranks": ranks}, **timing,
     )  # fmt: skip
     return [shared(metric=metric, value=float(value)) for metric, value in found.items()]

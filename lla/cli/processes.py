@@ -10,6 +10,7 @@ import torch
 import torch.distributed as distributed
 
 from lla.errors import InputError, first_line
+from lla.ranks import launched
 
 
 def is_first() -> bool:
@@ -28,7 +29,7 @@ def joined(device: str) -> Iterator[None]:
         InputError: there is no such device, this PyTorch has no backend for it, or the processes do
             not find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if launched() == 1 or distributed.is_initialized():
         yield
         return
     cuda, own = device.startswith("cuda"), int(os.environ.get("LOCAL_RANK", "0"))

@@ -17,7 +17,7 @@ import numpy as np
 from lla.arguments import whole_number
 from lla.errors import InputError
 from lla.estimate import Estimate
-from lla.quantiles import normal, student_t
+from lla.quantiles import normal, widening
 
 Over = Literal["batches", "probes"]
 StandardErrors = float | Mapping[str, float]  # relative to the values: of all, or by criterion
@@ -50,7 +50,7 @@ class Spread:
         >>> round(Spread(1.0, 0.1, 3, None, 0).factor, 2)  # four batches
         1.62
         """
-        return student_t(0.975, self.dof) / _NORMAL
+        return widening(self.dof)
 
     @property
     def safe_stderr(self) -> float | None:

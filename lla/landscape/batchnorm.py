@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -71,9 +71,7 @@ def recalibrated(
     """
     if problem.ranks.count == 1:
         return _estimated(problem, theta, batches)[0]
-    stored = {
-        name: value for name, value in problem.state().items() if name in _names(problem.model)
-    }
+    stored = _buffers(statistics(problem.model))
 
     def part() -> Tensor:
         found, seen = _estimated(problem, theta, batches)
@@ -94,12 +92,13 @@ def recalibrated(
     }
 
 
-def _names(network: nn.Module) -> list[str]:
-    """The names of the running means and variances."""
-    return [f"{name}.{kind}" if name else kind for name in statistics(network) for kind in _KINDS]
-
-
-_KINDS = ("running_mean", "running_var")
+def _buffers(layers: Mapping[str, _BatchNorm]) -> dict[str, Tensor]:
+    """The running means and variances of layers, by their names in the network."""
+    return {
+        f"{name}.{kind}" if name else kind: getattr(layer, kind)
+        for name, layer in layers.items()
+        for kind in ("running_mean", "running_var")
+    }
 
 
 def _estimated(
@@ -126,11 +125,7 @@ def _estimated(
                     f"batch {i} cannot recalibrate BatchNorm ({error}): give batches that the "
                     "model takes, of two examples or more"
                 ) from error
-            found = {
-                f"{name}.{kind}" if name else kind: getattr(layer, kind)
-                for name, layer in layers.items()
-                for kind in _KINDS
-            }
+            found = _buffers(layers)
     return found, seen
 
 

@@ -114,8 +114,7 @@ def loss_plane(
         grid(steps, distance)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        with problem.ranks.agreed():
-            check_checkpoint(path)
+        check_checkpoint(path, problem.ranks)
     axes = plane_axes.chosen_axes(axes)
     scaling = plane_axes.chosen_normalization(axes, normalization)
     update = axes.update if isinstance(axes, AdamAxes) else "add"

@@ -13,7 +13,7 @@ from lla.arguments import whole_number
 from lla.errors import InputError
 from lla.ranks import ALONE, Ranks
 from lla.storage import array_faults, save_result
-from lla.unfinished import SAVE_EVERY, read_unfinished
+from lla.unfinished import SAVE_EVERY, read_shared
 
 
 class PlaneValues:
@@ -59,12 +59,7 @@ class PlaneValues:
         self._path, self._written = path, time.monotonic()
         self._fingerprint = f"{fingerprint} {k}/{n}"
         self._writes = path is not None and ranks.rank == 0
-        if path is not None:
-            with ranks.agreed():
-                if self._writes and path.exists():
-                    self._read(path)
-            held = (self.loss, self.scalars, self.done, self.route)
-            self.loss, self.scalars, self.done, self.route = ranks.of(0, held)
+        self._read(path, ranks)
 
     def put(
         self,
@@ -86,13 +81,15 @@ class PlaneValues:
             values = _Values(self.loss, self.scalars, self.done, self.route, self._fingerprint)
             save_result(values, self._path)
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: Path | None, ranks: Ranks) -> None:
         names = ("loss", "scalars", "done")
         shapes = {n: (getattr(self, n).shape, getattr(self, n).dtype.name) for n in names}
-        holds = ("this plane", "the values of another plane")
-        values = read_unfinished(
-            _Values, path, self._fingerprint, holds, lambda found: array_faults(found, **shapes)
-        )
+        values = read_shared(
+            _Values, path, self._fingerprint, ("this plane", "the values of another plane"),
+            lambda found: array_faults(found, **shapes), ranks,
+        )  # fmt: skip
+        if values is None:
+            return
         self.loss, self.scalars, self.done = values.loss, values.scalars, values.done
         self.route = values.route
 

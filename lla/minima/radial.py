@@ -32,7 +32,7 @@ from lla.problem import Problem, check_is_problem
 from lla.progress_bars import tqdm
 from lla.ranks import Ranks
 from lla.storage import array_faults, save_result
-from lla.unfinished import check_checkpoint, fingerprint, read_unfinished
+from lla.unfinished import check_checkpoint, fingerprint, read_shared
 
 Scan = Literal["informed", "full"]
 GROUP = 32  # directions that are searched at the same time
@@ -103,8 +103,7 @@ def radial_index(
     check_route(route)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        with problem.ranks.agreed():
-            check_checkpoint(path)
+        check_checkpoint(path, problem.ranks)
     loss = float(problem.loss())
     if not loss < cutoff:
         raise InputError(
@@ -250,14 +249,8 @@ class _Done:
         empty = cls(
             np.full(directions, np.nan), np.zeros(directions, dtype=bool), 0, 0, "", fingerprint
         )
-        if path is None:
-            return empty
-        found = empty
-        with ranks.agreed():
-            if ranks.rank == 0 and path.exists():
-                holds = ("this search", "the radii of another search")
-                found = read_unfinished(cls, path, fingerprint, holds, empty.wrong_in)
-        return ranks.of(0, found)
+        holds = ("this search", "the radii of another search")
+        return read_shared(cls, path, fingerprint, holds, empty.wrong_in, ranks) or empty
 
     def wrong_in(self, found: _Done) -> Iterator[str]:
         """Yield what is wrong with the content of a file of this search."""

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from lla.errors import InputError
 from lla.files import atomic_write, sha256_of_bytes
 from paper_tables.engine.claims import Judgement
-from paper_tables.engine.records import Record
+from paper_tables.engine.records import Record, seconds_of
 
 FILE = "claims.json"
 SCHEMA = "claims.schema.json"
@@ -181,17 +181,13 @@ def _evidence(record: Record) -> Evidence:
 
 
 def cost(records: Sequence[Record]) -> Cost | None:
-    """What it took to compute some records; None if there are none that were computed.
-
-    The seconds of a cell stand in each of its records, and count once.
-    """
+    """What it took to compute some records; None if there are none that were computed."""
     run = [record for record in records if record.value is not None]
     if not run:
         return None
-    cells = {(r.table, r.row, r.column, r.config_hash): r.seconds or 0.0 for r in run}
     machines = {f"{r.device}, {r.threads} threads" for r in run if r.device}
     return Cost(
-        minutes=round(sum(cells.values()) / 60, 2),
+        minutes=round(sum(seconds_of(run).values()) / 60, 2),
         memory_mib=round(max(r.peak_memory or 0 for r in run) / MIB, 1),
         data=tuple(sorted({r.data.name for r in run if r.data})),
         hardware=tuple(sorted(machines)),

@@ -60,6 +60,12 @@ def slug(claim: str, scope: str) -> str:
     return f"{claim}:{re.sub(r'[^0-9a-z]+', '-', scope.lower()).strip('-')}"
 
 
+def stated(exhibits: Sequence[Exhibit]) -> list[tuple[str, Claim]]:
+    """Every claim with the work that makes it: those of the paper, then those of exhibits."""
+    others = [(exhibit.work, claim) for exhibit in exhibits for claim in exhibit.statements]
+    return [*((paper.WORK, claim) for claim in paper.claims()), *others]
+
+
 def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
     """Judge every claim in every scope.
 
@@ -74,9 +80,8 @@ def judge(records: Records, exhibits: Sequence[Exhibit]) -> list[Judgement]:
     predicates = {
         scope: predicate for exhibit in exhibits for scope, predicate in exhibit.claims.items()
     }
-    stated = [(exhibit.work, c) for exhibit in exhibits for c in exhibit.statements]
     found = []
-    for work, claim in (*((paper.WORK, c) for c in paper.claims()), *stated):
+    for work, claim in stated(exhibits):
         for scope, missing in claim.scopes.items():
             if missing is None:
                 one = judged(claim, scope, predicates.get(ClaimScope(claim.id, scope)), records)

@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy import stats
-
+from lla.quantiles import normal, widening
 from paper_tables.engine.cells import half_unit
 from paper_tables.engine.records import Record
 
-NORMAL = float(stats.norm.ppf(0.975))
+NORMAL = normal(0.975)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ def contradictions(records: Iterable[Record]) -> list[Contradiction]:
 def _safe(record: Record) -> float:
     """The standard error, such that 1.96 of it are half of the 95 % interval."""
     assert record.stderr is not None
-    n = record.n
-    if n is None or n < 2:
-        return record.stderr if n is None else math.inf
-    return record.stderr * float(stats.t.ppf(0.975, n - 1)) / NORMAL
+    if record.n is None:
+        return record.stderr
+    return record.stderr * widening(record.n - 1) if record.n > 1 else math.inf

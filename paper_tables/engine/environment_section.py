@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lla.report.contents import Environment
-from paper_tables.engine.records import Record
+from paper_tables.engine.records import Record, seconds_of
 
 AIMS = {"tables": "Regenerate the tables, in a checkout", "tests": "Run the tests"}
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -32,7 +32,7 @@ def environment(records: Sequence[Record]) -> Environment:
         for kind, source in (("data", record.data), ("weights", record.weights))
         if source is not None
     )
-    cells = {(r.table, r.row, r.column, r.config_hash): r.seconds or 0.0 for r in measured}
+    cells = seconds_of(measured)
     hours = sum(cells.values()) / 3600
     return Environment(
         lead=f"{len(measured)} records with a value, of {len(cells)} cells that took {hours:.1f} "

@@ -274,6 +274,14 @@ def names_a_place(text: str) -> bool:
     return _ABSOLUTE_PATH.search(text) is not None
 
 
+def seconds_of(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
+    """How long each of the cells took that some records are of.
+
+    The seconds of a cell stand in each of its records.
+    """
+    return {(r.table, r.row, r.column, r.config_hash): r.seconds or 0.0 for r in records}
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """Hash a configuration.
 

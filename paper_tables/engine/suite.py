@@ -86,12 +86,6 @@ class Suite:
         self.planned = len(runnable)
         self.progress.plan(sum(cell.seconds for cell in waiting) + sum(shared.values()))
 
-    @contextmanager
-    def turn(self, cell: Cell) -> Iterator[bool]:
-        """Hold the lease of a cell for the time of a block; whether no other worker has it."""
-        with self.leases.held(cell.label) as mine:
-            yield mine
-
     def run(self, cell: Cell) -> list[Record]:
         """Finish one cell: compute it if it is not finished yet, publish, render.
 
@@ -130,7 +124,8 @@ class Suite:
         label = f"cell {self.started}/{self.planned} {cell.name}"
         with self.progress.step(label, cell.seconds if found is None else 0.0) as step:
             begin = time.perf_counter()
-            new = self._compute(cell) if found is None else found
+            with self._failure_recorded(cell):
+                new = self._compute(cell) if found is None else found
             how = f"done in {time.perf_counter() - begin:.1f} s"
             if found is not None:
                 how, step.computed = "finished before", False
@@ -249,10 +244,6 @@ class Suite:
             raise
 
     def _compute(self, cell: Cell) -> list[Record]:
-        with self._failure_recorded(cell):
-            return self._computed(cell)
-
-    def _computed(self, cell: Cell) -> list[Record]:
         settings = self.settings
         assert cell.compute is not None
         machine.reset_peak_memory(settings.device)

@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from operator import itemgetter
 
 import numpy as np
 
@@ -96,17 +96,12 @@ def measure(
                             )
                             made = place, *hessians.run(problem, work)
                 # in the order of one process, which would not have made those after the last
-                for place, (runs, found), plan in sorted(
-                    filter(None, ranks.gathered(made)), key=_place
-                ):
+                new = sorted(filter(None, ranks.gathered(made)), key=itemgetter(0))
+                for place, (runs, found), plan in new:
                     statistics.add(place, runs, found, plan)
                     stopped = statistics.stopped()
                     if stopped is not None:
                         return statistics.measured(stopped)
-
-
-def _place(made: tuple[int, Any, str]) -> int:
-    return made[0]
 
 
 def enough_steps(run: Run, goal: Goal) -> int:

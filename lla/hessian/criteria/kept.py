@@ -8,7 +8,7 @@ taken from a file. It must have the first two moments of the first probe's nodes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from lla.probes import rademacher
 from lla.problem import Problem
 from lla.ranks import ALONE, Ranks
 from lla.storage import save_result
-from lla.unfinished import check_checkpoint, fingerprint, read_unfinished
+from lla.unfinished import check_checkpoint, fingerprint, read_shared
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class _Kept:
     """The content of a file; files have the name of this class in them."""
 
     spectrum: Spectrum
-    route: RouteName
-    plan: str
-    at_once: int
+    made: Made
     fingerprint: str
 
 
@@ -86,7 +84,7 @@ class KeptSpectra:
         with ranks.agreed():
             if not folder.is_dir():
                 raise InputError(f"the checkpoint folder {folder} does not exist: make it first")
-            check_checkpoint(folder / "batch")
+        check_checkpoint(folder / "batch", ranks)
 
     def spectrum(
         self, stream: int, problem: Problem, compute: Callable[[], tuple[Spectrum, Made]]
@@ -109,18 +107,14 @@ class KeptSpectra:
         data = problem.of_all_batches(own), problem.of_all_batches(problem.shares)
         moving = [(name, shape) for name, shape, _ in problem.space.select(self._parameters)]
         known = fingerprint(problem.state(), repr(data), repr(moving), self._facts)
-        kept: _Kept | None = None
-        with self._ranks.agreed():
-            if self._ranks.rank == 0 and path.exists():
-                holds = ("this batch", "the spectrum of another measurement")
-                kept = read_unfinished(_Kept, path, known, holds, _nothing_wrong)
-        kept = self._ranks.of(0, kept)
+        holds = ("this batch", "the spectrum of another measurement")
+        kept = read_shared(_Kept, path, known, holds, ranks=self._ranks)
         if kept is not None:
             self._check(stream, problem, kept, path)
-            return kept.spectrum, Made(kept.route, kept.plan, kept.at_once)
+            return kept.spectrum, kept.made
         found, made = compute()
         if self._ranks.rank == 0:
-            save_result(_Kept(found, made.route, made.plan, made.at_once, known), path)
+            save_result(_Kept(found, made, known), path)
         return found, made
 
     def _check(self, stream: int, problem: Problem, kept: _Kept, path: Path) -> None:
@@ -129,8 +123,8 @@ class KeptSpectra:
         Raises:
             InputError: they are of different Hessians.
         """
-        if kept.at_once < max(problem.batch_sizes):
-            problem = problem.in_micro_batches(kept.at_once, check=False)
+        if kept.made.at_once < max(problem.batch_sizes):
+            problem = problem.in_micro_batches(kept.made.at_once, check=False)
         H = HessianOperator(problem, self._parameters, route="fresh", products=1)
         probe = rademacher(H.shape[0], H.theta, kept.spectrum.seed, stream, 0)
         product = H @ probe
@@ -148,8 +142,3 @@ class KeptSpectra:
                 f"{path} holds the spectrum of another Hessian, such as that of another loss: "
                 "remove it, or take another checkpoint"
             )
-
-
-def _nothing_wrong(found: _Kept) -> Iterator[str]:
-    """A spectrum has checked itself."""
-    yield from ()

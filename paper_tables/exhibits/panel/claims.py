@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from scipy import stats
 
@@ -16,47 +16,13 @@ from paper_tables.engine.exhibit import (
 )
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
-from paper_tables.evidence.criteria import (
-    ALMOST_NONE,
-    MODES,
-    Evidence,
-    below,
-    falls,
-    near_one,
-    stays,
-)
+from paper_tables.evidence.criteria import Rule, falls, stays
 from paper_tables.evidence.intervals import combined
+from paper_tables.evidence.rules import in_training, positive, symmetric
 from paper_tables.exhibits.panel.cells import MEMBERS, TABLE
 
 SCOPE = "panel"
 LEAST = 3  # networks
-
-Rule = Callable[[Evidence], tuple[Verdict, list[Record]]]
-
-
-def _compared(metric: str, judge: Callable[[Record, Record], Verdict]) -> Rule:
-    """A rule: a judge compares random and trained weights, in both modes."""
-
-    def rule(evidence: Evidence) -> tuple[Verdict, list[Record]]:
-        pairs = [
-            [evidence.find(f"{state}/{mode}", metric) for state in ("random", "pretrained")]
-            for mode in MODES
-        ]
-        verdict = combined(judge(*pair) for pair in pairs)
-        return verdict, [record for pair in pairs for record in pair]
-
-    return rule
-
-
-def _symmetric(evidence: Evidence) -> tuple[Verdict, list[Record]]:
-    """In eval mode: of train mode the paper says otherwise where there is BatchNorm."""
-    used = [evidence.find("random/eval", metric) for metric in criteria.CRITERIA]
-    return combined(map(near_one, used)), used
-
-
-def _positive(evidence: Evidence) -> tuple[Verdict, list[Record]]:
-    used = [evidence.find(f"pretrained/{mode}", "negative_share") for mode in MODES]
-    return combined(below(record, ALMOST_NONE) for record in used), used
 
 
 def _over_networks(rule: Rule) -> Predicate:
@@ -67,10 +33,11 @@ def _over_networks(rule: Rule) -> Predicate:
         used: list[Record] = []
         mine = [record for record in records if record.table == TABLE]
         for member in MEMBERS:
-            for evidence in criteria.evidence_on(mine, member.row):
-                verdicts[member.row], found = rule(evidence)
-                used += found
-                break
+            evidence = next(iter(criteria.evidence_on(mine, member.row)), None)
+            if evidence is not None:
+                decision = rule(evidence)
+                verdicts[member.row] = decision.verdict
+                used += decision.records
         if len(verdicts) < LEAST:
             raise MissingError(
                 f"{len(verdicts)} of at least {LEAST} networks: --study computes them"
@@ -89,11 +56,11 @@ def _in_words(verdicts: dict[str, Verdict]) -> str:
 
 
 RULES: Sequence[tuple[str, Rule]] = (
-    ("H.sym", _symmetric),
-    ("H.pos", _positive),
-    ("T2.kh05", _compared("kh05", falls)),
-    ("T2.kh1", _compared("kh1", stays)),
-    ("T2.re", _compared("re", falls)),
+    ("H.sym", symmetric(modes=("eval",))),  # all of them have BatchNorm, see H.resnet
+    ("H.pos", positive),
+    ("T2.kh05", in_training(falls, "kh05")),
+    ("T2.kh1", in_training(stays, "kh1")),
+    ("T2.re", in_training(falls, "re")),
 )
 CLAIMS: dict[ClaimScope, Predicate] = {
     ClaimScope(claim, SCOPE): _over_networks(rule) for claim, rule in RULES

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from scipy import stats
 
 from paper_tables import paper
-from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate, Verdict
+from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
 from paper_tables.evidence.criteria import (
@@ -25,12 +25,12 @@ from paper_tables.evidence.criteria import (
 )
 from paper_tables.evidence.intervals import combined
 from paper_tables.evidence.legends import legend
+from paper_tables.evidence.rules import in_training, positive, symmetric
 
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
 LARGE_SHARE = 0.25  # "a large negative part": at least this share of the magnitude
 ENOUGH = 4  # least number of networks for a rank correlation
 ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
-LOW_LOSS = 0.1  # "trained to low loss"; ln 10 = 2.3 is chance level
 
 LEGEND = legend(
     __file__,
@@ -44,66 +44,12 @@ LEGEND = legend(
 )
 
 
-def _symmetric(init: str = "torch", modes: tuple[str, ...] = MODES) -> Rule:
-    def predicate(evidence: Evidence) -> Decision:
-        used = [
-            evidence.find(f"random/{mode}", metric, init=init)
-            for mode in modes
-            for metric in CRITERIA
-        ]
-        note = in_words(used)
-        if modes != MODES:
-            note += "; train mode, of which the paper says otherwise (H.resnet), is not judged here"
-        return Decision(combined(map(criteria.near_one, used)), tuple(used), note)
-
-    return predicate
-
-
-def _positive(evidence: Evidence) -> Decision:
-    used = [evidence.find(f"pretrained/{mode}", "negative_share") for mode in MODES]
-    losses = [evidence.find(f"pretrained/{mode}", "loss") for mode in MODES]
-    highest = max(criteria.value_of(record) for record in losses)
-    note = f"{in_words(used)}; loss {highest:.2g}"
-    printed = [
-        float(kh1.paper_value)
-        for mode in MODES
-        if (kh1 := evidence.find(f"pretrained/{mode}", "kh1")).paper_value
-    ]
-    if printed:  # K_H1 = negative / positive, so the share is K_H1 / (1 + K_H1)
-        shares = " and ".join(f"{k / (1 + k):.2f}" for k in printed)
-        note += f"; the paper's own K_H1 mean shares of {shares}"
-    if highest > LOW_LOSS:
-        return Decision("undecided", tuple(used), f"{note}; the loss is above {LOW_LOSS}, not low")
-    return Decision(
-        combined(criteria.below(record, ALMOST_NONE) for record in used), tuple(used), note
-    )
-
-
 def _along_training(evidence: Evidence) -> Decision:
     columns = ("random/eval", "during/eval", "pretrained/eval")
     used = [evidence.find(column, "negative_share") for column in columns]
     steps = [falls(first, second) for first, second in itertools.pairwise(used)]
     note = f"{in_words(used)}; init to during: {steps[0]}, during to after: {steps[1]}"
     return Decision(combined(steps), tuple(used), note)
-
-
-def _in_training(
-    judge: Callable[[Record, Record], Verdict],
-    *metrics: str,
-    states: tuple[str, str] = ("random", "pretrained"),
-) -> Rule:
-    """A rule: a judge compares some metrics in two weight states, in both modes."""
-
-    def predicate(evidence: Evidence) -> Decision:
-        pairs = [
-            [evidence.find(f"{state}/{mode}", metric) for state in states]
-            for mode in MODES
-            for metric in metrics
-        ]
-        used = tuple(record for pair in pairs for record in pair)
-        return Decision(combined(judge(*pair) for pair in pairs), used, in_words(used))
-
-    return predicate
 
 
 def _asymmetric_in_train_mode(evidence: Evidence) -> Decision:
@@ -170,24 +116,24 @@ _SPECTRA = tuple(f"{state}/{mode}" for mode in MODES for state in ("random", "pr
 def _rules() -> dict[tuple[str, str], Rule]:
     """The rules on single networks, by claim and scope."""
     found: dict[tuple[str, str], Rule] = {
-        ("H.sym", "lenet"): _symmetric(),
-        ("H.sym", "lenet, uniform init"): _symmetric("uniform"),
+        ("H.sym", "lenet"): symmetric(),
+        ("H.sym", "lenet, uniform init"): symmetric("uniform"),
         ("H.train", "lenet"): _along_training,
         ("H.resnet", "resnet18"): _asymmetric_in_train_mode,
         ("H.vit", "vit"): _keeps_negative_part,
-        ("T2.vit", "vit"): _in_training(falls, *CRITERIA, states=("pretrained", "random")),
-        ("T2.kh1", "lenet"): _in_training(falls, "kh1"),
+        ("T2.vit", "vit"): in_training(falls, *CRITERIA, states=("pretrained", "random")),
+        ("T2.kh1", "lenet"): in_training(falls, "kh1"),
     }
     for row in paper.paper_rows("table2"):
         found["T2.cell", row] = criteria.every_cell(_SPECTRA, CRITERIA)
         if row != "lenet":
-            found["H.sym", row] = _symmetric(modes=("eval",) if row in _BATCHNORM else MODES)
+            found["H.sym", row] = symmetric(modes=("eval",) if row in _BATCHNORM else MODES)
         if row in _CNNS:
-            found["H.pos", row] = _positive
-            found["T2.kh05", row] = _in_training(falls, "kh05")
-            found["T2.re", row] = _in_training(falls, "re")
+            found["H.pos", row] = positive
+            found["T2.kh05", row] = in_training(falls, "kh05")
+            found["T2.re", row] = in_training(falls, "re")
             if row != "lenet":
-                found["T2.kh1", row] = _in_training(stays, "kh1")
+                found["T2.kh1", row] = in_training(stays, "kh1")
     return found
 
 
