@@ -182,12 +182,13 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
                     used.append(evidence.find(column, metric))
                 except MissingError as error:
                     missing.append(error)
-        differing = [f"{r.column} {METRIC_NAMES[r.metric]}" for r in used if r.verdict == "differs"]
+        differing = [r for r in used if r.verdict == "differs"]
         if missing and not differing:  # one cell that differs is enough for "fails"
             raise missing[0]
         note = verdict_counts(used)
         if differing:
-            note += f" (differs: {', '.join(differing)})"
+            names = (f"{r.column} {METRIC_NAMES[r.metric]}" for r in differing)
+            note += f" (differs: {', '.join(names)})"
         if missing:
             note += f"; {len(missing)} of {len(used) + len(missing)} values are not computed"
         for title, choice in (("legacy", {"legacy": True}), ("uniform init", {"init": "uniform"})):
@@ -202,8 +203,9 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
         unjudged = sum(record.verdict is None for record in used)
         if unjudged:
             note += f"; {unjudged} without a verdict (a stand-in, or K_H05 at another m)"
-        verdict: Verdict = "fails" if differing else "undecided" if unjudged else "holds"
-        return Decision(verdict, tuple(used), note)
+        if differing:  # these decide, whatever the others are: a stand-in is never one of them
+            return Decision("fails", tuple(r for r in used if r.verdict == "differs"), note)
+        return Decision("undecided" if unjudged else "holds", tuple(used), note)
 
     return predicate
 

@@ -76,17 +76,21 @@ def networks(profile: Profile) -> tuple[Network, ...]:
 
 # For studies: small, with BatchNorm in residual blocks like the paper's ResNet18.
 RESNET20 = Network("resnet20", "resnet20", 0.27, data="cifar10")
+# with published weights too
+RESNET44 = Network("resnet44", "resnet44", 0.66, data="cifar10")
+RESNET56 = Network("resnet56", "resnet56", 0.86, data="cifar10")
 
 RESNET50 = Network("resnet50", "resnet50", 25.6)  # Table 4 has it in place of ResNet18
 
 
 def network(profile: Profile, row: str) -> Network:
-    """One of the paper's networks, ResNet20 or ResNet50, by its row.
+    """One of the paper's networks, or of the others that are named here, by its row.
 
     >>> network(PROFILES["paper"], "vit").name
     'vit_base_patch16_224'
     """
-    return next(found for found in (*networks(profile), RESNET20, RESNET50) if found.row == row)
+    others = (RESNET20, RESNET44, RESNET56, RESNET50)
+    return next(found for found in (*networks(profile), *others) if found.row == row)
 
 
 def _image_count(profile: Profile, net: Network) -> int:

@@ -69,13 +69,13 @@ def expected(row: str, column: str, method: str) -> tuple[Category, ...] | None:
         method: of `METHODS`; "3s" stands for the paper's method 3.
 
     Returns:
-        Categories, or None for a method that the paper does not have.
+        Categories, or None for a network or a method that the paper does not have.
 
     >>> expected("lenet", "eval/random", "2"), expected("lenet", "eval/hessian", "2")
     (('none', 'rises'), ('rises',))
     """
     number = "3" if method == "3s" else method
-    if number not in PAPER_METHODS:
+    if number not in PAPER_METHODS or row not in tables()["table1"]["rows"]:
         return None
     entry = printed(row, column)
     listed = number in entry.methods

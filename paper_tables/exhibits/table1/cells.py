@@ -141,7 +141,7 @@ def plane_cell(
         fidelity=cell_fidelity(faithful, whole=points >= FULL),
         inputs=f"{weights.note}; {config['images']} x {config['side']} px of {config['data']}, "
         f"{points} x {points} points",
-        compute=_compute,
+        compute=compute,
         judge=_judge,
         seconds=planes.seconds(net, config, points),
         memory=planes.COST[net.row][2],
@@ -184,7 +184,8 @@ def _stage(net: Network, state: State) -> int:
 # --- computing
 
 
-def _compute(cell: Cell, settings: Settings) -> list[Record]:
+def compute(cell: Cell, settings: Settings) -> list[Record]:
+    """The records of one plane."""
     state, place = _state(cell)
     net = networks.network(settings.profile, cell.row)
     config = cell.config

@@ -22,7 +22,7 @@ from paper_tables.engine.exhibit import (
 from paper_tables.evidence.intervals import combined, interval
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import by_cell
-from paper_tables.exhibits.table1 import planes
+from paper_tables.exhibits.table1 import panel, planes
 from paper_tables.exhibits.table1.cells import CAPS, SHAPE
 from paper_tables.exhibits.table1.planes import Evidence, Place, Pool
 from paper_tables.paper import paper_rows
@@ -336,6 +336,10 @@ def _on_state(rule: Callable[[Evidence], Decision], state: str, records: Records
     return rule(Evidence.of(records, state))
 
 
+def _on_panel(rule: Callable[[Evidence], Decision], records: Records) -> Decision:
+    return rule(Evidence.of(records, panel.STATE, panel.TABLE, panel.ROWS))
+
+
 CLAIMS: dict[ClaimScope, Predicate] = {
     ClaimScope(claim, scope): partial(_on_state, rule, state)
     for claim, rule in _BY_STATE.items()
@@ -346,3 +350,8 @@ CLAIMS |= {
     for row in ("lenet", "alexnet", "squeezenet")
 }
 CLAIMS[ClaimScope("F1.center", "all")] = _center
+# what the paper claims of every network
+CLAIMS |= {
+    ClaimScope(claim, "panel"): partial(_on_panel, rule)
+    for claim, rule in {"T1.none": _none, "X.uniform": _uniform}.items()
+}

@@ -110,11 +110,11 @@ class Block:
         return least_faithful(pool.fidelity for pool in self.pools.values())
 
 
-def results(records: Iterable[Record]) -> list[PlaneResult]:
-    """Every measured plane in the records of Table 1."""
+def results(records: Iterable[Record], table: str = TABLE) -> list[PlaneResult]:
+    """Every measured plane in the records of a table."""
     return [
         _result(metrics)
-        for metrics in by_cell(records, TABLE).values()
+        for metrics in by_cell(records, table).values()
         if {"ratio", "nonfinite", "center_error"} <= metrics.keys()
     ]
 
@@ -136,22 +136,22 @@ def pictured(records: Iterable[Record]) -> dict[tuple[str, str], PlaneResult]:
     }
 
 
-def blocks(records: Iterable[Record]) -> list[Block]:
-    """The planes of Table 1 by network, weight state and input.
+def blocks(records: Iterable[Record], table: str = TABLE) -> list[Block]:
+    """The planes of a table by network, weight state and input.
 
     If a plane has several grids, the finest is taken.
 
     Returns:
         Blocks by network and state, the most faithful first.
     """
-    found = map(_block, grouped(results(records), _input).values())
+    found = map(_block, grouped(results(records, table), _input).values())
     return sorted(found, key=_rank)
 
 
-def reason(records: Iterable[Record], row: str, state: str) -> str | None:
+def reason(records: Iterable[Record], row: str, state: str, table: str = TABLE) -> str | None:
     """Why a network was not run in a weight state; None where no record says so."""
     for record in records:
-        mine = record.table == TABLE and record.row == row
+        mine = record.table == table and record.row == row
         if mine and record.reason and state_of(record.column) == state:
             return record.reason
     return None
@@ -231,22 +231,31 @@ class Evidence:
     reasons: dict[str, str]  # row -> why none of its planes can be judged
 
     @classmethod
-    def of(cls, records: Records, state: str) -> Evidence:
+    def of(
+        cls, records: Records, state: str, table: str = TABLE, rows: Sequence[str] | None = None
+    ) -> Evidence:
         """Choose, for each network, the most faithful input with the paper's planes.
 
         Stand-ins are left out, with the reason.
+
+        Args:
+            records: all published records.
+            state: of the weights.
+            table: whose planes.
+            rows: the networks; None takes the paper's.
         """
         chosen: dict[str, Block] = {}
         reasons: dict[str, str] = {}
-        found = [block for block in blocks(records) if block.state == state]
-        for row in paper_rows(TABLE):
+        found = [block for block in blocks(records, table) if block.state == state]
+        for row in paper_rows(TABLE) if rows is None else rows:
             mine = [block for block in found if block.row == row]
             faithful = [block for block in mine if block.fidelity != "substitute"]
             if faithful:
                 # the most complete one; ties go to the most faithful
                 chosen[row] = max(faithful, key=lambda block: len(paper_pools(block)))
             else:
-                why = "only a stand-in was computed" if mine else reason(records, row, state)
+                absent = reason(records, row, state, table)
+                why = "only a stand-in was computed" if mine else absent
                 reasons[row] = why or UNKNOWN
         return cls(state, chosen, reasons)
 

@@ -12,6 +12,7 @@ from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import AXES, STATES, differing, pictures, trace
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
+from paper_tables.exhibits.table1 import panel
 from paper_tables.exhibits.table1.planes import FULL, TABLE, Block, Place, Pool, blocks, reason
 from paper_tables.paper import explosion
 from paper_tables.paper.explosion import EXPLODES, METHODS, PAPER_METHODS, RECOMMENDED, RISES
@@ -35,6 +36,7 @@ LEGEND = legend(
     recommended=RECOMMENDED,
 )
 RATIO_LEGEND = legend(__file__, "ratios")
+PANEL_LEGEND = legend(__file__, "panel")
 AGREEMENT_LEGEND = legend(__file__, "agreement")
 
 
@@ -42,7 +44,14 @@ def tables(records: Sequence[Record]) -> list[Table]:
     """Table 1, its planes counted by method, its agreement by threshold, and every ratio."""
     found = blocks(records)
     first = _first(found)
-    return [_table1(records, found), _by_method(first), _agreement(first), _every_ratio(found)]
+    others = blocks(records, panel.TABLE)
+    return [
+        _table1(records, found),
+        _by_method(first),
+        _agreement(first),
+        _every_ratio(found, TABLE, "Table 1", RATIO_LEGEND),
+        _every_ratio(others, panel.TABLE, "Planes of other networks", PANEL_LEGEND),
+    ]
 
 
 def _table1(records: Sequence[Record], found: Sequence[Block]) -> Table:
@@ -140,10 +149,11 @@ def _agreement(first: Sequence[Block]) -> Table:
     )
 
 
-def _every_ratio(found: Sequence[Block]) -> Table:
+def _every_ratio(found: Sequence[Block], table: str, title: str, said: str) -> Table:
     """The ratio of every plane, one column a normalization."""
     groups = []
-    for block in sorted(found, key=lambda b: paper.paper_rows(TABLE).index(b.row)):
+    rows = (*paper.paper_rows(TABLE), *panel.ROWS)
+    for block in sorted(found, key=lambda b: rows.index(b.row)):
         places = sorted({(p.mode, p.axes, p.frozen) for p in block.pools}, reverse=True)
         lines = []
         for mode, axes, frozen in places:
@@ -154,9 +164,9 @@ def _every_ratio(found: Sequence[Block]) -> Table:
         settings = f"{STATES[block.state]}; {pictures(block.record)}"
         groups.append(Group(display(block.row), settings, tuple(lines), block.fidelity))
     return Table(
-        id=f"{TABLE}-ratios",
-        title="Table 1: the ratio of every plane",
-        legend=RATIO_LEGEND,
+        id=f"{table}-ratios",
+        title=f"{title}: the ratio of every plane",
+        legend=said,
         columns=tuple(map(_method_name, METHODS)),
         groups=tuple(groups),
         heads=("network", "mode and axes"),

@@ -150,6 +150,15 @@ def test_every_cell_says_what_it_counted(record):
     assert criteria.verdict_counts([stand_in]) == "no verdict of 1"
 
 
+def test_one_cell_of_the_papers_data_decides_beside_stand_ins(record):
+    far = record(0.5, 1e-6, column="random/train")
+    found = criteria.every_cell(COLUMNS, ["kh1"])(
+        criteria.Evidence((record(0.98, 1e-6, fidelity="substitute"), far))
+    )
+    assert found.verdict == "fails"
+    assert found.records == (far,), "the verdict does not rest on the stand-in"
+
+
 def test_every_evidence_is_of_one_table_and_cell(record):
     small, large = record(config={"batch_size": 64}), record()
     others = [record(table="table4"), record(row="vit"), record(column="random/train")]
