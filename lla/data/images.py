@@ -12,7 +12,7 @@ from lla.arguments import seed_number, usable_device, whole_number
 from lla.errors import InputError
 from lla.files import sha256_of_parts
 
-Source = Literal["data root", "cache", "download", "bundled"]
+Source = Literal["data root", "cache", "download", "bundled", "package"]
 Fidelity = Literal["paper", "reduced", "substitute"]
 
 LARGEST_SIDE = 10_000  # pixels; no network takes more

@@ -9,7 +9,8 @@ from typing import Any
 
 from lla.data import IMAGENET_MEAN, IMAGENET_STD, PicturePreprocessing
 from lla.errors import InputError
-from lla.models.zoo import TORCHVISION, VISION_TRANSFORMERS
+from lla.models import efficientnet_lite
+from lla.models.zoo import EFFICIENTNETS, TORCHVISION, VISION_TRANSFORMERS
 
 _HALF = (0.5, 0.5, 0.5)
 _PICTURES: dict[str, PicturePreprocessing] = {
@@ -17,6 +18,7 @@ _PICTURES: dict[str, PicturePreprocessing] = {
     **dict.fromkeys(VISION_TRANSFORMERS, PicturePreprocessing(248, 224, "bicubic", _HALF, _HALF)),
     # for the only weights that are known for it, which are not timm's
     "mobilenetv2_100": PicturePreprocessing(256, 224, "bilinear", _HALF, _HALF),
+    **{name: efficientnet_lite.picture_preprocessing(name) for name in EFFICIENTNETS},
 }
 
 
@@ -50,8 +52,8 @@ def picture_preprocessing(name: str, size: int | None = None) -> PicturePreproce
 
     Args:
         name: A registered name.
-        size: Side of the network's input in pixels; None takes the usual one, 224. Another one
-            shows the same part of the picture in more or fewer pixels.
+        size: Side of the network's input in pixels; None takes the usual one, 224 for most. Another
+            one shows the same part of the picture in more or fewer pixels.
 
     Returns:
         The preprocessing for `lla.data.picture_batches`.

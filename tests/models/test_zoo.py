@@ -25,6 +25,9 @@ TIMM = {
     "vit_base_patch16_224": 86567656,
     "vit_tiny_patch16_224": 5717416,
     "mobilenetv2_100": 3504872,
+    "efficientnet_lite0": 4652008,
+    "efficientnet_lite1": 5416680,
+    "efficientnet_lite2": 6092072,
 }
 SMALL = ("squeezenet1_1", "mobilenet_v2", "vit_tiny_patch16_224", "mobilenetv2_100")
 

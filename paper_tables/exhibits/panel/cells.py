@@ -1,13 +1,18 @@
-"""Criteria of published networks, random and trained, in both modes.
+"""Criteria of published networks, random and trained, in both modes, and their accuracy.
 
-A network is in the panel if its weights were published with it and the images that it was trained
-on can be had. Nothing else decides: neither its criteria nor how well they fit the claims.
+A network is in the panel if its weights were published and the images that it was trained on can be
+had. Nothing else decides: neither its criteria nor how well they fit the claims.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import lla
+from lla import models
+from lla.errors import MissingDataError
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record
 from paper_tables.evidence.criteria import MODES
@@ -15,10 +20,14 @@ from paper_tables.inputs import known
 from paper_tables.inputs.known import Known
 from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria
+from paper_tables.measure.shares import percent
+from paper_tables.paper.names import display
 
 TABLE = "panel"
 STATES = ("random", "pretrained")
-IMAGES, BATCHES, PROBES, STEPS = 64, 3, 1, 100
+BATCHES, PROBES, STEPS = 3, 1, 100
+IMAGES = {"cifar10": 64, "imagenet": 16}  # of a batch
+NEW = "new images"  # the column of trained networks on photographs that are not in ImageNet
 SKIPPED = "a product of these networks takes seconds: --study computes the panel"
 
 
@@ -29,74 +38,139 @@ class Member:
     Attributes:
         row: of the table.
         model: in `lla.models`.
-        seconds: of a product with 64 images, on 2 CPU cores.
+        seconds: of a product with a batch, on 2 CPU cores.
+        data: what it was trained on.
     """
 
     row: str
     model: str
     seconds: float
+    data: Literal["cifar10", "imagenet"] = "cifar10"
 
-    def known(self, state: str) -> Known:
-        """The network with random or trained weights."""
-        return Known(self.model, "cifar10", trained=state == "pretrained")
+    @property
+    def side(self) -> int:
+        """Of its images, pixels."""
+        return 32 if self.data == "cifar10" else models.picture_preprocessing(self.model).crop
+
+    def known(self, state: str, new: bool = False) -> Known:
+        """The network with random or trained weights, on its own or on new images."""
+        return Known(self.model, "ni" if new else self.data, trained=state == "pretrained")
 
 
 MEMBERS = (
     Member("ResNet20", "resnet20", 0.25),
     Member("ResNet44", "resnet44", 0.55),
     Member("ResNet56", "resnet56", 0.7),
+    Member("SqueezeNet 1.1", "squeezenet1_1", 1.2, "imagenet"),
+    Member("EfficientNet-Lite0", "efficientnet_lite0", 3.0, "imagenet"),
+    Member("EfficientNet-Lite1", "efficientnet_lite1", 5.0, "imagenet"),
+    Member("EfficientNet-Lite2", "efficientnet_lite2", 7.0, "imagenet"),
 )
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """A cell for each network, state and mode."""
-    return [
-        _cell(settings, member, state, mode)
-        for member in MEMBERS
-        for state in STATES
-        for mode in MODES
-    ]
+    """All cells, network after network."""
+    return [cell for member in MEMBERS for cell in _of_member(settings, member)]
 
 
-def _cell(settings: Settings, member: Member, state: str, mode: str) -> Cell:
-    net = member.known(state)
-    cell = Cell(
-        TABLE, member.row, f"{state}/{mode}", f"{member.row.lower()}-{state}-{mode}",
-        spectra.metrics(legacy=False), {}, None, "", stage=2,
-    )  # fmt: skip
-    if not settings.profile.study:
-        return cell.absent(SKIPPED)
-    if state == "pretrained" and not known.weights_found(settings, net):
-        return cell.absent(f"no weights: put those of {member.model} into weights/ of a data root")
-    facts = known.config_of(settings, net, IMAGES)
-    if known.fidelity(settings, net) == "substitute":
-        return cell.absent("no CIFAR-10: put it into a data root (--data-root or LLA_DATA)")
+def _of_member(settings: Settings, member: Member) -> Iterator[Cell]:
+    for state in STATES:
+        for mode in MODES:
+            yield _spectrum_cell(settings, member, f"{state}/{mode}")
+    yield _accuracy_cell(settings, member, "accuracy")
+    if member.data == "imagenet":
+        yield _spectrum_cell(settings, member, f"{NEW}/eval")
+        yield _accuracy_cell(settings, member, f"{NEW}/accuracy")
+
+
+def _spectrum_cell(settings: Settings, member: Member, column: str) -> Cell:
+    """Criteria; the column says of which weights, or on new images, and in which mode."""
+    cell, facts = _begun(settings, member, column, spectra.metrics(legacy=False))
+    if cell.reason:
+        return cell
+    mode = column.partition("/")[2]
     config = {
         **facts,
         **spectra.criteria_config(mode, STEPS, PROBES, "linearized"),
         "batches": BATCHES,
-        "batch_size": IMAGES,
+        "batch_size": facts["images"],
         "seed": known.SEED,
         "dtype": "float32",
         "init": "torch",
     }
+    inputs = f"{cell.inputs}, {PROBES} probe, m {STEPS}"
+    seconds = BATCHES * PROBES * STEPS * member.seconds
+    return _ready(cell, config, inputs, _compute_spectrum, seconds)
+
+
+def _accuracy_cell(settings: Settings, member: Member, column: str) -> Cell:
+    """The share of the images of the spectra that the trained network recognises."""
+    cell, facts = _begun(settings, member, column, ("accuracy",))
+    if cell.reason:
+        return cell
+    config = {
+        **facts, "batches": BATCHES, "batch_size": facts["images"], "mode": "eval", "init": "torch"
+    }  # fmt: skip
+    return _ready(cell, config, cell.inputs, _compute_accuracy, 2 + BATCHES * member.seconds)
+
+
+def _begun(
+    settings: Settings, member: Member, column: str, metrics: tuple[str, ...]
+) -> tuple[Cell, dict[str, Any]]:
+    """A cell and what determines its network and images; or a cell with why it cannot run."""
+    net = _network(member, column)
+    name = f"{member.row}-{column}".lower().replace("/", "-").replace(" ", "-")
+    cell = Cell(TABLE, member.row, column, name, metrics, {}, None, "", stage=2)
+    if not settings.profile.study:
+        return cell.absent(SKIPPED), {}
+    if net.trained and not known.weights_found(settings, net):
+        found = models.find_pretrained(net.name, settings.data_root)
+        return cell.absent(f"no weights: {found.advice}"), {}
+    try:
+        facts = known.config_of(settings, net, IMAGES[member.data], member.side)
+    except MissingDataError as error:
+        return cell.absent(error.reason), {}
+    if net.data != "ni" and known.fidelity(settings, net) == "substitute":
+        name = display(member.data)
+        return cell.absent(f"no {name}: put it into a data root (--data-root or LLA_DATA)"), {}
+    inputs = (
+        f"{net.name}, {facts['weights']}, {BATCHES} x {facts['images']} images of {facts['data']}"
+    )
+    return Cell(TABLE, member.row, column, cell.name, metrics, {}, "replication", inputs), facts
+
+
+def _ready(cell: Cell, config: dict[str, Any], inputs: str, compute: Any, seconds: float) -> Cell:
     return Cell(
-        cell.table, cell.row, cell.column, cell.name, cell.metrics, config,
-        fidelity="replication",
-        inputs=f"{net.name}, {facts['weights']}, {BATCHES} x {IMAGES} images of {facts['data']}, "
-        f"{PROBES} probe, m {STEPS}",
-        compute=_compute,
-        stage=2,
-        seconds=BATCHES * PROBES * STEPS * member.seconds,
-        memory=3 * 2**30,
+        cell.table, cell.row, cell.column, cell.name, cell.metrics, config, cell.fidelity, inputs,
+        compute=compute, stage=2, seconds=seconds, memory=3 * 2**30,
     )  # fmt: skip
 
 
-def _compute(cell: Cell, settings: Settings) -> list[Record]:
+def _network(member: Member, column: str) -> Known:
+    """What a column is computed with; accuracy is that of trained weights."""
+    state, _, _ = column.partition("/")
+    new = state == NEW
+    return member.known("random" if state == "random" else "pretrained", new)
+
+
+# --- computing
+
+
+def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
     member = next(each for each in MEMBERS if each.row == cell.row)
-    net = member.known(cell.column.partition("/")[0])
+    net = _network(member, cell.column)
     model, weights = known.loaded(settings, net)
-    drawn = known.batches(settings, net, IMAGES, BATCHES)
+    drawn = known.batches(settings, net, cell.config["images"], BATCHES, member.side)
     found = spectra.measured(settings, model, drawn.pairs, cell.config)
     check_criteria(found)
     return spectra.criteria_records(cell, settings, found, keep=False, **drawn.facts(weights))
+
+
+def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
+    member = next(each for each in MEMBERS if each.row == cell.row)
+    net = _network(member, cell.column)
+    model, weights = known.loaded(settings, net)
+    drawn = known.batches(settings, net, cell.config["images"], BATCHES, member.side)
+    share = lla.landscape.accuracy(lla.Problem(model, drawn.pairs, mode="eval"))
+    seen = percent(share, BATCHES * cell.config["images"])
+    return [cell.estimated("accuracy", seen, stderr_kind="examples", **drawn.facts(weights))]

@@ -1,8 +1,8 @@
-"""Claims about every CNN, judged on the panel: how many of its networks agree."""
+"""Claims about every network, judged on the panel: how many of its networks agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scipy import stats
 
@@ -16,13 +16,32 @@ from paper_tables.engine.exhibit import (
 )
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
-from paper_tables.evidence.criteria import Rule, falls, stays
+from paper_tables.evidence.criteria import Evidence, Rule, falls, in_words, stays, value_of
 from paper_tables.evidence.intervals import combined
-from paper_tables.evidence.rules import in_training, positive, symmetric
-from paper_tables.exhibits.panel.cells import MEMBERS, TABLE
+from paper_tables.evidence.rules import (
+    ENOUGH,
+    in_training,
+    kh05_against_accuracy,
+    orders,
+    positive,
+    rank_correlation,
+    re_rises,
+    symmetric,
+)
+from paper_tables.exhibits.panel.cells import MEMBERS, NEW, TABLE
 
 SCOPE = "panel"
 LEAST = 3  # networks
+
+
+def _of_networks(records: Records) -> Iterator[tuple[str, Evidence]]:
+    """The records of each network that has some."""
+    mine = [record for record in records if record.table == TABLE and record.value is not None]
+    for member in MEMBERS:
+        evidence = next(iter(criteria.evidence_on(mine, member.row, across_data=True)), None)
+        if evidence is not None:
+            seen = (r for r in mine if r.row == member.row and r.metric == "accuracy")
+            yield member.row, Evidence((*evidence.records, *seen))
 
 
 def _over_networks(rule: Rule) -> Predicate:
@@ -31,20 +50,40 @@ def _over_networks(rule: Rule) -> Predicate:
     def predicate(records: Records) -> Decision:
         verdicts: dict[str, Verdict] = {}
         used: list[Record] = []
-        mine = [record for record in records if record.table == TABLE]
-        for member in MEMBERS:
-            evidence = next(iter(criteria.evidence_on(mine, member.row)), None)
-            if evidence is not None:
+        for row, evidence in _of_networks(records):
+            try:
                 decision = rule(evidence)
-                verdicts[member.row] = decision.verdict
-                used += decision.records
+            except MissingError:  # a part of its cells was computed; the note counts the networks
+                continue
+            verdicts[row] = decision.verdict
+            used += decision.records
         if len(verdicts) < LEAST:
-            raise MissingError(
-                f"{len(verdicts)} of at least {LEAST} networks: --study computes them"
-            )
+            raise _too_few(len(verdicts), LEAST)
         return Decision(combined(verdicts.values()), tuple(used), _in_words(verdicts))
 
     return predicate
+
+
+def _not_ordered(records: Records) -> Decision:
+    """Whether K_H05 of the trained networks orders them by accuracy (claim T2.noabs)."""
+    pairs = []
+    for _, evidence in _of_networks(records):
+        seen, kh05 = (
+            evidence.first("accuracy", "accuracy"),
+            evidence.first("pretrained/eval", "kh05"),
+        )
+        if seen is not None and kh05 is not None:
+            pairs.append((seen, kh05))
+    if len(pairs) < ENOUGH:
+        raise _too_few(len(pairs), ENOUGH)
+    found = rank_correlation(map(value_of, pair) for pair in pairs)
+    used = tuple(record for pair in pairs for record in pair)
+    note = f"rank correlation of {len(pairs)} networks {found:.2f}; {in_words(used)}"
+    return Decision(orders(found), used, note)
+
+
+def _too_few(count: int, least: int) -> MissingError:
+    return MissingError(f"{count} of at least {least} networks: --study computes them")
 
 
 def _in_words(verdicts: dict[str, Verdict]) -> str:
@@ -55,13 +94,25 @@ def _in_words(verdicts: dict[str, Verdict]) -> str:
     return f"{k} of {n} networks, a share of {share.low:.2f} to {share.high:.2f}: {each}"
 
 
+def _old(evidence: Evidence, metric: str) -> Record:
+    """A metric of the trained network on its own images."""
+    return evidence.find("accuracy" if metric == "accuracy" else "pretrained/eval", metric)
+
+
+def _new(evidence: Evidence, metric: str) -> Record:
+    """The same on new photographs."""
+    return evidence.find(f"{NEW}/{'accuracy' if metric == 'accuracy' else 'eval'}", metric)
+
+
 RULES: Sequence[tuple[str, Rule]] = (
-    ("H.sym", symmetric(modes=("eval",))),  # all of them have BatchNorm, see H.resnet
+    ("H.sym", symmetric(modes=("eval",))),  # nearly all of them have BatchNorm, see H.resnet
     ("H.pos", positive),
     ("T2.kh05", in_training(falls, "kh05")),
     ("T2.kh1", in_training(stays, "kh1")),
     ("T2.re", in_training(falls, "re")),
+    ("T4.kh05", kh05_against_accuracy(_old, _new)),
+    ("T4.re", re_rises(_old, _new)),
 )
 CLAIMS: dict[ClaimScope, Predicate] = {
     ClaimScope(claim, SCOPE): _over_networks(rule) for claim, rule in RULES
-}
+} | {ClaimScope("T2.noabs", SCOPE): _not_ordered}

@@ -5,18 +5,22 @@ from __future__ import annotations
 from lla.report.view import Group, Line, Table
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Records
+from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import entries_of
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.panel.cells import BATCHES, IMAGES, MEMBERS, PROBES, STEPS, TABLE
+from paper_tables.paper.names import display
 
-METRICS = ("kh1", "kh05", "re", "negative_share", "loss")
+METRICS = ("kh1", "kh05", "re", "negative_share", "loss", "accuracy")
 LEGEND = (
     "The panel tests claims about every CNN on published networks that the paper does not have: "
     "one that disagrees refutes such a claim, and the share of networks that agree has an interval."
 )
 SETTINGS = (
-    f"{BATCHES} batches of {IMAGES} training images, {PROBES} probe a batch, m {STEPS}; errors "
-    "over batches."
+    f"{BATCHES} batches of {IMAGES['cifar10']} training images, of {IMAGES['imagenet']} "
+    f"photographs, {PROBES} probe a batch, m {STEPS}; errors over batches. Accuracy: share of "
+    "these images that the trained network recognises. New images: photographs with labels of "
+    "ImageNet that are not from it."
 )
 
 
@@ -25,15 +29,22 @@ def tables(records: Records) -> list[Table]:
     mine = [r for r in records if r.table == TABLE and r.value is not None]
     groups = []
     for member in MEMBERS:
-        cells = grouped((r for r in mine if r.row == member.row), lambda r: r.column)
+        cells = grouped((r for r in mine if r.row == member.row), _line)
         lines = tuple(
             Line(column, entries_of({r.metric: r for r in cell}, METRICS, "replication"))
             for column, cell in cells.items()
         )
         if lines:
-            groups.append(Group(member.row, "CIFAR-10", lines, fidelity="replication"))
+            groups.append(Group(member.row, display(member.data), lines, fidelity="replication"))
     names = tuple(METRIC_NAMES[metric] for metric in METRICS)
     return [
         Table(TABLE, "A panel of other networks", f"{LEGEND} {SETTINGS}", names, tuple(groups),
               heads=("network", "weights/mode"), files=(f"{TABLE}.md",))
     ]  # fmt: skip
+
+
+def _line(record: Record) -> str:
+    """The name of a record's line; an accuracy stands beside the criteria of trained weights."""
+    if record.column == "accuracy":
+        return "pretrained/eval"
+    return record.column.replace("/accuracy", "/eval")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-
-from scipy import stats
+from collections.abc import Sequence
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate
@@ -25,12 +23,17 @@ from paper_tables.evidence.criteria import (
 )
 from paper_tables.evidence.intervals import combined
 from paper_tables.evidence.legends import legend
-from paper_tables.evidence.rules import in_training, positive, symmetric
+from paper_tables.evidence.rules import (
+    ENOUGH,
+    in_training,
+    orders,
+    positive,
+    rank_correlation,
+    symmetric,
+)
 
 LARGE_RE = 2.0  # "asymmetric": r_e lies above
 LARGE_SHARE = 0.25  # "a large negative part": at least this share of the magnitude
-ENOUGH = 4  # least number of networks for a rank correlation
-ORDERS = 0.8  # a rank correlation with the accuracy below -0.8 orders networks by it
 
 LEGEND = legend(
     __file__,
@@ -76,7 +79,7 @@ def not_ordered(records: Sequence[Record]) -> Decision:
         MissingError: fewer than four networks were measured with equal size and steps.
     """
     rows = paper.tables()["table2"]["rows"]
-    printed = _rank_correlation(
+    printed = rank_correlation(
         (float(cells["accuracy"]["accuracy"]), float(cells["pretrained/eval"]["kh05"]))
         for cells in rows.values()
     )
@@ -99,13 +102,9 @@ def not_ordered(records: Sequence[Record]) -> Decision:
             f"({', '.join(pairs) or 'none'}); {note}"
         )
     used = [record for pair in pairs.values() for record in pair]
-    found = _rank_correlation(map(criteria.value_of, pair) for pair in pairs.values())
+    found = rank_correlation(map(criteria.value_of, pair) for pair in pairs.values())
     note = f"rank correlation of {len(pairs)} networks {found:.2f}; {note}"
-    return Decision("fails" if found <= -ORDERS else "holds", tuple(used), note)
-
-
-def _rank_correlation(pairs: Iterable[Iterable[float]]) -> float:
-    return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    return Decision(orders(found), tuple(used), note)
 
 
 _BATCHNORM = ("resnet18", "mobilenet")  # networks whose modes differ by BatchNorm

@@ -16,7 +16,8 @@ from paper_tables.exhibits.panel import EXHIBIT, cells, claims, tables
 from paper_tables.measure import spectra
 
 ROOT = os.environ.get("LLA_DATA")
-ROWS = [member.row for member in cells.MEMBERS]
+ROWS = [member.row for member in cells.MEMBERS if member.data == "cifar10"]
+ON_PHOTOGRAPHS = [member.row for member in cells.MEMBERS if member.data == "imagenet"]
 FALLEN = {"kh1": 0.3, "kh05": 0.4, "re": 0.02, "negative_share": 0.05, "loss": 0.01}
 RANDOM = {"kh1": 1.0, "kh05": 1.0, "re": 1.0, "negative_share": 0.5, "loss": 2.3}
 
@@ -39,6 +40,28 @@ def records(rows=ROWS, trained=FALLEN, stderr=0.01, **changes):
     ]  # fmt: skip
 
 
+def on_new_images(rows=ON_PHOTOGRAPHS, accuracy=(90.0, 70.0), kh05=(0.4, 0.8), re=(0.02, 0.2)):
+    """Trained networks on their own photographs and on new ones; tuples are (own, new)."""
+    values = {
+        "pretrained/eval": {"kh1": 0.3, "kh05": kh05[0], "re": re[0]},
+        "new images/eval": {"kh1": 0.4, "kh05": kh05[1], "re": re[1]},
+        "accuracy": {"accuracy": accuracy[0]},
+        "new images/accuracy": {"accuracy": accuracy[1]},
+    }
+    return [
+        Record(
+            table="panel", row=row, column=column, metric=metric, value=value,
+            stderr=1.0 if metric == "accuracy" else 0.01, n=48 if metric == "accuracy" else 3,
+            stderr_kind="examples" if metric == "accuracy" else "batches", fidelity="replication",
+            m=None if metric == "accuracy" else 100, config={"init": "torch", "side": 224},
+            batches=3, batch_size=16, probes=None if metric == "accuracy" else 1,
+        )
+        for row in rows
+        for column, found in values.items()
+        for metric, value in found.items()
+    ]  # fmt: skip
+
+
 def verdicts(found):
     return {
         j.claim.id: j for j in judge(found, [EXHIBIT]) if j.scope == claims.SCOPE
@@ -47,11 +70,12 @@ def verdicts(found):
 
 def test_all_agree():
     found = verdicts(records())
-    assert {id: j.verdict for id, j in found.items()} == {
+    judged = {id: j for id, j in found.items() if j.verdict != "not_run"}
+    assert {id: j.verdict for id, j in judged.items()} == {
         "H.sym": "holds", "H.pos": "holds", "T2.kh05": "holds", "T2.re": "holds",
         "T2.kh1": "fails",  # the paper says that it does not fall
     }  # fmt: skip
-    assert {j.fidelity for j in found.values()} == {"replication"}
+    assert {j.fidelity for j in judged.values()} == {"replication"}
     assert "3 of 3 networks, a share of 0.29 to 1.00: ResNet20 holds" in found["T2.kh05"].note
 
 
@@ -65,7 +89,7 @@ def test_one_that_disagrees_refutes_a_claim_about_every_network():
 
 def test_errors_that_are_too_large_decide_nothing():
     found = verdicts(records(stderr=0.5))
-    assert {j.verdict for j in found.values()} == {"undecided"}
+    assert {j.verdict for j in found.values()} == {"undecided", "not_run"}
 
 
 def test_what_does_not_fall():
@@ -80,32 +104,65 @@ def test_two_networks_are_no_panel():
         claims.CLAIMS[next(iter(claims.CLAIMS))]([])
 
 
-def test_every_scope_is_the_papers():
+def test_new_images():
+    found = verdicts(on_new_images())
+    assert (found["T4.kh05"].verdict, found["T4.re"].verdict) == ("holds", "holds")
+    assert "4 of 4 networks" in found["T4.re"].note
+    fallen = verdicts(on_new_images(kh05=(0.8, 0.4), re=(0.2, 0.02)))
+    assert (fallen["T4.kh05"].verdict, fallen["T4.re"].verdict) == ("fails", "fails")
+    as_good = verdicts(on_new_images(accuracy=(80.0, 80.0)))
+    assert as_good["T4.kh05"].verdict == "undecided", "the accuracy does not fall"
+    assert verdicts(on_new_images(ON_PHOTOGRAPHS[:2]))["T4.re"].verdict == "not_run"
+    assert found["T2.kh05"].verdict == "not_run", "no random weights"
+
+
+def test_accuracy_that_k_h05_orders():
+    own = [
+        r for i, row in enumerate(ON_PHOTOGRAPHS)
+        for r in on_new_images([row], accuracy=(60.0 + i, 50.0), kh05=(0.9 - i / 10, 0.9))
+    ]  # fmt: skip
+    assert verdicts(own)["T2.noabs"].verdict == "fails"
+    assert "of 4 networks -1.00" in verdicts(own)["T2.noabs"].note
+    turned = [*own[:-9], *on_new_images(ON_PHOTOGRAPHS[-1:], (50.0, 40.0), (0.1, 0.9))]
+    assert verdicts(turned)["T2.noabs"].verdict == "holds"
+    three = [r for r in own if r.row != ON_PHOTOGRAPHS[0]]
+    assert "3 of at least 4 networks" in verdicts(three)["T2.noabs"].note
+
+
+def test_every_scope_is_judged_once():
     stated = {claim.id for claim in paper.claims() if claims.SCOPE in claim.scopes}
-    assert stated == {scope.claim for scope in claims.CLAIMS}
+    assert stated == {scope.claim for scope in claims.CLAIMS} | {"T1.none", "X.uniform"}
 
 
 def test_cells_run_when_they_are_asked_for(tmp_path):
     settings = Settings(PROFILES["quick"], tmp_path, tmp_path, data_root=tmp_path)
     quick = cells.cells(settings)
-    assert len(quick) == 4 * len(ROWS)
+    assert len(quick) == 5 * len(ROWS) + 7 * len(ON_PHOTOGRAPHS)
     assert {cell.reason for cell in quick} == {cells.SKIPPED}
     study = dataclasses.replace(settings, profile=adjusted(PROFILES["quick"], study=True))
-    reasons = {cell.reason.partition(":")[0] for cell in cells.cells(study)}
-    assert reasons == {"no weights", "no CIFAR-10"}, "nothing stands in for them"
+    reasons = {cell.reason.partition(":")[0] for cell in cells.cells(study) if cell.reason}
+    assert reasons >= {"no weights", "no CIFAR-10", "no ImageNet"}, "nothing stands in for them"
+    assert all(cell.reason for cell in cells.cells(study))
 
 
 @pytest.mark.skipif(not ROOT, reason="LLA_DATA names no data root")
 def test_a_cell_on_real_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(cells, "IMAGES", 4)
+    monkeypatch.setattr(cells, "IMAGES", {"cifar10": 4, "imagenet": 2})
     monkeypatch.setattr(cells, "STEPS", 3)
     profile = adjusted(PROFILES["quick"], study=True)
     settings = Settings(profile, tmp_path, tmp_path, data_root=Path(ROOT))
-    for cell in cells.cells(settings)[:4:2]:
-        found = cell.compute(cell, settings)
+    by_name = {cell.name: cell for cell in cells.cells(settings)}
+    for name in ("resnet20-random-train", "resnet20-pretrained-train"):
+        found = by_name[name].compute(by_name[name], settings)
         assert [record.metric for record in found] == list(spectra.PLAIN)
         assert {record.fidelity for record in found} == {"replication"}
         assert found[0].n == cells.BATCHES
+    for name in ("resnet20-accuracy", "squeezenet-1.1-new-images-accuracy"):
+        (found,) = by_name[name].compute(by_name[name], settings)
+        assert (found.metric, found.fidelity, found.n) == (
+            "accuracy", "replication", 12 if "resnet" in name else 6
+        )  # fmt: skip
+        assert found.value > 30
 
 
 def test_the_table_has_a_line_for_each_cell():
@@ -116,3 +173,11 @@ def test_the_table_has_a_line_for_each_cell():
     ]  # fmt: skip
     assert table.groups[0].lines[2].entries[1].text == "0.400 ± 0.010"
     assert tables.tables([])[0].groups == ()
+
+
+def test_accuracy_stands_beside_the_criteria():
+    (table,) = tables.tables(on_new_images(ON_PHOTOGRAPHS[:1]))
+    (group,) = table.groups
+    assert group.settings == "ImageNet"
+    assert [line.name for line in group.lines] == ["pretrained/eval", "new images/eval"]
+    assert [line.entries[-1].text for line in group.lines] == ["90.0 ± 1.0", "70.0 ± 1.0"]
