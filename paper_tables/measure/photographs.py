@@ -56,10 +56,11 @@ class Cost:
     activations: int  # bytes that a product holds per image of 224 pixels
     route: RouteName = "retained"  # fixed: routes round differently
     micro_batch: int | None = None  # images that a product takes in eval mode; None: all
-    basis_dtype: str | None = None  # of the Lanczos vectors; None: the network's
 
 
-# ViT-B's graph of 64 pictures and 100 vectors would take 60 GiB.
+# Lanczos vectors that would take more are kept in bfloat16. ViT-B's graph of 64 pictures and its
+# 100 vectors would take 60 GiB.
+LARGE_BASIS = 8 * 2**30
 COSTS = {
     "resnet18": Cost(0.25, 110 * 2**20),
     "resnet50": Cost(0.7, 400 * 2**20, "fresh", 16),
@@ -68,7 +69,7 @@ COSTS = {
     # its double backward goes through the channels of depthwise convolutions one by one
     "mobilenet": Cost(0.2, 160 * 2**20, "linearized"),
     "vit_tiny_patch16_224": Cost(0.2, 120 * 2**20),
-    "vit_base_patch16_224": Cost(2.5, 600 * 2**20, "fresh", 4, "bfloat16"),
+    "vit_base_patch16_224": Cost(2.5, 600 * 2**20, "fresh", 4),
 }
 
 
@@ -190,8 +191,13 @@ def _criteria_config(settings: Settings, case: Case) -> dict[str, Any]:
     return {
         **spectra.criteria_config(case.mode, chosen.steps, chosen.probes, cost.route, case.legacy),
         "micro_batch": cost.micro_batch if case.mode == "eval" else None,
-        "basis_dtype": cost.basis_dtype,
+        "basis_dtype": _basis_dtype(case.net, chosen.steps),
     }
+
+
+def _basis_dtype(net: Network, steps: int) -> str | None:
+    """The type of the Lanczos vectors; None is the network's."""
+    return "bfloat16" if 4e6 * net.millions * steps > LARGE_BASIS else None
 
 
 def _cost(net: Network) -> Cost:
@@ -200,7 +206,7 @@ def _cost(net: Network) -> Cost:
 
 def _memory(net: Network, cost: Cost, images: int, area: float, steps: int) -> int:
     """Bytes: the graph, the Lanczos vectors, and copies of the weights."""
-    width = 2 if cost.basis_dtype else 4
+    width = 2 if _basis_dtype(net, steps) else 4
     weights = int(net.millions * 1e6)
     graph = int(cost.activations * area) * min(images, cost.micro_batch or images)
     return 2**29 + graph + weights * (steps * width + 32)

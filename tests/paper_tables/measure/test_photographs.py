@@ -269,5 +269,12 @@ def test_the_largest_network_has_a_plan_that_fits():
     paper = PROFILES["paper"]
     net = networks.network(paper, "vit")
     assert photographs._memory(net, cost, 64, 1.0, paper.criteria.steps) < 24 * 2**30
-    whole = dataclasses.replace(cost, micro_batch=None, basis_dtype=None)
-    assert photographs._memory(net, whole, 64, 1.0, paper.criteria.steps) > 60 * 2**30
+    whole = dataclasses.replace(cost, micro_batch=None)
+    assert photographs._memory(net, whole, 64, 1.0, paper.criteria.steps) > 40 * 2**30
+
+
+def test_a_large_basis_is_kept_in_half():
+    paper = PROFILES["paper"]
+    width = {net.row: photographs._basis_dtype(net, 100) for net in networks.networks(paper)}
+    assert {row for row, dtype in width.items() if dtype} == {"alexnet", "vit"}
+    assert photographs._basis_dtype(networks.network(paper, "alexnet"), 20) is None
