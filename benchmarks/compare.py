@@ -56,7 +56,7 @@ def compare(rows: pd.DataFrame, tolerance: float = TOLERANCE) -> list[Comparison
 
     Returns:
         One comparison for each quantity and benchmark of the last session. Sessions are alike if
-        they have the same kind of device, version of torch, threads, type and allocator.
+        they have the same kind of device and processor, version of torch, threads, type, allocator.
 
     Raises:
         InputError: there is no session.

@@ -129,13 +129,14 @@ def size(pytestconfig: pytest.Config) -> str:
 def save(results: Path | None, allocator: bool) -> Callable[..., None]:
     """A function that publishes records if the session saves any; see `publish` for arguments.
 
-    The records of measurements say whether the allocator was tuned.
+    The records of measurements say when the session began and whether the allocator was tuned.
     """
+    began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
 
     def put(exhibit: Exhibit, new: list[Record], *together: Callable[[Record], object]) -> None:
         if results is not None:
             if new[0].value is not None:
-                new = [replace(record, allocator_tuned=allocator) for record in new]
+                new = [replace(r, session=began, allocator_tuned=allocator) for r in new]
             publish(exhibit, new, results, *together)
 
     return put

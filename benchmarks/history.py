@@ -4,7 +4,7 @@
 of pytest-benchmark itself takes seconds, which depend on the machine. So `extra_info` has the
 quantities to compare: ratios to one forward and backward pass of the same network in the same
 session, products and memory, with all that they depend on. About the machine it says only the kind
-of device.
+of device and of processor.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from lla.report.view import Group, Line, Table
 from paper_tables.engine.exhibit import Drawing
 
 SESSIONS = "sessions"  # folder of the files
+UNKNOWN = "unknown"  # the processor of early sessions
 # Two rows may be compared if they share these.
-SAME = ["benchmark", "size", "device", "dtype", "threads", "allocator_tuned", "torch"]
+SAME = ["benchmark", "size", "device", "cpu", "dtype", "threads", "allocator_tuned", "torch"]
 MEASURED = ["ratio", "low", "high", "rounds", "products", "peak_bytes"]
 _Amount = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 _Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
@@ -40,6 +41,7 @@ class _Row(pydantic.BaseModel, strict=True):
     benchmark: str
     size: str
     device: str
+    cpu: str
     dtype: str
     threads: _Amount
     allocator_tuned: bool
@@ -56,7 +58,7 @@ COLUMNS = {
     "in passes": "{ratio:.3g} ({low:.3g} to {high:.3g})",
     "products": "{products}",
     "peak MiB": "{peak:.0f}",
-    "device": "{device}, {threads} threads, {dtype}",
+    "device": "{device} ({cpu}), {threads} threads, {dtype}",
     "torch": "{torch}{tuned}",
     "last": "{date:.10}",
     "sessions": "{sessions}",
@@ -97,7 +99,7 @@ def read(folder: Path) -> pd.DataFrame:
         try:
             session = json.loads(path.read_text(encoding="utf-8"))
             for benchmark in session["benchmarks"]:
-                info = {"date": session["datetime"], **benchmark["extra_info"]}
+                info = {"date": session["datetime"], "cpu": UNKNOWN, **benchmark["extra_info"]}
                 if "benchmark" in info:  # others are not tracked
                     row = {name: info[name] for name in columns}
                     _Row(**row)

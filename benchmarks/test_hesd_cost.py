@@ -37,13 +37,12 @@ CASES = {
         CostCase("resnet50", 224, 64, 100, 5, 4, ((1, 1), (3, 1), (1, 2)), examples=IMAGES),
     ],
 }
-ROOM = 0.25  # a budget may miss its prediction by this share
 
 
 def test_cost_of_the_criteria(
-    case: CostCase, size: str, benchmark: Any, results: Path | None, save: Any
+    case: CostCase, benchmark: Any, results: Path | None, save: Any
 ) -> None:
-    """Time is linear in probes and batches; publishes records, table and figure."""
+    """Times the criteria; publishes records, table and figure, and how linear the time is."""
     given = inputs.make(
         case.network, case.batch_size, case.batches, case.side, case.examples, device()
     )
@@ -54,5 +53,3 @@ def test_cost_of_the_criteria(
         raw = measurement.raw(found).to_csv(index=False)
         atomic_write(results / "benchmarks" / f"{file_name(new[0])}.csv", raw)
     save(EXHIBIT, new)
-    if size != "tiny":
-        assert all(abs(ratio - 1) <= ROOM for ratio in found.linearity.values()), found.linearity

@@ -58,7 +58,8 @@ def line(name: str, formats: Mapping[str, str], known: Mapping[str, object]) -> 
 
 def machine(record: Record) -> str:
     """The kind of machine on which a record was measured."""
-    return f"{record.device}, {record.threads} threads"
+    kind = f" ({record.cpu})" if record.cpu else ""
+    return f"{record.device}{kind}, {record.threads} threads"
 
 
 def data(record: Record) -> str:

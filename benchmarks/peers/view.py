@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from benchmarks import view
@@ -25,6 +26,8 @@ COLUMNS = {
     "correct": "{correct}",
 }
 
+UNKNOWN = "not recorded"  # the session
+
 Library = dict[str, Record]  # by metric
 
 
@@ -47,7 +50,7 @@ def _table(records: Records) -> Table:
     legend = view.said(
         "peers_case", steps=work["steps"], probes=work["probes"], **_fastest(together.values())
     )
-    heads = ("code", "library")
+    heads = ("session", "library")
     return Table(f"peers-{row}", row, legend, tuple(COLUMNS), tuple(groups), heads=heads)
 
 
@@ -55,13 +58,23 @@ def _session(record: Record) -> tuple[object, ...] | None:
     """What records must share so that seconds can be compared; None for not-run ones."""
     if record.value is None:
         return None
-    return record.code_version, record.torch, record.device, record.threads, record.allocator_tuned
+    return (
+        _began(record), record.code_version, record.torch, record.device, record.cpu,
+        record.threads, record.allocator_tuned,
+    )  # fmt: skip
+
+
+def _began(record: Record) -> str:
+    """When the session began; of records of before 2026-12 the day, if they say it, or ""."""
+    day = re.search(r"\d{4}-\d\d-\d\d$", record.note or "")
+    return record.session or (day[0] if day else "")
 
 
 def _group(session: Records) -> Group:
     first = session[0]
     lines = tuple(_line(name, found) for name, found in view.columns(session).items())
-    return Group(str(first.code_version), f"torch {first.torch}, {view.machine(first)}", lines)
+    settings = f"code {first.code_version}, torch {first.torch}, {view.machine(first)}"
+    return Group(_began(first) or UNKNOWN, settings, lines)
 
 
 def _line(name: str, found: Library) -> Line:
@@ -87,8 +100,9 @@ def _judged(found: Library) -> Judgement:
 
 
 def _fastest(sessions: Iterable[Records]) -> dict[str, Record | None]:
-    """This library and the fastest other that is correct, measured with it; None for neither."""
-    libraries = next((found for s in sessions if "lla" in (found := view.columns(s))), {})
+    """This library and the fastest other that is correct, in one session; None for neither."""
+    known = (view.columns(session) for session in sessions if _began(session[0]))
+    libraries = next((found for found in known if "lla" in found), {})
     right = {name: found["passes"] for name, found in libraries.items() if _judged(found).correct}
     return {
         "own": right.pop("lla", None),

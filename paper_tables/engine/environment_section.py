@@ -21,6 +21,7 @@ def environment(records: Sequence[Record]) -> Environment:
         "code version": [r.code_version for r in measured],
         "torch": [r.torch for r in measured],
         "device": [r.device for r in measured],
+        "processor": [r.cpu for r in measured],
         "threads": [None if r.threads is None else str(r.threads) for r in measured],
         "type of numbers": [r.dtype for r in measured],
         "profile": [r.profile for r in measured],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def environment(device: str | torch.device = "cpu") -> dict[str, Any]:
         device: where the cell is computed.
 
     Returns:
-        The fields `code_version`, `torch`, `threads` and `device` of a record.
+        The fields `code_version`, `torch`, `threads`, `device` and `cpu` of a record.
     """
     device = torch.device(device)
     name = device.type
@@ -46,7 +47,16 @@ def environment(device: str | torch.device = "cpu") -> dict[str, Any]:
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": name,
+        "cpu": cpu_kind(),
     }
+
+
+def cpu_kind() -> str:
+    """The kind of processor: the widest vectors that torch uses on it, and how many cores.
+
+    Seconds, and also ratios of seconds, are compared between machines of one kind alone.
+    """
+    return f"{torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores"
 
 
 def reset_peak_memory(device: str | torch.device = "cpu") -> None:

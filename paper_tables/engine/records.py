@@ -113,6 +113,10 @@ def _file_inside(source: Source) -> Source:
     return source
 
 
+# Fields that records of before 2026-12 do not have; they are written where they say something.
+_LATER = ("cpu", "session")
+
+
 @_one_sentence
 @dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(strict=True, extra="forbid"))
 class Record:
@@ -165,6 +169,8 @@ class Record:
     torch: str | None = None
     threads: Count | None = None
     device: str | None = None
+    cpu: str | None = None  # its kind, see `machine.cpu_kind`
+    session: str | None = None  # of benchmarks: when it began
     allocator_tuned: bool | None = None
     seconds: Duration | None = None
     matvecs: Amount | None = None
@@ -227,7 +233,11 @@ class Record:
 
     @functools.cached_property
     def _json(self) -> str:  # made once, as each added record rewrites the file
-        return json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False)
+        values = dataclasses.asdict(self)
+        for name in _LATER:
+            if values[name] is None:
+                del values[name]
+        return json.dumps(values, allow_nan=False, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -257,8 +267,8 @@ def _from_json(line: str) -> Record:
         raise InputError(f"not valid JSON ({error}): repair or remove the line") from None
     if not isinstance(fields, dict):
         raise InputError(f"a record is a JSON object, not {type(fields).__name__}")
-    if set(fields) != _FIELDS:
-        wrong = ", ".join(sorted(set(fields) ^ _FIELDS))
+    wrong = ", ".join(sorted(set(fields) ^ _FIELDS - (set(_LATER) - set(fields))))
+    if wrong:
         raise InputError(f"unknown or missing fields: {wrong}")
     if not fields["config_hash"]:
         raise InputError("config_hash is empty: every written record has one")

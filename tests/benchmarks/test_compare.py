@@ -19,7 +19,8 @@ REPEATS = 10
 def row(ratio=2.0, session=0, *, spread=0.05, rounds=15, products=100, peak=2**30, **facts):
     return {
         "benchmark": "product default", "size": "lenet 512", "device": "cpu",
-        "dtype": "float32", "threads": 2, "allocator_tuned": True, "ratio": ratio,
+        "cpu": "AVX2, 2 cores", "dtype": "float32", "threads": 2, "allocator_tuned": True,
+        "ratio": ratio,
         "low": ratio * (1 - spread), "high": ratio * (1 + spread), "rounds": rounds,
         "products": products, "peak_bytes": peak, "torch": "2.13.0",
         "date": f"2026-01-{session + 1:02}T00:00:00+00:00",
@@ -64,7 +65,7 @@ def test_the_baseline_is_a_median():
 @pytest.mark.parametrize(
     "other",
     [{"torch": "2.11.0"}, {"device": "cuda (a GPU)"}, {"threads": 8}, {"dtype": "float64"},
-     {"size": "lenet 64"}, {"allocator_tuned": False}],
+     {"size": "lenet 64"}, {"allocator_tuned": False}, {"cpu": "AVX512, 2 cores"}],
 )  # fmt: skip
 def test_only_like_is_compared_with_like(other):
     found = compare.compare(table(row(1.0, **other), row(9.0, 1)))

@@ -13,7 +13,7 @@ from lla.report.pages import grid
 ROOT = Path(__file__).parents[2]
 RATIO = Ratio(2.0, 1.9, 2.2, 15)
 FACTS = {"device": "cpu", "dtype": "float32", "threads": 2, "allocator_tuned": True,
-         "torch": "2.13.0", "code": "0.1.0"}  # fmt: skip
+         "torch": "2.13.0", "code": "0.1.0", "cpu": "AVX512, 2 cores"}  # fmt: skip
 EARLY, LATE = "2026-01-01T10:00:00.5+00:00", "2026-02-01T10:00:00.5+00:00"
 
 
@@ -103,7 +103,7 @@ def test_the_table_shows_the_last_session_and_counts_them(tmp_path):
     table = history.table(history.read(tmp_path / "benchmarks"))
     (line,) = [line for line in grid(table).splitlines() if "product default" in line]
     assert [cell.strip() for cell in line.split("|")][3:7] == [
-        "3 (2.9 to 3.2)", "1", "256", "cpu, 2 threads, float32",
+        "3 (2.9 to 3.2)", "1", "256", "cpu (AVX512, 2 cores), 2 threads, float32",
     ]  # fmt: skip
     assert line.rstrip(" |").endswith("2026-02-01 | 2")
 
@@ -131,3 +131,9 @@ def test_ratio_is_of_pairs():
     # the machine is twice as slow in the second half: pairs do not see it, medians apart might
     second = np.array([1.0, 1.0, 1.0, 2.0, 2.0])
     assert Ratio.of(1.3 * second, second) == Ratio(1.3, 1.3, 1.3, 5)
+
+
+def test_a_session_of_before_processors_were_recorded(tmp_path, monkeypatch):
+    monkeypatch.delitem(FACTS, "cpu")
+    save(tmp_path)
+    assert set(history.read(tmp_path / "benchmarks").cpu) == {history.UNKNOWN}

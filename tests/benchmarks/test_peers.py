@@ -1,5 +1,6 @@
 """Adapters, the float64 reference and its judgement; what costs is not looked at here."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -220,8 +221,24 @@ def test_only_seconds_of_one_session_are_compared(tmp_path, monkeypatch):
     save(entries("curvlinops", slower=3), tmp_path)
     text = (tmp_path / "benchmarks" / "peers.md").read_text()
     assert "No other library that ran with it is correct here." in text
-    assert "| other " in text
+    assert "code other, torch 2, cpu, 1 threads" in text
     assert re.search(r"\| curvlinops +\| [^|]*20\d\d-\d\d-\d\d ", text)  # the day
+
+
+def test_another_session_is_not_this_one(tmp_path):
+    def at(time, new):
+        return [dataclasses.replace(record, session=f"2026-12-01 {time}") for record in new]
+
+    save(at("10:00", entries()), tmp_path)
+    save(at("11:00", entries("curvlinops", slower=3)), tmp_path)
+    text = (tmp_path / "benchmarks" / "peers.md").read_text()
+    assert "No other library that ran with it is correct here." in text
+    assert "| 2026-12-01 10:00 | code " in re.sub(" +", " ", text)
+    save(at("10:00", entries("hessian-eigenthings", slower=4)), tmp_path)
+    assert (
+        "hessian-eigenthings, takes 2 s where lla takes 0.5 s"
+        in (tmp_path / "benchmarks" / "peers.md").read_text()
+    )
 
 
 def test_the_page_says_what_correct_means():

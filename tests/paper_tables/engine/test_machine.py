@@ -18,6 +18,9 @@ def test_environment_fits_a_record():
     assert record.device == "cpu"
     assert record.threads >= 1
     assert record.code_version.startswith("0.")
+    kind, cores = record.cpu.split(", ")
+    assert kind in {"DEFAULT", "NO AVX", "AVX2", "AVX512"} or kind.isupper()
+    assert cores == f"{os.cpu_count()} cores"
 
 
 def test_peak_memory_sees_an_allocation_and_forgets_it():
