@@ -49,5 +49,7 @@ def joined(device: str) -> Iterator[None]:
         ) from error
     try:
         yield
+        # who ends first would take the connections away from who still writes
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
