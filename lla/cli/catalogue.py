@@ -83,10 +83,15 @@ def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
         typer.echo(json.dumps([{key: getattr(item, key) for key in keys} for item in found]))
         return
     rows = [
-        (item.name, item.split, item.source or "missing", item.fidelity or "", item.note)
+        (item.name, item.split, _where(item.source), item.fidelity or "", item.note)
         for item in found
     ]
     typer.echo(_list(rows, ("name", "split", "source", "fidelity", "note")))
+
+
+def _where(source: str | None) -> str:
+    """Where a data set is, in words."""
+    return "not here" if source is None else "can be fetched" if source == "download" else source
 
 
 def _refuse_idle_root(name: str, data_root: Path | None) -> None:

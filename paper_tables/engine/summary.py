@@ -41,8 +41,9 @@ def _tally(mine: Sequence[Judgement]) -> str:
     return (
         f"The paper's {claims} claims are judged in {len(mine)} scopes: {counts['holds']} hold, "
         f"{counts['fails']} fail, {counts['undecided']} are undecided, and {counts['not_run']} "
-        f"could not be tested. Of the {len(judged)} verdicts {exact} rest on the paper's own "
-        "model, data and settings, the others on fewer data or steps, or on other networks."
+        f"could not be tested. Of the {len(judged)} verdicts {exact} "
+        f"{'rests' if exact == 1 else 'rest'} on the paper's own model, data and settings, the "
+        "others on fewer data or steps, or on other networks."
     )
 
 

@@ -69,7 +69,7 @@ def test_the_sentences_say_what_judgements_and_records_say():
     ]
     tally, wherever, fails, distant, changes, untested = summary.sentences(judgements, records)
     assert "3 claims are judged in 6 scopes: 2 hold, 1 fail, 1 are undecided, and 2 could" in tally
-    assert "Of the 4 verdicts 1 rest on the paper's own" in tally
+    assert "Of the 4 verdicts 1 rests on the paper's own" in tally
     assert wherever.endswith(": statement a (a, 1 of 2 scopes).")
     assert fails == "Fails somewhere: statement b (b, ViT)."
     assert "K_H05 of LeNet (pretrained/eval), 0.17 printed, 0.600 ± 0.010 measured" in distant
