@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -46,6 +46,8 @@ class Findings:
             so that they are replaced in every call of a function.
         normalizations: see `lla.replacements.Replaced`.
         differentiable: whether the derivatives were found to be right.
+        repeatable: recorded products that were right when they were called again, see
+            `lla.hessian.products.routes.Product`.
     """
 
     call: LossCall
@@ -57,6 +59,7 @@ class Findings:
     exchanged: bool = False
     normalizations: bool = False
     differentiable: bool = False
+    repeatable: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ class HessianOperator(SymmetricOperator):
         whole = self.problem.examples / batch.size
         probe, count = self._probe(), len(self.problem.own_batches)
         retained, kept_bytes, expected = self._measure_retained(batch, probe)
-        trials = [_trial("retained", retained, kept_bytes, whole, count, memory)]
+        costs = retained[0] * count, retained[1] * whole
+        trials = [_trial("retained", costs, kept_bytes * whole, memory)]
         product = None
         # the recorded run holds about the memory of two training steps
         if 3 * kept_bytes > memory:
@@ -172,11 +173,14 @@ class HessianOperator(SymmetricOperator):
                 warm_up()
                 made, product = routes.timed(lambda: self._make("linearized", batch), probe)
                 tested, seconds = routes.timed(lambda: _check(product, probe, expected), probe)
-                # a batch's product is compared with one of a graph that is made for this
-                setup = made + tested + retained[0] + retained[1]
-                kept_bytes = product.kept_bytes
-                found = _trial("linearized", (setup, seconds), kept_bytes, whole, count, memory)
-                trials.append(found)
+                if product.recorded is not None:
+                    self.problem.findings.repeatable.add(product.recorded)
+                # a batch's product is compared with one of a graph that is made for this; that of
+                # a later batch once, not three times
+                setup = made + sum(retained) + tested
+                later = made + sum(retained) + tested / 3
+                costs = setup + (count - 1) * later, seconds * whole
+                trials.append(_trial("linearized", costs, product.kept_bytes * whole, memory))
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 reason = first_line(error)
                 trials.append(RouteTrial("linearized", reason=reason))
@@ -209,7 +213,7 @@ class HessianOperator(SymmetricOperator):
         expected = self._make("retained", batch)(self._probe())
         try:
             product = self._make(self.route, batch)
-            _check(product, self._probe(), expected)
+            self._compare(product, expected)
         except (RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
                 raise
@@ -220,6 +224,20 @@ class HessianOperator(SymmetricOperator):
                 "route='retained'"
             ) from error
         return product
+
+    def _compare(self, product: Product, expected: Tensor) -> None:
+        """Check a product against double backward: its first call if its graph is known to be good.
+
+        That a graph leaves its own constants as they are is a property of its operations, which
+        batches of equal shape share.
+        """
+        known = self.problem.findings.repeatable
+        if product.recorded not in known:
+            _check(product, self._probe(), expected)
+            if product.recorded is not None:
+                known.add(product.recorded)
+        elif not routes.agree(product(self._probe()), expected):
+            raise RuntimeError("product 1 differs from double backward")
 
     def _probe(self) -> Tensor:
         """The fixed vector [1, P] that routes are checked with."""
@@ -281,24 +299,17 @@ def _check(product: Product, probe: Tensor, expected: Tensor) -> float:
 
 
 def _trial(
-    route: RouteName,
-    measured: tuple[float, float],
-    kept_bytes: int,
-    whole: float,
-    count: int,
-    memory: int,
+    route: RouteName, costs: tuple[float, float], kept_bytes: float, memory: int
 ) -> RouteTrial:
     """The trial of a route, for all batches together.
 
     Args:
         route: its name.
-        measured: seconds to set up, and for a product, of the first batch.
-        kept_bytes: by the first batch.
-        whole: examples of all batches, as a multiple of the first.
-        count: number of batches.
+        costs: seconds to set up, and for a product.
+        kept_bytes: between products.
         memory: bytes that may be kept.
     """
-    setup, seconds = measured
-    total = kept_bytes * whole
-    reason = None if total <= memory else f"would keep {total / 2**30:.1f} GiB between products"
-    return RouteTrial(route, seconds * whole, int(total), reason, setup * count)
+    setup, seconds = costs
+    fits = kept_bytes <= memory
+    reason = None if fits else f"would keep {kept_bytes / 2**30:.1f} GiB between products"
+    return RouteTrial(route, seconds, int(kept_bytes), reason, setup)

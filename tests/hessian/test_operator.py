@@ -408,9 +408,45 @@ def test_item_15_the_choice_weighs_recording_against_products(cases, monkeypatch
     assert H.route == route
     retained, linearized = H.trials
     assert retained.cost(products) == pytest.approx(7 * (1e-3 + products * 1e-3))
-    # recording, checking, and the graph and the product that it is checked with
-    assert linearized.cost(products) == pytest.approx(7 * (0.03 + 2e-3 + 0.03 + products * 1e-4))
+    # recording, the graph and the product that it is checked with, and checking: three calls for
+    # the first batch, one for each of the others
+    checks = 0.03 * (1 + 6 / 3)
+    assert linearized.cost(products) == pytest.approx(7 * (0.03 + 2e-3 + products * 1e-4) + checks)
     check_products(H, cases.hessian(case, (2,) * 7), calls=1)
+
+
+def counted_calls(monkeypatch):
+    """How often each product that is made is called; the newest last."""
+    made = []
+
+    class Counted(Linearized):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(0)
+            self.place = len(made) - 1
+
+        def __call__(self, rows):
+            made[self.place] += 1
+            return super().__call__(rows)
+
+    use(monkeypatch, Counted)
+    return made
+
+
+def test_batches_of_equal_shape_are_checked_once_more_each(cases, monkeypatch):
+    case, made = cases.BY_NAME["mlp_mse"], counted_calls(monkeypatch)
+    problem = case.problem((4, 4, 2, 4))
+    lla.HessianOperator(problem, route="linearized")
+    assert made == [3, 1, 3, 1], "two shapes, each with a graph of its own"
+    lla.HessianOperator(problem.over([next(iter(problem.batches))]), route="linearized")
+    assert made[-1] == 1, "what was found holds for all problems that are made from this one"
+
+
+def test_a_later_batch_that_is_wrong_is_found(cases, monkeypatch):
+    case = cases.BY_NAME["mlp_mse"]
+    use(monkeypatch, type("Wrong", (WrongFromTheSecond,), {"made": 0}))
+    with pytest.raises(lla.InputError, match="product 1 differs from double backward"):
+        lla.HessianOperator(case.problem((4, 4)), route="linearized")
 
 
 def test_item_15_many_small_batches_are_not_recorded_for_few_products(cases, monkeypatch):

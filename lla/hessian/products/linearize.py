@@ -14,15 +14,14 @@ ones (`lla.hessian.products.rewrites`).
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functionalize, grad, jvp
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -99,6 +98,7 @@ class LinearMap(nn.Module):
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
         code = graph.python_code("self")
+        self.recorded = hash(code.src)  # equal graphs have equal code
         names = dict(code.globals)
         exec(compile(code.src, "<linearized product>", "exec", dont_inherit=True), names)
         self._product = names.pop("forward")
@@ -117,7 +117,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, vector: Tensor) -> None:
         super().__init__()
-        self._fresh = count()
+        self._fresh = itertools.count()
         self._number = WeakTensorKeyDictionary()
         self._known: dict[Hashable, list[int]] = {}
         self._nodes: dict[int, fx.Node] = {}  # value number -> node, for what depends on the vector
@@ -130,13 +130,13 @@ class _Recorder(TorchDispatchMode):
         self._versions: list[tuple[Tensor, int]] = []  # of the constants
         self._later: dict[str, Callable[[], Tensor]] = {}  # constants that are made at the end
         self._rewritten = Rewriter(self._call, self._constant, self._constant_later)
+        self._uncomputed = _Uncomputed()
         self._vector = vector  # held, so that no other tensor gets its number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
         if func is aten._efficientzerotensor.default:
             func = aten.zeros.default  # a tensor without memory is unknown below this mode
-        leaves, structure = pytree.tree_flatten((args, kwargs))
+        leaves, structure = _flat(args, kwargs or {})
         numbers = [self._number_of(x) if isinstance(x, Tensor) else None for x in leaves]
         reached = any(number in self._nodes for number in numbers)
         random = torch.Tag.nondeterministic_seeded in func.tags
@@ -146,12 +146,16 @@ class _Recorder(TorchDispatchMode):
             )
         # the strides of a view may differ later: copies are left out, and rows are batched
         func = aten.reshape.default if func in _VIEWS else func
-        out = func(*args, **kwargs)
-        outputs = [x for x in pytree.tree_leaves(out) if isinstance(x, Tensor)]
+        # views are free, and forward mode asks for views
+        skipped = reached and not func.is_view
+        out = self._uncomputed(func, leaves, structure) if skipped else None
+        if out is None:
+            out = func(*args, **(kwargs or {}))
+        outputs = [x for x in _leaves(out) if isinstance(x, Tensor)]
         # with the type, because 1 == 1.0 == True
         pairs = zip(leaves, numbers, strict=True)
         parts = [(type(x), repr(x)) if number is None else number for x, number in pairs]
-        key = (func, str(structure), *parts)
+        key = (func, structure, *parts)
         known = None if random or func._schema.is_mutable else self._known.get(key)
         if known is None:
             known = [next(self._fresh) for _ in outputs]
@@ -202,7 +206,7 @@ class _Recorder(TorchDispatchMode):
         func: Any,
         leaves: list[Any],
         numbers: list[int | None],
-        structure: Any,
+        structure: _Structure,
         out: Any,
         known: list[int],
     ) -> None:
@@ -211,7 +215,7 @@ class _Recorder(TorchDispatchMode):
             x if number is None else self._image(x, number)
             for x, number in zip(leaves, numbers, strict=True)
         ]
-        args, kwargs = pytree.tree_unflatten(images, structure)
+        args, kwargs = _arguments(images, structure)
         node = self._rewritten(func, args, kwargs, out)
         if node is None and isinstance(out, Tensor):
             node = self._graph.call_function(func, args, kwargs)
@@ -220,7 +224,7 @@ class _Recorder(TorchDispatchMode):
             self._nodes[known[0]] = node
             return
         whole = self._graph.call_function(func, args, kwargs)
-        index = count()
+        index = itertools.count()
         for position, part in enumerate(out):
             if isinstance(part, Tensor):
                 node = self._graph.call_function(_getitem, (whole, position))
@@ -262,6 +266,103 @@ class _Recorder(TorchDispatchMode):
         node = self._graph.call_function(func, args)
         node.meta = {"shape": torch.Size(shape), "dtype": dtype}
         return node
+
+
+# Of the arguments of an operation: for each its name, "" by position, and whether it is a list or a
+# tuple and of how many; -1 for what stands alone.
+_Structure = tuple[tuple[str, type, int], ...]
+
+
+def _flat(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], _Structure]:
+    """The arguments of an operation in one list, with the elements of lists; and how they stood.
+
+    This is what `torch.utils._pytree` does, in a tenth of the time: ATen has no lists of lists.
+    """
+    leaves: list[Any] = []
+    structure = []
+    for name, value in itertools.chain((("", arg) for arg in args), kwargs.items()):
+        kind = type(value)
+        if kind is list or kind is tuple:
+            leaves += value
+            structure.append((name, kind, len(value)))
+        else:
+            leaves.append(value)
+            structure.append((name, object, -1))
+    return leaves, tuple(structure)
+
+
+def _arguments(leaves: list[Any], structure: _Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that stand in one list, by position and by name."""
+    args, kwargs, place = [], {}, 0
+    for name, kind, size in structure:
+        value = leaves[place] if size < 0 else kind(leaves[place : place + size])
+        place += 1 if size < 0 else size
+        if name:
+            kwargs[name] = value
+        else:
+            args.append(value)
+    return tuple(args), kwargs
+
+
+def _leaves(out: Any) -> list[Any]:
+    """The results of an operation in one list."""
+    if not isinstance(out, (list, tuple)):
+        return [out]
+    return [leaf for part in out for leaf in _leaves(part)]
+
+
+class _Uncomputed:
+    """What operations return, with any values in the tensors.
+
+    What depends on the vector is recorded and not read, so that it need not be computed. Shapes
+    come from PyTorch's shape functions ("meta" tensors), once for equal arguments.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def __call__(self, func: Any, leaves: list[Any], structure: _Structure) -> Any:
+        """What an operation returns; None if its shape is not known."""
+        tensors = [x for x in leaves if isinstance(x, Tensor)]
+        device = tensors[0].device
+        if any(x.device != device or not _is_plain(x) for x in tensors):
+            return None
+        parts = (
+            (x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else (type(x), repr(x))
+            for x in leaves
+        )
+        key = (func, structure, *parts)
+        if key not in self._known:
+            self._known[key] = _shapes(func, leaves, structure)
+        out = self._known[key]
+        if isinstance(out, Tensor):
+            return _like(out, device)
+        if out is None:
+            return None
+        return type(out)(None if x is None else _like(x, device) for x in out)
+
+
+def _shapes(func: Any, leaves: list[Any], structure: _Structure) -> Any:
+    """What an operation returns, as tensors without memory; None if that says not all."""
+    like = [_like(x, "meta") if isinstance(x, Tensor) else x for x in leaves]
+    args, kwargs = _arguments(like, structure)
+    try:
+        out = func(*args, **kwargs)
+    except (RuntimeError, NotImplementedError, TypeError):  # it has no shape function
+        return None
+    parts = out if isinstance(out, (list, tuple)) else [out]
+    plain = all(x is None or (isinstance(x, Tensor) and _is_plain(x)) for x in parts)
+    return out if plain and any(x is not None for x in parts) else None
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether shape, strides and type say all about how a tensor is stored."""
+    return tensor.layout is torch.strided and not (tensor.is_conj() or tensor.is_neg())
+
+
+def _like(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor with the same shape, strides and type, with any values."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
 
 
 def _getitem(sequence: Any, position: int) -> Any:

@@ -34,6 +34,8 @@ Context = Callable[[], AbstractContextManager[None]]  # random numbers and atten
 class Product(Protocol):
     """Multiplies the rows of a matrix [K, P] with the Hessian."""
 
+    recorded: int | None  # of a recorded graph: equal for equal operations, whatever the constants
+
     @property
     def kept_bytes(self) -> int:
         """Memory held between calls."""
@@ -54,6 +56,8 @@ class Retained:
     Raises:
         InputError: PyTorch has no second derivative of an operation.
     """
+
+    recorded: int | None = None
 
     def __init__(
         self,
@@ -140,6 +144,7 @@ class Retained:
 class Fresh:
     """Double backward through a graph that is rebuilt for every call and then dropped."""
 
+    recorded: int | None = None
     kept_bytes: int = 0
 
     def __init__(
@@ -173,6 +178,7 @@ class Linearized:
         backward: Context = nullcontext,
     ) -> None:
         self._map = linearize_gradient(function, theta.detach().clone(), context)
+        self.recorded: int | None = self._map.recorded
         storages = map(Tensor.untyped_storage, self._map.buffers())  # some constants share one
         self.kept_bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
         self._together: int | None = None  # rows a pass

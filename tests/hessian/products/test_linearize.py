@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import lla
+from lla.hessian.products import linearize
 from lla.hessian.products.linearize import LinearizationError, _Recorder, linearize_gradient
 from lla.hessian.products.routes import Linearized
 
@@ -241,3 +243,53 @@ def test_equal_operations_are_recorded_once():
     twice = linearized(lambda theta: (torch.sin(theta).prod() + torch.sin(theta).prod()) / 2)
     nodes = [len(m.graph.nodes) for m in (once, twice)]
     assert nodes[1] <= nodes[0] + 6
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mlp_mse", "cnn_bn_train", "mobile_train", "encoder_eval", "channels_last_train", "tied"],
+)
+def test_what_is_not_computed_has_the_shape_of_what_would_be(cases, monkeypatch, name):
+    case, seen = cases.BY_NAME[name], []
+    guess = linearize._Uncomputed.__call__
+
+    def compared(self, func, leaves, structure):
+        found = guess(self, func, leaves, structure)
+        if found is not None:
+            args, kwargs = linearize._arguments(leaves, structure)
+            computed = linearize._leaves(func(*args, **kwargs))
+            for ours, theirs in zip(linearize._leaves(found), computed, strict=True):
+                seen.append(func)
+                assert (ours is None) == (theirs is None), func
+                if ours is not None:
+                    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype), func
+        return found
+
+    monkeypatch.setattr(linearize._Uncomputed, "__call__", compared)
+    lla.HessianOperator(case.problem((3,)), route="linearized")
+    assert seen
+
+
+def test_arguments_are_put_together_as_they_were():
+    args, kwargs = (1, [2.0, None], (3, 4), "mean"), {"dim": [0, 1], "keepdim": True}
+    leaves, structure = linearize._flat(args, kwargs)
+    assert leaves == [1, 2.0, None, 3, 4, "mean", 0, 1, True]
+    assert linearize._arguments(leaves, structure) == (args, kwargs)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2, dtype=torch.complex64).conj(),
+        torch._neg_view(torch.ones(2)),
+        torch.eye(2).to_sparse(),
+    ],
+)
+def test_results_that_shape_and_strides_do_not_describe_are_computed(tensor):
+    leaves, structure = linearize._flat((tensor,), {})
+    assert linearize._Uncomputed()(torch.ops.aten.clone.default, leaves, structure) is None
+
+
+def test_an_operation_without_a_shape_function_is_computed():
+    leaves, structure = linearize._flat((torch.ones(3),), {})
+    assert linearize._Uncomputed()(torch.ops.aten.nonzero.default, leaves, structure) is None
