@@ -5,4 +5,6 @@ from paper_tables.exhibits.contradictions import tables
 
 __all__ = ["EXHIBIT"]
 
-EXHIBIT = Exhibit(name="contradictions", tables=tables.tables, sources=("none",), order=5)
+EXHIBIT = Exhibit(
+    name="contradictions", tables=tables.tables, pages=tables.pages, sources=("none",), order=5
+)

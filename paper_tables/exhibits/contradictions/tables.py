@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lla.report.text import measured
+from lla.report.text import csv_table, measured
 from lla.report.view import Entry, Group, Line, Table
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.contradictions import Contradiction, contradictions
 from paper_tables.engine.exhibit import Records
+from paper_tables.engine.pages import frame as record_frame
 from paper_tables.evidence.entries import trace
 from paper_tables.paper.names import display
 
@@ -28,8 +29,17 @@ def tables(records: Records) -> list[Table]:
     made = tuple(Group(display(row), "", tuple(lines)) for row, lines in groups.items())
     return [
         Table("contradictions", "Values that differ from the printed ones", LEGEND, COLUMNS, made,
-              heads=("network", "value"), files=("contradictions.md",), absence="nothing differs")
+              heads=("network", "value"), files=("contradictions.md", "contradictions.csv"),
+              absence="nothing differs")
     ]  # fmt: skip
+
+
+def pages(records: Records) -> dict[str, str]:
+    """The values of the table for programs: their records, with the distance in standard errors."""
+    found = contradictions(records)
+    frame = record_frame([each.record for each in found])
+    frame.insert(0, "errors_apart", [each.errors for each in found])
+    return {"contradictions.csv": csv_table(frame)}
 
 
 def _line(found: Contradiction) -> Line:

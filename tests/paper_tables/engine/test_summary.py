@@ -1,5 +1,8 @@
 """The sentences that open the report, the contradictions, and the table of costs."""
 
+import io
+
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -48,6 +51,9 @@ def test_only_values_that_differ_and_have_an_error_count():
     texts = [[entry.text for entry in line.entries] for line in group.lines]
     assert [text[:2] for text in texts] == [["0.17", "0.900 ± 0.010"], ["0.17", "0.300 ± 0.010"]]
     assert float(texts[0][2]) > float(texts[1][2])
+    page = pd.read_csv(io.StringIO(tables.pages([near, far])["contradictions.csv"]))
+    assert list(page.value) == [0.9, 0.3]
+    assert page.errors_apart.round(1).tolist() == [float(text[2]) for text in texts]
 
 
 def judgement(verdict, id="a", scope="lenet", fidelity="reduced", note="", **facts):
