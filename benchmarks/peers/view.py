@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from benchmarks import view
@@ -65,9 +64,8 @@ def _session(record: Record) -> tuple[object, ...] | None:
 
 
 def _began(record: Record) -> str:
-    """When the session began; of records of before 2026-12 the day, if they say it, or ""."""
-    day = re.search(r"\d{4}-\d\d-\d\d$", record.note or "")
-    return record.session or (day[0] if day else "")
+    """When the session began; "" for records of before sessions had a name."""
+    return record.session or ""
 
 
 def _group(session: Records) -> Group:

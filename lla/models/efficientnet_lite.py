@@ -53,8 +53,8 @@ def names_of(model: nn.Module) -> Callable[[str], str]:
     def rename(name: str) -> str:
         inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
         if inside is None:
-            first, _, rest = name.partition(".")
-            return f"{_OUTSIDE.get(first, first)}.{rest}"
+            first, dot, rest = name.partition(".")
+            return f"{_OUTSIDE.get(first, first)}{dot}{rest}"
         stage, i = places[int(inside[1])]
         parts = _EXPANDING if int(inside[1]) else _FIRST
         return f"blocks.{stage}.{i}.{parts.get(inside[2], inside[2])}.{inside[3]}"

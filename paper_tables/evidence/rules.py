@@ -104,8 +104,10 @@ def kh05_against_accuracy(old: Find, new: Find, rises: bool = True) -> Rule:
         rise, less = falls(second, first), falls(*seen)
         shown = in_words([first, second, *ones, *seen])
         note = f"{shown}; K_H05 rises: {rise}, accuracy falls: {less}"
-        verdict = combined([rise, less]) if rises else REVERSED[rise]
-        return Decision(verdict, (first, second, *seen), note)
+        if not rises:
+            return Decision(REVERSED[rise], (first, second, *seen), note)
+        # nothing is claimed of a network whose accuracy does not fall
+        return Decision(rise if less == "holds" else "undecided", (first, second, *seen), note)
 
     return predicate
 

@@ -179,7 +179,9 @@ def entries(name="lla", copies=0, slower=1):
     return peers_records.library_records(BY_NAME[name], WORK, found, judged)
 
 
-def save(new, results):
+def save(new, results, session="2026-12-01 09:00"):
+    if new[0].value is not None:
+        new = [dataclasses.replace(record, session=session) for record in new]
     publish(EXHIBIT, new, results, library)
 
 
@@ -226,19 +228,24 @@ def test_only_seconds_of_one_session_are_compared(tmp_path, monkeypatch):
 
 
 def test_another_session_is_not_this_one(tmp_path):
-    def at(time, new):
-        return [dataclasses.replace(record, session=f"2026-12-01 {time}") for record in new]
-
-    save(at("10:00", entries()), tmp_path)
-    save(at("11:00", entries("curvlinops", slower=3)), tmp_path)
+    save(entries(), tmp_path, "2026-12-01 10:00")
+    save(entries("curvlinops", slower=3), tmp_path, "2026-12-01 11:00")
     text = (tmp_path / "benchmarks" / "peers.md").read_text()
     assert "No other library that ran with it is correct here." in text
     assert "| 2026-12-01 10:00 | code " in re.sub(" +", " ", text)
-    save(at("10:00", entries("hessian-eigenthings", slower=4)), tmp_path)
+    save(entries("hessian-eigenthings", slower=4), tmp_path, "2026-12-01 10:00")
     assert (
         "hessian-eigenthings, takes 2 s where lla takes 0.5 s"
         in (tmp_path / "benchmarks" / "peers.md").read_text()
     )
+
+
+def test_what_has_no_session_is_not_compared(tmp_path):
+    save(entries(), tmp_path, None)
+    save(entries("curvlinops", slower=3), tmp_path, None)
+    text = (tmp_path / "benchmarks" / "peers.md").read_text()
+    assert "Their session is not recorded, so they are not compared." in text
+    assert "| not recorded |" in re.sub(" +", " ", text)
 
 
 def test_the_page_says_what_correct_means():

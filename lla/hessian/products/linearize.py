@@ -327,10 +327,7 @@ class _Uncomputed:
         device = tensors[0].device
         if any(x.device != device or not _is_plain(x) for x in tensors):
             return None
-        parts = (
-            (x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else (type(x), repr(x))
-            for x in leaves
-        )
+        parts = (_stored(x) if isinstance(x, Tensor) else (type(x), repr(x)) for x in leaves)
         key = (func, structure, *parts)
         if key not in self._known:
             self._known[key] = _shapes(func, leaves, structure)
@@ -356,13 +353,26 @@ def _shapes(func: Any, leaves: list[Any], structure: _Structure) -> Any:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether shape, strides and type say all about how a tensor is stored."""
+    """Whether `_stored` says all about how a tensor is stored."""
     return tensor.layout is torch.strided and not (tensor.is_conj() or tensor.is_neg())
 
 
+def _stored(tensor: Tensor) -> tuple[Any, ...]:
+    """Shape, strides, type, offset, and how many numbers the storage has."""
+    size = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset(), size
+
+
 def _like(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor with the same shape, strides and type, with any values."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    """A tensor that is stored alike, with any values; integers, which may be read, are 0."""
+    shape, stride, dtype, offset, size = _stored(tensor)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return torch.zeros(size, dtype=dtype, device=device).as_strided(shape, stride, offset)
+    found = torch.empty_strided(shape, stride, dtype=dtype, device=device)
+    if _stored(found) == _stored(tensor):
+        return found
+    # forward mode asks for tangents with as large a storage as the value has
+    return torch.empty(size, dtype=dtype, device=device).as_strided(shape, stride, offset)
 
 
 def _vanishes(tensor: Tensor) -> bool:

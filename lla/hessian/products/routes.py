@@ -187,7 +187,10 @@ class Linearized:
     def __call__(self, rows: Tensor) -> Tensor:
         """H applied to each row [K, P]."""
         if len(rows) == 1:
-            return self._map(rows[0])[None]
+            row = rows[0]
+            # a recorded as_strided reads from where the storage begins
+            whole = row.is_contiguous() and row.storage_offset() == 0
+            return self._map(row if whole else row.clone())[None]
         if self._together is None:
             self._together = _measure_together(self._map, self.kept_bytes, rows[:_TOGETHER])
         if self._together == 1:

@@ -13,8 +13,9 @@ from paper_tables.paper.names import display
 
 METRICS = ("kh1", "kh05", "re", "negative_share", "loss", "accuracy")
 LEGEND = (
-    "The panel tests claims about every CNN on published networks that the paper does not have: "
-    "one that disagrees refutes such a claim, and the share of networks that agree has an interval."
+    "The panel tests claims about every CNN on networks with published weights, which the paper "
+    "does not have, but for SqueezeNet 1.1: one that disagrees refutes such a claim, and the share "
+    "of networks that agree has an interval."
 )
 SETTINGS = (
     f"{BATCHES} batches of {IMAGES['cifar10']} training images, of {IMAGES['imagenet']} "

@@ -24,17 +24,21 @@ AXES = {
     "normal": ("4", RECOMMENDED),
     "hessian": PAPER_METHODS,
 }
+PLACES = tuple(
+    Place(mode, axes, method)
+    for axes, methods in AXES.items()
+    for mode in MODES
+    for method in methods
+)
 
 
 def cells(settings: Settings) -> list[Cell]:
     """A cell for each network and plane."""
     return [
-        _cell(settings, member, Place(mode, axes, method), seed)
+        _cell(settings, member, place, seed)
         for member in MEMBERS
-        for axes, methods in AXES.items()
-        for mode in MODES
-        for method in methods
-        for seed in range(1 if axes == "hessian" else settings.profile.planes)
+        for place in PLACES
+        for seed in range(1 if place.axes == "hessian" else settings.profile.planes)
     ]
 
 

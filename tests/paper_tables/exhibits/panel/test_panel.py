@@ -112,6 +112,8 @@ def test_new_images():
     assert (fallen["T4.kh05"].verdict, fallen["T4.re"].verdict) == ("fails", "fails")
     as_good = verdicts(on_new_images(accuracy=(80.0, 80.0)))
     assert as_good["T4.kh05"].verdict == "undecided", "the accuracy does not fall"
+    as_good = verdicts(on_new_images(accuracy=(80.0, 80.0), kh05=(0.8, 0.4)))
+    assert as_good["T4.kh05"].verdict == "undecided", "nor does K_H05 have to rise then"
     assert verdicts(on_new_images(ON_PHOTOGRAPHS[:2]))["T4.re"].verdict == "not_run"
     assert found["T2.kh05"].verdict == "not_run", "no random weights"
 
@@ -127,6 +129,31 @@ def test_accuracy_that_k_h05_orders():
     assert verdicts(turned)["T2.noabs"].verdict == "holds"
     three = [r for r in own if r.row != ON_PHOTOGRAPHS[0]]
     assert "3 of at least 4 networks" in verdicts(three)["T2.noabs"].note
+
+
+def test_accuracy_counts_on_the_images_of_the_criteria_alone():
+    own = [
+        r for i, row in enumerate(ON_PHOTOGRAPHS)
+        for r in on_new_images([row], accuracy=(60.0 + i, 50.0), kh05=(0.9 - i / 10, 0.9))
+    ]  # fmt: skip
+    others = [
+        dataclasses.replace(r, value=100 - r.value, batch_sha256="ab" * 32)
+        for r in own
+        if r.column == "accuracy"
+    ]
+    assert verdicts([*others, *own])["T2.noabs"].verdict == "fails"
+    three = [r for r in own if not (r.row == ON_PHOTOGRAPHS[0] and r.column == "accuracy")]
+    assert verdicts([*others, *three])["T2.noabs"].verdict == "not_run"
+
+
+def test_other_settings_of_which_a_part_was_computed_hide_nothing():
+    whole = records(ResNet44={"kh05": 1.3})
+    more = [
+        dataclasses.replace(r, batch_size=128, value=1.0)
+        for r in whole
+        if (r.row, r.column, r.metric) == ("ResNet44", "random/train", "kh05")
+    ]
+    assert verdicts([*more, *whole])["T2.kh05"].verdict == "fails"
 
 
 def test_every_scope_is_judged_once():
