@@ -293,3 +293,38 @@ def test_results_that_shape_and_strides_do_not_describe_are_computed(tensor):
 def test_an_operation_without_a_shape_function_is_computed():
     leaves, structure = linearize._flat((torch.ones(3),), {})
     assert linearize._Uncomputed()(torch.ops.aten.nonzero.default, leaves, structure) is None
+
+
+def eigenvalues(theta):
+    """Forward mode of eigvals reads integers (whether LAPACK succeeded) that follow the vector."""
+    A = torch.diag(theta) + torch.outer(theta, theta).tril()
+    return torch.linalg.eigvals(A).abs().square().sum() * theta.sin().sum()
+
+
+def residuals(theta):
+    """The tangent of residuals has as large a storage as these, which are a part of a tensor."""
+    A, B = theta.reshape(3, 2), torch.tensor([[1.0, 2.0], [0.5, -1.0], [2.0, 0.0]]).double()
+    found = torch.linalg.lstsq(A + torch.eye(3, 2).double(), B, driver="gels")
+    return found.solution.square().sum() + found.residuals.square().sum()
+
+
+@pytest.mark.parametrize("function", [eigenvalues, residuals])
+def test_what_forward_mode_asks_of_uncomputed_tensors(function):
+    expected = hessian(function)
+    for _ in range(5):  # memory that nobody has written differs from time to time
+        try:
+            linear_map = linearized(function)
+        except NotImplementedError:
+            pytest.skip("this PyTorch has no forward mode of it")
+        torch.testing.assert_close(linear_map(THETA), expected @ THETA, rtol=1e-9, atol=1e-10)
+
+
+def test_a_row_of_a_matrix_is_read_from_its_own_beginning(cases):
+    def loss(theta):
+        return (theta.as_strided((2, 2), (1, 2), 2) ** 3).sum() + theta.prod()
+
+    product = Linearized(loss, THETA, seeded)
+    rows = torch.eye(6).double()
+    torch.testing.assert_close(
+        torch.cat([product(rows[i : i + 1]) for i in range(6)]), hessian(loss)
+    )
