@@ -2,12 +2,15 @@
 
 A lease is a file in the folder of results. The worker that holds it touches it every `HEARTBEAT`
 seconds. Another one takes it over at once if the process of its holder has ended on the same
-machine, and from another machine once it has seen no touch for `LEASE` seconds.
+machine, and from another machine once it has seen no touch for `LEASE` seconds. A worker that is
+killed between making a file and writing its name leaves it empty; others remove it after
+`UNWRITTEN` seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from paper_tables.engine.shard import Shard
 LEASE = 120.0  # seconds
 HEARTBEAT = 20.0  # seconds
 RECENT = 7 * 24 * 3600.0  # seconds: older traces are of an earlier run
+UNWRITTEN = 15.0  # seconds: nobody takes as long to write a name into a file
 POLL = 1.0  # seconds between two looks at a lease that is waited for
 FOLDER = "leases"
 SUFFIX = ".lease"
@@ -38,6 +42,7 @@ class Leases:
         self.folder = results / FOLDER
         # kept, because each remembers since when its file has not been touched
         self._known: dict[str, SoftFileLease] = {}
+        self._empty: dict[Path, tuple[int, float]] = {}  # inode, and since when it was seen
 
     @contextlib.contextmanager
     def held(self, what: str, wait: bool = False) -> Iterator[bool]:
@@ -56,11 +61,8 @@ class Leases:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lease = self._lease(what)
-            try:
-                lease.acquire(timeout=-1 if wait else 0, poll_interval=POLL)
-                mine = True
-            except Timeout:
-                mine = False
+            while not (mine := self._acquired(lease)) and wait:
+                time.sleep(POLL)
         try:
             yield mine
         finally:
@@ -134,6 +136,33 @@ class Leases:
                     words = path.stem.replace("-", " ")
                     found.append(f"{words} ({self._holder(path.stem)})")
         return found
+
+    def _acquired(self, lease: SoftFileLease) -> bool:
+        """Take a lease if nobody holds it."""
+        self._remove_unwritten(Path(lease.lock_file))
+        try:
+            lease.acquire(timeout=0)
+        except Timeout:
+            return False
+        return True
+
+    def _remove_unwritten(self, path: Path) -> None:
+        """Remove a lease without a holder's name that has been there for `UNWRITTEN` seconds."""
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            inode, since = self._empty.get(path, (0, 0.0))
+            if found.st_size or inode != found.st_ino:
+                self._empty[path] = found.st_ino, time.monotonic()
+                return
+            if time.monotonic() - since < UNWRITTEN:
+                return
+            # one worker alone moves it away; what has been written meanwhile is put back
+            aside = path.with_name(f"{path.name}.{os.getpid()}.unwritten")
+            path.rename(aside)
+            if aside.stat().st_size or aside.stat().st_ino != inode:
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, path)
+            aside.unlink()
 
     def _lease(self, what: str) -> SoftFileLease:
         if what not in self._known:

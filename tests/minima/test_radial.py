@@ -252,7 +252,7 @@ def test_another_search_does_not_go_on(problem, killed, change):
 
 def test_radii_of_one_route_are_not_joined_with_those_of_another(problem, killed):
     found = radial_index(problem, directions=GROUP + 5, checkpoint=killed)
-    other = "loop" if found.route != "loop" else "stacked"
+    other = "loop" if found.route != "loop" else "stacked:4"
     with pytest.raises(InputError, match=f"found by the route '{found.route}', not '{other}'"):
         radial_index(problem, directions=GROUP + 5, checkpoint=killed, route=other)
 

@@ -100,7 +100,7 @@ def test_killed_workers_lose_no_cell_and_do_none_twice(runs, undisturbed, record
 
 
 def test_a_cell_that_fails_is_a_record_and_no_end(runs):
-    runs.turn(fails="c2")
+    runs.turn(fails="c2", seconds=1.0)  # so that both have begun before it fails
     pids = [start(runs, i, 2) for i in (1, 2)]
     ends = [finish(runs, pid, i) for i, pid in enumerate(pids, 1)]
     assert sorted(code for code, _ in ends) == [0, 1], "it fails at one worker"
@@ -196,6 +196,42 @@ def test_a_lease_without_touch_runs_out_and_one_with_touch_does_not(tmp_path, mo
         assert not mine
     with other.held("cell", wait=True):
         assert 0.5 < time.monotonic() - begun < 5
+
+
+def test_a_lease_of_a_worker_that_was_killed_before_it_wrote_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "POLL", 0.05)
+    monkeypatch.setattr(leases, "UNWRITTEN", 0.3)
+    path = tmp_path / leases.FOLDER / f"cell{leases.SUFFIX}"
+    path.parent.mkdir()
+    path.touch()
+    worker, begin = Leases(tmp_path), time.monotonic()
+    with worker.held("cell") as mine:
+        assert not mine, "its holder may be about to write"
+    with worker.held("cell", wait=True) as mine:
+        assert mine
+        assert time.monotonic() - begin >= 0.3
+        time.sleep(0.4)
+        with Leases(tmp_path).held("cell") as other:
+            assert not other, "a lease with a name stays"
+    assert not list(path.parent.iterdir())
+
+
+def test_what_is_written_while_a_lease_is_removed_is_put_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "UNWRITTEN", 0.0)
+    path = tmp_path / leases.FOLDER / f"cell{leases.SUFFIX}"
+    path.parent.mkdir()
+    path.touch()
+    worker, rename = Leases(tmp_path), leases.Path.rename
+
+    def written_first(self, target):
+        self.write_text("a name")
+        return rename(self, target)
+
+    worker._remove_unwritten(path)
+    monkeypatch.setattr(leases.Path, "rename", written_first)
+    worker._remove_unwritten(path)
+    assert [each.read_text() for each in path.parent.iterdir()] == ["a name"]
+    assert path.exists()
 
 
 def test_the_parts_of_workers_are_all_items_and_take_alike():
