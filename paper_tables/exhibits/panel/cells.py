@@ -6,17 +6,21 @@ had. Nothing else decides: neither its criteria nor how well they fit the claims
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from torch import nn
 
 import lla
 from lla import models
 from lla.errors import MissingDataError
 from paper_tables.engine.cells import Cell, Settings
-from paper_tables.engine.records import Record
+from paper_tables.engine.records import Record, Source
 from paper_tables.evidence.criteria import MODES
 from paper_tables.inputs import known
+from paper_tables.inputs.image_sets import Batches
 from paper_tables.inputs.known import Known
 from paper_tables.measure import spectra
 from paper_tables.measure.checks import check_criteria
@@ -52,9 +56,11 @@ class Member:
         """Of its images, pixels."""
         return 32 if self.data == "cifar10" else models.picture_preprocessing(self.model).crop
 
-    def known(self, state: str, new: bool = False) -> Known:
-        """The network with random or trained weights, on its own or on new images."""
-        return Known(self.model, "ni" if new else self.data, trained=state == "pretrained")
+    def known(self, column: str) -> Known:
+        """What a column of the table is computed with; accuracy is that of trained weights."""
+        state = column.partition("/")[0]
+        data = "ni" if state == NEW else self.data
+        return Known(self.model, data, trained=state != "random")
 
 
 MEMBERS = (
@@ -85,92 +91,79 @@ def _of_member(settings: Settings, member: Member) -> Iterator[Cell]:
 
 def _spectrum_cell(settings: Settings, member: Member, column: str) -> Cell:
     """Criteria; the column says of which weights, or on new images, and in which mode."""
-    cell, facts = _begun(settings, member, column, spectra.metrics(legacy=False))
+    cell = _begun(settings, member, column, spectra.metrics(legacy=False))
     if cell.reason:
         return cell
     mode = column.partition("/")[2]
-    config = {
-        **facts,
-        **spectra.criteria_config(mode, STEPS, PROBES, "linearized"),
-        "batches": BATCHES,
-        "batch_size": facts["images"],
-        "seed": known.SEED,
-        "dtype": "float32",
-        "init": "torch",
-    }
-    inputs = f"{cell.inputs}, {PROBES} probe, m {STEPS}"
-    seconds = BATCHES * PROBES * STEPS * member.seconds
-    return _ready(cell, config, inputs, _compute_spectrum, seconds)
+    criteria = spectra.criteria_config(mode, STEPS, PROBES, "linearized")
+    return dataclasses.replace(
+        cell,
+        config={**cell.config, **criteria, "seed": known.SEED, "dtype": "float32"},
+        inputs=f"{cell.inputs}, {PROBES} probe, m {STEPS}",
+        compute=_compute_spectrum,
+        seconds=BATCHES * PROBES * STEPS * member.seconds,
+    )
 
 
 def _accuracy_cell(settings: Settings, member: Member, column: str) -> Cell:
     """The share of the images of the spectra that the trained network recognises."""
-    cell, facts = _begun(settings, member, column, ("accuracy",))
+    cell = _begun(settings, member, column, ("accuracy",))
     if cell.reason:
         return cell
-    config = {
-        **facts, "batches": BATCHES, "batch_size": facts["images"], "mode": "eval", "init": "torch"
-    }  # fmt: skip
-    return _ready(cell, config, cell.inputs, _compute_accuracy, 2 + BATCHES * member.seconds)
+    return dataclasses.replace(
+        cell,
+        config={**cell.config, "mode": "eval"},
+        compute=_compute_accuracy,
+        seconds=2 + BATCHES * member.seconds,
+    )
 
 
-def _begun(
-    settings: Settings, member: Member, column: str, metrics: tuple[str, ...]
-) -> tuple[Cell, dict[str, Any]]:
-    """A cell and what determines its network and images; or a cell with why it cannot run."""
-    net = _network(member, column)
+def _begun(settings: Settings, member: Member, column: str, metrics: tuple[str, ...]) -> Cell:
+    """A cell with what determines its network and images, or with why it cannot run."""
+    net = member.known(column)
     name = f"{member.row}-{column}".lower().replace("/", "-").replace(" ", "-")
-    cell = Cell(TABLE, member.row, column, name, metrics, {}, None, "", stage=2)
+    cell = Cell(TABLE, member.row, column, name, metrics, {}, None, "", stage=2, memory=3 * 2**30)
     if not settings.profile.study:
-        return cell.absent(SKIPPED), {}
+        return cell.absent(SKIPPED)
     if net.trained and not known.weights_found(settings, net):
         found = models.find_pretrained(net.name, settings.data_root)
-        return cell.absent(f"no weights: {found.advice}"), {}
+        return cell.absent(f"no weights: {found.advice}")
     try:
         facts = known.config_of(settings, net, IMAGES[member.data], member.side)
     except MissingDataError as error:
-        return cell.absent(error.reason), {}
+        return cell.absent(error.reason)
     if net.data != "ni" and known.fidelity(settings, net) == "substitute":
-        name = display(member.data)
-        return cell.absent(f"no {name}: put it into a data root (--data-root or LLA_DATA)"), {}
-    inputs = (
-        f"{net.name}, {facts['weights']}, {BATCHES} x {facts['images']} images of {facts['data']}"
+        data = display(member.data)
+        return cell.absent(f"no {data}: put it into a data root (--data-root or LLA_DATA)")
+    images, weights = facts["images"], facts["weights"]
+    return dataclasses.replace(
+        cell,
+        config={**facts, "batches": BATCHES, "batch_size": images, "init": "torch"},
+        fidelity="replication",
+        inputs=f"{net.name}, {weights}, {BATCHES} x {images} images of {facts['data']}",
     )
-    return Cell(TABLE, member.row, column, cell.name, metrics, {}, "replication", inputs), facts
-
-
-def _ready(cell: Cell, config: dict[str, Any], inputs: str, compute: Any, seconds: float) -> Cell:
-    return Cell(
-        cell.table, cell.row, cell.column, cell.name, cell.metrics, config, cell.fidelity, inputs,
-        compute=compute, stage=2, seconds=seconds, memory=3 * 2**30,
-    )  # fmt: skip
-
-
-def _network(member: Member, column: str) -> Known:
-    """What a column is computed with; accuracy is that of trained weights."""
-    state, _, _ = column.partition("/")
-    new = state == NEW
-    return member.known("random" if state == "random" else "pretrained", new)
 
 
 # --- computing
 
 
-def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
+def _loaded(cell: Cell, settings: Settings) -> tuple[nn.Module, Source, Batches]:
+    """The network of a cell, what its weights are, and its batches."""
     member = next(each for each in MEMBERS if each.row == cell.row)
-    net = _network(member, cell.column)
-    model, weights = known.loaded(settings, net)
+    net = member.known(cell.column)
     drawn = known.batches(settings, net, cell.config["images"], BATCHES, member.side)
+    return *known.loaded(settings, net), drawn
+
+
+def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
+    model, weights, drawn = _loaded(cell, settings)
     found = spectra.measured(settings, model, drawn.pairs, cell.config)
     check_criteria(found)
     return spectra.criteria_records(cell, settings, found, keep=False, **drawn.facts(weights))
 
 
 def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
-    member = next(each for each in MEMBERS if each.row == cell.row)
-    net = _network(member, cell.column)
-    model, weights = known.loaded(settings, net)
-    drawn = known.batches(settings, net, cell.config["images"], BATCHES, member.side)
+    model, weights, drawn = _loaded(cell, settings)
     share = lla.landscape.accuracy(lla.Problem(model, drawn.pairs, mode="eval"))
     seen = percent(share, BATCHES * cell.config["images"])
     return [cell.estimated("accuracy", seen, stderr_kind="examples", **drawn.facts(weights))]

@@ -1,6 +1,7 @@
 """The panel: its cells, its verdicts from planted records, and its table."""
 
 import dataclasses
+import importlib
 import os
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def test_one_that_disagrees_refutes_a_claim_about_every_network():
 
 def test_errors_that_are_too_large_decide_nothing():
     found = verdicts(records(stderr=0.5))
-    assert {j.verdict for j in found.values()} == {"undecided", "not_run"}
+    assert {j.verdict for j in found.values() if j.verdict != "not_run"} == {"undecided"}
+    assert len([j for j in found.values() if j.verdict == "undecided"]) == 5
 
 
 def test_what_does_not_fall():
@@ -161,15 +163,16 @@ def test_every_scope_is_judged_once():
     assert stated == {scope.claim for scope in claims.CLAIMS} | {"T1.none", "X.uniform"}
 
 
-def test_cells_run_when_they_are_asked_for(tmp_path):
+def test_cells_run_when_they_are_asked_for(tmp_path, monkeypatch):
+    module = importlib.import_module("lla.models.pretrained")
+    monkeypatch.setattr(module, "_folders_of", lambda package: [])
     settings = Settings(PROFILES["quick"], tmp_path, tmp_path, data_root=tmp_path)
     quick = cells.cells(settings)
     assert len(quick) == 5 * len(ROWS) + 7 * len(ON_PHOTOGRAPHS)
     assert {cell.reason for cell in quick} == {cells.SKIPPED}
     study = dataclasses.replace(settings, profile=adjusted(PROFILES["quick"], study=True))
-    reasons = {cell.reason.partition(":")[0] for cell in cells.cells(study) if cell.reason}
-    assert reasons >= {"no weights", "no CIFAR-10", "no ImageNet"}, "nothing stands in for them"
-    assert all(cell.reason for cell in cells.cells(study))
+    reasons = {cell.reason.partition(":")[0] for cell in cells.cells(study)}
+    assert reasons == {"no weights", "no CIFAR-10", "no ImageNet"}, "nothing stands in for them"
 
 
 @pytest.mark.skipif(not ROOT, reason="LLA_DATA names no data root")
