@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from paper_tables import paper
 from paper_tables.engine.exhibit import ClaimScope, Predicate
-from paper_tables.evidence.criteria import (
-    CRITERIA,
-    every_cell,
-    on_first,
-)
+from paper_tables.evidence.criteria import CRITERIA, every_cell, on_first
 from paper_tables.evidence.rules import Find, kh05_against_accuracy, re_rises
 from paper_tables.exhibits.table4.differences import COLUMNS
 
