@@ -60,7 +60,7 @@ class Cost:
 
 LARGE_BASIS = 8 * 2**30  # bytes: Lanczos vectors that would take more are kept in bfloat16
 
-# Without micro-batches and that, ViT-B's graph of 64 pictures and its 100 vectors would take 60 GiB.
+# Without micro-batches and that, ViT-B's graph of 64 pictures and 100 vectors would take 60 GiB.
 COSTS = {
     "resnet18": Cost(0.25, 110 * 2**20),
     "resnet50": Cost(0.7, 400 * 2**20, "fresh", 16),

@@ -1,7 +1,8 @@
 """Partial evaluation of a Hessian-vector product: what does not depend on the vector runs once.
 
 `H v` is the forward-mode derivative of the gradient. It is run once while every ATen operation is
-observed. The operations that depend on the vector are recorded as a graph, which is linear in `v`.
+observed. The operations that depend on the vector are recorded as a graph, which is linear in `v`,
+and are not computed.
 The tensors that they read from other operations (activations, weights, the backward signal) are
 kept as constants. Every later product runs only the graph. This is the idea of `jax.linearize`
 (Bradbury et al. 2018) and of `torch.func.linearize`, with three differences. The function is made
