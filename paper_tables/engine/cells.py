@@ -58,6 +58,8 @@ METRIC_NAMES = {
     "roughness_generalization": "roughness of the plane, other data",
     "roughness_change": "change of the roughness of the plane",
     "trace": "trace",
+    "accuracy_few": "accuracy on 64 images (%)",
+    "kappa": "kappa",
 }
 
 

@@ -6,6 +6,7 @@ from paper_tables.exhibits.generalization import (
     claims,
     figures,
     findings,
+    loss_figures,
     prediction_page,
     shift_figures,
     shift_planes,
@@ -20,6 +21,7 @@ EXHIBIT = Exhibit(
     tables=tables.tables,
     figures=lambda records: [
         *figures.figures(records),
+        *loss_figures.figures(records),
         *shift_figures.figures(records),
         *prediction_page.figures(records),
     ],

@@ -3,7 +3,8 @@
 Section 4 of the paper reads K_H05 along a training as a sign of generalization. Here the change of
 each criterion from the training data to the other data set is compared, checkpoint by checkpoint,
 with the change of the accuracy, by Kendall's rank correlation. The loss on the new images, which
-needs the same images and labels and no Hessian, is what a criterion has to beat.
+needs the same images and labels and no Hessian, is what a criterion has to beat; the accuracy on as
+many new images as one batch has stands beside it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.records import FIDELITIES, config_hash
 from paper_tables.evidence.resampling import UNKNOWN, Bounds, bounds, taus
 from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.generalization.runs import SIDES, Run
+from paper_tables.exhibits.generalization.runs import FEW_ACCURACY, SIDES, Run
 from paper_tables.paper.names import display
 
 BASELINE = "loss"
-LOG_RATIO = ("re", "trace", "top_eigenvalue")  # they change by decades during a training
+LOG_RATIO = ("re", "trace", "top_eigenvalue", "kappa")  # by decades during a training
 CRITERIA = ("kh05", "kh1", "kh05_density", *LOG_RATIO)
 # Predictor -> how it is printed; the loss comes first.
 PREDICTORS = {
     BASELINE: "loss on the new data",
+    FEW_ACCURACY: "accuracy on 64 new images",
     "loss_change": "change of the loss",
     **{
         name: f"{'log ratio' if name in LOG_RATIO else 'change'} of {METRIC_NAMES[name]}"
@@ -52,11 +54,11 @@ class Prediction:
     n: int  # checkpoints
     tau: Bounds
     within: float  # tau over pairs of checkpoints of the same run
-    difference: Bounds | None  # |tau| of the loss on the new data - |tau|; None for losses
+    difference: Bounds | None  # |tau| of the loss on the new data - |tau|; for criteria alone
 
     @property
     def winner(self) -> str:
-        """Who predicts better: "loss wins", "criterion wins", "undecided"; "" for losses."""
+        """Who predicts better: "loss wins", "criterion wins", "undecided"; "" for all others."""
         if self.difference is None:
             return ""
         if self.difference.low > 0:
@@ -171,6 +173,7 @@ def _of_run(run: Run) -> pd.DataFrame:
         {
             "accuracy": change("accuracy"),
             BASELINE: run.series(SIDES[1], BASELINE)[0],
+            FEW_ACCURACY: run.series(SIDES[1], FEW_ACCURACY)[0],
             "loss_change": change("loss"),
             **{name: change(name) for name in CRITERIA},
         }

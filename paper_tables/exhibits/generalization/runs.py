@@ -22,6 +22,7 @@ from paper_tables.paper.names import display
 TABLE = "generalization"
 SIDES = ("training", "generalization")
 OWN_TEST = "test_accuracy"  # over the test split of the set that the network is trained on
+FEW_ACCURACY = "accuracy_few"  # on as many images as a batch has
 ORDER = [(pair.row, pair.name) for pair in PAIRS]
 
 

@@ -246,3 +246,26 @@ def test_a_route_that_fails_its_check_gives_way_to_double_backward(settings, mon
     monkeypatch.setattr(lla, "criteria", criteria)
     (found,) = run(settings, cell(settings, "lenet-mnist-svhn-training-epoch0003"))
     assert found["kh05"].route == "retained"
+
+
+def test_the_cheap_rivals_of_the_criteria(settings):
+    (found,) = run(settings, cell(settings, "lenet-mnist-svhn-training-epoch0003-cheap"))
+    assert set(found) == {"accuracy_few", "kappa"}
+    model, weights = pair_training.at_epoch(settings, DIGITS, 3)
+    images = pairs.images(settings, DIGITS).train
+    ((x, y),) = data.batches(images, 64, 1, seed=0, size=32)
+    right = (model.eval()(x).argmax(1) == y).double().mean().item()
+    assert found["accuracy_few"].value == pytest.approx(100 * right)
+    assert found["accuracy_few"].stderr == pytest.approx(100 * math.sqrt(right * (1 - right) / 64))
+    features = []
+    model.fc3.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].detach()))
+    for x, _ in data.batches(images, 32, 4, seed=0, size=32):
+        model(x)
+    w, b, kappas = model.fc3.weight.detach(), model.fc3.bias.detach(), []
+    for phi in features:  # E ||phi||^2 (sum_f p_f ||w_f||^2 - ||sum_f p_f w_f||^2), Petzka (2021)
+        p = (phi @ w.T + b).softmax(1)
+        spread = p @ (w**2).sum(1) - ((p @ w) ** 2).sum(1)
+        kappas.append(float(((phi**2).sum(1) * spread).mean()))
+    assert found["kappa"].value == pytest.approx(np.mean(kappas), rel=1e-4)
+    assert found["kappa"].stderr == pytest.approx(np.std(kappas, ddof=1) / 2, rel=1e-3)
+    assert found["kappa"].weights == weights
