@@ -1,5 +1,6 @@
 """Training with Adam: seeded, with checkpoints that continue to bitwise the same weights."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lla import training_state
-from lla.arguments import positive_number, seed_number, whole_number
+from lla.arguments import positive_number, real_number, seed_number, whole_number
 from lla.errors import InputError, NonFiniteError
 from lla.process_wide import CALLS
 from lla.progress_bars import tqdm
@@ -65,6 +66,7 @@ def train(
     epochs: int,
     batch_size: int = 128,
     lr: float = 1e-3,
+    weight_decay: float = 0.0,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     target_accuracy: float | None = None,
@@ -87,6 +89,8 @@ def train(
         epochs: Epochs in all, an earlier run's included.
         batch_size: Examples a step; the last step of an epoch may have fewer.
         lr: Learning rate of Adam.
+        weight_decay: Times the squared norm of the weights over 2 is added to the loss (Adam's own
+            L2 term, not AdamW's).
         seed: Of order and dropout.
         checkpoint: File with the state after the last full epoch; None writes none. If it exists,
             the run continues from it. A second run on the same file waits for the first.
@@ -112,16 +116,18 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise InputError("the model has no trainable parameter: set requires_grad of some.")
-    _check_arguments(epochs, batch_size, lr, seed, target_accuracy, keep_epochs, checkpoint)
+    _check_arguments(
+        epochs, batch_size, lr, weight_decay, seed, target_accuracy, keep_epochs, checkpoint
+    )
     x, y = (tensor.to(parameters[0].device) for tensor in data)
     check_data(model, x, y)
-    optimizer = torch.optim.Adam(parameters, lr=lr)
+    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
     path = None if checkpoint is None else Path(checkpoint)
     steps = -(-len(x) // batch_size)
     with training_state.locked(path), training_flags_kept(model):
         done, run = Progress(), None
         if path is not None:
-            config = training_state.configuration(model, x, y, batch_size, lr, seed)
+            config = training_state.configuration(model, x, y, batch_size, lr, weight_decay, seed)
             run = Run(path, model, optimizer, config, keep_epochs)
             done = training_state.start_or_resume(run, epochs)
         with tqdm(
@@ -261,6 +267,7 @@ def _check_arguments(
     epochs: int,
     batch_size: int,
     lr: float,
+    weight_decay: float,
     seed: int,
     target_accuracy: float | None,
     keep_epochs: Collection[int],
@@ -269,6 +276,8 @@ def _check_arguments(
     whole_number("epochs", epochs, 1)
     whole_number("batch_size", batch_size, 1)
     positive_number("lr", lr)
+    if not 0 <= real_number("weight_decay", weight_decay) < math.inf:
+        raise InputError(f"weight_decay is {weight_decay}: give a finite number from 0 on.")
     seed_number(seed)
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise InputError(f"target_accuracy is a share in (0, 1], not {target_accuracy}.")

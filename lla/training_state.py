@@ -62,9 +62,16 @@ def locked(path: Path | None) -> Iterator[None]:
 
 
 def configuration(
-    model: nn.Module, x: Tensor, y: Tensor, batch_size: int, lr: float, seed: int
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    seed: int,
 ) -> dict[str, Any]:
     """What must be equal for a run to continue another one."""
+    decay = {"weight_decay": weight_decay} if weight_decay else {}  # older files have no entry
     return {
         "optimizer": "adam",
         "batch_size": batch_size,
@@ -75,6 +82,7 @@ def configuration(
         "frozen": [name for name, value in model.named_parameters() if not value.requires_grad],
         "data_sha256": tensors_sha256([("x", x), ("y", y)]),
         "initial_weights_sha256": weights_sha256(model),
+        **decay,
     }
 
 

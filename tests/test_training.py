@@ -78,6 +78,24 @@ def test_the_first_step_is_adam_s():
             assert torch.allclose(trained, parameter - step, rtol=0, atol=1e-8)
 
 
+def test_weight_decay_is_the_gradient_of_half_the_squared_norm():
+    x, y = examples(32)
+    model, reference = net().double(), net().double()
+    for module in (model, reference):
+        module.drop.p = 0.0
+    train(model, (x.double(), y), epochs=1, batch_size=32, lr=0.01, weight_decay=0.3)
+    weights = [p for p in reference.train().parameters() if p.requires_grad]
+    norm = sum((p**2).sum() for p in weights)
+    loss = nn.functional.cross_entropy(reference(x.double()), y) + 0.3 / 2 * norm
+    for old, new, g in zip(
+        weights,
+        [p for p in model.parameters() if p.requires_grad],
+        torch.autograd.grad(loss, weights),
+        strict=True,
+    ):
+        assert torch.allclose(new, old - 0.01 * g / (g.abs() + 1e-8), rtol=0, atol=1e-8)
+
+
 def test_loss_is_the_mean_over_examples_also_with_a_short_last_batch():
     x, y = examples(50)
     model = models.build("mlp", num_classes=3, in_features=8)
@@ -93,7 +111,8 @@ def test_equal_arguments_give_equal_weights_and_every_argument_counts():
     first = run()
     torch.manual_seed(99)
     assert run() == first
-    assert len({first, run(seed=6), run(lr=0.02), run(batch_size=31), run(epochs=3)}) == 5
+    others = run(seed=6), run(lr=0.02), run(batch_size=31), run(epochs=3), run(weight_decay=0.1)
+    assert len({first, *others}) == 6
 
 
 def test_global_state_and_flags_are_left_alone():
@@ -298,6 +317,8 @@ def test_checkpoint_of_another_run_is_refused_with_what_differs(tmp_path):
 
     with pytest.raises(InputError, match=r"lr is 0.01 there and 0.02 here"):
         again(lr=0.02)
+    with pytest.raises(InputError, match=r"weight_decay is .* there and 0\.1 here"):
+        again(weight_decay=0.1)
     with pytest.raises(InputError, match=r"seed is 5 there and 6 here"):
         again(seed=6)
     with pytest.raises(InputError, match=r"batch_size is 32 there"):
@@ -374,6 +395,8 @@ def test_weights_that_blow_up_in_the_last_step_are_seen():
         ({"batch_size": 0}, "batch_size is 0: give a whole number from 1 on"),
         ({"lr": float("nan")}, "lr is nan: give a positive number"),
         ({"lr": float("inf")}, "lr is inf: give a positive number that is finite"),
+        ({"weight_decay": -1e-4}, "weight_decay is -0.0001: give a finite number from 0 on"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"seed": -1}, "the seed -1 is negative"),
         ({"target_accuracy": 99.5}, "share in"),
         ({"keep_epochs": (-1,)}, "keep_epochs must be"),

@@ -1,0 +1,52 @@
+"""What the trials of LeNet found, with numbers from records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lla.report.text import measured
+from paper_tables.engine.cells import METRIC_NAMES, half_unit
+from paper_tables.engine.exhibit import Finding, Records
+from paper_tables.engine.records import Record
+from paper_tables.evidence.legends import legend
+from paper_tables.exhibits.lenet_study.cells import METRICS, TABLE, TRIALS
+from paper_tables.paper import paper_value
+
+CRITERIA = METRICS[:-1]
+
+
+def findings(records: Records) -> list[Finding]:
+    """Which trial comes nearest to each printed criterion, on real data."""
+    order = [trial.name for trial in TRIALS]
+    mine = [
+        record
+        for record in records
+        if record.table == TABLE and record.value is not None and record.fidelity != "substitute"
+    ]
+    parts = []
+    for metric in CRITERIA:
+        tried = [record for record in mine if record.metric == metric]
+        printed = paper_value("table2", "lenet", "pretrained/eval", metric)
+        if tried and printed is not None:
+            tried.sort(key=lambda record: order.index(record.column))
+            parts.append(_nearest(metric, tried, printed))
+    if not parts:
+        return []
+    text = legend(__file__, "tried", nearest=" ".join(parts))
+    return [Finding("LeNet after training: what was tried", text)]
+
+
+def _nearest(metric: str, tried: Sequence[Record], printed: str) -> str:
+    """The trial nearest to the printed value by ratio, and whether it agrees with it."""
+    near = min(tried, key=lambda r: abs(math.log((r.value or math.inf) / float(printed))))
+    start = measured(tried[0].value, tried[0].stderr)
+    value = measured(near.value, near.stderr)
+    agrees = abs((near.value or 0.0) - float(printed)) <= half_unit(printed) + 2 * (
+        near.stderr or 0.0
+    )
+    words = "which agrees within two standard errors" if agrees else "which differs from it"
+    return (
+        f"{METRIC_NAMES[metric]} is {start} at the start, and nearest to the printed {printed} "
+        f"with '{near.column}': {value}, {words}."
+    )
