@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +48,8 @@ class Findings:
         differentiable: whether the derivatives were found to be right.
         repeatable: recorded products that were right when they were called again, see
             `lla.hessian.products.routes.Product`.
+        recordings: recorded products that other data may replay, by what has to be equal, the last
+            few; see `lla.hessian.products.replay`.
     """
 
     call: LossCall
@@ -60,6 +62,7 @@ class Findings:
     normalizations: bool = False
     differentiable: bool = False
     repeatable: set[int] = field(default_factory=set)
+    recordings: dict[Hashable, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

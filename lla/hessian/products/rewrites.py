@@ -10,7 +10,6 @@ at these positions only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +20,7 @@ from lla.hessian.products import convolutions
 aten = torch.ops.aten
 
 Call = Callable[[Callable[..., Any], tuple[Any, ...], Sequence[int], torch.dtype], fx.Node]
-Constant = Callable[[Tensor], fx.Node]
-Later = Callable[[Callable[[], Tensor]], fx.Node]
+Constant = Callable[..., fx.Node]  # a function of constants, their nodes, whether it is for later
 
 
 class Rewriter:
@@ -30,16 +28,15 @@ class Rewriter:
 
     Args:
         call: adds an operation: function, arguments, shape and type of its value.
-        constant: adds a constant.
-        constant_later: adds a constant that is made after the recorded run, when that run's memory
-            is free. Its shape is not known before, so it is only for the functions of
-            `lla.hessian.products.convolutions`.
+        constant: adds a constant: a function, the nodes of the constants that it takes, and
+            whether it is called after the recorded run, when that run's memory is free. The shape
+            of a later one is not known before, so that is for the functions of
+            `lla.hessian.products.convolutions` alone.
     """
 
-    def __init__(self, call: Call, constant: Constant, constant_later: Later) -> None:
+    def __init__(self, call: Call, constant: Constant) -> None:
         self._call = call
         self._constant = constant
-        self._constant_later = constant_later
         self._made: dict[Any, fx.Node] = {}  # constants that several operations share
 
     def __call__(self, func: Any, args: Any, kwargs: Any, out: Any) -> fx.Node | None:
@@ -73,9 +70,12 @@ class Rewriter:
         if padding < 0 or indices is None:
             return None
         key = "padding", _identity(indices), indices.shape, padding, out.dtype
-        other = self._once(
-            key, lambda: self._constant((indices != padding)[..., None].to(out.dtype))
-        )
+        dtype = out.dtype
+
+        def mask(indices: Tensor) -> Tensor:
+            return (indices != padding)[..., None].to(dtype)
+
+        other = self._once(key, lambda: self._constant(mask, (args[1],)))
         found = self._node(aten.embedding.default, (rows, args[1]), out)
         return self._node(aten.mul.Tensor, (found, other), out)
 
@@ -91,7 +91,7 @@ class Rewriter:
                     continue
                 if torch.broadcast_shapes(a.shape, b.shape).numel() > max(a.numel(), b.numel()):
                     continue
-                factors = x, self._constant(a * b)
+                factors = x, self._constant(torch.mul, (factor, outer))
                 return self._node(aten.mul.Tensor, factors, out)
         return None
 
@@ -107,7 +107,7 @@ class Rewriter:
         if not whole or chosen.shape[:-1] != shape[:-1]:
             return None
         if _is_call(inner, aten.convolution.default):
-            return self._convolve_at(inner, chosen, out)
+            return self._convolve_at(inner, index, out)
         if not _is_call(inner, aten.threshold_backward.default):
             return None
         x, mask, level = inner.args
@@ -119,7 +119,7 @@ class Rewriter:
         node = self._select_first(arguments, out)
         if node is None:
             node = self._node(aten.gather.default, arguments, out)
-        picked = self._picked(values, chosen, out.shape)
+        picked = self._picked(mask, index, out.shape)
         return self._node(aten.threshold_backward.default, (node, picked, level), out)
 
     def _mask_before_unpooling(self, args: Any, out: Tensor) -> fx.Node | None:
@@ -128,11 +128,10 @@ class Rewriter:
         values, pooled = _value(mask), _unpooled(inner)
         if values is None or pooled is None:
             return None
-        g, chosen = pooled
-        picked = self._picked(values, chosen, chosen.shape)
-        masked = self._call(
-            aten.threshold_backward.default, (g, picked, level), chosen.shape, out.dtype
-        )
+        g, index = pooled
+        shape = index.meta["value"].shape
+        picked = self._picked(mask, index, shape)
+        masked = self._call(aten.threshold_backward.default, (g, picked, level), shape, out.dtype)
         return self._node(inner.target, (masked, *inner.args[1:]), out)
 
     def _unpool(self, args: Any, out: Tensor) -> fx.Node | None:
@@ -141,7 +140,12 @@ class Rewriter:
         if not out.is_contiguous():
             return None
         key = out.shape, out.dtype, out.device
-        shape_alone = self._once(key, lambda: self._constant(out.new_zeros(()).expand_as(out)))
+        shape, dtype, device = key
+
+        def zeros() -> Tensor:
+            return torch.zeros((), dtype=dtype, device=device).expand(shape)
+
+        shape_alone = self._once(key, lambda: self._constant(zeros, ()))
         arguments = args[0], shape_alone, *args[2:]
         func = aten.max_pool2d_with_indices_backward.default
         return self._node(func, arguments, out)
@@ -168,8 +172,8 @@ class Rewriter:
         place = kernel, *geometry[:3]
         pooled = _unpooled(g)
         if pooled is not None:
-            picked, chosen = pooled
-            selected = self._selected(x, place, chosen, g.meta["shape"])
+            picked, index = pooled
+            selected = self._selected(image, place, index, g.meta["shape"])
             if selected is not None:
                 return self._call(
                     convolutions.selected_weight_gradient,
@@ -177,39 +181,49 @@ class Rewriter:
                     shape,
                     x.dtype,
                 )
-        patches = self._constant_later(partial(convolutions.patches_of, x, *place))
+
+        def cut(x: Tensor) -> Tensor:
+            return convolutions.patches_of(x, *place)
+
+        patches = self._constant(cut, (image,), later=True)
         return self._call(convolutions.weight_gradient, (g, patches, kernel), shape, x.dtype)
 
-    def _convolve_at(self, convolution: Any, chosen: Tensor, out: Tensor) -> fx.Node | None:
+    def _convolve_at(self, convolution: Any, index: fx.Node, out: Tensor) -> fx.Node | None:
         """A convolution over a constant with one channel, at chosen positions."""
         image, weight, bias, *geometry = convolution.args
         x = _value(image)
         if x is None or not _of_one_channel(x, geometry):
             return None
         place = tuple(weight.meta["shape"][2:]), *geometry[:3]
-        selected = self._selected(x, place, chosen, convolution.meta["shape"])
+        selected = self._selected(image, place, index, convolution.meta["shape"])
         if selected is None:
             return None
         return self._node(convolutions.selected_convolution, (weight, bias, selected), out)
 
-    def _selected(self, x: Tensor, place: Any, chosen: Tensor, full: torch.Size) -> fx.Node | None:
+    def _selected(
+        self, image: fx.Node, place: Any, index: fx.Node, full: torch.Size
+    ) -> fx.Node | None:
         """Patches of a batch at chosen positions; None if that takes much more memory than all."""
+        x, chosen = image.meta["value"], index.meta["value"]
         if chosen.shape[1:].numel() > _MOST_SELECTED * full[2:].numel():
             return None
         key = _identity(x), x.shape, _identity(chosen), str(place)
-        make = partial(convolutions.selected_patches, x, chosen.flatten(2), *place)
-        return self._once(key, lambda: self._constant_later(make))
 
-    def _picked(self, values: Tensor, chosen: Tensor, shape: Sequence[int]) -> fx.Node:
-        """Values at the positions that a max-pooling selects."""
+        def select(x: Tensor, chosen: Tensor) -> Tensor:
+            return convolutions.selected_patches(x, chosen.flatten(2), *place)
 
-        def make() -> fx.Node:
+        return self._once(key, lambda: self._constant(select, (image, index), later=True))
+
+    def _picked(self, mask: fx.Node, index: fx.Node, shape: Sequence[int]) -> fx.Node:
+        """Values of a mask at the positions that a max-pooling selects."""
+        values, chosen = mask.meta["value"], index.meta["value"]
+
+        def pick(values: Tensor, chosen: Tensor) -> Tensor:
             flat = values.flatten(-2)
-            picked = flat.gather(-1, chosen.reshape(*flat.shape[:-1], -1))
-            return self._constant(picked.reshape(shape))
+            return flat.gather(-1, chosen.reshape(*flat.shape[:-1], -1)).reshape(shape)
 
         key = _identity(values), values.shape, _identity(chosen), shape
-        return self._once(key, make)
+        return self._once(key, lambda: self._constant(pick, (mask, index)))
 
     def _once(self, key: Any, make: Callable[[], fx.Node]) -> fx.Node:
         if key not in self._made:
@@ -247,12 +261,12 @@ def _of_one_channel(x: Tensor, geometry: Sequence[Any]) -> bool:
     return not transposed and groups == 1
 
 
-def _unpooled(node: Any) -> tuple[Any, Tensor] | None:
-    """The values, and their positions, of a gradient of max-pooling."""
+def _unpooled(node: Any) -> tuple[Any, fx.Node] | None:
+    """The values, and their constant positions, of a gradient of max-pooling."""
     if not _is_call(node, aten.max_pool2d_with_indices_backward.default):
         return None
-    positions = _value(node.args[-1])
-    return None if positions is None else (node.args[0], positions)
+    positions = node.args[-1]
+    return None if _value(positions) is None else (node.args[0], positions)
 
 
 def _is_call(node: Any, func: Any) -> bool:

@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -19,7 +20,8 @@ from torch.func import vmap
 
 from lla.errors import InputError
 from lla.free_memory import available_memory
-from lla.hessian.products.linearize import linearize_gradient
+from lla.hessian.products.linearize import LinearMap, linearize_gradient
+from lla.hessian.products.replay import Replay, ReplayError
 from lla.missing_derivatives import missing_derivatives_named, no_derivative
 from lla.precision import ROUNDING
 from lla.process_wide import filtered_warnings
@@ -168,6 +170,9 @@ class Linearized:
 
     Several rows go through the graph one by one, or together under vmap if the first call with
     several rows shows that this is faster and right.
+
+    Attributes:
+        again: makes the product of other data, see `Recording`; None if that cannot be had.
     """
 
     def __init__(
@@ -176,10 +181,25 @@ class Linearized:
         theta: Tensor,
         context: Context,
         backward: Context = nullcontext,
+        data: Sequence[Tensor] = (),
     ) -> None:
-        self._map = linearize_gradient(function, theta.detach().clone(), context)
-        self.recorded: int | None = self._map.recorded
-        storages = map(Tensor.untyped_storage, self._map.buffers())  # some constants share one
+        point = theta.detach().clone()
+        linear = linearize_gradient(function, point, context, data)
+        self.again = None if linear.replay is None else Recording(linear.of({}), linear.replay)
+        self._take(linear)
+
+    @classmethod
+    def of(cls, linear: LinearMap) -> Linearized:
+        """The product with a map that is known."""
+        product = object.__new__(cls)
+        product.again = None
+        product._take(linear)
+        return product
+
+    def _take(self, linear: LinearMap) -> None:
+        self._map = linear
+        self.recorded: int | None = linear.recorded
+        storages = map(Tensor.untyped_storage, linear.buffers())  # some constants share one
         self.kept_bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
         self._together: int | None = None  # rows a pass
 
@@ -196,6 +216,48 @@ class Linearized:
         if self._together == 1:
             return torch.stack([self._map(row.clone()) for row in rows])
         return vmap(self._map, chunk_size=self._together)(rows)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded product without the data of its run.
+
+    Attributes:
+        graph: of the product, without constants.
+        replay: computes the constants.
+        confirmed: whether its product of other data was found to be that of double backward.
+    """
+
+    graph: LinearMap
+    replay: Replay
+    confirmed: bool = False
+
+    def __call__(
+        self, function: Function, theta: Tensor, data: Sequence[Tensor], context: Context,
+        backward: Context,
+    ) -> Linearized:  # fmt: skip
+        """The product of other data, compared by loss and gradient with an ordinary pass.
+
+        Args:
+            function: theta [P] -> loss, of these data.
+            theta: the point [P].
+            data: tensors in the place of those of the recorded run, stored like them.
+            context: of the call of the function.
+            backward: of the backward pass.
+
+        Raises:
+            ReplayError: loss or gradient are others.
+        """
+        point = theta.detach().clone()
+        constants, value, gradient = self.replay((point, *data), context)
+        own = point.clone().requires_grad_()
+        with context(), torch.enable_grad():
+            loss = function(own)
+            with backward():
+                (expected,) = torch.autograd.grad(loss, own)
+        if not (agree(value, loss.detach()) and agree(gradient, expected)):
+            raise ReplayError("the operations of another batch give another loss or gradient")
+        return Linearized.of(self.graph.of(constants))
 
 
 _TOGETHER = 8  # rows in a vectorised pass: more are no faster on CPU and need more memory

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import lla
-from lla.hessian.products import linearize
+from lla.hessian.products import calls, linearize
 from lla.hessian.products.linearize import LinearizationError, _Recorder, linearize_gradient
 from lla.hessian.products.routes import Linearized
 
@@ -256,9 +256,9 @@ def test_what_is_not_computed_has_the_shape_of_what_would_be(cases, monkeypatch,
     def compared(self, func, leaves, structure):
         found = guess(self, func, leaves, structure)
         if found is not None:
-            args, kwargs = linearize._arguments(leaves, structure)
-            computed = linearize._leaves(func(*args, **kwargs))
-            for ours, theirs in zip(linearize._leaves(found), computed, strict=True):
+            args, kwargs = calls.arguments(leaves, structure)
+            computed = calls.leaves_of(func(*args, **kwargs))
+            for ours, theirs in zip(calls.leaves_of(found), computed, strict=True):
                 seen.append(func)
                 assert (ours is None) == (theirs is None), func
                 if ours is not None:
@@ -272,9 +272,9 @@ def test_what_is_not_computed_has_the_shape_of_what_would_be(cases, monkeypatch,
 
 def test_arguments_are_put_together_as_they_were():
     args, kwargs = (1, [2.0, None], (3, 4), "mean"), {"dim": [0, 1], "keepdim": True}
-    leaves, structure = linearize._flat(args, kwargs)
+    leaves, structure = calls.flat(args, kwargs)
     assert leaves == [1, 2.0, None, 3, 4, "mean", 0, 1, True]
-    assert linearize._arguments(leaves, structure) == (args, kwargs)
+    assert calls.arguments(leaves, structure) == (args, kwargs)
 
 
 @pytest.mark.parametrize(
@@ -286,12 +286,12 @@ def test_arguments_are_put_together_as_they_were():
     ],
 )
 def test_results_that_shape_and_strides_do_not_describe_are_computed(tensor):
-    leaves, structure = linearize._flat((tensor,), {})
+    leaves, structure = calls.flat((tensor,), {})
     assert linearize._Uncomputed()(torch.ops.aten.clone.default, leaves, structure) is None
 
 
 def test_an_operation_without_a_shape_function_is_computed():
-    leaves, structure = linearize._flat((torch.ones(3),), {})
+    leaves, structure = calls.flat((torch.ones(3),), {})
     assert linearize._Uncomputed()(torch.ops.aten.nonzero.default, leaves, structure) is None
 
 
@@ -326,3 +326,16 @@ def test_a_row_of_a_matrix_is_read_from_its_own_beginning():
     torch.testing.assert_close(
         torch.cat([product(rows[i : i + 1]) for i in range(6)]), hessian(loss)
     )
+
+
+def test_what_an_operation_writes_into():
+    x, y = torch.zeros(3), torch.ones(3)
+    for func, args, kwargs, expected in (
+        (torch.ops.aten.add_.Tensor, (x, y), {}, [x]),
+        (torch.ops.aten.add.Tensor, (x, y), {}, []),
+        (torch.ops.aten.add.out, (y, y), {"alpha": 2, "out": x}, [x]),
+        (torch.ops.aten._foreach_add_.List, ([x, y], [y, x]), {}, [x, y]),
+    ):
+        leaves, structure = calls.flat(args, kwargs)
+        found = calls.written(func, leaves, structure)
+        assert [id(each) for each in found] == [id(each) for each in expected]
