@@ -31,20 +31,20 @@ CASES = {
     ],
     "quick": [
         GrowthCase(PARAMETERS, (68, 213, 593, 1381, 3125), _QUICK),  # 1e4 to 1e7
-        GrowthCase(BATCH, (8, 32, 128, 512, 1024), _QUICK),
+        GrowthCase(BATCH, (4, 16, 64, 256, 1024), _QUICK),
         GrowthCase(STEPS, (6, 12, 24, 48, 96), _QUICK),
         GrowthCase(PROBES, (1, 2, 4, 8), _QUICK),
-        GrowthCase(BATCHES, (1, 2, 4, 8), _QUICK),
+        GrowthCase(BATCHES, (1, 2, 4, 8), Setting(probes=2)),
         GrowthCase(POOLED, (1, 2, 4, 8), _QUICK),
         GrowthCase(RANKS, (1, 2), Setting(batches=4)),
     ],
     "paper": [
         # 1e4 to 9e7, with as few steps as memory asks for
         GrowthCase(PARAMETERS, (68, 282, 962, 3125, 5440, 9448), Setting(steps=10)),
-        GrowthCase(BATCH, (8, 32, 128, 512, 1024, 2048), _PAPER),
+        GrowthCase(BATCH, (2, 8, 32, 128, 512, 2048), _PAPER),
         GrowthCase(STEPS, (6, 12, 24, 48, 96, 192), _PAPER),
         GrowthCase(PROBES, (1, 2, 4, 8), _PAPER),
-        GrowthCase(BATCHES, (1, 2, 4, 8), _PAPER),
+        GrowthCase(BATCHES, (1, 2, 4, 8), Setting(width=1536, probes=2)),
         GrowthCase(POOLED, (1, 2, 4, 8), _PAPER),
         GrowthCase(RANKS, (1, 2), Setting(width=1536, batches=4)),
     ],

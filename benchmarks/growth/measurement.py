@@ -6,7 +6,7 @@ come from the same minutes of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -25,7 +25,7 @@ from paper_tables.engine.records import Record
 
 TABLE = "growth"
 NOTE = "perceptrons at initialisation, on noise: costs do not depend on values"
-ALL, UPPER = "exponent", "exponent, upper half"  # columns
+ALL, UPPER, SPEEDS = "exponent", "exponent, upper half", "speeds"  # columns
 FEW = 4  # from so many points on, the upper half is fitted, too
 
 
@@ -37,6 +37,7 @@ class Growth:
     setup: np.ndarray
     cpu: np.ndarray  # of the run
     predicted: np.ndarray  # of the run, with the speeds of the round
+    speeds: Mapping[str, np.ndarray]  # fields of `Speeds` [rounds], at the last point
 
 
 def measure(case: GrowthCase, tuned: bool) -> Growth:
@@ -58,7 +59,9 @@ def measure(case: GrowthCase, tuned: bool) -> Growth:
         beside = zip(case.settings, turn, strict=True)
         predicted.append([seconds(s, speed, passes, apart) for s, (_, speed) in beside])
     run, setup, cpu = np.moveaxis(np.array(observed), -1, 0)
-    return Growth(run, setup, cpu, np.array(predicted))
+    last = [asdict(turn[-1][1]) for turn in found]
+    reached = {name: np.array([each[name] for each in last]) for name in last[0]}
+    return Growth(run, setup, cpu, np.array(predicted), reached)
 
 
 def _in_turn(case: GrowthCase) -> Found:
@@ -87,6 +90,7 @@ def records(case: GrowthCase, found: Growth) -> list[Record]:
     `predicted_seconds`, each the median over rounds. Exponents are means over rounds: `exponent` of
     the run, `predicted_exponent`, the `difference` of these two in the same round, and
     `whole_exponent` with the set-up. From four points on, the upper half of them has a column, too.
+    The last column has the speeds behind the prediction, medians over rounds.
 
     Args:
         case: the axis.
@@ -129,3 +133,7 @@ def _records(case: GrowthCase, found: Growth, record: partial[Record]) -> Iterat
         for metric, values in fitted.items():
             mean, error = float(values.mean()), standard_error(values)
             yield record(column=column, metric=metric, value=mean, stderr=error)
+    for metric, values in found.speeds.items():
+        if np.isfinite(values).all():  # no link joins one process
+            middle, error = median(values)
+            yield record(column=SPEEDS, metric=metric, value=middle, stderr=error)

@@ -17,6 +17,7 @@ from benchmarks.growth.prediction import ROUTE, Speeds
 from benchmarks.growth.settings import Setting
 from benchmarks.problems import Pairs
 from benchmarks.timing import in_turn, timed
+from lla.probes import rademacher
 
 ROWS, NUMBERS = 64, 2**20  # of the block that is read: 256 MiB, which no cache holds
 REPEATS = 5
@@ -84,16 +85,20 @@ def speeds(setting: Setting, device: str) -> Speeds:
     block, vector = (torch.rand(*shape, device=device) for shape in ((ROWS, NUMBERS), (NUMBERS,)))
     model, pairs = NEXT_TO_NOTHING.network().to(device), on(device, NEXT_TO_NOTHING.pairs())
     H = lla.HessianOperator(lla.Problem(model, pairs), route=ROUTE)
+    rows = rademacher(H.shape[0], H.theta, 0)[None]
     functions: tuple[Callable[[], object], ...] = (
         lambda: x @ weights,
         lambda: block @ vector,
+        lambda: H.rows(rows),
         lambda: lla.spectral_density(H, probes=1, steps=NEXT_TO_NOTHING.steps),
     )
-    multiplying, reading, spectrum = np.median(in_turn(functions, REPEATS, warmup=1), axis=0)
+    medians = np.median(in_turn(functions, REPEATS, warmup=1), axis=0)
+    multiplying, reading, product, spectrum = (float(each) for each in medians)
     return Speeds(
         flops=2 * setting.batch * width**2 / multiplying,
         memory=NUMBER * ROWS * NUMBERS / reading,
-        step=spectrum / NEXT_TO_NOTHING.steps,
+        product=product,
+        step=max(0.0, spectrum / NEXT_TO_NOTHING.steps - product),
     )
 
 

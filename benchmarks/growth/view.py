@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import view
-from benchmarks.growth.measurement import ALL, TABLE, UPPER
+from benchmarks.growth.measurement import ALL, SPEEDS, TABLE, UPPER
 from lla.plotting import COLOURS
 from lla.report.text import measured
 from lla.report.view import Group, Line, Table
@@ -33,6 +33,8 @@ COLUMNS = {
     "with the set-up": "{whole_exponent}",
 }
 ACROSS, ROOM = 4, 2.7  # panels of the figure in a row, and inches of each
+GIGA, MILLI = 1e9, 1e3
+LONG = 10_000  # numbers from here on have no tick of their own
 
 Cells = Mapping[str, Mapping[str, Record]]  # by column, then by metric
 
@@ -40,11 +42,26 @@ Cells = Mapping[str, Mapping[str, Record]]  # by column, then by metric
 def tables(records: Records) -> list[Table]:
     """One table with a group for each axis, and a line for each range that was measured."""
     groups = tuple(
-        Group(axis, view.machine(cases[0][0]), tuple(_line(case) for case in cases))
+        Group(axis, _settings(cases[-1]), tuple(_line(case) for case in cases))
         for axis, cases in _axes(records).items()
     )
     heads = ("axis", "from ... to")
     return [Table(TABLE, "Exponents", "", tuple(COLUMNS), groups, heads=heads)]
+
+
+def _settings(records: Records) -> str:
+    """The machine, and the speeds that were measured on it."""
+    found = {metric: value_of(record) for metric, record in view.columns(records)[SPEEDS].items()}
+    parts = [
+        view.machine(records[0]),
+        f"{found['flops'] / GIGA:.0f} GFLOP/s",
+        f"{found['memory'] / GIGA:.1f} GB/s",
+        f"{found['product'] * MILLI:.2f} ms a product",
+        f"{found['step'] * MILLI:.2f} ms a step",
+    ]
+    if "link" in found:
+        parts.append(f"{found['link'] / GIGA:.2f} GB/s sent")
+    return ", ".join(parts)
 
 
 def _axes(records: Records) -> dict[str, list[list[Record]]]:
@@ -55,7 +72,7 @@ def _axes(records: Records) -> dict[str, list[list[Record]]]:
 
 def _sizes(cells: Cells) -> list[int]:
     """The points of a case, ascending: all columns that are numbers."""
-    return sorted(int(column) for column in cells if column not in (ALL, UPPER))
+    return sorted(int(column) for column in cells if column.isdecimal())
 
 
 def _line(records: Records) -> Line:
@@ -108,6 +125,7 @@ def _draw(records: Records, _: Path) -> Figure:
         for case, colour in zip(cases, COLOURS, strict=False):
             _draw_case(ax, view.columns(case), colour)
         ax.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds")
+        _mark(ax, [view.columns(case) for case in cases])
     for ax in panels[len(axes) :]:
         ax.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -116,7 +134,7 @@ def _draw(records: Records, _: Path) -> Figure:
 
 
 def _draw_case(ax: Axes, cells: Cells, colour: str) -> None:
-    """Draw the points with two standard errors, the predicted line, and the exponents."""
+    """Draw the points with two standard errors, and the predicted line."""
     sizes = _sizes(cells)
     points = [cells[str(size)] for size in sizes]
     predicted = [value_of(point["predicted_seconds"]) for point in points]
@@ -128,6 +146,20 @@ def _draw_case(ax: Axes, cells: Cells, colour: str) -> None:
         fmt="o", markersize=4, capsize=3, linewidth=1, color=colour,
         label="measured, ± 2 standard errors",
     )  # fmt: skip
+
+
+def _mark(ax: Axes, cases: Sequence[Cells]) -> None:
+    """Set ticks at the points if their numbers are short, and the exponents above."""
+    sizes = sorted({size for cells in cases for size in _sizes(cells)})
+    if sizes[-1] < LONG:
+        ax.set_xticks(sizes, labels=[str(size) for size in sizes], fontsize=8)
+        ax.set_xticks([], minor=True)
+    texts = []
+    for cells in cases:
+        found, expected = (cells[ALL][m] for m in ("exponent", "predicted_exponent"))
+        exponent = measured(found.value, found.stderr)
+        texts.append(f"exponent {exponent}, predicted {value_of(expected):.2f}")
+    ax.set_title("\n".join(texts), fontsize=8)
 
 
 EXHIBIT = Exhibit(TABLE, "benchmarks", tables=tables, figures=figures)

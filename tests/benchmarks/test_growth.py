@@ -14,7 +14,7 @@ from benchmarks.communication.prediction import NUMBER
 from benchmarks.growth import measurement, prediction, processes
 from benchmarks.growth.fit import slopes, upper
 from benchmarks.growth.measurement import ALL, UPPER, Growth
-from benchmarks.growth.prediction import PASS, PRODUCT, ROUTE, STEP, SUMMED, Speeds
+from benchmarks.growth.prediction import ACTIVATIONS, PASS, PRODUCT, ROUTE, STEP, SUMMED, Speeds
 from benchmarks.growth.settings import BATCHES, PARAMETERS, PROBES, RANKS, GrowthCase, Setting
 from benchmarks.growth.view import EXHIBIT, agreement
 from benchmarks.publish import publish
@@ -44,6 +44,13 @@ def test_the_upper_half_of_an_affine_cost_is_closer_to_linear():
     assert 1 / 4 < slopes(sizes, seconds)[0] < 4 / 7
 
 
+REACHED = {
+    "flops": [5e10, 6e10, 9e10],
+    "memory": [8e9] * 3,
+    "product": [1e-3] * 3,
+    "step": [5e-4] * 3,
+}
+SPEEDS = {name: np.array(values) for name, values in REACHED.items()} | {"link": np.full(3, np.inf)}
 CASE = GrowthCase(PROBES, (1, 2, 4, 8))
 
 
@@ -52,7 +59,7 @@ def planted(exponent=1.0, predicted=1.0, noise=0.0, seed=0):
     random, sizes = np.random.default_rng(seed), np.array(CASE.points, dtype=float)
     drift = np.exp(random.normal(0, 0.2, (5, 1)))  # of the machine, from round to round
     run = drift * sizes**exponent * np.exp(random.normal(0, noise, (5, 4)))
-    return Growth(run, np.ones((5, 4)), 2 * run, drift * 2 * sizes**predicted)
+    return Growth(run, np.ones((5, 4)), 2 * run, drift * 2 * sizes**predicted, SPEEDS)
 
 
 def exponents(growth, column=ALL):
@@ -130,6 +137,12 @@ def test_vectors_that_a_product_moves_are_the_counted_ones():
     assert counted[2] - counted[1] == pytest.approx(PRODUCT + SUMMED, abs=0.5)
 
 
+def test_numbers_that_a_product_moves_for_an_example_are_the_counted_ones():
+    width = 2048
+    few, many = (moved(product_of(Setting(width=width, batch=n))) for n in (16, 48))
+    assert (many - few) / 32 / width == pytest.approx(ACTIVATIONS, abs=0.5)
+
+
 class Diagonal:
     """diag(values) of the start vector's length."""
 
@@ -166,10 +179,11 @@ def test_predicted_seconds_are_the_sums_over_steps():
     computing = prediction.seconds(setting, Speeds(flops=10.0, memory=infinite))
     assert computing == pytest.approx(products * 2 * prediction.flops(setting) / 10)
     vectors = 3 * sum(2 * (PRODUCT + SUMMED) + STEP + 2 * (PASS + 2 * j) for j in range(1, 8))
+    activations = products * 2 * ACTIVATIONS * 4 * 10  # batches, examples, units
     reading = prediction.seconds(setting, Speeds(flops=infinite, memory=10.0), passes=2)
-    assert reading == pytest.approx(vectors * NUMBER * P / 10)
-    waiting = prediction.seconds(setting, Speeds(infinite, infinite, step=0.5))
-    assert waiting == pytest.approx(products / 2)
+    assert reading == pytest.approx((vectors * P + activations) * NUMBER / 10)
+    waiting = prediction.seconds(setting, Speeds(infinite, infinite, product=0.25, step=2.0))
+    assert waiting == pytest.approx(products * (2 * 0.25 + 2.0))
     # two processes: a sum sends P numbers from each, and the next vector half of them
     shared = Setting(**{**vars(setting), "ranks": 2})
     sending = prediction.seconds(shared, Speeds(infinite, infinite, link=10.0))
@@ -178,7 +192,7 @@ def test_predicted_seconds_are_the_sums_over_steps():
 
 
 def test_batches_that_stand_apart_cost_as_many_spectra():
-    speeds = Speeds(1e9, 1e9, 1e-3)
+    speeds = Speeds(1e9, 1e9, 1e-3, 1e-3)
     one, four = (
         prediction.seconds(Setting(batches=n, width=30), speeds, apart=True) for n in (1, 4)
     )
@@ -219,8 +233,8 @@ def test_processes_are_measured_beside_one():
 def test_the_records_are_complete_and_say_what_was_measured():
     growth = planted(1.3, 1.0, noise=0.1)
     new = measurement.records(CASE, growth)
-    assert {r.column for r in new} == {"1", "2", "4", "8", ALL, UPPER}
-    assert len({r.key for r in new}) == len(new) == 4 * 4 + 2 * 4
+    assert {r.column for r in new} == {"1", "2", "4", "8", ALL, UPPER, "speeds"}
+    assert len({r.key for r in new}) == len(new) == 4 * 4 + 2 * 4 + 4
     assert {(r.table, r.row, r.n, r.fidelity) for r in new} == {
         ("growth", "probes", 5, "substitute")
     }
@@ -237,7 +251,7 @@ def test_the_records_are_complete_and_say_what_was_measured():
 
 def test_two_points_have_no_upper_half():
     two = GrowthCase(RANKS, (1, 2))
-    growth = Growth(*np.ones((4, 5, 2)))
+    growth = Growth(*np.ones((4, 5, 2)), SPEEDS)
     new = measurement.records(two, growth)
     assert UPPER not in {r.column for r in new}
     assert {r.threads for r in new} == {1}
@@ -255,9 +269,10 @@ def test_the_page_says_whether_exponents_agree(tmp_path):
     publish(EXHIBIT, measurement.records(wider, planted(1.25, 1.0, noise=0.01)), tmp_path)
     pair = GrowthCase(RANKS, (1, 2))
     halved = np.tile([2.0, 1.0], (5, 1))
-    publish(EXHIBIT, measurement.records(pair, Growth(*[halved] * 4)), tmp_path)
+    publish(EXHIBIT, measurement.records(pair, Growth(*[halved] * 4, SPEEDS)), tmp_path)
     first, second, third = lines(tmp_path)
     assert (first[0], first[2], first[7], first[10]) == ("probes", "1 to 8", "yes", "yes")
+    assert first[1].endswith("60 GFLOP/s, 8.0 GB/s, 1.00 ms a product, 0.50 ms a step")
     assert second[0] == ""
     assert second[7] == "differs by +0.25"
     assert third[0] == "processes"
@@ -271,7 +286,7 @@ def test_the_figure_shows_every_axis_and_every_range():
     found = [
         *measurement.records(CASE, planted()),
         *measurement.records(GrowthCase(PROBES, CASE.points, Setting(width=16)), planted()),
-        *measurement.records(pair, Growth(*np.ones((4, 5, 2)))),
+        *measurement.records(pair, Growth(*np.ones((4, 5, 2)), SPEEDS)),
     ]
     (drawing,) = EXHIBIT.figures(found)
     panels = [ax for ax in drawing.draw(None).axes if ax.get_xlabel()]
