@@ -158,7 +158,7 @@ def _mark(ax: Axes, cases: Sequence[Cells]) -> None:
     for cells in cases:
         found, expected = (cells[ALL][m] for m in ("exponent", "predicted_exponent"))
         exponent = measured(found.value, found.stderr)
-        texts.append(f"exponent {exponent}, predicted {value_of(expected):.2f}")
+        texts.append(f"exponent {exponent}\npredicted {value_of(expected):.2f}")
     ax.set_title("\n".join(texts), fontsize=8)
 
 
