@@ -346,6 +346,7 @@ MAY_WRITE = {
     "lla/storage.py": "into atomic_open",
     "lla/checkpoints.py": "into atomic_open",
     "benchmarks/communication/measurement.py": "into a temporary folder",
+    "benchmarks/growth/processes.py": "into a temporary folder",
     "lla/plotting.py": "into memory",
     "lla/data/files.py": "into a folder of its own, which is renamed when it is complete",
     "paper_tables/engine/figures.py": "into memory",
