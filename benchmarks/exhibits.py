@@ -6,6 +6,7 @@ from benchmarks.adaptive.view import EXHIBIT as ADAPTIVE
 from benchmarks.communication.view import EXHIBIT as COMMUNICATION
 from benchmarks.cost_model.view import EXHIBIT as COST_MODEL
 from benchmarks.hesd_cost.view import EXHIBIT as HESD_COST
+from benchmarks.operations.view import EXHIBIT as OPERATIONS
 from benchmarks.peers.view import EXHIBIT as PEERS
 
-EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, PEERS)
+EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, OPERATIONS, PEERS)
