@@ -18,16 +18,23 @@ class SmallGPT(nn.Module):
     Args:
         words: in the vocabulary.
         length: of a text.
-        width: of an embedding; four heads share it.
+        width: of an embedding.
         blocks: how many.
+        heads: of attention in each block, which share the width.
     """
 
-    def __init__(self, words: int, length: int, width: int, blocks: int) -> None:
+    def __init__(self, words: int, length: int, width: int, blocks: int, heads: int) -> None:
         super().__init__()
         self.words = nn.Embedding(words, width)
         self.places = nn.Embedding(length, width)
         block = nn.TransformerEncoderLayer(
-            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            width,
+            heads,
+            4 * width,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
         )
         self.blocks = nn.TransformerEncoder(block, blocks, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
@@ -51,13 +58,14 @@ class LanguageCase:
     width: int = 256
     blocks: int = 4
     words: int = 512
+    heads: int = 4
 
     name = "gpt"
 
     @property
     def shape(self) -> tuple[int, ...]:
         """What determines the work of a text: its length, and the sizes of the network."""
-        return self.length, self.width, self.blocks, self.words
+        return self.length, self.width, self.blocks, self.words, self.heads
 
     def __str__(self) -> str:
         return f"gpt {self.batch} of {self.length} words"
@@ -66,7 +74,7 @@ class LanguageCase:
         """The problem, and one forward and backward pass in ordinary PyTorch."""
         with torch.random.fork_rng():  # the caller's random state stays
             torch.manual_seed(0)
-            model = SmallGPT(self.words, self.length, self.width, self.blocks)
+            model = SmallGPT(self.words, self.length, self.width, self.blocks, self.heads)
         generator = torch.Generator().manual_seed(0)
         texts = torch.randint(self.words, (self.batch, self.length + 1), generator=generator)
         texts, model = texts.to(device()), model.eval().to(device())
