@@ -7,6 +7,8 @@ from benchmarks.communication.view import EXHIBIT as COMMUNICATION
 from benchmarks.cost_model.view import EXHIBIT as COST_MODEL
 from benchmarks.growth.view import EXHIBIT as GROWTH
 from benchmarks.hesd_cost.view import EXHIBIT as HESD_COST
+from benchmarks.operations.view import EXHIBIT as OPERATIONS
 from benchmarks.peers.view import EXHIBIT as PEERS
 
 EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, GROWTH, HESD_COST, PEERS)
+EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, OPERATIONS, PEERS)

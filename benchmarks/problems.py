@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,25 @@ def one_pass(model: nn.Module, pairs: Pairs) -> Callable[[], None]:
             torch.autograd.grad(nn.functional.cross_entropy(model(x), y), parameters)
 
     return step
+
+
+class Case(Protocol):
+    """A network and a batch, on which costs are measured; as text, what a table calls it."""
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+
+    @property
+    def batch(self) -> int:
+        """Examples in the batch."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an input."""
+
+    def make(self) -> tuple[lla.Problem, Callable[[], None]]:
+        """The problem, and one forward and backward pass in ordinary PyTorch."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ CASES = {
         CostCase("lenet", 32, 2048, 100, 20, 8, ((1, 1), (5, 1), (2, 2), (10, 4))),
         CostCase("resnet18", 224, 64, 100, 20, 8, ((1, 1), (5, 1), (1, 2)), examples=IMAGES),
         CostCase("resnet50", 224, 64, 100, 5, 4, ((1, 1), (3, 1), (1, 2)), examples=IMAGES),
+        # the time alone, in a few minutes (benchmarks.gpu)
+        *(
+            CostCase(network, 224, 64, 100, 2, 1, ((1, 1),), examples=IMAGES)
+            for network in ("resnet18", "resnet50")
+        ),
     ],
 }
 

@@ -46,7 +46,7 @@ class CostCase:
     stands_for: int | None = None  # number of examples to which the time of the pass is scaled
 
     def __str__(self) -> str:
-        return f"{self.network} {self.batch_size}"
+        return f"{self.network} {self.batches} x {self.batch_size}"
 
 
 @dataclass(frozen=True)

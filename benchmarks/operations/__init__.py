@@ -1,0 +1,1 @@
+"""Where the time of a Hessian product goes: each kind of operation against the machine's limit."""
