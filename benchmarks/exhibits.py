@@ -7,5 +7,6 @@ from benchmarks.communication.view import EXHIBIT as COMMUNICATION
 from benchmarks.cost_model.view import EXHIBIT as COST_MODEL
 from benchmarks.hesd_cost.view import EXHIBIT as HESD_COST
 from benchmarks.peers.view import EXHIBIT as PEERS
+from benchmarks.stated_error.view import EXHIBIT as STATED_ERROR
 
-EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, PEERS)
+EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, PEERS, STATED_ERROR)

@@ -1,0 +1,37 @@
+"""Seconds to 5 %: this library's target, and the cheapest fixed budgets of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.stated_error import measurement
+from benchmarks.stated_error.measurement import StatedErrorCase
+from benchmarks.stated_error.view import EXHIBIT
+
+CASES = {
+    "tiny": [StatedErrorCase("lenet", 8, 32, 2, 0.2, 0, (4, 8))],
+    "quick": [
+        StatedErrorCase("lenet", 512, 32, 3, 0.025, 1),
+        StatedErrorCase("resnet20", 16, 32, 2, 0.025, 1),
+    ],
+    "paper": [
+        StatedErrorCase("lenet", 512, 32, 8, 0.015, 2),
+        StatedErrorCase("resnet20", 64, 32, 4, 0.02, 1),
+        # a run takes minutes; K_H1 hardly differs between probes, so shorter ones are enough
+        StatedErrorCase("squeezenet1_1", 8, 224, 2, 0.02, 1, (30, 60)),
+    ],
+}
+
+
+@pytest.mark.timeout(0)
+def test_seconds_to_a_stated_error(
+    case: StatedErrorCase, peak: Any, benchmark: Any, save: Any
+) -> None:
+    """This library and others in turn, each in a process of its own."""
+    given = case.make()
+    found = benchmark.pedantic(measurement.measure, args=(case, peak), rounds=1)
+    new = measurement.case_records(case, given, found)
+    benchmark.extra_info.update({f"{r.column} {r.metric}": r.value for r in new})
+    save(EXHIBIT, new)
