@@ -60,7 +60,8 @@ class StatedErrorCase:
     side: int  # of its inputs, pixels
     repetitions: int  # of this library, and of the others on each batch
     reference: float  # standard error of the reference, relative
-    libraries: int  # of others, the fastest, whose errors are measured besides plain PyTorch's
+    libraries: int  # of others, the fastest, whose errors are measured
+    plain: bool = True  # whether those of plain PyTorch are, too
     steps: tuple[int, ...] = STEPS  # of the budgets of others; the last of their runs
 
     def __str__(self) -> str:
@@ -122,7 +123,8 @@ def measure(case: StatedErrorCase, isolated: Isolated) -> Found:
         except Exception as error:
             not_run[name] = in_words(error)
     ours: list[Ours] = []
-    runs: dict[str, list[list[Run]]] = {name: [] for name in followed(race, case.libraries)}
+    names = followed(race, case.libraries, case.plain)
+    runs: dict[str, list[list[Run]]] = {name: [] for name in names}
     for repetition in range(case.repetitions):
         ours.append(isolated(to_target, case, repetition, TARGET).result)
         for name, mine in runs.items():
@@ -131,14 +133,14 @@ def measure(case: StatedErrorCase, isolated: Isolated) -> Found:
     return Found(exact, ours, race, runs, not_run)
 
 
-def followed(race: Mapping[str, float], count: int) -> list[str]:
-    """Plain PyTorch, and the fastest libraries.
+def followed(race: Mapping[str, float], count: int, plain: bool) -> list[str]:
+    """Plain PyTorch if it is wanted, and the fastest libraries.
 
-    >>> followed({"plain PyTorch": 1.0, "a": 3.0, "b": 2.0}, 1)
+    >>> followed({"plain PyTorch": 1.0, "a": 3.0, "b": 2.0}, 1, True)
     ['plain PyTorch', 'b']
     """
     others = sorted((name for name in race if name != PLAIN.name), key=race.__getitem__)
-    return [PLAIN.name, *others[:count]]
+    return [PLAIN.name] * plain + others[:count]
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from benchmarks.stated_error.view import EXHIBIT
 from paper_tables.engine.records import Source
 
 RNG = np.random.default_rng(0)
-CASE = StatedErrorCase("lenet", 8, 32, 2, 0.2, 1, (4, 8))
+CASE = StatedErrorCase("lenet", 8, 32, 2, 0.2, 1, steps=(4, 8))
 
 
 # --- quadratures
