@@ -133,6 +133,11 @@ def measure(case: StatedErrorCase, isolated: Isolated) -> Found:
     return Found(exact, ours, race, runs, not_run)
 
 
+def libraries_here() -> list[str]:
+    """The other libraries that can run here, without plain PyTorch."""
+    return [name for name, a in OTHERS.items() if a is not PLAIN and a.missing() is None]
+
+
 def followed(race: Mapping[str, float], count: int, plain: bool) -> list[str]:
     """Plain PyTorch if it is wanted, and the fastest libraries.
 

@@ -70,8 +70,8 @@ def _line(name: str, found: Library, ours: Library) -> Line:
 def _of_budget(found: Library, ours: Library) -> dict[str, Any]:
     """What is known of the cheapest budget of another library, if there is one."""
     own, least = value_of(ours["seconds"]), value_of(found["least"])
-    reached = "seconds" in found and value_of(found["probes"]) <= MOST
-    known: dict[str, Any] = {"within": "yes" if reached else f"no: {least:.1%}"}
+    target = found["least"].config["target"]
+    known: dict[str, Any] = {"within": "yes" if least <= target else f"no: {least:.1%}"}
     if "seconds" in found:
         seconds, probes, steps = (value_of(found[n]) for n in ("seconds", "probes", "steps"))
         batches = found["seconds"].batches or 1
