@@ -95,8 +95,9 @@ def rms_of(results: np.ndarray, exact: Exact) -> tuple[float, float]:
         results: of a criterion [repetitions].
         exact: what it should be.
 
-    >>> rms_of(np.array([1.1, 0.9]), Exact(1.0, 0.0))
-    (0.1..., 0.05...)
+    >>> size, error = rms_of(np.array([1.1, 0.9]), Exact(1.0, 0.0))
+    >>> round(size, 3), round(error, 3)
+    (0.1, 0.05)
     """
     square = float(((results - exact.value) ** 2).mean())
     size = math.sqrt(max(0.0, square - exact.stderr**2)) / abs(exact.value)
