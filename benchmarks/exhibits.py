@@ -9,6 +9,8 @@ from benchmarks.growth.view import EXHIBIT as GROWTH
 from benchmarks.hesd_cost.view import EXHIBIT as HESD_COST
 from benchmarks.operations.view import EXHIBIT as OPERATIONS
 from benchmarks.peers.view import EXHIBIT as PEERS
+from benchmarks.stated_error.view import EXHIBIT as STATED_ERROR
 
 EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, GROWTH, HESD_COST, PEERS)
 EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, OPERATIONS, PEERS)
+EXHIBITS = (ADAPTIVE, COMMUNICATION, COST_MODEL, HESD_COST, PEERS, STATED_ERROR)

@@ -16,7 +16,7 @@ from lla import data, training
 from lla._torchvision import import_torchvision
 from lla.data import ImageSet, PicturePreprocessing, PictureSet
 from lla.errors import MissingDataError
-from lla.models import build, picture_preprocessing, pretrained
+from lla.models import build, picture_preprocessing, preprocessing, pretrained
 from paper_tables.engine.records import Source
 
 SIDE = 32  # of LeNet's input; digits are zero-padded to this
@@ -73,7 +73,7 @@ def make(
     """The input of a network.
 
     Args:
-        network: `lenet`, or a network for photographs.
+        network: `lenet`, `resnet20` for CIFAR-10, or a network for photographs.
         batch_size: of the criteria; fewer where the data set has too few examples.
         batches: of the criteria; fewer batches where there are too few photographs.
         side: of photographs, pixels.
@@ -82,6 +82,8 @@ def make(
     """
     if network == "lenet":
         return _lenet(batch_size, batches, examples, device)
+    if network == "resnet20":
+        return _resnet20(batch_size, batches, examples, device)
     return _photographs(network, batch_size, batches, side, examples, device)
 
 
@@ -133,6 +135,45 @@ def _digit(images: ImageSet) -> Callable[[int], tuple[Tensor, int]]:
     return lambda index: (prepare(to_picture(images.images[index])), int(images.labels[index]))
 
 
+# --- ResNet20 on CIFAR-10
+
+
+def _resnet20(batch_size: int, batches: int, examples: int | None, device: str) -> Input:
+    try:
+        images = data.load("cifar10", "test")
+    except MissingDataError:
+        images = data.load("rendered-digits", "test")
+    try:
+        found = pretrained("resnet20")
+        model, note, weights = found.model, found.note, Source(found.file, found.sha256)
+    except MissingDataError:
+        model, note, weights = _at_initialisation("resnet20", 10)
+    options = preprocessing("resnet20")
+    size = min(batch_size, len(images) // batches)
+
+    def example(index: int) -> tuple[Tensor, int]:
+        (x,) = data.to_input(images.images[index : index + 1], **options)
+        return x, int(images.labels[index])
+
+    stand_in = images.name != "cifar10"
+    return Input(
+        model.to(device).eval(),
+        data.batches(images, size, batches, seed=0, device=device, **options),
+        example,
+        min(examples or len(images), len(images)),
+        Source(images.name, images.sha256),
+        weights,
+        "substitute" if stand_in else "reduced",
+        f"{images.name} stand in for CIFAR-10; {note}" if stand_in else note,
+    )
+
+
+def _at_initialisation(network: str, classes: int) -> tuple[nn.Module, str, Source]:
+    model = build(network, num_classes=classes, seed=0)
+    weights = Source(f"{network}, torch init, seed 0", training.weights_sha256(model))
+    return model, "at initialisation: no weights are found", weights
+
+
 # --- networks for photographs
 
 
@@ -147,17 +188,15 @@ def _photographs(
         found = pretrained(network)
         model, note, weights = found.model, found.note, Source(found.file, found.sha256)
     except MissingDataError:
-        model = build(network, num_classes=pictures.classes, seed=0)
-        note = "at initialisation: no weights are found"
-        weights = Source(f"{network}, torch init, seed 0", training.weights_sha256(model))
-    preprocessing = picture_preprocessing(network, side)
+        model, note, weights = _at_initialisation(network, pictures.classes)
+    prepare = picture_preprocessing(network, side)
     batch_size = min(batch_size, len(pictures))
     count = min(batches, len(pictures) // batch_size)
-    cut = data.picture_batches(pictures, preprocessing, batch_size, count, seed=0, device=device)
+    cut = data.picture_batches(pictures, prepare, batch_size, count, seed=0, device=device)
     return Input(
         model.to(device).eval(),
         cut.pairs,
-        _photograph(pictures, preprocessing),
+        _photograph(pictures, prepare),
         examples or len(pictures),
         Source(pictures.name, cut.sha256),
         weights,
@@ -167,7 +206,7 @@ def _photographs(
 
 
 def _photograph(
-    pictures: PictureSet, preprocessing: PicturePreprocessing
+    pictures: PictureSet, prepare: PicturePreprocessing
 ) -> Callable[[int], tuple[Tensor, int]]:
     """A picture, decoded from its file and prepared; the few files are repeated."""
 
@@ -176,6 +215,6 @@ def _photograph(
         picture, _ = data.read_rgb(pictures.folder / pictures.files[index])
         if pictures.boxes is not None:
             picture = picture.crop(pictures.boxes[index])
-        return preprocessing(picture), int(pictures.labels[index])
+        return prepare(picture), int(pictures.labels[index])
 
     return example

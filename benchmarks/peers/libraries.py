@@ -2,16 +2,18 @@
 
 Every adapter makes `probes` runs of `steps` Lanczos steps and gives the nodes and weights that the
 library itself found. The libraries draw their own probes. The adapter catches the first one at the
-first product, so that its moments can be checked. Adapters change the library that they call and
-the model that they are given, so each runs in a process of its own, see `benchmarks.isolate`.
+first product, so that its moments can be checked, and notes when each product began. Adapters
+change the library that they call and the model that they are given, so each runs in a process of
+its own, see `benchmarks.isolate`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,8 @@ class Quadrature:
     weights: np.ndarray  # [probes, steps]
     products: int  # Hessian-vector products with the whole of the data
     start: np.ndarray  # [P] the first probe, as passed to the first product
+    # [products] when each product began, by `time.perf_counter`; empty for this library
+    began: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -151,20 +155,30 @@ def _lla(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
 # --- libraries that are installed
 
 
-def _watch(owner: Any, name: str) -> list[np.ndarray | None]:
-    """Replace a function of an owner by one that also stores its last argument.
+@dataclass
+class _Seen:
+    """The products that were seen."""
+
+    start: np.ndarray | None = None  # [P] the vector of the first one
+    began: list[float] = field(default_factory=list)  # when each began
+
+
+def _watch(owner: Any, name: str) -> _Seen:
+    """Replace a function of an owner by one that also notes when it is called, and with what.
 
     Returns:
-        A list with an entry for each call: the vector [P] for the first one, then None.
+        The calls, to which each one is added.
     """
     function = getattr(owner, name)
-    seen: list[np.ndarray | None] = []
+    seen = _Seen()
 
     def watched(*arguments: Any) -> Any:
-        vector = arguments[-1]
-        parts = [vector] if isinstance(vector, Tensor) else vector
-        flat = None if seen else torch.cat([part.detach().reshape(-1) for part in parts])
-        seen.append(None if flat is None else flat.double().cpu().numpy())
+        if seen.start is None:
+            vector = arguments[-1]
+            parts = [vector] if isinstance(vector, Tensor) else vector
+            flat = torch.cat([part.detach().reshape(-1) for part in parts])
+            seen.start = flat.double().cpu().numpy()
+        seen.began.append(time.perf_counter())
         return function(*arguments)
 
     setattr(owner, name, watched)
@@ -219,12 +233,11 @@ def _authors(model: nn.Module, pairs: Pairs, work: EqualWork) -> Quadrature:
     return _quadrature(nodes, weights, seen)
 
 
-def _quadrature(
-    nodes: Sequence[Any], weights: Sequence[Any], seen: list[np.ndarray | None]
-) -> Quadrature:
-    if not seen or seen[0] is None:
+def _quadrature(nodes: Sequence[Any], weights: Sequence[Any], seen: _Seen) -> Quadrature:
+    if seen.start is None:
         raise RuntimeError("no product was seen")
-    return Quadrature(_rows(nodes), _rows(weights), len(seen), seen[0])
+    began = np.array(seen.began)
+    return Quadrature(_rows(nodes), _rows(weights), len(began), seen.start, began)
 
 
 def _rows(lists: Sequence[Any]) -> np.ndarray:

@@ -132,6 +132,16 @@ def test_photographs_come_in_two_forms(monkeypatch):
     assert given.fidelity == "substitute"
 
 
+def test_small_pictures_come_in_two_forms(monkeypatch):
+    monkeypatch.delenv("LLA_DATA", raising=False)
+    given = inputs.make("resnet20", 4, 2, 32, 10, "cpu")
+    x, _ = next(given.loader())
+    assert [len(y) for _, y in given.resident()] == [4, 4, 2]
+    assert x.shape == given.pairs[0][0].shape == (4, 3, 32, 32)
+    if given.data.name == "rendered-digits":  # else CIFAR-10 lies in the user's cache
+        assert given.fidelity == "substitute"
+
+
 # --- the whole, and what is written
 
 

@@ -1,0 +1,1 @@
+"""Seconds to a stated error: this library, and the cheapest fixed budget of others."""
