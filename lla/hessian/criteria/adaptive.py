@@ -8,10 +8,10 @@ until the error is as small as asked for, and as much as possible is read from e
 - K_H1 is the mean over probes of a ratio with a large scatter. Most of the scatter comes from the
   parts of a probe along a few outlying eigenvectors. The run resolves these, and the ratio is then
   averaged over them without a product (`lla.hessian.lanczos.outliers`).
-- K_H1 from a short run has an error: its quadrature is inexact at the kink of |x|. The error is
-  nearly the same for every probe. The first run makes all its steps and shows how large the error
-  is after which step; the others stop early and are corrected by it (multilevel Monte Carlo, Giles
-  2015). So the quantity is still that of `steps` steps.
+- K_H1 from a short run has an error: its quadrature is inexact at the kink of |x|. The share of the
+  negative part that is lacking is nearly the same for every probe. The first run makes all its
+  steps and shows that share after every step; the others stop early and are corrected by it
+  (multilevel Monte Carlo, Giles 2015). So the quantity is still that of `steps` steps.
 - K_H05 depends on the steps by definition, so for it every run makes all of them.
 
 A further batch always tells more than a further probe on a batch that was measured already, because
@@ -343,11 +343,21 @@ class RunStatistics:
         """The positive part v' H+ v of one probe, as a run with all steps would give it."""
         if run.whole:
             return run.positive
-        whole, steps = [r for runs in self.runs for r in runs if r.whole], len(run.alphas)
+        return run.bound + self._missing_share(len(run.alphas)) * (run.bound - run.form)
+
+    def _missing_share(self, steps: int) -> float:
+        """What the negative part lacks after some steps, relative to it, in the whole runs.
+
+        Relative, because Hessians of different batches may differ in size by orders of magnitude.
+        """
+        whole = [r for runs in self.runs for r in runs if r.whole]
         key = (steps, len(whole))
         if key not in self._missing:
-            self._missing[key] = float(np.mean([other.missing(steps) for other in whole]))
-        return run.bound + self._missing[key]
+            missing = [run.missing(steps) for run in whole]
+            known = [run.positive - run.form - m for run, m in zip(whole, missing, strict=True)]
+            shares = [m / n for m, n in zip(missing, known, strict=True) if n > 0]
+            self._missing[key] = float(np.mean(shares)) if shares else 0.0
+        return self._missing[key]
 
     def _met(self, name: str) -> bool:
         """Whether a target is known to be met."""

@@ -203,6 +203,16 @@ def test_errors_are_honest_in_a_few_repetitions(cases, over):
     check_honesty(cases, over, 8, 0.3, (0.7, 1.0))
 
 
+def test_batches_whose_hessians_differ_in_size_are_corrected_each_by_its_own(cases):
+    """K_H1 is a ratio, so scaling a Hessian changes nothing: nor may what short runs lack."""
+    sizes = (1.0, 1e-2, 1e-3, 1e-4)
+    hessians = [A * size for A, size in zip(matrices(cases, 4), sizes, strict=True)]
+    found = [measured(hessians, cases, over="probes", probes=100, seed=seed) for seed in range(4)]
+    assert any(len(set(s.counts)) > 1 for c in found for s in c.spectra[:1])  # some ended early
+    values = np.array([c.kh1.value for c in found])
+    assert values.mean() == pytest.approx(exact(hessians)[1], rel=0.06)
+
+
 @SLOW
 @pytest.mark.parametrize("over", ["batches", "probes"])
 def test_errors_are_honest_in_two_hundred_repetitions(cases, over):
