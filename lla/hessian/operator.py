@@ -157,9 +157,8 @@ class HessianOperator(SymmetricOperator):
 
     def _make(self, route: RouteName, batch: Batch) -> Product:
         arguments = route_arguments(self.problem, batch, self.space, self._state)
-        if route == "linearized":
-            return routes.Linearized(*arguments, data=self._data(batch))
-        return ROUTES[route](*arguments)
+        data = (self._data(batch),) if route == "linearized" else ()
+        return ROUTES[route](*arguments, *data)
 
     def _data(self, batch: Batch) -> list[Tensor]:
         """The tensors, beside theta, that a product depends on."""
@@ -185,9 +184,13 @@ class HessianOperator(SymmetricOperator):
                 tested, seconds = routes.timed(lambda: self._repeated(product, expected), probe)
                 # a batch's product is compared with one of a graph that is made for this; that of
                 # a later batch once, not three times
-                setup = made + sum(retained) + tested
-                later = made + sum(retained) + tested / 3
-                costs = setup + (count - 1) * later, seconds * whole
+                compared = sum(retained) + tested / 3
+                later = (count - 1) * (made + compared)
+                if getattr(product, "again", None) and count > 1:
+                    # replayed and compared with a pass, each about what a graph takes; the first
+                    # one is compared with double backward, too
+                    later = (count - 1) * 2 * retained[0] + compared
+                costs = made + sum(retained) + tested + later, seconds * whole
                 trials.append(_trial("linearized", costs, product.kept_bytes * whole, memory))
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 reason = first_line(error)

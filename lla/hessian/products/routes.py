@@ -298,7 +298,7 @@ def agree(found: Tensor, expected: Tensor) -> bool:
     return bool(torch.linalg.vector_norm(found - expected) <= ROUNDING[expected.dtype] * scale)
 
 
-ROUTES: dict[RouteName, Callable[[Function, Tensor, Context, Context], Product]] = {
+ROUTES: dict[RouteName, Callable[..., Product]] = {
     "linearized": Linearized,
     "retained": Retained,
     "fresh": Fresh,
