@@ -19,7 +19,7 @@ from lla.errors import InputError, first_line, out_of_memory
 from lla.free_memory import available_memory
 from lla.hessian.products import routes
 from lla.hessian.products.linearize import warm_up
-from lla.hessian.products.replay import ReplayError, signature
+from lla.hessian.products.replay import signature
 from lla.hessian.products.routes import ROUTES, Context, Function, Product, Recording, RouteName
 from lla.hessian.symmetric import SymmetricOperator
 from lla.parameters import ParameterSpace, Pattern
@@ -258,7 +258,9 @@ class HessianOperator(SymmetricOperator):
         )
         try:
             return recording(function, theta, self._data(batch), context, backward)
-        except ReplayError:  # what the model decides by its data is other here
+        except RuntimeError as error:  # what the model decides by its data is other here
+            if out_of_memory(error):
+                raise
             return None
 
     def _remember(self, product: Product, batch: Batch) -> None:

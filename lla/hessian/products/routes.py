@@ -172,7 +172,7 @@ class Linearized:
     several rows shows that this is faster and right.
 
     Attributes:
-        again: makes the product of other data, see `Recording`; None if that cannot be had.
+        again: makes the product of other data; None if that cannot be had.
     """
 
     def __init__(
@@ -251,10 +251,12 @@ class Recording:
         point = theta.detach().clone()
         constants, value, gradient = self.replay((point, *data), context)
         own = point.clone().requires_grad_()
+        expected = torch.zeros_like(point)  # of a loss that does not depend on the parameters
         with context(), torch.enable_grad():
             loss = function(own)
-            with backward():
-                (expected,) = torch.autograd.grad(loss, own)
+            if loss.requires_grad:
+                with backward():
+                    (expected,) = torch.autograd.grad(loss, own, materialize_grads=True)
         if not (agree(value, loss.detach()) and agree(gradient, expected)):
             raise ReplayError("the operations of another batch give another loss or gradient")
         return Linearized.of(self.graph.of(constants))

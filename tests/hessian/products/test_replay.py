@@ -253,6 +253,28 @@ def test_a_wrong_recording_is_not_used(monkeypatch):
     assert not any(r.confirmed for r in problem.findings.recordings.values())
 
 
+@pytest.mark.parametrize("power", [0, 1])
+def test_losses_that_are_constant_or_linear(power):
+    batches = [(torch.randn(4, 6, dtype=torch.float64), torch.zeros(4)) for _ in range(3)]
+    model = nn.Linear(6, 1).double()
+    problem = lla.Problem(model, batches, loss=lambda out, y: (out.mean() + 1.0) ** power)
+    for product in products(problem, "linearized"):
+        assert not product.any()
+
+
+def test_a_replay_that_cannot_run_gives_way(monkeypatch, recorded):
+    torch.manual_seed(0)
+    problem = lla.Problem(InPlace().double(), batches_of(CASES["in place"][1], 2))
+
+    def fails(self, *args):
+        raise RuntimeError("index out of range")
+
+    monkeypatch.setattr(operator_module.Recording, "__call__", fails)
+    found, expected = products(problem, "linearized"), products(problem, "retained")
+    assert len(recorded) == 2
+    assert torch.allclose(found[1], expected[1], rtol=1e-10, atol=1e-14)
+
+
 def test_signatures():
     x, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
     assert signature([x], (x, y)) == signature([x + 1], (x + 1, y + 1))
