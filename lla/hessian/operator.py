@@ -161,9 +161,9 @@ class HessianOperator(SymmetricOperator):
         return ROUTES[route](*arguments, *data)
 
     def _data(self, batch: Batch) -> list[Tensor]:
-        """The tensors, beside theta, that a product depends on."""
-        leaves = pytree.tree_leaves((batch.x, batch.y))
-        return [*self._state.values(), *(leaf for leaf in leaves if isinstance(leaf, Tensor))]
+        """The tensors, beside theta, that a product depends on, each once."""
+        leaves = [*self._state.values(), *pytree.tree_leaves((batch.x, batch.y))]
+        return list({id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}.values())
 
     def _choose(self, memory: int) -> RouteName:
         """Measure the routes on the first batch, take the best that fits, keep its product."""
@@ -258,7 +258,8 @@ class HessianOperator(SymmetricOperator):
         )
         try:
             return recording(function, theta, self._data(batch), context, backward)
-        except RuntimeError as error:  # what the model decides by its data is other here
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            # what the model decides by its data is other here
             if out_of_memory(error):
                 raise
             return None

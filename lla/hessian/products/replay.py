@@ -25,7 +25,6 @@ from lla.hessian.products.calls import (
     Structure,
     arguments,
     leaves_of,
-    stored,
     vanishes,
     written_places,
 )
@@ -85,7 +84,9 @@ class Notes:
     ) -> None:
         """Note an operation; a tensor that nothing here has made is the same for all data."""
         places = written_places(func, structure) if func._schema.is_mutable else ()
-        if func in _PLACED or _DECIDING.intersection(func.tags):
+        # a generator of the model's own is put in place for a call of the model, not for a replay
+        drawn = any(isinstance(leaf, torch.Generator) for leaf in leaves)
+        if drawn or func in _PLACED or _DECIDING.intersection(func.tags):
             self._repeatable = False
         if not self._repeatable:
             return
@@ -214,10 +215,12 @@ def signature(tensors: Sequence[Tensor], batch: Any) -> Hashable | None:
         batch: nested tensors and plain values.
     """
     leaves, structure = pytree.tree_flatten(batch)
-    parts = []
+    parts: list[Hashable] = []
+    places: dict[int, int] = {}  # where a tensor stands first: it may stand in two places
     for leaf in (*tensors, *leaves):
-        if isinstance(leaf, Tensor):
-            parts.append((*stored(leaf), str(leaf.device)))
+        if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
+            place = places.setdefault(id(leaf), len(parts))
+            parts.append((place, leaf.shape, leaf.stride(), leaf.dtype, str(leaf.device)))
         elif leaf is None or isinstance(leaf, (bool, int, float, str)):
             parts.append((type(leaf), repr(leaf)))
         else:

@@ -246,7 +246,7 @@ class Recording:
             backward: of the backward pass.
 
         Raises:
-            ReplayError: loss or gradient are others.
+            ReplayError: loss or gradient are others, or the gradient is zero.
         """
         point = theta.detach().clone()
         constants, value, gradient = self.replay((point, *data), context)
@@ -259,6 +259,8 @@ class Recording:
                     (expected,) = torch.autograd.grad(loss, own, materialize_grads=True)
         if not (agree(value, loss.detach()) and agree(gradient, expected)):
             raise ReplayError("the operations of another batch give another loss or gradient")
+        if not expected.any():
+            raise ReplayError("a gradient of zeros says nothing of the operations behind it")
         return Linearized.of(self.graph.of(constants))
 
 

@@ -275,11 +275,88 @@ def test_a_replay_that_cannot_run_gives_way(monkeypatch, recorded):
     assert torch.allclose(found[1], expected[1], rtol=1e-10, atol=1e-14)
 
 
+class Sparse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("links", torch.eye(5, dtype=torch.float64).to_sparse())
+        self.layer = nn.Linear(6, 3).double()
+
+    def forward(self, x):
+        return self.layer(x) ** 3  # even a buffer that is not read
+
+
+class Drawing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.generator = nn.Linear(6, 3).double(), torch.Generator().manual_seed(5)
+
+    def forward(self, x):
+        return self.layer(x + torch.randn(x.shape, generator=self.generator, dtype=x.dtype)) ** 3
+
+
+@pytest.mark.parametrize("make", [Sparse, Drawing])
+def test_networks_that_are_recorded_batch_by_batch(make, recorded):
+    torch.manual_seed(0)
+    model = make()
+    problem = lla.Problem(model, batches_of(CASES["in place"][1], 3))
+    state = model.generator.get_state() if make is Drawing else None
+    expected = products(problem, "retained")
+    recorded.clear()
+    found = products(problem, "linearized")
+    assert len(recorded) == 3
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-14)
+    if state is not None:
+        assert torch.equal(model.generator.get_state(), state)
+
+
+def test_slices_of_one_tensor_and_labels_in_a_mapping_are_replayed(recorded):
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(3)
+    X, Y = torch.randn(20, 6, generator=g).double(), torch.randint(0, 3, (20,), generator=g)
+    slices = list(zip(X.split(5), Y.split(5), strict=True))
+    net = InPlace().double()
+
+    class Labelled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x, labels):
+            return {"loss": F.cross_entropy(self.net(x), labels)}
+
+    for problem in (
+        lla.Problem(net, slices),
+        lla.Problem(Labelled(), [{"x": x, "labels": y} for x, y in slices]),
+    ):
+        expected = products(problem, "retained")
+        recorded.clear()
+        found = products(problem, "linearized")
+        assert len(recorded) == 1
+        for one, other in zip(found, expected, strict=True):
+            assert torch.allclose(one, other, rtol=1e-10, atol=1e-14)
+
+
+def test_a_gradient_of_zeros_confirms_nothing(recorded):
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3).double()
+    batches = [(x, model(x).detach()) for x, _ in batches_of(CASES["in place"][1], 4)]
+    scale = [1.0]
+    problem = lla.Problem(model, batches, lambda out, y: scale[0] * F.mse_loss(out, y))
+    products(problem, "linearized")
+    scale[0] = 5.0  # neither the loss nor its gradient, both 0, shows it
+    found, expected = products(problem, "linearized"), products(problem, "retained")
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-14)
+
+
 def test_signatures():
     x, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
-    assert signature([x], (x, y)) == signature([x + 1], (x + 1, y + 1))
+    assert signature([x + 2], (x, y)) == signature([x + 3], (x + 1, y + 1))
     assert signature([], (x, y)) != signature([], (x[:2], y))
     assert signature([], (x, y)) != signature([], (x.t().contiguous().t(), y))
     assert signature([], (x, 1)) != signature([], (x, True))
     assert signature([], {"a": x}) != signature([], {"b": x})
     assert signature([], (x, object())) is None
+    assert signature([], (x, x)) != signature([], (x, x.clone()))
+    assert signature([x.to_sparse()], (x, y)) is None
