@@ -80,7 +80,7 @@ def test_killed_workers_lose_no_cell_and_do_none_twice(runs, undisturbed, record
             time.sleep(generator.uniform(0, 0.5))
             index = generator.choice(list(alive))
             os.kill(alive[index], signal.SIGKILL)
-            finish(runs, alive[index], index)
+            runs.ask("wait", alive[index])  # it may not have begun to write its output
             kills += 1
             now = {r.column for r in read_records(runs.journal)} if runs.journal.exists() else set()
             lost += len(done - now)
@@ -100,7 +100,7 @@ def test_killed_workers_lose_no_cell_and_do_none_twice(runs, undisturbed, record
 
 
 def test_a_cell_that_fails_is_a_record_and_no_end(runs):
-    runs.turn(fails="c2", seconds=1.0)  # so that both have begun before it fails
+    runs.turn(fails="c2", seconds=4.0)  # so that both have begun before it fails
     pids = [start(runs, i, 2) for i in (1, 2)]
     ends = [finish(runs, pid, i) for i, pid in enumerate(pids, 1)]
     assert sorted(code for code, _ in ends) == [0, 1], "it fails at one worker"

@@ -39,6 +39,7 @@ def figures(records: Records) -> list[Drawing]:
             f"({run.trained_on}-{run.other})",
             records=tuple(sorted(shown, key=lambda record: record.to_json())),
             draw=functools.partial(draw, run),
+            colours=32,
         )
         for name, (run, *_) in by_name.items()
         if (shown := _shown(run)) and len(_points(run, SIDES[0], METRICS[0])[0]) >= LEAST

@@ -14,7 +14,7 @@ from paper_tables.paper import paper_rows
 from paper_tables.paper.explosion import RECOMMENDED
 from paper_tables.paper.names import display
 
-MOST_SURFACES = 12
+MOST_SURFACES = 6
 SHOWN = ("4", RECOMMENDED)  # methods: one that explodes, one that does not
 
 

@@ -481,7 +481,8 @@ def test_out_of_memory_by_a_route_asked_for_by_name_is_no_wrong_input(monkeypatc
 
     route.calls = 0
     monkeypatch.setitem(ROUTES, "linearized", second)
-    crit = lla.criteria(model, [(x, y)] * 2, probes=1, steps=5, route="linearized")
+    batches = [(x, y), (x[1:], y[1:])]  # of other shapes, so that both are recorded
+    crit = lla.criteria(model, batches, probes=1, steps=5, route="linearized")
     assert crit.plan == "whole batches, fresh (out of memory: whole batches, linearized)"
     assert len(crit.spectra) == 2
 
