@@ -32,9 +32,6 @@ OURS, THEIRS, COMPILED = "lla", "curvlinops", "curvlinops, compiled"
 # compiled products in eager gradients on an RTX A6000, as their developers print them
 PUBLISHED = {"mlp": "1.06", "resnet18": "1.69", "resnet50": "2.01", "gpt": "2.80"}
 NOTE = "at initialisation, on noise; float32 without TF32"
-AGREE = (
-    1e-3  # relative difference from our product above which theirs is no product of this Hessian
-)
 ROUNDS, WARMUP = 7, 2
 
 

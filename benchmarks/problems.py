@@ -15,6 +15,7 @@ from lla.models import build
 from lla.probes import rademacher
 
 RGB = 3
+NOTE = "at initialisation, on noise: costs do not depend on values"  # of records
 
 Pairs = list[tuple[Tensor, Tensor]]  # batches of inputs and targets
 

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lla
 from benchmarks.isolate import Peak, measured
-from benchmarks.problems import NetworkCase, configuration, device, one_product
+from benchmarks.problems import NOTE, NetworkCase, configuration, device, one_product
 from benchmarks.timing import in_turn, timed
 from lla.hessian.memory.plans import Plan, bytes_an_example, cost_of, needed
 from lla.hessian.products.routes import ROUTES, RouteName
@@ -33,7 +33,6 @@ from paper_tables.engine import machine
 from paper_tables.engine.records import Record
 
 TABLE = "cost_model"
-NOTE = "at initialisation, on noise: costs do not depend on values"
 PASS = "forward and backward"
 FLOOR = 2.0  # passes
 PICKED = {"lenet": 1 / 4}  # share of a first layer's positions that the pooling behind it selects

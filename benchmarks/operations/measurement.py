@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lla
 from benchmarks.operations.counts import KINDS, flops, kind, moved
-from benchmarks.problems import Case, configuration, device
+from benchmarks.problems import NOTE, Case, configuration, device
 from benchmarks.timing import in_turn, median
 from lla.precision import full_precision
 from lla.probes import rademacher
@@ -33,7 +33,6 @@ from paper_tables.engine import machine
 from paper_tables.engine.records import Record
 
 TABLE = "operations"
-NOTE = "at initialisation, on noise: costs do not depend on values"
 PRODUCT, PASS, MACHINE = "product", "forward and backward", "machine"
 ROUNDS, WARMUP = 7, 2
 _LABEL = "one operation"

@@ -186,7 +186,7 @@ class HessianOperator(SymmetricOperator):
                 # a later batch once, not three times
                 compared = sum(retained) + tested / 3
                 later = (count - 1) * (made + compared)
-                if getattr(product, "again", None) and count > 1:
+                if product.again is not None and count > 1:
                     # replayed and compared with a pass, each about what a graph takes; the first
                     # one is compared with double backward, too
                     later = (count - 1) * 2 * retained[0] + compared
@@ -219,23 +219,13 @@ class HessianOperator(SymmetricOperator):
         return (setup, seconds), product.kept_bytes, expected
 
     def _checked(self, index: int, batch: Batch) -> Product:
-        """The route's product for one batch, compared with double backward.
-
-        A recording of an earlier batch is replayed. The first time its product is compared, too;
-        later its loss and gradient are, which takes a pass.
-        """
+        """The route's product for one batch: replayed, or compared with double backward."""
         if self.route == "retained":
             return self._make("retained", batch)
-        recordings, likeness = self.problem.findings.recordings, self._likeness(batch)
-        recording = recordings.get(likeness)
-        replayed = None if recording is None else self._replayed(recording, batch)
-        if recording is not None and replayed is not None and recording.confirmed:
+        replayed = self._replayed(batch)
+        if replayed is not None:
             return replayed
         expected = self._make("retained", batch)(self._probe())
-        right = replayed is not None and routes.agree(replayed(self._probe()), expected)
-        if recording is not None and replayed is not None and right:
-            recordings[likeness] = replace(recording, confirmed=True)
-            return replayed
         try:
             product = self._make(self.route, batch)
             self._compare(product, expected)
@@ -251,23 +241,37 @@ class HessianOperator(SymmetricOperator):
             ) from error
         return product
 
-    def _replayed(self, recording: Recording, batch: Batch) -> Product | None:
-        """The product of an earlier recording for this batch; None if it is not right for it."""
+    def _replayed(self, batch: Batch) -> Product | None:
+        """The product of an earlier recording for this batch; None if there is none that is right.
+
+        Its loss and gradient are compared with those of a pass. The first time it is used, its
+        product is compared with double backward, too.
+        """
+        recordings, likeness = self.problem.findings.recordings, self._likeness(batch)
+        recording: Recording | None = recordings.get(likeness)
+        if recording is None:
+            return None
         function, theta, context, backward = route_arguments(
             self.problem, batch, self.space, self._state
         )
         try:
-            return recording(function, theta, self._data(batch), context, backward)
+            product = recording(function, theta, self._data(batch), context, backward)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             # what the model decides by its data is other here
             if out_of_memory(error):
                 raise
             return None
+        if not recording.confirmed:
+            probe = self._probe()
+            if not routes.agree(product(probe), self._make("retained", batch)(probe)):
+                return None
+            recordings[likeness] = replace(recording, confirmed=True)
+        return product
 
     def _remember(self, product: Product, batch: Batch) -> None:
         """Keep the recording of a product that was found to be right, for batches like this one."""
         likeness, kept = self._likeness(batch), self.problem.findings.recordings
-        if likeness is None or not isinstance(product, routes.Linearized) or not product.again:
+        if likeness is None or product.again is None:
             return
         kept[likeness] = product.again
         while len(kept) > _RECORDINGS:

@@ -37,6 +37,7 @@ class Product(Protocol):
     """Multiplies the rows of a matrix [K, P] with the Hessian."""
 
     recorded: int | None  # of a recorded graph: equal for equal operations, whatever the constants
+    again: Recording | None  # makes the product of other data, where that can be had
 
     @property
     def kept_bytes(self) -> int:
@@ -60,6 +61,7 @@ class Retained:
     """
 
     recorded: int | None = None
+    again: Recording | None = None
 
     def __init__(
         self,
@@ -147,6 +149,7 @@ class Fresh:
     """Double backward through a graph that is rebuilt for every call and then dropped."""
 
     recorded: int | None = None
+    again: Recording | None = None
     kept_bytes: int = 0
 
     def __init__(
@@ -170,10 +173,9 @@ class Linearized:
 
     Several rows go through the graph one by one, or together under vmap if the first call with
     several rows shows that this is faster and right.
-
-    Attributes:
-        again: makes the product of other data; None if that cannot be had.
     """
+
+    again: Recording | None = None
 
     def __init__(
         self,
@@ -185,14 +187,14 @@ class Linearized:
     ) -> None:
         point = theta.detach().clone()
         linear = linearize_gradient(function, point, context, data)
-        self.again = None if linear.replay is None else Recording(linear.of({}), linear.replay)
+        if linear.replay is not None:
+            self.again = Recording(linear.of({}), linear.replay)
         self._take(linear)
 
     @classmethod
     def of(cls, linear: LinearMap) -> Linearized:
         """The product with a map that is known."""
         product = object.__new__(cls)
-        product.again = None
         product._take(linear)
         return product
 

@@ -20,8 +20,7 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
-from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.generalization.runs import OWN_TEST, SIDES, Run, runs
+from paper_tables.exhibits.generalization.runs import OWN_TEST, SIDES, Run, best_runs
 from paper_tables.paper.names import display
 
 # End of the file's name -> the metrics of its panels.
@@ -40,7 +39,6 @@ def figures(records: Records) -> list[Drawing]:
 
     Of several runs of a network on the same two data sets the most faithful and longest is drawn.
     """
-    by_name = grouped(runs(records), lambda run: f"{run.row}_{run.trained_on}-{run.other}")
     return [
         Drawing(
             name=f"generalization_{name}_{what}",
@@ -50,7 +48,7 @@ def figures(records: Records) -> list[Drawing]:
             records=tuple(sorted(shown, key=lambda record: record.to_json())),
             draw=functools.partial(draw, run, what),
         )
-        for name, (run, *_) in by_name.items()
+        for name, run in best_runs(records).items()
         for what, metrics in FIGURES.items()
         if (shown := _shown(run, what))
     ]

@@ -18,9 +18,8 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
-from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.generalization.figures import STYLES
-from paper_tables.exhibits.generalization.runs import SIDES, Run, runs
+from paper_tables.exhibits.generalization.runs import SIDES, Run, best_runs
 from paper_tables.paper import paper_value
 from paper_tables.paper.names import display
 
@@ -30,7 +29,6 @@ LEAST = 3  # points that a panel needs
 
 def figures(records: Records) -> list[Drawing]:
     """One figure for each network and pair of data sets, of its most faithful and longest run."""
-    by_name = grouped(runs(records), lambda run: f"{run.row}_{run.trained_on}-{run.other}")
     return [
         Drawing(
             name=f"generalization_{name}_by_loss",
@@ -41,7 +39,7 @@ def figures(records: Records) -> list[Drawing]:
             draw=functools.partial(draw, run),
             colours=32,
         )
-        for name, (run, *_) in by_name.items()
+        for name, run in best_runs(records).items()
         if (shown := _shown(run)) and len(_points(run, SIDES[0], METRICS[0])[0]) >= LEAST
     ]
 

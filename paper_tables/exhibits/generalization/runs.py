@@ -92,6 +92,12 @@ def runs(records: Iterable[Record]) -> list[Run]:
     return sorted(map(_run, grouped(mine, _training).values()), key=_rank)
 
 
+def best_runs(records: Iterable[Record]) -> dict[str, Run]:
+    """The most faithful and longest run of each network on two data sets, by a name for files."""
+    found = grouped(runs(records), lambda run: f"{run.row}_{run.trained_on}-{run.other}")
+    return {name: same[0] for name, same in found.items()}
+
+
 def _training(record: Record) -> tuple[object, ...]:
     """Which training a record belongs to."""
     config = record.config

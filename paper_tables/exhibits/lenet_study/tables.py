@@ -12,6 +12,7 @@ from paper_tables.evidence.legends import legend
 from paper_tables.evidence.selection import grouped
 from paper_tables.exhibits.lenet_study.cells import BATCHES, EPOCHS, IMAGES, METRICS, TABLE, TRIALS
 from paper_tables.paper import paper_value
+from paper_tables.paper.names import display
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
@@ -26,7 +27,8 @@ def tables(records: Sequence[Record]) -> list[Table]:
             for trial in TRIALS
             if trial.name in cells
         ]
-        groups.append(Group(str(found[0].data and found[0].data.name), "", tuple(lines), fidelity))
+        data = display(found[0].data.name) if found[0].data else ""
+        groups.append(Group(data, "", tuple(lines), fidelity))
     if not groups:
         return []
     printed = {m: paper_value("table2", "lenet", "pretrained/eval", m) for m in METRICS[:-1]}
