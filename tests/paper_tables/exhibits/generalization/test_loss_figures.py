@@ -35,6 +35,13 @@ def test_it_is_drawn_from_the_records_that_it_shows(records, tmp_path):
     assert (tmp_path / "figures" / f"{drawing.name}.png").stat().st_size < 200_000
 
 
+def test_what_the_paper_prints_is_for_mnist_alone():
+    values = series(np.random.default_rng(0))
+    (found,) = runs(run(values, pair="svhn-mnist"))
+    for ax in loss_figures.draw(found).axes:
+        assert "the paper, trained" not in ax.get_legend_handles_labels()[1]
+
+
 def test_nothing_is_drawn_of_a_few_points():
     values = {key: numbers[:2] for key, numbers in series(np.random.default_rng(0)).items()}
     assert loss_figures.figures(run(values, epochs=EPOCHS[:2])) == []
