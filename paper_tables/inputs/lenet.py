@@ -52,9 +52,13 @@ def fitted(profile: Profile, image_set: ImageSet) -> Profile:
 
 def fidelity(profile: Profile, image_set: ImageSet, stage: Stage) -> str:
     """How faithful to the paper a spectrum of LeNet is."""
-    as_long = profile.epochs >= PAPER_EPOCHS and profile.target_accuracy is None
-    whole = stage == "random" or (stage == "trained" and as_long)
+    whole = stage == "random" or (stage == "trained" and trains_as_long(profile))
     return cell_fidelity(image_set.fidelity, whole=whole and profile.is_the_papers())
+
+
+def trains_as_long(profile: Profile) -> bool:
+    """Whether LeNet is trained for as many epochs as the paper trains it."""
+    return profile.epochs >= PAPER_EPOCHS and profile.target_accuracy is None
 
 
 def batches(settings: Settings) -> Batches:

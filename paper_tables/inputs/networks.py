@@ -254,5 +254,5 @@ def _trained_here(settings: Settings) -> Origin:
     image_set = lenet.images(settings)
     config = {"training": lenet.training_config(settings)}
     note = f"LeNet trained on {image_set.name}, as for Table 2"
-    rank = cell_fidelity(image_set.fidelity, whole=False)
+    rank = cell_fidelity(image_set.fidelity, whole=lenet.trains_as_long(settings.profile))
     return Origin(rank, note, config, lenet.training_step(settings))
