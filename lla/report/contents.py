@@ -59,6 +59,7 @@ class Picture:
     name: str  # of the file
     alt: str
     content: str  # base64
+    kind: str = "png"  # or "webp"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from paper_tables.engine.figures import path_of
 from paper_tables.engine.pages import VERDICT
 from paper_tables.paper.names import display
 
-SMALL = 10_000  # bytes, of a picture that is taken as it is
 TITLE = "Loss landscapes and Hessian spectra, measured again"
 LEAD = (
     "The claims, tables and figures of {source}, each with the published value beside the measured "
@@ -139,17 +138,15 @@ def _galleries(
 
 def _embedded(drawing: Drawing, results: Path) -> Picture:
     path = path_of(drawing, results)
-    return Picture(path.name, drawing.alt, base64.b64encode(_small(path)).decode())
+    return Picture(path.name, drawing.alt, base64.b64encode(_small(path)).decode(), "webp")
 
 
 def _small(path: Path) -> bytes:
-    """A picture in 256 colours, which is what keeps the page small; the file has them all."""
-    if path.stat().st_size < SMALL:
-        return path.read_bytes()
+    """A picture as WebP in 256 colours: that keeps the page small; the file has all of them."""
     from PIL import Image
 
     content = io.BytesIO()
     with Image.open(path) as picture:
         few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        few.save(content, "PNG", optimize=True)
-    return min(content.getvalue(), path.read_bytes(), key=len)
+        few.convert("RGB").save(content, "WEBP", lossless=True)
+    return content.getvalue()
