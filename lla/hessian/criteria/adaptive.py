@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 
@@ -39,7 +40,7 @@ from lla.errors import InputError
 from lla.estimate import Estimate
 from lla.hessian.accuracy import MIN_SAMPLES, Spread, reached, shortfall, spread
 from lla.hessian.criteria.goal import Accuracy, Adaptive, Goal, Stopped
-from lla.hessian.lanczos.outliers import NO_OUTLIERS, Averages, Outliers, outliers
+from lla.hessian.lanczos.outliers import MAX_OUTLIERS, NO_OUTLIERS, Averages, Outliers, outliers
 from lla.hessian.lanczos.process import Lanczos
 from lla.hessian.lanczos.runs import Run, run_until
 from lla.hessian.memory.batch_hessians import BatchHessians
@@ -97,26 +98,44 @@ def measure(
                             made = place, *hessians.run(problem, work)
                 # in the order of one process, which would not have made those after the last
                 new = sorted(filter(None, ranks.gathered(made)), key=itemgetter(0))
-                for place, (runs, found), plan in new:
-                    statistics.add(place, runs, found, plan)
+                for place, made_there, plan in new:
+                    statistics.add(place, made_there, plan)
                     stopped = statistics.stopped()
                     if stopped is not None:
                         return statistics.measured(stopped)
 
 
-def enough_steps(run: Run, goal: Goal) -> int:
+def enough_steps(run: Run, goal: Goal, kh1: float = 0.0) -> int:
     """The least number of steps of further runs, from the very first run.
 
-    The bound from a short run is too low. With this number of steps, the share of the negative
-    part that it lacks is at most the standard error asked for. The mean of what runs lack is
-    added; what differs from run to run is then a fraction of the standard error.
+    The bound from a short run is too low. With this number of steps, what it lacks changes K_H1 by
+    at most the standard error asked for, and is at most half of the negative part. The mean of
+    what runs lack is added; what differs from run to run is then a fraction of the standard error.
+
+    Args:
+        run: the first run.
+        goal: what is asked for.
+        kh1: K_H1 of the first probes, averaged over outliers. What a run lacks is lacking in both
+            parts of the ratio, so the nearer they are, the less it changes. For 0, what is lacking
+            is compared with the negative part itself.
     """
     if goal.whole_runs:
         return goal.steps
     if not goal.wants_kh1:
         return min(FIRST_LOOK, goal.steps)
-    allowed, count = goal.targets["kh1"] * (run.positive - run.form), len(run.alphas)
+    count, target = len(run.alphas), goal.targets["kh1"]
+    allowed = min(_MOST_MISSING, target / (abs(1 - kh1) + target * kh1))
+    allowed *= run.positive - run.form
     return next((n for n in range(2, count) if run.missing(n) <= allowed), count)
+
+
+@dataclass(frozen=True)
+class NewRuns:
+    """New runs on one Hessian."""
+
+    runs: list[Run]
+    outliers: Outliers  # of the first run
+    least: int  # the least number of steps of the next run
 
 
 class RunStatistics:
@@ -164,18 +183,22 @@ class RunStatistics:
         return all(runs[0].re_within(self.goal.re_tolerance) for runs in self.visited)
 
     @property
-    def simple(self) -> tuple[bool, bool]:
-        """Whether all outliers, the positive and the negative, are simple by their second probes.
+    def averaged(self) -> tuple[int, int]:
+        """How many outliers at most, positive and negative, are averaged over on each Hessian.
 
-        A repeated eigenvalue has a space of eigenvectors, of which a run sees one. The network's
-        structure causes repetition, so it occurs on nearly all batches or on none. If a single
-        probe among many disagrees, its run was too short.
+        A repeated eigenvalue has a space of eigenvectors, of which a run sees one. Such an outlier,
+        and those further inside, are left out. Second probes show it. The network's structure
+        causes repetition, so it occurs on nearly all batches or on none. If a single probe among
+        many disagrees, its run was too short.
         """
+        if not self.goal.deflates:
+            return 0, 0
         pairs = zip(self.visited, self._outliers, strict=True)
         checks = [found.agree(*runs[1].ritz[:2]) for runs, found in pairs if len(runs) > 1]
-        allowed = len(checks) // 4
-        upper, lower = (sum(not c[side] for c in checks) <= allowed for side in (0, 1))
-        return self.goal.deflates and upper, self.goal.deflates and lower
+        if not checks:
+            return MAX_OUTLIERS, MAX_OUTLIERS
+        upper, lower = (sorted(side)[len(checks) // 4] for side in zip(*checks, strict=True))
+        return upper, lower
 
     def wanted(self, index: int) -> int:
         """Number of probes to add to one Hessian now."""
@@ -194,7 +217,7 @@ class RunStatistics:
         index: int,
         stream: int,
         on_step: Callable[[int], object],
-    ) -> tuple[list[Run], Outliers]:
+    ) -> NewRuns:
         """Make the runs that are wanted on one Hessian, as far as the allowed products reach.
 
         Args:
@@ -203,9 +226,6 @@ class RunStatistics:
             index: when its turn came.
             stream: number of the batch, by which random vectors are drawn.
             on_step: called with the products of each step.
-
-        Returns:
-            The runs, and the outliers of the first run.
         """
         goal, least, left, settled = self.goal, self.least, self.left, self.settled
         have, like = len(self.runs[index]), operator.theta
@@ -226,18 +246,24 @@ class RunStatistics:
                 least = enough_steps(run, goal)
             if probe == 0 and goal.deflates:
                 second = rademacher(self._size, like, goal.seed, stream, 1)
-                found = outliers(lanczos, min(least, len(run.alphas)), second, goal.seed, stream)
+                resolved = partial(outliers, lanczos, second=second, seeds=(goal.seed, stream))
+                found = resolved(min(least, len(run.alphas)))
+                strict = least
+                if not self.visited:
+                    least = enough_steps(run, goal, self._average(run, found).kh1)
+                if least != strict:
+                    found = resolved(least)
             runs.append(run)
             left -= run.matvecs
-        return runs, found
+        return NewRuns(runs, found, least)
 
-    def add(self, index: int, runs: list[Run], found: Outliers, plan: str) -> None:
-        """Add new runs on one Hessian and the outliers of the first, made under a plan."""
+    def add(self, index: int, new: NewRuns, plan: str) -> None:
+        """Add new runs on one Hessian, made under a plan."""
         if not self.visited:
-            self.least = enough_steps(runs[0], self.goal)
+            self.least = new.least
         if not self.runs[index]:
-            self._outliers.append(found)
-        self.runs[index] += runs
+            self._outliers.append(new.outliers)
+        self.runs[index] += new.runs
         self._plans[index] = plan
         self._spreads.clear()
 
@@ -268,7 +294,7 @@ class RunStatistics:
             stopped=stopped,
             accuracy={name: self._accuracy(name, found) for name, found in spreads.items()},
             probes=tuple(len(runs) for runs in self.visited),
-            averaged=self.simple,
+            averaged=self.averaged,
         )
         return estimates, tuple(map(self._spectrum, range(len(self.visited)))), adaptive
 
@@ -315,9 +341,10 @@ class RunStatistics:
 
     def _of_averages(self, name: str) -> Spread:
         """Mean and error of K_H1 or the negative share, which are averaged over outliers."""
-        samples, variances, (upper, lower) = [], [], self.simple
+        samples, variances, (upper, lower) = [], [], self.averaged
         for known, runs in zip(self._outliers, self.visited, strict=True):
-            averages = [self._average(run, known.only(upper, lower)) for run in runs]
+            chosen = known.first(upper, lower)
+            averages = [self._average(run, chosen) for run in runs]
             pairs = [
                 (a.kh1, a.kh1_variance) if name == "kh1" else (a.share, a.share_variance)
                 for a in averages
@@ -403,3 +430,4 @@ class RunStatistics:
 
 
 FIRST_LOOK = 10  # steps before the convergence of r_e is tested
+_MOST_MISSING = 0.5  # of the negative part: what is added for it differs from batch to batch

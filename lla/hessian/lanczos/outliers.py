@@ -9,7 +9,8 @@ less scatter (Blackwell 1947).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -33,17 +34,72 @@ class Averages:
 
 
 @dataclass(frozen=True)
-class Outliers:
-    """The outlying eigenvalues of one Hessian, and projections of random probes v on them.
+class Side:
+    """The outlying eigenvalues lambda of one side of a spectrum, outermost first; of -H below 0.
 
-    `positive` and `negative` are sums of |lambda| (u'v)^2 / P over the outliers of one side.
+    Projections of a probe v are given as (u'v)^2 / P.
     """
 
-    above: float  # eigenvalues above this are outliers; inf if there are none
-    below: float  # eigenvalues below this are outliers; -inf if there are none
-    positive: np.ndarray  # [samples]
-    negative: np.ndarray  # [samples]
-    second: tuple[np.ndarray, np.ndarray]  # of the second probe: eigenvalues [k], (u'v)^2 / P [k]
+    values: np.ndarray  # [k] lambda
+    ends: np.ndarray  # [k] eigenvalues above ends[i] are the outermost i + 1
+    parts: np.ndarray  # [samples, k] float32, lambda times the projections of random probes
+    along: np.ndarray  # [k] projections of the second probe
+
+    @property
+    def end(self) -> float:
+        """Eigenvalues above this are outliers; inf if there are none."""
+        return float(self.ends[-1]) if len(self.ends) else np.inf
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """The sum of the parts of all outliers [samples]."""
+        return self.parts.sum(1, dtype=np.float64)
+
+    def first(self, count: int) -> Side:
+        """The outermost outliers."""
+        if count >= len(self.values):
+            return self
+        return Side(
+            self.values[:count], self.ends[:count], self.parts[:, :count], self.along[:count]
+        )
+
+    def agreeing(self, values: np.ndarray, weights: np.ndarray) -> int:
+        """How many of the outermost outliers agree with a second probe, see `Outliers.agree`."""
+        most = _MISSED * float(self.sums.mean())
+        for count in range(len(self.values), 0, -1):
+            if self.first(count)._equal(values, weights, most):
+                return count if count < len(self.values) else MAX_OUTLIERS
+        return 0 if len(self.values) else MAX_OUTLIERS
+
+    def _equal(self, values: np.ndarray, weights: np.ndarray, most: float) -> bool:
+        """Whether a run's nodes have the weights that are expected near each outlier.
+
+        Args:
+            values: nodes [n].
+            weights: of the nodes [n].
+            most: allowed error of an eigenvalue times its weight.
+        """
+        known = self.values
+        # one node may represent several outliers that nearly coincide
+        first = np.r_[True, -np.diff(known) > _TOGETHER * known[0]]
+        group = np.cumsum(first) - 1
+        starts = np.flatnonzero(first)[1:]
+        ends = np.append((known[starts - 1] + known[starts]) / 2, self.end)
+        place = np.searchsorted(-ends, -values)  # of each node; beyond the last it is no outlier
+        count = len(ends)
+        seen = np.bincount(place, weights, count + 1)[:count]
+        expected = np.bincount(group, self.along, count)
+        # a missing weight counts by its eigenvalue: outliers next to the bulk are resolved worst
+        size = np.bincount(group, known, count) / np.bincount(group)
+        return bool((size * (np.abs(seen - expected) - _SINE * expected) <= most).all())
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """The outlying eigenvalues of one Hessian, and projections of random probes on them."""
+
+    positive: Side
+    negative: Side
 
     def average(
         self, values: np.ndarray, weights: np.ndarray, positive_part: float, form: float, size: int
@@ -61,10 +117,10 @@ class Outliers:
             form: v' H v.
             size: P.
         """
-        high, low = values > self.above, values < self.below
+        high, low = values > self.positive.end, -values > self.negative.end
         upper = max(0.0, positive_part - float(values[high] @ weights[high]))
         lower = max(0.0, positive_part - form + float(values[low] @ weights[low]))
-        down, up = self.negative + lower, self.positive + upper
+        down, up = self.negative.sums + lower, self.positive.sums + upper
         squares = 2 / size * weights * values**2
         up_variance = float(squares[(values > 0) & ~high].sum())
         down_variance = float(squares[(values < 0) & ~low].sum())
@@ -78,8 +134,8 @@ class Outliers:
             + float((down / both**2).mean()) ** 2 * up_variance,
         )
 
-    def agree(self, values: np.ndarray, weights: np.ndarray) -> tuple[bool, bool]:
-        """Whether the second probe's nodes have the weights that its projections predict.
+    def agree(self, values: np.ndarray, weights: np.ndarray) -> tuple[int, int]:
+        """How many outermost outliers have the weights in a second run that are expected of them.
 
         A double eigenvalue has a plane of eigenvectors. A run sees one direction of it (until
         rounding errors show another), and the projection of another probe on this direction is only
@@ -91,28 +147,20 @@ class Outliers:
             weights: of the nodes [n].
 
         Returns:
-            For the positive outliers, and for the negative ones.
+            Of the positive outliers, and of the negative ones; `MAX_OUTLIERS` if all agree.
         """
-        known, along = self.second
-        upper = known > 0
-        most = _MISSED * float(self.positive.mean()), _MISSED * float(self.negative.mean())
-        # in magnitude, from the outermost inwards
-        return (
-            _equal(values, weights, known[upper][::-1], along[upper][::-1], self.above, most[0]),
-            _equal(-values, weights, -known[~upper], along[~upper], -self.below, most[1]),
-        )
+        return self.positive.agreeing(values, weights), self.negative.agreeing(-values, weights)
 
-    def only(self, upper: bool, lower: bool) -> Outliers:
-        """The outliers of the chosen sides only."""
-        chosen = self if upper else replace(self, above=np.inf, positive=np.zeros(1))
-        return chosen if lower else replace(chosen, below=-np.inf, negative=np.zeros(1))
+    def first(self, upper: int, lower: int) -> Outliers:
+        """The outermost outliers on each side."""
+        return Outliers(self.positive.first(upper), self.negative.first(lower))
 
 
-# nothing is averaged over these
-NO_OUTLIERS = Outliers(np.inf, -np.inf, np.zeros(1), np.zeros(1), (np.zeros(0), np.zeros(0)))
+_NONE = Side(np.zeros(0), np.zeros(0), np.zeros((1, 0), np.float32), np.zeros(0))
+NO_OUTLIERS = Outliers(_NONE, _NONE)  # nothing is averaged over these
 
 
-def outliers(lanczos: Lanczos, count: int, second: Tensor, *seeds: int) -> Outliers:
+def outliers(lanczos: Lanczos, count: int, second: Tensor, seeds: tuple[int, ...]) -> Outliers:
     """The outliers that a Lanczos run has resolved.
 
     From each end of the spectrum, as many as have residuals below a hundredth of the gap to the
@@ -130,53 +178,23 @@ def outliers(lanczos: Lanczos, count: int, second: Tensor, *seeds: int) -> Outli
     values, vectors = eigh_tridiagonal(alphas, betas[:-1])  # [count], columns
     residuals = np.abs(betas[-1] * vectors[-1])
     low, high = _resolved(values, residuals), _resolved(-values[::-1], residuals[::-1])
-    if low + high == 0:
-        return NO_OUTLIERS
     chosen = np.r_[:low, count - high : count]
+    if not len(chosen):
+        return NO_OUTLIERS
     basis = lanczos.ritz_vectors(vectors[:, chosen].T)  # [k, P]
-    parts = values[chosen] * _squares(basis, np.random.default_rng(seeds))
+    parts = np.abs(values[chosen]) * _squares(basis, np.random.default_rng(seeds))
     along = (basis @ second).double().cpu().numpy() ** 2 / len(second)
     return Outliers(
-        above=max(0.0, _between(values, count - high - 1)) if high else np.inf,
-        below=min(0.0, _between(values, low - 1)) if low else -np.inf,
-        positive=parts[:, low:].sum(1),
-        negative=-parts[:, :low].sum(1),
-        second=(values[chosen], along),
+        _side(values[::-1], high, parts[:, low:][:, ::-1], along[low:][::-1]),
+        _side(-values, low, parts[:, :low], along[:low]),
     )
 
 
-def _equal(
-    values: np.ndarray,
-    weights: np.ndarray,
-    known: np.ndarray,
-    along: np.ndarray,
-    end: float,
-    most: float,
-) -> bool:
-    """Whether a run's nodes have the weights that are expected near each outlier.
-
-    Args:
-        values: nodes [n].
-        weights: of the nodes [n].
-        known: outliers [k], descending.
-        along: expected weights [k].
-        end: nodes above it are outliers.
-        most: allowed error of an eigenvalue times its weight.
-    """
-    if not len(known):
-        return True
-    # one node may represent several outliers that nearly coincide
-    first = np.r_[True, -np.diff(known) > _TOGETHER * known[0]]
-    group = np.cumsum(first) - 1
-    starts = np.flatnonzero(first)[1:]
-    ends = np.append((known[starts - 1] + known[starts]) / 2, end)
-    place = np.searchsorted(-ends, -values)  # of each node; beyond the last it is no outlier
-    count = len(ends)
-    seen = np.bincount(place, weights, count + 1)[:count]
-    expected = np.bincount(group, along, count)
-    # a missing weight counts by its eigenvalue: outliers next to the bulk are resolved worst
-    size = np.bincount(group, known, count) / np.bincount(group)
-    return bool((size * (np.abs(seen - expected) - _SINE * expected) <= most).all())
+def _side(values: np.ndarray, count: int, parts: np.ndarray, along: np.ndarray) -> Side:
+    """The outermost of all Ritz values, which are given in descending order."""
+    between = [_between(values, index) for index in range(count)]
+    ends = np.maximum(0.0, np.array(between))
+    return Side(values[:count], ends, parts.astype(np.float32), along)
 
 
 def _resolved(values: np.ndarray, residuals: np.ndarray) -> int:
@@ -189,10 +207,8 @@ def _resolved(values: np.ndarray, residuals: np.ndarray) -> int:
 
 
 def _between(values: np.ndarray, index: int) -> float:
-    """Halfway from one value to the next; beyond the ends of the list, infinite."""
-    if 0 <= index < len(values) - 1:
-        return float(values[index : index + 2].mean())
-    return -np.inf if index < 0 else np.inf
+    """Halfway from one value to the next; below the last, minus infinity."""
+    return float(values[index : index + 2].mean()) if index < len(values) - 1 else -np.inf
 
 
 def _squares(vectors: Tensor, rng: np.random.Generator) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_a_shortcoming_names_the_target_that_was_missed_most(stopped, advice):
         "kh05": accuracy(0.01, 9.0, None),  # met
         "negative_share": accuracy(None, 9.0, None),  # has no target
     }
-    adaptive = Adaptive(stopped, found, (2, 1, 1), (True, False))
+    adaptive = Adaptive(stopped, found, (2, 1, 1), (12, 3))
     assert not adaptive.converged
     assert adaptive.shortcoming(300) == (
         "after 300 products on 3 batches the standard error of kh1 is five times too large: "
@@ -55,4 +55,4 @@ def test_a_shortcoming_names_the_target_that_was_missed_most(stopped, advice):
 
 
 def test_only_met_targets_are_converged():
-    assert Adaptive("targets", {}, (1,), (True, True)).converged
+    assert Adaptive("targets", {}, (1,), (12, 12)).converged
