@@ -225,8 +225,10 @@ def _accuracy(model: nn.Module, drawn: Batches) -> Estimate:
 def _kappa(model: nn.Module, drawn: Batches) -> Estimate:
     """Relative flatness of the last layer, the only one that has a closed form in every network."""
     last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+    dtype = next(model.parameters()).dtype
     values = [
-        lla.flatness(model, [pair], last, method="closed")[last].kappa.value for pair in drawn.pairs
+        lla.flatness(model, [(x.to(dtype), y)], last, method="closed")[last].kappa.value
+        for x, y in drawn.pairs
     ]
     return Estimate.of(values, 0)
 

@@ -248,7 +248,9 @@ def test_a_route_that_fails_its_check_gives_way_to_double_backward(settings, mon
     assert found["kh05"].route == "retained"
 
 
-def test_the_cheap_rivals_of_the_criteria(settings):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])  # float64 where LeNet is trained for long
+def test_the_cheap_rivals_of_the_criteria(settings, monkeypatch, dtype):
+    monkeypatch.setattr(generalization, "_precision", lambda settings, pair: dtype)
     (found,) = run(settings, cell(settings, "lenet-mnist-svhn-training-epoch0003-cheap"))
     assert set(found) == {"accuracy_few", "kappa"}
     model, weights = pair_training.at_epoch(settings, DIGITS, 3)
@@ -269,3 +271,4 @@ def test_the_cheap_rivals_of_the_criteria(settings):
     assert found["kappa"].value == pytest.approx(np.mean(kappas), rel=1e-4)
     assert found["kappa"].stderr == pytest.approx(np.std(kappas, ddof=1) / 2, rel=1e-3)
     assert found["kappa"].weights == weights
+    assert found["kappa"].config["dtype"] == dtype
