@@ -111,8 +111,15 @@ def judged(claim: Claim, scope: str, predicate: Predicate | None, records: Recor
     verdict, note = decision.verdict, decision.note
     if fidelity == "substitute":
         verdict = "not_run"
-        note = f"only stand-in data, on which it would be {decision.verdict!r}: {note}"
+        note = f"{_stand_ins(used)}, on which it would be {decision.verdict!r}: {note}"
     return Judgement(claim, scope, verdict, fidelity, _cells(decision), note, tuple(used))
+
+
+def _stand_ins(used: Records) -> str:
+    """What is there in place of the paper's own data or weights, in words."""
+    sources = (s for r in used if r.fidelity == "substitute" for s in (r.data, r.weights) if s)
+    names = ", ".join(dict.fromkeys(source.name for source in sources))
+    return f"only stand-in data ({names})" if names else "only stand-in data"
 
 
 def _cells(decision: Decision) -> tuple[str, ...]:

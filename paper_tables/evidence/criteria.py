@@ -23,6 +23,7 @@ MARGIN = (0.8, 1.25)  # "near 1", symmetric on the log scale
 NO_FALL = 0.1  # "fails to fall": falls by less than this share
 ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 CRITERIA = ("kh1", "kh05", "re")
+_NOT_YET = "not computed yet"
 MODES = ("train", "eval")
 REVERSED: dict[Verdict, Verdict] = {
     "holds": "fails",
@@ -34,7 +35,7 @@ REVERSED: dict[Verdict, Verdict] = {
 
 def missing(what: str) -> MissingError:
     """The error to raise if a predicate needs something that was not computed yet."""
-    return MissingError(f"not computed yet: {what}")
+    return MissingError(f"{_NOT_YET}: {what}")
 
 
 def near_one(record: Record, margin: tuple[float, float] = MARGIN) -> Verdict:
@@ -97,9 +98,10 @@ def below(record: Record, limit: float) -> Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The records of one network at equal settings."""
+    """The records of one network at equal settings, and those that say why cells could not run."""
 
     records: tuple[Record, ...]
+    absent: tuple[Record, ...] = ()
 
     def find(
         self, column: str, metric: str, *, init: str = "torch", legacy: bool = False
@@ -107,14 +109,34 @@ class Evidence:
         """The record of one cell.
 
         Raises:
-            MissingError: it was not computed.
+            MissingError: it was not computed, with the file that it needs if that is known.
         """
         for record in self.records:
             place = (record.column, record.metric, record.config.get("init"), bool(record.legacy))
             if place == (column, metric, init, legacy):
                 return record
+        reason = needs(self.absent, column)
+        if reason:
+            raise MissingError(f"{column}: {reason}")
         variant = " legacy" if legacy else ""
         raise missing(f"{column} {METRIC_NAMES[metric]} ({init} init{variant})")
+
+    def find_all(self, places: Iterable[tuple[str, str]]) -> list[Record]:
+        """The plain records of some cells, each a column and a metric.
+
+        Raises:
+            MissingError: some were not computed; one that needs a file comes first.
+        """
+        found: list[Record] = []
+        errors: list[MissingError] = []
+        for column, metric in places:
+            try:
+                found.append(self.find(column, metric))
+            except MissingError as error:
+                errors.append(error)
+        if errors:
+            raise _weightiest(errors)
+        return found
 
     def first(self, column: str, metric: str) -> Record | None:
         """The plain record of one cell, or None."""
@@ -122,6 +144,22 @@ class Evidence:
             return self.find(column, metric)
         except MissingError:
             return None
+
+
+def needs(absent: Iterable[Record], column: str | None = None) -> str | None:
+    """The file that some cells need, as their records say; None if only time is lacking.
+
+    Args:
+        absent: records of cells that did not run.
+        column: of the cells; any by default.
+    """
+    reasons = (r.reason for r in absent if column in (None, r.column))
+    return next((reason for reason in reasons if reason and reason.startswith("no ")), None)
+
+
+def _weightiest(errors: Sequence[MissingError]) -> MissingError:
+    """The first that is not a matter of time, else the first."""
+    return next((e for e in errors if not str(e).startswith(_NOT_YET)), errors[0])
 
 
 def evidence_on(records: Sequence[Record], row: str, across_data: bool = False) -> list[Evidence]:
@@ -144,7 +182,13 @@ def evidence_on(records: Sequence[Record], row: str, across_data: bool = False) 
 
     mine = (r for r in records if r.row == row and r.value is not None and r.m is not None)
     groups = most_faithful_first(grouped(mine, settings).values(), amount)
-    return [Evidence(tuple(group)) for group in groups]
+    absent = absent_of(records, row)
+    return [Evidence(tuple(group), absent) for group in groups]
+
+
+def absent_of(records: Iterable[Record], row: str) -> tuple[Record, ...]:
+    """The records of a network that say why a cell did not run."""
+    return tuple(r for r in records if r.row == row and r.value is None)
 
 
 Rule = Callable[[Evidence], Decision]
@@ -160,7 +204,7 @@ def on_first(row: str, rule: Rule, across_data: bool = False) -> Predicate:
     """
 
     def predicate(records: Records) -> Decision:
-        reason = MissingError("no cell of it was computed yet")
+        reason = MissingError(needs(absent_of(records, row)) or "no cell of it was computed yet")
         for evidence in evidence_on(records, row, across_data):
             try:
                 return rule(evidence)
@@ -184,7 +228,7 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
                     missing.append(error)
         differing = [r for r in used if r.verdict == "differs"]
         if missing and not differing:  # one cell that differs is enough for "fails"
-            raise missing[0]
+            raise _weightiest(missing)
         note = verdict_counts(used)
         if differing:
             names = (f"{r.column} {METRIC_NAMES[r.metric]}" for r in differing)

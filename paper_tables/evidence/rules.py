@@ -76,13 +76,11 @@ def in_training(
     """A rule: a judge compares some metrics in two weight states, in both modes."""
 
     def predicate(evidence: Evidence) -> Decision:
-        pairs = [
-            [evidence.find(f"{state}/{mode}", metric) for state in states]
-            for mode in MODES
-            for metric in metrics
-        ]
-        used = tuple(record for pair in pairs for record in pair)
-        return Decision(combined(judge(*pair) for pair in pairs), used, in_words(used))
+        used = evidence.find_all(
+            (f"{state}/{mode}", metric) for mode in MODES for metric in metrics for state in states
+        )
+        pairs = zip(used[::2], used[1::2], strict=True)
+        return Decision(combined(judge(*pair) for pair in pairs), tuple(used), in_words(used))
 
     return predicate
 

@@ -97,9 +97,10 @@ def not_ordered(records: Sequence[Record]) -> Decision:
                 pairs[row] = (seen[0], kh05)
     note = f"rank correlation of the paper's own six: {printed:.2f}"
     if len(pairs) < ENOUGH:
+        files = (criteria.needs(criteria.absent_of(records, r)) for r in rows if r not in pairs)
         raise criteria.missing(
             f"pre-trained networks with K_H05 and accuracy: {len(pairs)} of at least {ENOUGH} "
-            f"({', '.join(pairs) or 'none'}); {note}"
+            f"({', '.join(pairs) or 'none'}); {'; '.join(filter(None, [*files, note]))}"
         )
     used = [record for pair in pairs.values() for record in pair]
     found = rank_correlation(map(criteria.value_of, pair) for pair in pairs.values())

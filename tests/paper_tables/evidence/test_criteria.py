@@ -71,6 +71,33 @@ def test_evidence_finds_the_plain_record_of_the_chosen_initialisation(record):
         found.find("random/train", "kh1", init="uniform", legacy=True)
 
 
+def absent(record, column, reason):
+    return dataclasses.replace(
+        record(column=column), value=None, stderr=None, verdict="not_run", fidelity=None,
+        reason=reason,
+    )  # fmt: skip
+
+
+def test_what_needs_a_file_is_said_before_what_needs_time(record):
+    slow = absent(record, "random/train", "left out for its time: --variants computes it")
+    lacking = absent(record, "pretrained/train", "no weights: put alexnet.pth into weights/")
+    there = record(row="lenet", config={"m": 40})
+    evidence = criteria.Evidence((there,), (slow, lacking))
+    with pytest.raises(MissingError, match=r"^pretrained/train: no weights: put alexnet.pth"):
+        evidence.find("pretrained/train", "negative_share")
+    with pytest.raises(MissingError, match=r"^not computed yet: random/train K_H1"):
+        evidence.find("random/train", "kh1")
+    places = [("random/train", "kh1"), ("pretrained/train", "kh1")]
+    with pytest.raises(MissingError, match=r"^pretrained/train: no weights"):
+        evidence.find_all(places)
+    with pytest.raises(MissingError, match=r"^not computed yet: random/train"):
+        evidence.find_all(places[:1])
+    assert evidence.find_all([("random/eval", "kh1")]) == [there]
+    rule = criteria.on_first("lenet", lambda found: Decision("holds", ()))
+    with pytest.raises(MissingError, match=r"^no weights: put alexnet.pth"):
+        rule([slow, lacking])
+
+
 def test_evidence_is_grouped_by_settings_the_most_faithful_and_largest_first(record, make_cell):
     def sized(batch_size, batches=2, probes=3, **facts):
         config = {"batch_size": batch_size, "batches": batches, "probes": probes}
