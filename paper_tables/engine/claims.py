@@ -116,10 +116,10 @@ def judged(claim: Claim, scope: str, predicate: Predicate | None, records: Recor
 
 
 def _stand_ins(used: Records) -> str:
-    """What is there in place of the paper's own data or weights, in words."""
+    """That some of the data or weights are not the paper's, in words, with what they are."""
     sources = (s for r in used if r.fidelity == "substitute" for s in (r.data, r.weights) if s)
-    names = ", ".join(dict.fromkeys(source.name for source in sources))
-    return f"only stand-in data ({names})" if names else "only stand-in data"
+    names = "; ".join(dict.fromkeys(source.name for source in sources))
+    return f"only with a stand-in among {names}" if names else "only with a stand-in"
 
 
 def _cells(decision: Decision) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ batches that is the usual 1.96.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ NO_FALL = 0.1  # "fails to fall": falls by less than this share
 ALMOST_NONE = 0.1  # "almost only positive": at most this share of the magnitude is negative
 CRITERIA = ("kh1", "kh05", "re")
 _NOT_YET = "not computed yet"
+_TO_PUT = re.compile("no [^:]+: put ")  # how `absent` cells name a file that is not there
 MODES = ("train", "eval")
 REVERSED: dict[Verdict, Verdict] = {
     "holds": "fails",
@@ -154,7 +156,7 @@ def needs(absent: Iterable[Record], column: str | None = None) -> str | None:
         column: of the cells; any by default.
     """
     reasons = (r.reason for r in absent if column in (None, r.column))
-    return next((reason for reason in reasons if reason and reason.startswith("no ")), None)
+    return next((reason for reason in reasons if reason and _TO_PUT.match(reason)), None)
 
 
 def _weightiest(errors: Sequence[MissingError]) -> MissingError:
@@ -204,7 +206,9 @@ def on_first(row: str, rule: Rule, across_data: bool = False) -> Predicate:
     """
 
     def predicate(records: Records) -> Decision:
-        reason = MissingError(needs(absent_of(records, row)) or "no cell of it was computed yet")
+        lacking = needs(absent_of(records, row))
+        nothing = "no cell of it was computed yet"
+        reason = MissingError(f"{nothing}; {lacking}" if lacking else nothing)
         for evidence in evidence_on(records, row, across_data):
             try:
                 return rule(evidence)

@@ -76,7 +76,7 @@ class Adaptive:
     stopped: Stopped  # why it ended: targets met, or batches, probes or products used up
     accuracy: dict[str, Accuracy]  # of each criterion that was measured
     probes: tuple[int, ...]  # of each batch
-    averaged: tuple[int, int]  # most outliers, positive and negative, that K_H1 is averaged over
+    averaged: tuple[int, int]  # most outliers above and below zero that K_H1 is averaged over
 
     @property
     def converged(self) -> bool:

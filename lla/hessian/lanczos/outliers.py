@@ -35,9 +35,9 @@ class Averages:
 
 @dataclass(frozen=True)
 class Side:
-    """The outlying eigenvalues lambda of one side of a spectrum, outermost first; of -H below 0.
+    """The outlying eigenvalues lambda of one side of a spectrum, outermost first.
 
-    Projections of a probe v are given as (u'v)^2 / P.
+    Those of the negative side are eigenvalues of -H. Projections of a probe v are (u'v)^2 / P.
     """
 
     values: np.ndarray  # [k] lambda
@@ -160,7 +160,7 @@ _NONE = Side(np.zeros(0), np.zeros(0), np.zeros((1, 0), np.float32), np.zeros(0)
 NO_OUTLIERS = Outliers(_NONE, _NONE)  # nothing is averaged over these
 
 
-def outliers(lanczos: Lanczos, count: int, second: Tensor, seeds: tuple[int, ...]) -> Outliers:
+def outliers(lanczos: Lanczos, count: int, second: Tensor, *seeds: int) -> Outliers:
     """The outliers that a Lanczos run has resolved.
 
     From each end of the spectrum, as many as have residuals below a hundredth of the gap to the

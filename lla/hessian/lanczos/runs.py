@@ -52,6 +52,11 @@ class Run:
         """How far the bound from the first steps is below the Gauss rule of all steps."""
         return max(0.0, self.positive - self.lower(steps))
 
+    def missing_share(self, steps: int) -> float:
+        """The same, relative to the negative part; 0 if there is none."""
+        negative = self.positive - self.form
+        return min(1.0, self.missing(steps) / negative) if negative > 0 else 0.0
+
     def re_error(self) -> float:
         """The error of r_e that the residuals of the outermost Ritz values allow.
 

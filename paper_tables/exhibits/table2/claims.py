@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from paper_tables import paper
-from paper_tables.engine.exhibit import ClaimScope, Decision, Predicate
+from paper_tables.engine.exhibit import ClaimScope, Decision, MissingError, Predicate
 from paper_tables.engine.records import Record
 from paper_tables.evidence import criteria
 from paper_tables.evidence.criteria import (
@@ -98,8 +98,8 @@ def not_ordered(records: Sequence[Record]) -> Decision:
     note = f"rank correlation of the paper's own six: {printed:.2f}"
     if len(pairs) < ENOUGH:
         files = (criteria.needs(criteria.absent_of(records, r)) for r in rows if r not in pairs)
-        raise criteria.missing(
-            f"pre-trained networks with K_H05 and accuracy: {len(pairs)} of at least {ENOUGH} "
+        raise MissingError(
+            f"{len(pairs)} of at least {ENOUGH} pre-trained networks with K_H05 and accuracy "
             f"({', '.join(pairs) or 'none'}); {'; '.join(filter(None, [*files, note]))}"
         )
     used = [record for pair in pairs.values() for record in pair]

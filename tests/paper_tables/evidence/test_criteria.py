@@ -94,7 +94,7 @@ def test_what_needs_a_file_is_said_before_what_needs_time(record):
         evidence.find_all(places[:1])
     assert evidence.find_all([("random/eval", "kh1")]) == [there]
     rule = criteria.on_first("lenet", lambda found: Decision("holds", ()))
-    with pytest.raises(MissingError, match=r"^no weights: put alexnet.pth"):
+    with pytest.raises(MissingError, match=r"^no cell .* yet; no weights: put alexnet.pth"):
         rule([slow, lacking])
 
 

@@ -55,7 +55,9 @@ def test_a_correlation_on_digits_is_shown_and_not_judged():
     records = networks_of(GAPS, "digits", "substitute", kappa=GAPS)
     one = judged(records, "flatness.correlation", "digits")
     assert one.verdict == "not_run"
-    assert one.note.startswith("only stand-in data (data), on which it would be 'holds': tau +1")
+    assert one.note.startswith(
+        "only with a stand-in among data, on which it would be 'holds': tau +1"
+    )
 
 
 def test_kappa_has_to_win_against_every_measure():
