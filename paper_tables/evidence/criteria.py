@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from lla.report.text import measured
 from paper_tables.engine.cells import METRIC_NAMES, settings_key
 from paper_tables.engine.exhibit import Decision, MissingError, Predicate, Records, Verdict
+from paper_tables.engine.fidelity import rank
 from paper_tables.engine.records import Record
 from paper_tables.evidence.intervals import decided, difference_width, quantile
 from paper_tables.evidence.selection import grouped, most_faithful_first
@@ -185,7 +186,12 @@ def evidence_on(records: Sequence[Record], row: str, across_data: bool = False) 
     mine = (r for r in records if r.row == row and r.value is not None and r.m is not None)
     groups = most_faithful_first(grouped(mine, settings).values(), amount)
     absent = absent_of(records, row)
-    return [Evidence(tuple(group), absent) for group in groups]
+    return [Evidence(tuple(sorted(group, key=_rank)), absent) for group in groups]
+
+
+def _rank(record: Record) -> int:
+    """By which the most faithful of several trainings comes first."""
+    return rank(record.fidelity or "substitute")
 
 
 def absent_of(records: Iterable[Record], row: str) -> tuple[Record, ...]:

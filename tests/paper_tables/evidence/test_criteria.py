@@ -124,6 +124,17 @@ def test_evidence_across_data_differs_in_size_alone(record):
     assert [len(group.records) for group in apart] == [1, 1, 1]
 
 
+def test_of_several_trainings_the_most_faithful_one_is_found_in_both_modes(record):
+    def of(epochs, fidelity, column):
+        return record(column=column, fidelity=fidelity, config={"training": {"epochs": epochs}})
+
+    columns = ["pretrained/eval", "pretrained/train"]
+    short = [of(11, "reduced", column) for column in columns]
+    long = [of(1000, "paper", column) for column in columns]
+    (evidence,) = criteria.evidence_on([short[0], long[1], long[0], short[1]], "lenet")
+    assert evidence.find_all((column, "kh1") for column in columns) == long
+
+
 def test_a_rule_takes_the_first_settings_that_have_all_it_needs(record):
     exact = record(fidelity="paper", config={"batch_size": 2048})
     whole = [record(0.2), record(0.4, metric="re")]
