@@ -106,7 +106,7 @@ def _quantity(record: Record) -> str:
 
 
 def _changes(records: Records) -> str:
-    """What two things change: the imitated public code, and the examples and probes."""
+    """What three things change: the public code, the examples and probes, and the training."""
     plain = [r for r in records if r.metric in COMPARED and r.value and r.config.get("m")]
     code = _largest(plain, "legacy", ("legacy", "route", "readings", "scope"))
     sizes = ("batch_size", "batches", "probes")
@@ -124,7 +124,40 @@ def _changes(records: Records) -> str:
             f"the number of examples, {_quantity(one)} from {measured(one.value, one.stderr)} "
             f"with {_amount(one)} to {measured(other.value, other.stderr)} with {_amount(other)}"
         )
+    epochs = _along_training(records)
+    if epochs:
+        first, last = sorted(epochs, key=lambda r: int(r.config["epoch"]))
+        found.append(
+            f"how long it is trained, {_quantity(first)} from {_at_epoch(first, records)} to "
+            f"{_at_epoch(last, records)}"
+        )
     return f"What changes an outcome most: {'; '.join(found)}." if found else ""
+
+
+def _along_training(records: Records) -> tuple[Record, Record] | None:
+    """Two epochs of one training, after the first, between which K_H1 differs most."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for r in records:
+        if r.metric == "kh1" and r.value and r.config.get("epoch") and r.fidelity != "substitute":
+            rest = {key: value for key, value in r.config.items() if key != "epoch"}
+            groups.setdefault((r.table, r.row, r.column, config_hash(rest)), []).append(r)
+    pairs = (pair for group in groups.values() for pair in itertools.combinations(group, 2))
+    visible = [pair for pair in pairs if _change(*pair) > VISIBLE]
+    return max(visible, key=lambda pair: _change(*pair), default=None)
+
+
+def _at_epoch(record: Record, records: Records) -> str:
+    """A value along a training, with the epoch and the loss over all images."""
+
+    def place(r: Record) -> tuple[object, ...]:
+        config = r.config
+        return (r.table, r.row, r.column, config.get("epoch"), config.get("epochs"),
+                config.get("training"))  # fmt: skip
+
+    losses = [r for r in records if r.metric == "loss" and r.value and place(r) == place(record)]
+    loss = f", loss {losses[0].value:.1g}" if losses else ""
+    value = measured(record.value, record.stderr)
+    return f"{value} (epoch {record.config['epoch']}{loss})"
 
 
 def _amount(record: Record) -> str:

@@ -1,5 +1,6 @@
 """The sentences that open the report, the contradictions, and the table of costs."""
 
+import dataclasses
 import io
 
 import pandas as pd
@@ -59,6 +60,32 @@ def test_only_values_that_differ_and_have_an_error_count():
 def judgement(verdict, id="a", scope="lenet", fidelity="reduced", note="", **facts):
     claim = Claim(id, "3", f"statement {id}", "", {"lenet": None, "vit": None})
     return Judgement(claim, scope, verdict, fidelity, note=note, **facts)
+
+
+def along(epoch, metric="kh1", stderr=0.01, value=0.5, length=1000, fidelity="reduced"):
+    """A record along a training."""
+    config = {"epoch": epoch, "epochs": length, "training": {"seed": 0}, "m": 100}
+    found = record(value, None, stderr, verdict=None, config=config)
+    return dataclasses.replace(
+        found, metric=metric, column="mnist-svhn/training", fidelity=fidelity
+    )  # fmt: skip
+
+
+def test_how_long_it_is_trained_is_told_by_the_two_epochs_that_differ_most():
+    records = [
+        along(0, value=0.98), along(1, value=0.46), along(46, value=0.5, stderr=0.1),
+        along(464, value=0.106), along(1000, value=0.93, stderr=0.17),
+        along(464, "loss", value=3e-6), along(1, "loss", value=0.115),
+        along(5, value=9.0, length=80), along(7, value=0.01, fidelity="substitute"),
+    ]  # fmt: skip
+    (text,) = [t for t in summary.sentences([], records) if t.startswith("What changes")]
+    assert text == (
+        "What changes an outcome most: how long it is trained, K_H1 of LeNet "
+        "(mnist-svhn/training) from 0.460 ± 0.010 (epoch 1, loss 0.1) to 0.106 ± 0.010 "
+        "(epoch 464, loss 3e-06)."
+    )
+    alike = [along(1, value=0.46), along(464, value=0.47)]
+    assert not any(t.startswith("What changes") for t in summary.sentences([], alike))
 
 
 def test_the_sentences_say_what_judgements_and_records_say():
