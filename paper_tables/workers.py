@@ -26,8 +26,9 @@ def check(suite: Suite, submission: str | None) -> None:
     Raises:
         InputError: other workers are there and this session is none; or the mark is missing.
     """
-    at_work = suite.leases.at_work()
-    if suite.shard is None and at_work:
+    # workers do not look: for that moment they would hold the lease of one that is beginning
+    at_work = suite.leases.at_work() if suite.shard is None else []
+    if at_work:
         raise InputError(
             f"{at_work[0]} computes cells in {suite.settings.results}: join it with --shard, name "
             "other folders, or wait until it ends"

@@ -6,11 +6,12 @@ import random
 import re
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from lla.errors import InputError
-from paper_tables import submit
+from paper_tables import submit, workers
 from paper_tables.engine import leases, store
 from paper_tables.engine.leases import Leases
 from paper_tables.engine.records import read_records
@@ -97,6 +98,15 @@ def test_killed_workers_lose_no_cell_and_do_none_twice(runs, undisturbed, record
     record_property(
         "measured", f"{kills} kills in {rounds} rounds, {lost} cells lost, {twice} done twice"
     )
+
+
+def test_a_worker_that_begins_touches_no_lease_of_another(tmp_path):
+    """It would hold that lease for a moment, in which the other worker could not begin."""
+    suite = SimpleNamespace(leases=Leases(tmp_path), shard=Shard(2, 2), settings=None)
+    with Leases(tmp_path).worker(Shard(1, 2)):
+        assert len(Leases(tmp_path).at_work()) == 1
+        suite.leases.at_work = pytest.fail
+        workers.check(suite, None)
 
 
 def test_a_cell_that_fails_is_a_record_and_no_end(runs):
