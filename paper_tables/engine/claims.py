@@ -111,15 +111,15 @@ def judged(claim: Claim, scope: str, predicate: Predicate | None, records: Recor
     verdict, note = decision.verdict, decision.note
     if fidelity == "substitute":
         verdict = "not_run"
-        note = f"{_stand_ins(used)}, on which it would be {decision.verdict!r}: {note}"
+        note = f"{_stand_ins(used)}; it would be {decision.verdict!r}: {note}"
     return Judgement(claim, scope, verdict, fidelity, _cells(decision), note, tuple(used))
 
 
 def _stand_ins(used: Records) -> str:
-    """That some of the data or weights are not the paper's, in words, with what they are."""
+    """That some data or weights are not the paper's, in words; a record does not say which."""
     sources = (s for r in used if r.fidelity == "substitute" for s in (r.data, r.weights) if s)
     names = "; ".join(dict.fromkeys(source.name for source in sources))
-    return f"only with a stand-in among {names}" if names else "only with a stand-in"
+    return "computed with a stand-in" + (f", which is one of these: {names}" if names else "")
 
 
 def _cells(decision: Decision) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lla.report.text import measured
 from paper_tables import paper
@@ -108,42 +108,34 @@ def _quantity(record: Record) -> str:
 def _changes(records: Records) -> str:
     """What three things change: the public code, the examples and probes, and the training."""
     plain = [r for r in records if r.metric in COMPARED and r.value and r.config.get("m")]
-    code = _largest(plain, "legacy", ("legacy", "route", "readings", "scope"))
+    code = _largest(plain, lambda r: bool(r.legacy), ("legacy", "route", "readings", "scope"))
     sizes = ("batch_size", "batches", "probes")
-    size = _largest([r for r in plain if not r.legacy], "batch_size", sizes)
+    size = _largest([r for r in plain if not r.legacy], lambda r: r.batch_size or 0, sizes)
+    along = [
+        r for r in records
+        if r.metric == "kh1" and r.value and r.config.get("epoch") and r.fidelity != "substitute"
+    ]  # fmt: skip
+    epochs = _largest(along, lambda r: int(r.config["epoch"]), ("epoch",))
     found = []
     if code:
-        one, other = sorted(code, key=lambda r: bool(r.legacy))
+        one, other = code
         found.append(
             f"the public code's Lanczos process, {_quantity(one)} from "
             f"{measured(one.value, one.stderr)} to {measured(other.value, other.stderr)}"
         )
     if size:
-        one, other = sorted(size, key=lambda r: r.batch_size or 0)
+        one, other = size
         found.append(
             f"the number of examples, {_quantity(one)} from {measured(one.value, one.stderr)} "
             f"with {_amount(one)} to {measured(other.value, other.stderr)} with {_amount(other)}"
         )
-    epochs = _along_training(records)
     if epochs:
-        first, last = sorted(epochs, key=lambda r: int(r.config["epoch"]))
+        one, other = epochs
         found.append(
-            f"how long it is trained, {_quantity(first)} from {_at_epoch(first, records)} to "
-            f"{_at_epoch(last, records)}"
+            f"how long it is trained, {_quantity(one)} from {_at_epoch(one, records)} to "
+            f"{_at_epoch(other, records)}"
         )
     return f"What changes an outcome most: {'; '.join(found)}." if found else ""
-
-
-def _along_training(records: Records) -> tuple[Record, Record] | None:
-    """Two epochs of one training, after the first, between which K_H1 differs most."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for r in records:
-        if r.metric == "kh1" and r.value and r.config.get("epoch") and r.fidelity != "substitute":
-            rest = {key: value for key, value in r.config.items() if key != "epoch"}
-            groups.setdefault((r.table, r.row, r.column, config_hash(rest)), []).append(r)
-    pairs = (pair for group in groups.values() for pair in itertools.combinations(group, 2))
-    visible = [pair for pair in pairs if _change(*pair) > VISIBLE]
-    return max(visible, key=lambda pair: _change(*pair), default=None)
 
 
 def _at_epoch(record: Record, records: Records) -> str:
@@ -165,13 +157,15 @@ def _amount(record: Record) -> str:
 
 
 def _largest(
-    records: Sequence[Record], name: str, free: tuple[str, ...]
+    records: Sequence[Record], setting: Callable[[Record], int], free: tuple[str, ...]
 ) -> tuple[Record, Record] | None:
     """Two records of one cell that differ in one setting, and most in value; None if none do.
 
+    The one with the smaller setting comes first.
+
     Args:
         records: with values.
-        name: of the setting.
+        setting: of a record.
         free: entries of the configuration in which they may differ.
     """
     groups: dict[tuple[str, ...], list[Record]] = {}
@@ -183,7 +177,7 @@ def _largest(
         (one, other)
         for group in groups.values()
         for one, other in itertools.permutations(group, 2)
-        if (getattr(one, name) or 0) < (getattr(other, name) or 0)
+        if setting(one) < setting(other)
     ]
     visible = [pair for pair in pairs if _change(*pair) > VISIBLE]
     return max(visible, key=lambda pair: _change(*pair), default=None)

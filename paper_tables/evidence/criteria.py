@@ -186,12 +186,9 @@ def evidence_on(records: Sequence[Record], row: str, across_data: bool = False) 
     mine = (r for r in records if r.row == row and r.value is not None and r.m is not None)
     groups = most_faithful_first(grouped(mine, settings).values(), amount)
     absent = absent_of(records, row)
-    return [Evidence(tuple(sorted(group, key=_rank)), absent) for group in groups]
-
-
-def _rank(record: Record) -> int:
-    """By which the most faithful of several trainings comes first."""
-    return rank(record.fidelity or "substitute")
+    # within a group, too: several trainings may have equal settings
+    ranked = (sorted(group, key=lambda record: rank(record.fidelity)) for group in groups)
+    return [Evidence(tuple(group), absent) for group in ranked]
 
 
 def absent_of(records: Iterable[Record], row: str) -> tuple[Record, ...]:

@@ -10,7 +10,6 @@ less scatter (Blackwell 1947).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,11 +37,12 @@ class Side:
     """The outlying eigenvalues lambda of one side of a spectrum, outermost first.
 
     Those of the negative side are eigenvalues of -H. Projections of a probe v are (u'v)^2 / P.
+    Column i of `sums` is the sum over the outermost i + 1.
     """
 
     values: np.ndarray  # [k] lambda
     ends: np.ndarray  # [k] eigenvalues above ends[i] are the outermost i + 1
-    parts: np.ndarray  # [samples, k] float32, lambda times the projections of random probes
+    sums: np.ndarray  # [samples, k] float32, of lambda times the projections of random probes
     along: np.ndarray  # [k] projections of the second probe
 
     @property
@@ -50,22 +50,20 @@ class Side:
         """Eigenvalues above this are outliers; inf if there are none."""
         return float(self.ends[-1]) if len(self.ends) else np.inf
 
-    @cached_property
-    def sums(self) -> np.ndarray:
-        """The sum of the parts of all outliers [samples]."""
-        return self.parts.sum(1, dtype=np.float64)
+    @property
+    def total(self) -> np.ndarray:
+        """The sum over all outliers [samples]."""
+        return self.sums[:, -1].astype(np.float64) if len(self.values) else np.zeros(1)
 
     def first(self, count: int) -> Side:
         """The outermost outliers."""
-        if count >= len(self.values):
-            return self
         return Side(
-            self.values[:count], self.ends[:count], self.parts[:, :count], self.along[:count]
+            self.values[:count], self.ends[:count], self.sums[:, :count], self.along[:count]
         )
 
     def agreeing(self, values: np.ndarray, weights: np.ndarray) -> int:
         """How many of the outermost outliers agree with a second probe, see `Outliers.agree`."""
-        most = _MISSED * float(self.sums.mean())
+        most = _MISSED * float(self.total.mean())
         for count in range(len(self.values), 0, -1):
             if self.first(count)._equal(values, weights, most):
                 return count if count < len(self.values) else MAX_OUTLIERS
@@ -120,7 +118,7 @@ class Outliers:
         high, low = values > self.positive.end, -values > self.negative.end
         upper = max(0.0, positive_part - float(values[high] @ weights[high]))
         lower = max(0.0, positive_part - form + float(values[low] @ weights[low]))
-        down, up = self.negative.sums + lower, self.positive.sums + upper
+        down, up = self.negative.total + lower, self.positive.total + upper
         squares = 2 / size * weights * values**2
         up_variance = float(squares[(values > 0) & ~high].sum())
         down_variance = float(squares[(values < 0) & ~low].sum())
@@ -194,7 +192,7 @@ def _side(values: np.ndarray, count: int, parts: np.ndarray, along: np.ndarray) 
     """The outermost of all Ritz values, which are given in descending order."""
     between = [_between(values, index) for index in range(count)]
     ends = np.maximum(0.0, np.array(between))
-    return Side(values[:count], ends, parts.astype(np.float32), along)
+    return Side(values[:count], ends, parts.cumsum(1).astype(np.float32), along)
 
 
 def _resolved(values: np.ndarray, residuals: np.ndarray) -> int:

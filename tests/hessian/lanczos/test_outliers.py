@@ -75,7 +75,7 @@ def test_outliers_are_found_and_the_bulk_is_not(cases):
     assert 0.7 < known.positive.end < 3.0
     assert 0.7 < known.negative.end < 2.0
     np.testing.assert_allclose(known.positive.values[:5], [40, 22, 9, 5, 3], rtol=1e-3)
-    sums = np.array([known.positive.sums.mean(), known.negative.sums.mean()])
+    sums = np.array([known.positive.total.mean(), known.negative.total.mean()])
     expected = (
         values[values > known.positive.end].sum(),
         -values[-values > known.negative.end].sum(),
@@ -122,7 +122,7 @@ def test_eigenvectors_along_the_axes_have_no_scatter():
     """A Rademacher probe has the same part along every axis."""
     values = np.concatenate([[30.0, 20.0, 10.0], np.linspace(-1, 1, SIZE - 3)])
     known = known_of(np.diag(values), steps=30)
-    np.testing.assert_allclose(known.positive.sums, 60 / SIZE, rtol=1e-6)
+    np.testing.assert_allclose(known.positive.total, 60 / SIZE, rtol=1e-6)
 
 
 def test_spread_out_eigenvectors_are_drawn_as_normal_numbers():
@@ -143,7 +143,7 @@ def test_spread_out_eigenvectors_are_drawn_as_normal_numbers():
     known = outliers(
         lanczos, int(lanczos.tridiagonal().counts[0]), rademacher(size, LIKE, 0, 1), (0,)
     )
-    samples = known.positive.sums * size
+    samples = known.positive.total * size
     assert samples.mean() == pytest.approx(8, rel=0.1)
     assert samples.var() == pytest.approx(2 * (25 + 9), rel=0.2)
 
@@ -156,7 +156,7 @@ def noticed(cases, copies, steps):
         known = known_of(matrix, seed, steps)
         second, _ = run_of(matrix, probe(seed, 1), steps)
         found, expected = (
-            known.positive.sums.mean() * SIZE,
+            known.positive.total.mean() * SIZE,
             values[values > known.positive.end].sum(),
         )
         if abs(found - expected) > 0.05 * expected:
@@ -188,7 +188,7 @@ def test_what_is_left_out_is_not_averaged_over(cases):
     half = known.first(MAX_OUTLIERS, 0)
     assert (half.positive.end, half.negative.end) == (known.positive.end, np.inf)
     assert 9 < known.first(2, 0).positive.end < 22
-    np.testing.assert_allclose(known.first(2, 0).positive.sums.mean() * SIZE, 62, rtol=0.05)
+    np.testing.assert_allclose(known.first(2, 0).positive.total.mean() * SIZE, 62, rtol=0.05)
 
 
 def test_an_outlier_that_is_double_is_left_out_and_those_further_out_are_not(cases):

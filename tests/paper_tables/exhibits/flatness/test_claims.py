@@ -56,7 +56,7 @@ def test_a_correlation_on_digits_is_shown_and_not_judged():
     one = judged(records, "flatness.correlation", "digits")
     assert one.verdict == "not_run"
     assert one.note.startswith(
-        "only with a stand-in among data, on which it would be 'holds': tau +1"
+        "computed with a stand-in, which is one of these: data; it would be 'holds': tau +1"
     )
 
 
