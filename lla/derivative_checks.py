@@ -23,6 +23,7 @@ _ERRORS = {torch.float64: 1e-3, torch.float32: 0.3}
 _ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-2}
 _FLOOR = 100  # eps of the gradient, which its difference cannot resolve
 _CONVERGED = 0.1  # relative change of a difference from one step to another
+_AGREED = 0.25  # the same, relative to what the difference says against H v
 
 
 class Disagreement(NamedTuple):
@@ -70,7 +71,7 @@ def disagreement(
     if abs(left - right) > _ASYMMETRY[precision] * size:
         return Disagreement(f"is not symmetric (u'Hv is {left:.4g}, v'Hu {right:.4g})", size)
     length = torch.linalg.vector_norm(point).item() or math.sqrt(len(point))
-    found: list[tuple[Tensor, float]] = []  # differences and errors
+    found: list[tuple[Tensor, float, float]] = []  # differences, errors and scales
     for relative in _STEPS[precision]:
         step = relative * length / torch.linalg.vector_norm(v).item()
         ends = [_gradient(function, (point + s * v).requires_grad_(), held) for s in (step, -step)]
@@ -82,11 +83,13 @@ def disagreement(
         if error <= _ERRORS[precision] * scale:
             return Disagreement(None, size)
         if not scale <= floor / _CONVERGED:
-            found.append((difference, error / scale))
-    for (one, error), (other, _) in pairwise(found):
-        # with a kink in between the difference has not converged, and says nothing
-        if torch.linalg.vector_norm(one - other) <= _CONVERGED * torch.linalg.vector_norm(one):
-            said = f"differs by {100 * error:.2g} % from the difference of gradients"
+            found.append((difference, error, scale))
+    for (one, error, scale), (other, *_) in pairwise(found):
+        # With a kink in between, or where rounding is coarse next to a gradient close to 0, the
+        # difference has not converged, and says nothing.
+        change = torch.linalg.vector_norm(one - other).item()
+        if change <= min(_CONVERGED * scale, _AGREED * error):
+            said = f"differs by {100 * error / scale:.2g} % from the difference of gradients"
             return Disagreement(said, size)
     return Disagreement(None, size)
 

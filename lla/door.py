@@ -37,6 +37,7 @@ from lla.process_wide import CALLS
 EXAMPLES = {"eval": 2, "train": 4}
 _AWAY = 0.01  # length of the step away from the weights, relative to them
 _FURTHER = (0.1, 0.3, 1.0)  # of further steps, where the first finds something
+_CLOSER = (0.3, 0.1)  # the weights times these, where a network that fits its data is less sure
 _TINY = 1e-6  # products that are smaller than those elsewhere by this factor are rounding
 # largest relative difference of two gradients; BatchNorm of a few examples amplifies their rounding
 _ROUNDING = {torch.float32: 0.05, torch.float64: 1e-6}
@@ -158,8 +159,9 @@ def _fault(part: Problem) -> str | None:
     near = _fault_at(part, _away(theta)) or _fault_at(part, theta)
     if near is None or near.said is None:
         return None
-    for length in _FURTHER:
-        far = _fault_at(part, _away(theta, length))
+    further, closer = [_away(theta, s) for s in _FURTHER], [_away(theta * s) for s in _CLOSER]
+    for point in (theta, *further, *closer):
+        far = _fault_at(part, point)
         if far is not None and far.said is None and near.size < _TINY * far.size:
             return None
     return near.said

@@ -345,3 +345,40 @@ def test_a_gradient_that_is_not_that_of_the_loss_but_consistent_is_seen():
     model = nn.Sequential(nn.Linear(3, 2), Apply(Doubled.apply), nn.Linear(2, 2)).double()
     with pytest.raises(InputError, match=r"in 1 \(Apply\)"):
         lla.HessianOperator(lla.Problem(model, (X, Y)))
+
+
+def fitted(activation, margin, seed, middle=None):
+    """A network, two examples and their targets: the largest output leads by the margin at least.
+
+    The loss and its derivatives fall with exp(-margin), and the gradient of a cross-entropy keeps
+    the rounding of numbers around 1.
+    """
+    torch.manual_seed(seed)
+    layers = [nn.Linear(10, 20), activation(), nn.Linear(20, 20), middle or activation()]
+    model, x = nn.Sequential(*layers, nn.Linear(20, 5)), torch.randn(2, 10).double()
+    model.double().requires_grad_(False)
+    first, second = model(x).topk(2).values.T
+    for parameter in model[4].parameters():
+        parameter *= margin / (first - second).min()
+    return model.requires_grad_(), (x, model(x).argmax(1))
+
+
+# each was refused before 2026-12: by symmetry, by a difference, and next to a point without a loss
+ROUNDED = [
+    (nn.Tanh, 13, 39), (nn.Tanh, 13, 62), (nn.Tanh, 19, 90), (nn.ReLU, 10, 28), (nn.ReLU, 13, 16),
+    (nn.ReLU, 16, 8), (nn.ReLU, 22, 8), (nn.ReLU, 30, 16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("activation", "margin", "seed"), ROUNDED)
+def test_the_rounding_of_a_network_that_fits_its_data_is_no_fault(activation, margin, seed):
+    model, batch = fitted(activation, margin, seed)
+    lla.HessianOperator(lla.Problem(model, batch))
+
+
+@pytest.mark.parametrize("margin", [10, 16, 22])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wrong_derivative_in_a_network_that_fits_its_data_is_refused(margin, seed):
+    model, batch = fitted(nn.Tanh, margin, seed, Apply(StoredSquare.apply))
+    with pytest.raises(InputError, match=r"in 3 \(Apply\)"):
+        lla.HessianOperator(lla.Problem(model, batch))
