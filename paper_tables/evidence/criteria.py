@@ -186,8 +186,10 @@ def evidence_on(records: Sequence[Record], row: str, across_data: bool = False) 
     mine = (r for r in records if r.row == row and r.value is not None and r.m is not None)
     groups = most_faithful_first(grouped(mine, settings).values(), amount)
     absent = absent_of(records, row)
-    # within a group, too: several trainings may have equal settings
-    ranked = (sorted(group, key=lambda record: rank(record.fidelity)) for group in groups)
+    # within a group, too: several trainings, or numbers of batches, may stand side by side
+    ranked = (
+        sorted(group, key=lambda r: (rank(r.fidelity), -(r.batches or 0))) for group in groups
+    )
     return [Evidence(tuple(group), absent) for group in ranked]
 
 

@@ -29,8 +29,9 @@ from paper_tables.paper.names import display
 
 TABLE = "panel"
 STATES = ("random", "pretrained")
-BATCHES, PROBES, STEPS = 3, 1, 100
+PROBES, STEPS = 1, 100
 IMAGES = {"cifar10": 64, "imagenet": 16}  # of a batch
+BATCHES = {"cifar10": 6, "imagenet": 3}
 NEW = "new images"  # the column of trained networks on photographs that are not in ImageNet
 SKIPPED = "a product of these networks takes seconds: --study computes the panel"
 
@@ -50,6 +51,11 @@ class Member:
     model: str
     seconds: float
     data: Literal["cifar10", "imagenet"] = "cifar10"
+
+    @property
+    def batches(self) -> int:
+        """Over which everything is averaged."""
+        return BATCHES[self.data]
 
     @property
     def side(self) -> int:
@@ -101,7 +107,7 @@ def _spectrum_cell(settings: Settings, member: Member, column: str) -> Cell:
         config={**cell.config, **criteria, "seed": known.SEED, "dtype": "float32"},
         inputs=f"{cell.inputs}, {PROBES} probe, m {STEPS}",
         compute=_compute_spectrum,
-        seconds=BATCHES * PROBES * STEPS * member.seconds,
+        seconds=member.batches * PROBES * STEPS * member.seconds,
     )
 
 
@@ -114,7 +120,7 @@ def _accuracy_cell(settings: Settings, member: Member, column: str) -> Cell:
         cell,
         config={**cell.config, "mode": "eval"},
         compute=_compute_accuracy,
-        seconds=2 + BATCHES * member.seconds,
+        seconds=2 + member.batches * member.seconds,
     )
 
 
@@ -138,9 +144,9 @@ def _begun(settings: Settings, member: Member, column: str, metrics: tuple[str, 
     images, weights = facts["images"], facts["weights"]
     return dataclasses.replace(
         cell,
-        config={**facts, "batches": BATCHES, "batch_size": images, "init": "torch"},
+        config={**facts, "batches": member.batches, "batch_size": images, "init": "torch"},
         fidelity="replication",
-        inputs=f"{net.name}, {weights}, {BATCHES} x {images} images of {facts['data']}",
+        inputs=f"{net.name}, {weights}, {member.batches} x {images} images of {facts['data']}",
     )
 
 
@@ -151,7 +157,7 @@ def _loaded(cell: Cell, settings: Settings) -> tuple[nn.Module, Source, Batches]
     """The network of a cell, what its weights are, and its batches."""
     member = next(each for each in MEMBERS if each.row == cell.row)
     net = member.known(cell.column)
-    drawn = known.batches(settings, net, cell.config["images"], BATCHES, member.side)
+    drawn = known.batches(settings, net, cell.config["images"], member.batches, member.side)
     return *known.loaded(settings, net), drawn
 
 
@@ -165,5 +171,5 @@ def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
 def _compute_accuracy(cell: Cell, settings: Settings) -> list[Record]:
     model, weights, drawn = _loaded(cell, settings)
     share = lla.landscape.accuracy(lla.Problem(model, drawn.pairs, mode="eval"))
-    seen = percent(share, BATCHES * cell.config["images"])
+    seen = percent(share, cell.config["batches"] * cell.config["images"])
     return [cell.estimated("accuracy", seen, stderr_kind="examples", **drawn.facts(weights))]

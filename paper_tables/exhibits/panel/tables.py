@@ -8,7 +8,7 @@ from paper_tables.engine.exhibit import Records
 from paper_tables.engine.records import Record
 from paper_tables.evidence.entries import entries_of
 from paper_tables.evidence.selection import grouped
-from paper_tables.exhibits.panel.cells import BATCHES, IMAGES, MEMBERS, PROBES, STEPS, TABLE
+from paper_tables.exhibits.panel.cells import MEMBERS, PROBES, STEPS, TABLE
 from paper_tables.paper.names import display
 
 METRICS = ("kh1", "kh05", "re", "negative_share", "loss", "accuracy")
@@ -18,10 +18,9 @@ LEGEND = (
     "of networks that agree has an interval."
 )
 SETTINGS = (
-    f"{BATCHES} batches of {IMAGES['cifar10']} training images, of {IMAGES['imagenet']} "
-    f"photographs, {PROBES} probe a batch, m {STEPS}; errors over batches. Accuracy: share of "
-    "these images that the trained network recognises. New images: photographs with labels of "
-    "ImageNet that are not from it."
+    f"The settings give batches x images of training; {PROBES} probe a batch, m {STEPS}; errors "
+    "over batches. Accuracy: share of these images that the trained network recognises. New "
+    "images: photographs with labels of ImageNet that are not from it."
 )
 
 
@@ -30,13 +29,15 @@ def tables(records: Records) -> list[Table]:
     mine = [r for r in records if r.table == TABLE and r.value is not None]
     groups = []
     for member in MEMBERS:
-        cells = grouped((r for r in mine if r.row == member.row), _line)
-        lines = tuple(
-            Line(column, entries_of({r.metric: r for r in cell}, METRICS, "replication"))
-            for column, cell in cells.items()
-        )
-        if lines:
-            groups.append(Group(member.row, display(member.data), lines, fidelity="replication"))
+        of_member = (r for r in mine if r.row == member.row)
+        by_size = grouped(of_member, lambda r: (r.batches, r.batch_size))
+        for (batches, size), same in by_size.items():
+            lines = tuple(
+                Line(column, entries_of({r.metric: r for r in cell}, METRICS, "replication"))
+                for column, cell in grouped(same, _line).items()
+            )
+            settings = f"{display(member.data)}, {batches} x {size}"
+            groups.append(Group(member.row, settings, lines, fidelity="replication"))
     names = tuple(METRIC_NAMES[metric] for metric in METRICS)
     return [
         Table(TABLE, "A panel of other networks", f"{LEGEND} {SETTINGS}", names, tuple(groups),

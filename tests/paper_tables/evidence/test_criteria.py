@@ -120,6 +120,8 @@ def test_evidence_across_data_differs_in_size_alone(record):
     smaller = record(config={"side": 64})
     across = criteria.evidence_on([one, other, smaller], "lenet", across_data=True)
     assert sorted(len(group.records) for group in across) == [1, 2]
+    (both,) = (group for group in across if len(group.records) == 2)
+    assert both.records == (other, one), "the larger number of batches first"
     apart = criteria.evidence_on([one, other, smaller], "lenet")
     assert [len(group.records) for group in apart] == [1, 1, 1]
 

@@ -186,11 +186,11 @@ def test_a_cell_on_real_data(tmp_path, monkeypatch):
         found = by_name[name].compute(by_name[name], settings)
         assert [record.metric for record in found] == list(spectra.PLAIN)
         assert {record.fidelity for record in found} == {"replication"}
-        assert found[0].n == cells.BATCHES
+        assert found[0].n == cells.BATCHES["cifar10"]
     for name in ("resnet20-accuracy", "squeezenet-1.1-new-images-accuracy"):
         (found,) = by_name[name].compute(by_name[name], settings)
         assert (found.metric, found.fidelity, found.n) == (
-            "accuracy", "replication", 12 if "resnet" in name else 6
+            "accuracy", "replication", 24 if "resnet" in name else 6
         )  # fmt: skip
         assert found.value > 30
 
@@ -208,6 +208,6 @@ def test_the_table_has_a_line_for_each_cell():
 def test_accuracy_stands_beside_the_criteria():
     (table,) = tables.tables(on_new_images(ON_PHOTOGRAPHS[:1]))
     (group,) = table.groups
-    assert group.settings == "ImageNet"
+    assert group.settings == "ImageNet, 3 x 16"
     assert [line.name for line in group.lines] == ["pretrained/eval", "new images/eval"]
     assert [line.entries[-1].text for line in group.lines] == ["90.0 ± 1.0", "70.0 ± 1.0"]
