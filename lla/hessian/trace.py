@@ -42,6 +42,10 @@ def trace(
     standard error is at most rtol |value|, which is tested after 16 samples and then after every
     quarter more, or when the products are used up, with a warning.
 
+    The stated errors are a little too small where few eigenvalues dominate, as samples are skewed
+    and a run ends sooner if it has seen no large ones: on prescribed spectra the 95 % intervals
+    held the trace in 89 to 96 % of 400 runs of Hutchinson, and in 93 to 96 % of Hutch++.
+
     If the standard error seems to need at least P more products, and P products are left, the P
     unit vectors are multiplied instead: the sum of the diagonal is the trace, with a standard error
     of 0. Nothing is sampled at all if P products are allowed and are no more than the first samples
