@@ -28,7 +28,7 @@ def sentences(judgements: Sequence[Judgement], records: Records) -> tuple[str, .
         records: all published ones.
     """
     mine = [judgement for judgement in judgements if judgement.work == paper.WORK]
-    found = (_tally(mine), _wherever(mine), _fails(mine), _distant(records), _changes(records),
+    found = (_tally(mine), _wherever(mine), *_fails(mine), _distant(records), _changes(records),
              _untested(mine))  # fmt: skip
     return tuple(filter(None, found))
 
@@ -73,16 +73,19 @@ def _wherever(mine: Sequence[Judgement]) -> str:
     )
 
 
-def _fails(mine: Sequence[Judgement]) -> str:
-    """Claims that fail somewhere, with the scopes."""
-    failed = []
+def _fails(mine: Sequence[Judgement]) -> list[str]:
+    """Claims that fail wherever they could be tested, and those that fail somewhere."""
+    everywhere, somewhere = [], []
     for name, judged in _by_claim(mine):
         scopes = [display(each.scope) for each in judged if each.verdict == "fails"]
         if scopes:
-            failed.append(f"{name}, {', '.join(scopes)})")
-    if not failed:
-        return "No claim fails."
-    return f"Fails somewhere: {'; '.join(failed)}."
+            found = everywhere if len(scopes) == len(judged) else somewhere
+            found.append(f"{name}, {', '.join(scopes)})")
+    if not everywhere and not somewhere:
+        return ["No claim fails."]
+    begun = {"Fails in every scope that could be tested": everywhere,
+             "Fails in these scopes, and not in others": somewhere}  # fmt: skip
+    return [f"{words}: {'; '.join(names)}." for words, names in begun.items() if names]
 
 
 def _distant(records: Records) -> str:

@@ -104,7 +104,9 @@ def test_the_sentences_say_what_judgements_and_records_say():
     assert "3 claims are judged in 6 scopes: 2 hold, 1 fail, 1 are undecided, and 2 could" in tally
     assert "Of the 4 verdicts 1 rests on the paper's own" in tally
     assert wherever.endswith(": statement a (a, 1 of 2 scopes).")
-    assert fails == "Fails somewhere: statement b (b, ViT)."
+    assert fails == "Fails in these scopes, and not in others: statement b (b, ViT)."
+    found = summary.sentences([each for each in judgements if each.verdict == "fails"], records)
+    assert found[2] == "Fails in every scope that could be tested: statement b (b, ViT)."
     assert "K_H05 of LeNet (pretrained/eval), 0.17 printed, 0.600 ± 0.010 measured" in distant
     assert distant.index("LeNet") < distant.index("ResNet18"), "the farthest first, one a network"
     assert "from 0.600 ± 0.010 with 4 x 512 and 2 probes a batch to 0.400" in changes
