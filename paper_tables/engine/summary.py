@@ -75,7 +75,8 @@ def _wherever(mine: Sequence[Judgement]) -> str:
 
 def _fails(mine: Sequence[Judgement]) -> list[str]:
     """Claims that fail wherever they could be tested, and those that fail somewhere."""
-    everywhere, somewhere = [], []
+    everywhere: list[str] = []
+    somewhere: list[str] = []
     for name, judged in _by_claim(mine):
         scopes = [display(each.scope) for each in judged if each.verdict == "fails"]
         if scopes:
