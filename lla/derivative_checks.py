@@ -18,7 +18,7 @@ Function = Callable[[Tensor], Tensor]  # [P] -> scalar
 # by the type of the computation: lengths of the step of the central difference, relative to the
 # point; and, relative to ||H v||, the largest error of H v and the largest |u'Hv - v'Hu| that
 # rounding may cause
-_STEPS = {torch.float64: (1e-9, 1e-8, 1e-7), torch.float32: (1e-2, 1e-3, 1e-4)}
+_STEPS = {torch.float64: (1e-9, 1e-8, 1e-7, 1e-6), torch.float32: (1e-2, 1e-3, 1e-4)}
 _ERRORS = {torch.float64: 1e-3, torch.float32: 0.3}
 _ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-2}
 _FLOOR = 100  # eps of the gradient, which its difference cannot resolve
@@ -31,6 +31,7 @@ class Disagreement(NamedTuple):
 
     said: str | None  # None if nothing is
     size: float  # the larger ||H v|| of two random vectors v of normal numbers
+    symmetric: bool = True  # whether u'Hv is v'Hu
 
 
 def disagreement(
@@ -69,7 +70,8 @@ def disagreement(
         return Disagreement(None, size)  # said where products are used
     left, right = torch.dot(u, images[0]).item(), torch.dot(v, images[1]).item()
     if abs(left - right) > _ASYMMETRY[precision] * size:
-        return Disagreement(f"is not symmetric (u'Hv is {left:.4g}, v'Hu {right:.4g})", size)
+        said = f"is not symmetric (u'Hv is {left:.4g}, v'Hu {right:.4g})"
+        return Disagreement(said, size, symmetric=False)
     length = torch.linalg.vector_norm(point).item() or math.sqrt(len(point))
     found: list[tuple[Tensor, float, float]] = []  # differences, errors and scales
     for relative in _STEPS[precision]:

@@ -152,19 +152,21 @@ def _in_float64(part: Problem) -> Problem:
 def _fault(part: Problem) -> str | None:
     """What is wrong with products of the problem; None if nothing is.
 
-    In a network whose loss is nearly zero all derivatives are rounding. What is said there stands
-    only if products elsewhere are not much larger, or are wrong as well.
+    In a network whose loss is nearly zero all derivatives are rounding. So if products elsewhere
+    are much larger, the points decide at which they are not small.
     """
     theta = part.theta()
     near = _fault_at(part, _away(theta)) or _fault_at(part, theta)
     if near is None or near.said is None:
         return None
-    further, closer = [_away(theta, s) for s in _FURTHER], [_away(theta * s) for s in _CLOSER]
-    for point in (theta, *further, *closer):
-        far = _fault_at(part, point)
-        if far is not None and far.said is None and near.size < _TINY * far.size:
-            return None
-    return near.said
+    elsewhere = [theta, *(_away(theta, length) for length in _FURTHER)]
+    if not near.symmetric:  # rounding breaks symmetry, and hardly makes two differences agree
+        elsewhere += [_away(theta * factor) for factor in _CLOSER]
+    found = [each for each in (_fault_at(part, point) for point in elsewhere) if each is not None]
+    least = _TINY * max((each.size for each in found if math.isfinite(each.size)), default=0.0)
+    if near.size >= least:
+        return near.said
+    return next((each.said for each in found if each.said and each.size >= least), None)
 
 
 def _fault_at(part: Problem, point: Tensor) -> Disagreement | None:

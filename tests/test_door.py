@@ -118,6 +118,21 @@ class StoredSquare(torch.autograd.Function):
         return ctx.derivative * g
 
 
+class FarTanh(torch.autograd.Function):
+    """Its second derivative is lost where |x| > 1, so that smaller weights do not show it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.tanh(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        derivative = 1 - torch.tanh(x) ** 2
+        return g * torch.where(x.abs() > 1, derivative.detach(), derivative)
+
+
 class Apply(nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -382,3 +397,13 @@ def test_a_wrong_derivative_in_a_network_that_fits_its_data_is_refused(margin, s
     model, batch = fitted(nn.Tanh, margin, seed, Apply(StoredSquare.apply))
     with pytest.raises(InputError, match=r"in 3 \(Apply\)"):
         lla.HessianOperator(lla.Problem(model, batch))
+
+
+@pytest.mark.parametrize("margin", [10, 16])
+@pytest.mark.parametrize("seed", [1, 5])
+def test_a_derivative_that_is_right_at_smaller_weights_is_refused(margin, seed):
+    model, (x, _) = fitted(nn.Tanh, margin, seed, Apply(FarTanh.apply))
+    with torch.no_grad():
+        model[2].weight *= 3
+    with pytest.raises(InputError, match=r"in 3 \(Apply\)"):
+        lla.HessianOperator(lla.Problem(model, (x, model(x).argmax(1))))
