@@ -33,7 +33,8 @@ DTYPE = "float32"
 ROUTE = "loop"  # fixed: routes round differently, except "slices", which gives the same bits
 KEPT_FROM = 60.0  # seconds: planes that take longer have a checkpoint to continue from
 
-# Measured on 2 CPU cores: seconds per plane, seconds per point and image, bytes.
+# Measured on 2 CPU cores: seconds per plane, seconds per point and image, bytes; by row, or by name
+# for a network in a row of which profiles have several.
 COST = {
     "lenet": (0.1, 1e-5, 2**29),
     "resnet18": (0.6, 2e-3, 2**30),
@@ -41,17 +42,27 @@ COST = {
     "squeezenet": (0.4, 2e-3, 2**29),
     "mobilenet": (0.6, 3e-3, 2**30),
     "vit": (0.4, 3e-3, 2**30),
+    "vit_base_patch16_224": (20.0, 4e-2, 8 * 2**30),
     "resnet20": (0.4, 2e-3, 2**30),
     "resnet44": (0.9, 5e-3, 2**30),
     "resnet56": (1.2, 6e-3, 2**30),
 }
 
 
+def memory(net: Network) -> int:
+    """How many bytes a plane of a network needs."""
+    return _cost(net)[2]
+
+
 def seconds(net: Network, config: dict[str, Any], points: int) -> float:
     """How long a plane of a network takes on 2 CPU cores."""
-    base, each, _ = COST[net.row]
+    base, each, _ = _cost(net)
     area = 1.0 if net.digits else (config["side"] / 64) ** 2
     return base + points**2 * config["images"] * each * area
+
+
+def _cost(net: Network) -> tuple[float, float, int]:
+    return COST.get(net.name, COST[net.row])
 
 
 @dataclass(frozen=True)

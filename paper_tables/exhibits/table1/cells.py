@@ -144,7 +144,7 @@ def plane_cell(
         compute=compute,
         judge=_judge,
         seconds=planes.seconds(net, config, points),
-        memory=planes.COST[net.row][2],
+        memory=planes.memory(net),
         shared=weights.shared,
     )
 

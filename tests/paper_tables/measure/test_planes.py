@@ -4,6 +4,8 @@ import torch
 
 import lla
 from lla import data, landscape
+from paper_tables.engine.profiles import PROFILES
+from paper_tables.inputs import networks
 from paper_tables.measure import planes
 
 
@@ -44,3 +46,10 @@ def test_frozen_batchnorm_parameters_are_named():
         torch.nn.Sequential(torch.nn.Linear(2, 2)),
     )
     assert planes._batchnorm_parameters(model) == ["1.weight", "1.bias"]
+
+
+def test_the_network_of_the_paper_costs_more_than_the_one_in_its_place():
+    tiny, base = (networks.network(PROFILES[name], "vit") for name in ("quick", "paper"))
+    config = {"side": 224, "images": 4}
+    assert planes.seconds(base, config, 5) > 10 * planes.seconds(tiny, config, 5)
+    assert planes.memory(base) > 4 * planes.memory(tiny)
