@@ -37,7 +37,7 @@ from lla.process_wide import CALLS
 EXAMPLES = {"eval": 2, "train": 4}
 _AWAY = 0.01  # length of the step away from the weights, relative to them
 _FURTHER = (0.1, 0.3, 1.0)  # of further steps, where the first finds something
-_CLOSER = (0.3, 0.1)  # the weights times these, where a network that fits its data is less sure
+_CLOSER = (0.3, 0.1)  # factors of the weights: smaller outputs, so that the loss is not tiny
 _TINY = 1e-6  # products that are smaller than those elsewhere by this factor are rounding
 # largest relative difference of two gradients; BatchNorm of a few examples amplifies their rounding
 _ROUNDING = {torch.float32: 0.05, torch.float64: 1e-6}

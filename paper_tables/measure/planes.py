@@ -33,8 +33,8 @@ DTYPE = "float32"
 ROUTE = "loop"  # fixed: routes round differently, except "slices", which gives the same bits
 KEPT_FROM = 60.0  # seconds: planes that take longer have a checkpoint to continue from
 
-# Measured on 2 CPU cores: seconds per plane, seconds per point and image, bytes; by row, or by name
-# for a network in a row of which profiles have several.
+# Measured on 2 CPU cores: seconds per plane, seconds per point and image, bytes. A row has one
+# entry; a network that only some profiles have in its row has one under its own name.
 COST = {
     "lenet": (0.1, 1e-5, 2**29),
     "resnet18": (0.6, 2e-3, 2**30),

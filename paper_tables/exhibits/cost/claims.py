@@ -210,8 +210,8 @@ def _scatter(records: Sequence[Record]) -> _Scatter:
         raise missing(
             f"the scatter of K_H05 over probes and batches of {DIGITS} with {STEPS} Lanczos steps"
         )
-    largest = max(found, key=lambda metrics: metrics["kh05"].batches or 0)
-    return _Scatter(*(largest[name] for name in SCATTER))
+    best = min(found, key=lambda m: (rank(m["kh05"].fidelity), -(m["kh05"].batches or 0)))
+    return _Scatter(*(best[name] for name in SCATTER))
 
 
 def _tells(mean: Record) -> bool:
