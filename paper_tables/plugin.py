@@ -21,7 +21,7 @@ import torch
 
 import lla
 from lla.errors import InputError, WriteError
-from paper_tables import workers
+from paper_tables import colleagues, workers
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.ending import ending
@@ -29,7 +29,7 @@ from paper_tables.engine.profiles import PROFILES, adjusted
 from paper_tables.engine.progress import Bar, Lines, Progress
 from paper_tables.engine.records import LARGEST
 from paper_tables.engine.shard import Shard
-from paper_tables.engine.suite import Suite, checkout, listing
+from paper_tables.engine.suite import Pages, Suite, checkout, listing
 from paper_tables.exhibits import find
 
 __all__ = [
@@ -86,6 +86,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--shard", metavar="I/N",
         help="be worker I of N that share the folders of results and of work, on any machines",
     )  # fmt: skip
+    group.addoption(
+        "--workers", type=_workers, default="1", metavar="N",
+        help="share the cells among N processes of this machine; auto: as many as CPUs and memory "
+        "allow (default: 1)",
+    )  # fmt: skip
+    group.addoption("--parent", type=int, help="set by `--workers`; not for use by hand")
     group.addoption(
         "--submission", metavar="NAME", help="set by `lla tables --submit`; not for use by hand"
     )
@@ -151,7 +157,13 @@ def pytest_configure(config: pytest.Config) -> None:
             "with --recompute each worker would compute all cells: leave it or --shard out, or "
             "name a new --work-dir"
         )
-    config.stash[_SUITE] = Suite(find(), settings, _progress(config), lla.tune_allocator(), shard)
+    pages: Pages = "as records come" if shard is None else "at the end"
+    if option("parent"):
+        pages = "never"  # the session that started this worker writes them
+    elif shard and option("workers", "1") not in ("1", colleagues.AUTO):
+        raise pytest.UsageError("--shard names one worker: leave it or --workers out")
+    tuned = lla.tune_allocator()
+    config.stash[_SUITE] = Suite(find(), settings, _progress(config), tuned, shard, pages)
 
 
 def _progress(config: pytest.Config) -> Progress:
@@ -239,14 +251,32 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         this.check_folders()
         submission = session.config.getoption("submission", None)
         workers.check(this, submission)
+        count = 1
+        if this.shard is None:
+            count = colleagues.number(session.config.getoption("workers"), cells, this.settings)
+        if count > 1:
+            this.shard = Shard(1, count)
         this.plan(cells)
         if this.shard is None:
             return None
-        with this.leases.worker(this.shard):
-            workers.run(session, this, _cell)
+        with this.leases.worker(this.shard), _others(session, count) as failures:
+            parent = session.config.getoption("parent", None)
+            workers.run(session, this, _cell, lambda: colleagues.is_left(parent))
+        session.testsfailed += len(failures)
+        for failure in failures:
+            this.progress.say(failure)
         return True
     except (WriteError, InputError) as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _others(session: pytest.Session, count: int) -> AbstractContextManager[list[str]]:
+    """The other workers of a session that has so many; see `colleagues.beside`."""
+    if count == 1:
+        return nullcontext([])
+    this, given = session.config.stash[_SUITE], session.config.invocation_params
+    this.progress.say(f"{count} workers; the output of others: {this.settings.work}/workers")
+    return colleagues.beside(count, [str(a) for a in given.args], given.dir, this.settings)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -302,6 +332,11 @@ def _cell(item: pytest.Item) -> Cell | None:
 def _uncaptured(config: pytest.Config) -> AbstractContextManager[object]:
     capture = config.pluginmanager.get_plugin("capturemanager")
     return capture.global_and_fixture_disabled() if capture else nullcontext()
+
+
+def _workers(text: str) -> str:
+    """The value of `--workers`."""
+    return text if text == colleagues.AUTO else str(_number(1, text))
 
 
 def _number(least: int, text: str) -> int:

@@ -136,7 +136,7 @@ def verified(
     if missing is not None or owner is None:
         reason = missing or "no exhibit judges it"
         return Judgement(claim, scope, "not_run", note=reason, work=work)
-    suite = Suite((), settings, progress, lla.tune_allocator(), renders=False)
+    suite = Suite((), settings, progress, lla.tune_allocator(), pages="never")
     cells = _needed(owner, claim, scope, exhibits, settings)
     suite.plan(cells)
     minutes = sum(cell.seconds for cell in cells if cell.compute) / 60

@@ -40,7 +40,9 @@ def check(suite: Suite, submission: str | None) -> None:
         )
 
 
-def run(session: pytest.Session, suite: Suite, cell_of: CellOf) -> None:
+def run(
+    session: pytest.Session, suite: Suite, cell_of: CellOf, is_left: Callable[[], bool]
+) -> None:
     """Run the cells of all workers, this one's first, but for those that another one has in hand.
 
     These are waited for: if their worker dies, this one takes them over. Other tests are left to
@@ -50,13 +52,19 @@ def run(session: pytest.Session, suite: Suite, cell_of: CellOf) -> None:
         session: with its items.
         suite: with the worker.
         cell_of: the cell of a test, if it is one.
+        is_left: whether whoever started this worker has ended: then it ends after its cell.
     """
     assert suite.shard is not None
     cells = [(item, cell) for item in session.items if (cell := cell_of(item)) is not None]
     left = suite.shard.ordered(cells, lambda pair: _seconds(pair[1]))
     waited = False
     while left:
-        waiting = [pair for pair in left if not _run(session, suite, *pair)]
+        waiting = []
+        for pair in left:
+            if is_left():
+                raise session.Interrupted("the session that started this worker has ended")
+            if not _run(session, suite, *pair):
+                waiting.append(pair)
         if waiting and not waited:
             waited = True
             suite.progress.say(f"waiting for {len(waiting)} cells that other workers have in hand")

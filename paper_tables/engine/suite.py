@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from lla.errors import WriteError, first_line
 from lla.files import check_folder
@@ -20,6 +21,7 @@ from paper_tables.engine.progress import Progress
 from paper_tables.engine.records import Record, names_a_place
 from paper_tables.engine.shard import Shard
 
+Pages = Literal["as records come", "at the end", "never"]
 RENDERING = 20.0  # least time between two renderings, in units of the time that one takes
 
 
@@ -36,7 +38,7 @@ class Suite:
         progress: shows what is computed, and what came of it.
         allocator_tuned: recorded with every cell.
         shard: which worker this session is, where several share the folders.
-        renders: whether pages are written as records come.
+        pages: when they are written.
     """
 
     def __init__(
@@ -46,14 +48,14 @@ class Suite:
         progress: Progress | None = None,
         allocator_tuned: bool = False,
         shard: Shard | None = None,
-        renders: bool = True,
+        pages: Pages = "as records come",
     ) -> None:
         self.exhibits = exhibits
         self.settings = settings
         self.progress = progress or Progress()
         self.allocator_tuned = allocator_tuned
         self.shard = shard
-        self.renders = renders and shard is None  # workers write them at the end
+        self.pages = pages
         self.leases = Leases(settings.results)
         self.planned = 0  # cells that can run in this session, see `plan`
         self.started = 0
@@ -84,7 +86,8 @@ class Suite:
         waiting = [cell for cell in runnable if again or store.finished(cell, work) is None]
         shared = {cell.shared.name: cell.shared.seconds for cell in waiting if cell.shared}
         self.planned = len(runnable)
-        self.progress.plan(sum(cell.seconds for cell in waiting) + sum(shared.values()))
+        seconds = sum(cell.seconds for cell in waiting) + sum(shared.values())
+        self.progress.plan(seconds / (self.shard.count if self.shard else 1))
 
     def run(self, cell: Cell) -> list[Record]:
         """Finish one cell: compute it if it is not finished yet, publish, render.
@@ -161,7 +164,7 @@ class Suite:
             WriteError: the disk is full, or similar; the records are kept.
         """
         try:
-            if self._stale:
+            if self._stale and self.pages != "never":
                 with (
                     self._unwritten_noted(),
                     self._alone("pages"),
@@ -186,7 +189,7 @@ class Suite:
 
     def _render_at_times(self) -> None:
         self._stale = True
-        if self.renders and time.monotonic() >= self._render_next:
+        if self.pages == "as records come" and time.monotonic() >= self._render_next:
             self.render()
 
     def records(self) -> list[Record]:

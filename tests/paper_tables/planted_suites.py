@@ -55,6 +55,10 @@ def log(text):
         stream.write(text + "\\n")
 
 def compute(cell, settings):
+    deadline = time.monotonic() + 60
+    while KNOBS["begun"] and not (settings.results / "leases" / KNOBS["begun"]).exists():
+        assert time.monotonic() < deadline, "that worker does not begin"
+        time.sleep(0.05)
     log(cell.name)
     if KNOBS.get("fails") == cell.name:
         raise ValueError("this cell cannot be")
@@ -141,8 +145,9 @@ class Runs:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         (self.folder / "log").unlink(missing_ok=True)
 
-    def turn(self, value=0.97, seconds=0.0, full=None, fails=None):
-        knobs = {"value": value, "seconds": seconds, "full": full, "fails": fails}
+    def turn(self, value=0.97, seconds=0.0, full=None, fails=None, begun=None):
+        """How cells behave; they wait until a file `begun` is there, which a worker leaves."""
+        knobs = {"value": value, "seconds": seconds, "full": full, "fails": fails, "begun": begun}
         (self.folder / "knobs.json").write_text(json.dumps(knobs))
 
     def ask(self, *words):

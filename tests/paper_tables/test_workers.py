@@ -1,5 +1,6 @@
 """Several workers on one folder: `--shard i/n`, over tiny cells."""
 
+import dataclasses
 import itertools
 import os
 import random
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from lla.errors import InputError
-from paper_tables import submit, workers
+from paper_tables import colleagues, submit, workers
 from paper_tables.engine import leases, store
 from paper_tables.engine.leases import Leases
 from paper_tables.engine.records import read_records
@@ -20,6 +21,7 @@ from paper_tables.engine.shard import Shard
 planted_suites = pytest.importorskip("tests.paper_tables.planted_suites")
 ALL = planted_suites.ALL
 WORKERS = 4
+SECOND = "worker-2-of-2.begun"
 KILLS = 50 if os.environ.get("LLA_LONG") else 10
 
 
@@ -244,6 +246,98 @@ def test_what_is_written_while_a_lease_is_removed_is_put_back(tmp_path, monkeypa
     assert path.exists()
 
 
+def test_a_session_with_workers_of_its_own_computes_each_cell_once(runs, undisturbed):
+    runs.turn(seconds=0.5, begun=SECOND)
+    code, output = runs.run("-q", "--workers=2")
+    assert code == 0, output
+    other = (runs.folder / "work" / "workers" / "2.log").read_text()
+    assert sorted(runs.computed()) == sorted([*ALL, "step"])
+    assert re.search(r"c\d .*done in", output), "the first one computes"
+    assert re.search(r"c\d .*done in", other), "and so does the second"
+    values = {record.key: record.value for record in read_records(runs.published)}
+    assert values == {key: facts["value"] for key, facts in undisturbed[1].items()}
+    threads = {record.threads for record in read_records(runs.journal)}
+    assert threads == {max(1, len(os.sched_getaffinity(0)) // 2)}, "they divide the CPUs"
+    assert "claims and report" in output
+    assert "claims and report" not in other, "one of them writes the pages"
+    assert "c5 finished before" in output, "the output of the first has all cells"
+
+
+def test_a_failure_at_another_worker_is_one_of_the_session(runs):
+    runs.turn(fails="c0", seconds=0.5, begun=SECOND)  # the last cell, so the second worker's
+    code, output = runs.run("-q", "--workers=2")
+    assert code == 1, output
+    assert runs.computed().count("c0") == 1
+    log = runs.folder / "work" / "workers" / "2.log"
+    assert f"worker 2 of 2 ended with code 1: see {log}" in output
+    assert "ValueError: this cell cannot be" in log.read_text()
+
+
+def test_workers_end_with_the_session_that_started_them(runs):
+    runs.turn(seconds=3.0, begun=SECOND)
+    pid = runs.start_suite("-q", "--workers=2")
+    deadline = time.monotonic() + 60
+    while len(runs.computed()) < 2:  # one each
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    runs.ask("wait", pid)
+    log = runs.folder / "work" / "workers" / "2.log"
+    while "the session that started this worker has ended" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(runs.computed()) < len(ALL)
+
+
+def test_a_session_that_stops_early_stops_its_workers(runs):
+    runs.turn(fails="c1", seconds=5.0)  # it fails at once
+    begin = time.monotonic()
+    code, output = runs.run("-q", "--workers=2", "-x")
+    assert code == 1, output
+    assert time.monotonic() - begin < 15
+    assert runs.computed() == ["c1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--workers=0"], "0: give a whole number from 1"),
+        (["--workers=many"], "many: give a whole number from 1"),
+        (["--workers=2", "--shard=1/2"], "--shard names one worker: leave it or --workers out"),
+        (["--workers=2", "--recompute"], "with --recompute each worker would compute all cells"),
+    ],
+)
+def test_workers_that_cannot_be(runs, given, message):
+    code, output = runs.run(*given)
+    assert code == 4, output
+    assert message in output
+    assert runs.computed() == []
+
+
+def test_how_many_workers_auto_is(make_cell, tmp_path, monkeypatch):
+    def number(sizes, cores=8, free=20, **facts):
+        monkeypatch.setattr(colleagues, "_cores", lambda: cores)
+        monkeypatch.setattr(colleagues, "available_memory", lambda device: free * 2**30)
+        cells = [
+            dataclasses.replace(make_cell(column=f"c{i}"), memory=size * 2**30)
+            for i, size in enumerate(sizes)
+        ]
+        settings = SimpleNamespace(
+            **({"device": "cpu", "recompute": False, "work": tmp_path} | facts)
+        )
+        return colleagues.number("auto", cells, settings)
+
+    assert number([1] * 9) == 4
+    assert number([1] * 9, cores=2) == 2
+    assert number([1] * 3) == 3, "no more than cells"
+    assert number([]) == 1
+    assert number([1] * 9, free=7) == 3, "a process takes 1 GiB beside its cell"
+    assert number([12, 1, 1, 1], free=16) == 2, "the largest may run side by side"
+    assert number([30, 1], free=8) == 1
+    assert number([1] * 9, device="cuda") == 1
+    assert number([1] * 9, recompute=True) == 1
+
+
 def test_the_parts_of_workers_are_all_items_and_take_alike():
     items = list(range(50))
     costs = [1 + (7 * i) % 11 for i in items]
@@ -272,7 +366,7 @@ def test_workers_are_submitted_and_share_the_work(tmp_path, monkeypatch, capsys)
     folders = {"results": "results", "work-dir": "work", "data-root": "no-data"}
     places = [f"--{option}={tmp_path / name}" for option, name in folders.items()]
     sizes = ["--steps", "5", "--probes", "1", "--batches", "2", "--batch-size", "16"]
-    options = [*places, *sizes, "-k", "lenet-random-eval and plain", "-p", "no:cacheprovider"]
+    options = [*places, *sizes, "-k", "table2-lenet-random and plain", "-p", "no:cacheprovider"]
     assert submit.main(["2", "--cluster", "local", "--", *options]) == 0
     said = capsys.readouterr().out
     assert said.startswith("2 workers, jobs ")
