@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import lla
+from lla.files import sha256_of_bytes, writing
 from lla.hessian.products.routes import RouteName
-from paper_tables.engine import store
+from lla.tensor_hashes import tensors_sha256, weights_sha256
+from paper_tables.engine import machine, store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.records import Record, Source
 
@@ -62,6 +66,8 @@ def measured(
 ) -> lla.Criteria:
     """The criteria of a network, measured as a configuration says.
 
+    If that is interrupted, the same code goes on with the batches that are not finished.
+
     Args:
         settings: of the session.
         model: the network.
@@ -81,7 +87,30 @@ def measured(
         "precision": "float64" if config["dtype"] == "float64" else None,
         "memory": lla.Memory(basis_dtype=getattr(torch, basis) if basis else None),
     }
-    return lla.criteria(model, pairs, **{**options, **changes})
+    options |= changes
+    if len(pairs) == 1:
+        return lla.criteria(model, pairs, **options)
+    facts = repr((sorted(config.items(), key=str), sorted(changes.items())))
+    with _unfinished(settings, model, pairs, facts) as folder:
+        return lla.criteria(model, pairs, checkpoint=folder, **options)
+
+
+@contextlib.contextmanager
+def _unfinished(
+    settings: Settings, model: nn.Module, pairs: list[tuple[Tensor, Tensor]], facts: str
+) -> Iterator[Path]:
+    """A folder for the spectra of single batches, which is emptied once all of them are finished.
+
+    It stays, because another worker may be at the same spectra for another cell.
+    """
+    data = tensors_sha256(("", tensor) for pair in pairs for tensor in pair)
+    known = (machine.code_version(), weights_sha256(model), data, facts)
+    folder = settings.work / "unfinished" / sha256_of_bytes(repr(known).encode())[:16]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    for file in folder.iterdir():
+        file.unlink(missing_ok=True)
 
 
 def criteria_records(
