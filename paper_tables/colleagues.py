@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,7 +20,7 @@ from lla.files import writing
 from lla.free_memory import available_memory
 from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
-from paper_tables.engine.shard import Shard
+from paper_tables.engine.leases import POLL
 
 MOST = 4  # workers that `auto` takes
 PROCESS = 2**30  # bytes: what a worker takes beside its cells
@@ -24,8 +28,8 @@ THREADS = "OMP_NUM_THREADS"
 AUTO = "auto"
 
 
-def number(asked: str, cells: Sequence[Cell], settings: Settings) -> int:
-    """How many workers a session has, itself included.
+def number(asked: str, cells: Sequence[Cell], settings: Settings, alone: str | None) -> int:
+    """How many workers a session has, itself included; no more than cells that are left.
 
     Small networks are faster with one thread each in several processes than with all threads in
     one. `auto` takes one worker for each CPU, `MOST` at most, and fewer if the largest cells that
@@ -35,30 +39,42 @@ def number(asked: str, cells: Sequence[Cell], settings: Settings) -> int:
         asked: a number, or `auto`.
         cells: of the session.
         settings: of the session.
+        alone: why it cannot have others, if so: `auto` then takes one.
 
     Raises:
-        InputError: more than one is asked for where each would compute all cells.
+        InputError: more than one is asked for where that cannot be.
     """
-    if asked != AUTO:
-        if int(asked) > 1 and settings.recompute:
-            raise InputError(
-                "with --recompute each worker would compute all cells: leave it or --workers out, "
-                "or name a new --work-dir"
-            )
-        return int(asked)
-    device = torch.device(settings.device)
-    if device.type != "cpu" or settings.recompute:
+    if alone and asked not in (AUTO, "1"):
+        raise InputError(f"--workers {asked} cannot be: {alone}")
+    if alone:
         return 1
     left = [c for c in cells if c.compute is not None and store.finished(c, settings.work) is None]
+    if asked != AUTO:
+        return min(int(asked), max(1, len(left)))
+    device = torch.device(settings.device)
+    if device.type != "cpu":
+        return 1
     sizes = sorted((cell.memory + PROCESS for cell in left), reverse=True)
     most, free = min(MOST, _cores(), len(left)), available_memory(device)
     return max([1, *(n for n in range(2, most + 1) if sum(sizes[:n]) <= free)])
 
 
+@dataclass
+class Colleagues:
+    """The other workers of a session: their processes, and what is to be said of their ends."""
+
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
+
+    def failed(self) -> bool:
+        """Whether one has failed; of one that was killed, others take the cells over."""
+        return any((process.poll() or 0) > 0 for process in self.processes)
+
+
 @contextlib.contextmanager
 def beside(
     count: int, arguments: Sequence[str], folder: Path, settings: Settings
-) -> Iterator[list[str]]:
+) -> Iterator[Colleagues]:
     """Start workers 2 to `count`, and wait for them; they end at once if the block raises.
 
     The CPUs are divided among all workers, unless the environment says how many threads to take.
@@ -69,41 +85,57 @@ def beside(
         folder: where pytest was started.
         settings: of the session.
 
-    Yields:
-        A list, which afterwards has a sentence on each worker that failed.
+    Raises:
+        WriteError: their output cannot be written.
     """
-    logs = settings.work / "workers"
-    with writing(logs):
-        logs.mkdir(parents=True, exist_ok=True)
-    own = ["-p", "no:cacheprovider", "--workers", "1", "--parent", str(os.getpid())]
     threads = max(1, _cores() // count)
     environment = {THREADS: str(threads), **os.environ}
     if THREADS not in os.environ:
         torch.set_num_threads(threads)
-    failures: list[str] = []
+    logs = settings.work / "workers"
+    with writing(logs):
+        logs.mkdir(parents=True, exist_ok=True)
+    found = Colleagues()
     with contextlib.ExitStack() as stack:
-        started = []
-        for shard in (Shard(i, count) for i in range(2, count + 1)):
-            log = logs / f"{shard.index}.log"
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *arguments, *own,
-                 "--shard", f"{shard.index}/{shard.count}"],
-                cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                stdout=stack.enter_context(log.open("wb")), stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        for index in range(2, count + 1):
+            own = ["--workers", "1", "--shard", f"{index}/{count}", "--parent", str(os.getpid()),
+                   "-o", f"cache_dir={(logs / f'cache-{index}').resolve()}"]  # fmt: skip
+            log = _log(logs, index)
+            with writing(log):
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "pytest", *arguments, *own],
+                    cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+                    stdout=stack.enter_context(log.open("wb")), stderr=subprocess.STDOUT,
+                )  # fmt: skip
             stack.callback(_end, process)
-            started.append((shard, log, process))
-        yield failures
-        for shard, log, process in started:
+            # until somebody has waited for a process that was killed, it counts as alive
+            threading.Thread(target=process.wait, daemon=True).start()
+            found.processes.append(process)
+        yield found
+        for index, process in enumerate(found.processes, 2):
             if code := process.wait():
-                failures.append(
-                    f"worker {shard.index} of {shard.count} ended with code {code}: see {log}"
+                found.sentences.append(
+                    f"worker {index} of {count} ended with code {code}: see {_log(logs, index)}"
                 )
 
 
-def is_left(parent: int | None) -> bool:
-    """Whether the session that started this worker, by its process, is there no longer."""
-    return parent is not None and os.getppid() != parent
+def end_with(parent: int) -> None:
+    """End this process when the one that started it has ended; the store bears that at any time.
+
+    Args:
+        parent: the process that started it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _log(logs: Path, index: int) -> Path:
+    return logs / f"{index}.log"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

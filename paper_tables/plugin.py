@@ -22,6 +22,7 @@ import torch
 import lla
 from lla.errors import InputError, WriteError
 from paper_tables import colleagues, workers
+from paper_tables.colleagues import Colleagues
 from paper_tables.engine import publish
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.ending import ending
@@ -160,6 +161,7 @@ def pytest_configure(config: pytest.Config) -> None:
     pages: Pages = "as records come" if shard is None else "at the end"
     if option("parent"):
         pages = "never"  # the session that started this worker writes them
+        colleagues.end_with(option("parent"))
     elif shard and option("workers", "1") not in ("1", colleagues.AUTO):
         raise pytest.UsageError("--shard names one worker: leave it or --workers out")
     tuned = lla.tune_allocator()
@@ -245,35 +247,50 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         with _uncaptured(session.config):
             session.config.get_terminal_writer().line(listing(cells, this.settings))
         return True
-    if not cells or session.config.option.collectonly:
+    options = session.config.option
+    if not cells or options.collectonly:
         return None
+    if session.testsfailed and not options.continue_on_collection_errors:
+        return None  # pytest's own loop says so
     try:
         this.check_folders()
         submission = session.config.getoption("submission", None)
         workers.check(this, submission)
         count = 1
         if this.shard is None:
-            count = colleagues.number(session.config.getoption("workers"), cells, this.settings)
+            asked, why = session.config.getoption("workers", "1"), _alone(session.config)
+            count = colleagues.number(asked, cells, this.settings, why)
         if count > 1:
-            this.shard = Shard(1, count)
+            this.shard, this.leads = Shard(1, count), True
         this.plan(cells)
         if this.shard is None:
             return None
-        with this.leases.worker(this.shard), _others(session, count) as failures:
-            parent = session.config.getoption("parent", None)
-            workers.run(session, this, _cell, lambda: colleagues.is_left(parent))
-        session.testsfailed += len(failures)
-        for failure in failures:
-            this.progress.say(failure)
+        with this.leases.worker(this.shard), _others(session, count) as others:
+            workers.run(session, this, _cell, others.failed)
+        for sentence in others.sentences:
+            this.progress.say(sentence)
+        if others.failed() and not session.testsfailed:
+            session.testsfailed = 1  # not a cell's: those have failed here too
         return True
     except (WriteError, InputError) as error:
         raise pytest.UsageError(str(error)) from None
 
 
-def _others(session: pytest.Session, count: int) -> AbstractContextManager[list[str]]:
+def _alone(config: pytest.Config) -> str | None:
+    """Why a session cannot have other workers; None if it can."""
+    if config.getoption("recompute", False):
+        return "with --recompute each worker would compute all cells: name a new --work-dir"
+    if config.getoption("lf", False) or config.getoption("stepwise", False):
+        return "with --lf and --stepwise each worker would choose cells of its own"
+    if hasattr(config, "workerinput"):
+        return "-n of pytest-xdist has started workers of its own"
+    return None
+
+
+def _others(session: pytest.Session, count: int) -> AbstractContextManager[Colleagues]:
     """The other workers of a session that has so many; see `colleagues.beside`."""
     if count == 1:
-        return nullcontext([])
+        return nullcontext(Colleagues())
     this, given = session.config.stash[_SUITE], session.config.invocation_params
     this.progress.say(f"{count} workers; the output of others: {this.settings.work}/workers")
     return colleagues.beside(count, [str(a) for a in given.args], given.dir, this.settings)
@@ -314,7 +331,7 @@ def pytest_terminal_summary(
     last = ending(judgements, this.absent, this.settings.results)
     if last:
         terminalreporter.write_line(last)
-    if this.shard is not None and this.started:
+    if this.shard is not None and this.started and config.getoption("shard", None):
         terminalreporter.write(workers.missing(this, this.shard))
 
 

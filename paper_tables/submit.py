@@ -21,7 +21,8 @@ from paper_tables.engine.leases import Leases
 from paper_tables.engine.suite import checkout
 
 CLUSTERS = ("slurm", "local")
-OWN = ("--shard", "--submission")  # options that each worker gets by itself
+# options that each worker gets by itself, or must not have
+OWN = ("--shard", "--submission", "--workers", "--parent")
 MISSING = "submitit is not installed: python -m pip install submitit"
 
 

@@ -41,7 +41,7 @@ def check(suite: Suite, submission: str | None) -> None:
 
 
 def run(
-    session: pytest.Session, suite: Suite, cell_of: CellOf, is_left: Callable[[], bool]
+    session: pytest.Session, suite: Suite, cell_of: CellOf, others_failed: Callable[[], bool]
 ) -> None:
     """Run the cells of all workers, this one's first, but for those that another one has in hand.
 
@@ -52,7 +52,8 @@ def run(
         session: with its items.
         suite: with the worker.
         cell_of: the cell of a test, if it is one.
-        is_left: whether whoever started this worker has ended: then it ends after its cell.
+        others_failed: whether a worker that this one has started failed: with `-x` or
+            `--maxfail` the session ends then.
     """
     assert suite.shard is not None
     cells = [(item, cell) for item in session.items if (cell := cell_of(item)) is not None]
@@ -61,8 +62,9 @@ def run(
     while left:
         waiting = []
         for pair in left:
-            if is_left():
-                raise session.Interrupted("the session that started this worker has ended")
+            if session.config.option.maxfail and others_failed():
+                session.shouldfail = "another worker has failed"
+                raise session.Failed(session.shouldfail)
             if not _run(session, suite, *pair):
                 waiting.append(pair)
         if waiting and not waited:

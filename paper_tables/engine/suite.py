@@ -56,6 +56,7 @@ class Suite:
         self.allocator_tuned = allocator_tuned
         self.shard = shard
         self.pages = pages
+        self.leads = False  # whether it has started the other workers, and answers for them
         self.leases = Leases(settings.results)
         self.planned = 0  # cells that can run in this session, see `plan`
         self.started = 0
@@ -120,7 +121,11 @@ class Suite:
         if found is None:
             failure = self.shard and self.leases.failure(cell.label, self.shard)
             if failure:
-                new = cell.absent(f"another worker has tried it: {failure}").not_run()
+                reason = f"another worker has tried it: {failure}"
+                self._stale = True
+                if self.leads:
+                    raise CellError(reason)
+                new = cell.absent(reason).not_run()
                 self.absent.append(new[0])
                 return new
             self._prepare(cell)

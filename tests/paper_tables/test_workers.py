@@ -9,6 +9,7 @@ import signal
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from lla.errors import InputError
@@ -23,6 +24,13 @@ ALL = planted_suites.ALL
 WORKERS = 4
 SECOND = "worker-2-of-2.begun"
 KILLS = 50 if os.environ.get("LLA_LONG") else 10
+
+
+def wait_for(what):
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def start(runs, index, count=WORKERS, *options):
@@ -271,22 +279,47 @@ def test_a_failure_at_another_worker_is_one_of_the_session(runs):
     log = runs.folder / "work" / "workers" / "2.log"
     assert f"worker 2 of 2 ended with code 1: see {log}" in output
     assert "ValueError: this cell cannot be" in log.read_text()
+    assert "1 failed" in output
+    pages = runs.folder / "results"
+    (record,) = [r for r in read_records(runs.published) if r.column == "c0"]
+    assert "this cell cannot be" in record.reason
+    newest = max(path.stat().st_mtime for path in (pages / "records").iterdir())
+    assert (pages / "claims.md").stat().st_mtime >= newest, "pages are written after it"
 
 
 def test_workers_end_with_the_session_that_started_them(runs):
     runs.turn(seconds=3.0, begun=SECOND)
     pid = runs.start_suite("-q", "--workers=2")
-    deadline = time.monotonic() + 60
-    while len(runs.computed()) < 2:  # one each
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: len(runs.computed()) == 2)  # one each
+    (other,) = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)
     runs.ask("wait", pid)
-    log = runs.folder / "work" / "workers" / "2.log"
-    while "the session that started this worker has ended" not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert len(runs.computed()) < len(ALL)
+    other.wait(10)
+    assert len(runs.computed()) == 2
+    runs.turn()
+    assert runs.run("-q")[0] == 0, "the next session takes over at once"
+
+
+def test_the_cells_of_a_worker_that_is_killed_are_taken_over_at_once(runs):
+    runs.turn(seconds=2.0, begun=SECOND)
+    pid = runs.start_suite("-q", "--workers=2")
+    wait_for(lambda: len(runs.computed()) == 2)
+    (other,) = psutil.Process(pid).children()
+    begin = time.monotonic()
+    other.kill()
+    code, output = runs.finish(pid)
+    assert time.monotonic() - begin < leases.LEASE / 2
+    assert code == 0, "nothing is missing"
+    assert "worker 2 of 2 ended with code -9" in output
+    assert {record.column for record in read_records(runs.journal)} == ALL
+
+
+def test_a_failure_at_another_worker_stops_a_session_that_is_to_stop(runs):
+    runs.turn(fails="c4", seconds=5.0, begun=SECOND)  # the first of the second worker
+    code, output = runs.run("-q", "--workers=2", "-x")
+    assert code == 1, output
+    assert "another worker has failed" in output
+    assert sorted(runs.computed()) == ["c1", "c4"]
 
 
 def test_a_session_that_stops_early_stops_its_workers(runs):
@@ -305,6 +338,7 @@ def test_a_session_that_stops_early_stops_its_workers(runs):
         (["--workers=many"], "many: give a whole number from 1"),
         (["--workers=2", "--shard=1/2"], "--shard names one worker: leave it or --workers out"),
         (["--workers=2", "--recompute"], "with --recompute each worker would compute all cells"),
+        (["--workers=2", "-o", "addopts=", "--lf"], "with --lf and --stepwise each worker"),
     ],
 )
 def test_workers_that_cannot_be(runs, given, message):
@@ -315,17 +349,15 @@ def test_workers_that_cannot_be(runs, given, message):
 
 
 def test_how_many_workers_auto_is(make_cell, tmp_path, monkeypatch):
-    def number(sizes, cores=8, free=20, **facts):
+    def number(sizes, cores=8, free=20, asked="auto", alone=None, **facts):
         monkeypatch.setattr(colleagues, "_cores", lambda: cores)
         monkeypatch.setattr(colleagues, "available_memory", lambda device: free * 2**30)
         cells = [
             dataclasses.replace(make_cell(column=f"c{i}"), memory=size * 2**30)
             for i, size in enumerate(sizes)
         ]
-        settings = SimpleNamespace(
-            **({"device": "cpu", "recompute": False, "work": tmp_path} | facts)
-        )
-        return colleagues.number("auto", cells, settings)
+        settings = SimpleNamespace(**({"device": "cpu", "work": tmp_path} | facts))
+        return colleagues.number(asked, cells, settings, alone)
 
     assert number([1] * 9) == 4
     assert number([1] * 9, cores=2) == 2
@@ -335,7 +367,11 @@ def test_how_many_workers_auto_is(make_cell, tmp_path, monkeypatch):
     assert number([12, 1, 1, 1], free=16) == 2, "the largest may run side by side"
     assert number([30, 1], free=8) == 1
     assert number([1] * 9, device="cuda") == 1
-    assert number([1] * 9, recompute=True) == 1
+    assert number([1] * 9, alone="a reason") == 1
+    assert number([1] * 9, asked="6") == 6
+    assert number([1] * 2, asked="6") == 2
+    with pytest.raises(InputError, match="--workers 6 cannot be: a reason"):
+        number([1] * 9, asked="6", alone="a reason")
 
 
 def test_the_parts_of_workers_are_all_items_and_take_alike():
