@@ -73,7 +73,7 @@ class Colleagues:
 
 @contextlib.contextmanager
 def beside(
-    count: int, arguments: Sequence[str], folder: Path, settings: Settings
+    count: int, arguments: Sequence[str], folder: Path, settings: Settings, cached: bool
 ) -> Iterator[Colleagues]:
     """Start workers 2 to `count`, and wait for them; they end at once if the block raises.
 
@@ -84,6 +84,7 @@ def beside(
         arguments: of pytest, as this session has them.
         folder: where pytest was started.
         settings: of the session.
+        cached: whether pytest keeps a cache; each worker then has its own.
 
     Raises:
         WriteError: their output cannot be written.
@@ -98,8 +99,9 @@ def beside(
     found = Colleagues()
     with contextlib.ExitStack() as stack:
         for index in range(2, count + 1):
-            own = ["--workers", "1", "--shard", f"{index}/{count}", "--parent", str(os.getpid()),
-                   "-o", f"cache_dir={(logs / f'cache-{index}').resolve()}"]  # fmt: skip
+            own = ["--workers", "1", "--shard", f"{index}/{count}", "--parent", str(os.getpid())]
+            if cached:
+                own += ["-o", f"cache_dir={(logs / f'cache-{index}').resolve()}"]
             log = _log(logs, index)
             with writing(log):
                 process = subprocess.Popen(

@@ -293,7 +293,9 @@ def _others(session: pytest.Session, count: int) -> AbstractContextManager[Colle
         return nullcontext(Colleagues())
     this, given = session.config.stash[_SUITE], session.config.invocation_params
     this.progress.say(f"{count} workers; the output of others: {this.settings.work}/workers")
-    return colleagues.beside(count, [str(a) for a in given.args], given.dir, this.settings)
+    cached = session.config.pluginmanager.has_plugin("cacheprovider")
+    arguments = [str(argument) for argument in given.args]
+    return colleagues.beside(count, arguments, given.dir, this.settings, cached)
 
 
 @pytest.hookimpl(wrapper=True)

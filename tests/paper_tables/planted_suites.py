@@ -130,7 +130,7 @@ class Runs:
         self.journal = folder / "work" / "records" / "table2.jsonl"
         self.published = folder / "results" / "records" / "table2.jsonl"
         (folder / "pytest.ini").write_text(
-            "[pytest]\naddopts = -ra --import-mode=importlib -p no:cacheprovider\n"
+            "[pytest]\naddopts = -ra --strict-config --import-mode=importlib -p no:cacheprovider\n"
             f"pythonpath = {folder}\nfilterwarnings = error\n"
         )
         (folder / "conftest.py").write_text(CONFTEST)
