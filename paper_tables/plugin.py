@@ -162,8 +162,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if option("parent"):
         pages = "never"  # the session that started this worker writes them
         colleagues.end_with(option("parent"))
-    elif shard and option("workers", "1") not in ("1", colleagues.AUTO):
-        raise pytest.UsageError("--shard names one worker: leave it or --workers out")
+    elif option("workers", "1") not in ("1", colleagues.AUTO):
+        if shard:
+            raise pytest.UsageError("--shard names one worker: leave it or --workers out")
+        if option("numprocesses"):
+            raise pytest.UsageError("-n starts workers too: leave it or --workers out")
     tuned = lla.tune_allocator()
     config.stash[_SUITE] = Suite(find(), settings, _progress(config), tuned, shard, pages)
 

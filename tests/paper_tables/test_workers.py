@@ -337,6 +337,7 @@ def test_a_session_that_stops_early_stops_its_workers(runs):
         (["--workers=0"], "0: give a whole number from 1"),
         (["--workers=many"], "many: give a whole number from 1"),
         (["--workers=2", "--shard=1/2"], "--shard names one worker: leave it or --workers out"),
+        (["--workers=2", "-n2"], "-n starts workers too: leave it or --workers out"),
         (["--workers=2", "--recompute"], "with --recompute each worker would compute all cells"),
         (["--workers=2", "-o", "addopts=", "--lf"], "with --lf and --stepwise each worker"),
     ],
