@@ -349,6 +349,7 @@ MAY_WRITE = {
     "benchmarks/growth/processes.py": "into a temporary folder",
     "lla/plotting.py": "into memory",
     "lla/data/files.py": "into a folder of its own, which is renamed when it is complete",
+    "paper_tables/colleagues.py": "what another process says while it runs",
     "paper_tables/engine/figures.py": "into memory",
     "paper_tables/engine/machine.py": "to the kernel",
     "paper_tables/plugin.py": "to the terminal",
