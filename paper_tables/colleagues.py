@@ -15,10 +15,8 @@ from pathlib import Path
 
 import torch
 
-from lla.errors import InputError
 from lla.files import writing
 from lla.free_memory import available_memory
-from paper_tables.engine import store
 from paper_tables.engine.cells import Cell, Settings
 from paper_tables.engine.leases import POLL
 
@@ -28,34 +26,24 @@ THREADS = "OMP_NUM_THREADS"
 AUTO = "auto"
 
 
-def number(asked: str, cells: Sequence[Cell], settings: Settings, alone: str | None) -> int:
-    """How many workers a session has, itself included; no more than cells that are left.
+def number(asked: str, cells: Sequence[Cell], device: torch.device) -> int:
+    """How many workers a session has, itself included; no more than cells to compute.
 
     Small networks are faster with one thread each in several processes than with all threads in
-    one. `auto` takes one worker for each CPU, `MOST` at most, and fewer if the largest cells that
-    are left would not fit into the free memory side by side; on a GPU it takes one.
+    one. `auto` takes one worker for each CPU, `MOST` at most, and fewer if the largest cells
+    would not fit into the free memory side by side; on a GPU it takes one.
 
     Args:
         asked: a number, or `auto`.
-        cells: of the session.
-        settings: of the session.
-        alone: why it cannot have others, if so: `auto` then takes one.
-
-    Raises:
-        InputError: more than one is asked for where that cannot be.
+        cells: that are to be computed.
+        device: where.
     """
-    if alone and asked not in (AUTO, "1"):
-        raise InputError(f"--workers {asked} cannot be: {alone}")
-    if alone:
-        return 1
-    left = [c for c in cells if c.compute is not None and store.finished(c, settings.work) is None]
     if asked != AUTO:
-        return min(int(asked), max(1, len(left)))
-    device = torch.device(settings.device)
+        return min(int(asked), max(1, len(cells)))
     if device.type != "cpu":
         return 1
-    sizes = sorted((cell.memory + PROCESS for cell in left), reverse=True)
-    most, free = min(MOST, _cores(), len(left)), available_memory(device)
+    sizes = sorted((cell.memory + PROCESS for cell in cells), reverse=True)
+    most, free = min(MOST, cores(), len(cells)), available_memory(device)
     return max([1, *(n for n in range(2, most + 1) if sum(sizes[:n]) <= free)])
 
 
@@ -89,7 +77,7 @@ def beside(
     Raises:
         WriteError: their output cannot be written.
     """
-    threads = max(1, _cores() // count)
+    threads = max(1, cores() // count)
     environment = {THREADS: str(threads), **os.environ}
     if THREADS not in os.environ:
         torch.set_num_threads(threads)
@@ -147,6 +135,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _cores() -> int:
+def cores() -> int:
     """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

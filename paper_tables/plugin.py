@@ -162,11 +162,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if option("parent"):
         pages = "never"  # the session that started this worker writes them
         colleagues.end_with(option("parent"))
-    elif option("workers", "1") not in ("1", colleagues.AUTO):
-        if shard:
-            raise pytest.UsageError("--shard names one worker: leave it or --workers out")
-        if option("numprocesses"):
-            raise pytest.UsageError("-n starts workers too: leave it or --workers out")
+    asked, why = option("workers", "1"), _alone(config)
+    if why and asked not in ("1", colleagues.AUTO):
+        raise pytest.UsageError(f"--workers {asked} cannot be: {why}")
     tuned = lla.tune_allocator()
     config.stash[_SUITE] = Suite(find(), settings, _progress(config), tuned, shard, pages)
 
@@ -259,10 +257,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         this.check_folders()
         submission = session.config.getoption("submission", None)
         workers.check(this, submission)
-        count = 1
-        if this.shard is None:
-            asked, why = session.config.getoption("workers", "1"), _alone(session.config)
-            count = colleagues.number(asked, cells, this.settings, why)
+        count = _count(session.config, this, cells)
         if count > 1:
             this.shard, this.leads = Shard(1, count), True
         this.plan(cells)
@@ -280,14 +275,24 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def _alone(config: pytest.Config) -> str | None:
-    """Why a session cannot have other workers; None if it can."""
+    """Why a session cannot start workers; None if it can."""
+    if config.getoption("shard", None):
+        return "--shard names one worker: leave it or --workers out"
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        return "-n starts workers too: leave it or --workers out"
     if config.getoption("recompute", False):
         return "with --recompute each worker would compute all cells: name a new --work-dir"
     if config.getoption("lf", False) or config.getoption("stepwise", False):
         return "with --lf and --stepwise each worker would choose cells of its own"
-    if hasattr(config, "workerinput"):
-        return "-n of pytest-xdist has started workers of its own"
     return None
+
+
+def _count(config: pytest.Config, this: Suite, cells: list[Cell]) -> int:
+    """How many workers a session has, itself included."""
+    asked = config.getoption("workers", "1")
+    if asked == "1" or _alone(config):
+        return 1
+    return colleagues.number(asked, this.waiting(cells), torch.device(this.settings.device))
 
 
 def _others(session: pytest.Session, count: int) -> AbstractContextManager[Colleagues]:

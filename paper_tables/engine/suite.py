@@ -80,13 +80,20 @@ class Suite:
                 check_folder(inside)
             store.published(folder)
 
+    def waiting(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells to compute: all that can run with `recompute`, else those not finished."""
+        again, work = self.settings.recompute, self.settings.work
+        return [
+            cell
+            for cell in cells
+            if cell.compute is not None and (again or store.finished(cell, work) is None)
+        ]
+
     def plan(self, cells: Sequence[Cell]) -> None:
         """Say which cells this session is to run, for its progress."""
-        runnable = [cell for cell in cells if cell.compute is not None]
-        again, work = self.settings.recompute, self.settings.work
-        waiting = [cell for cell in runnable if again or store.finished(cell, work) is None]
+        waiting = self.waiting(cells)
         shared = {cell.shared.name: cell.shared.seconds for cell in waiting if cell.shared}
-        self.planned = len(runnable)
+        self.planned = sum(cell.compute is not None for cell in cells)
         seconds = sum(cell.seconds for cell in waiting) + sum(shared.values())
         self.progress.plan(seconds / (self.shard.count if self.shard else 1))
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import lla
-from lla.files import sha256_of_bytes, writing
+from lla.files import writing
 from lla.hessian.products.routes import RouteName
 from lla.tensor_hashes import tensors_sha256, weights_sha256
 from paper_tables.engine import machine, store
 from paper_tables.engine.cells import Cell, Settings
-from paper_tables.engine.records import Record, Source
+from paper_tables.engine.records import Record, Source, config_hash
 
 # Metric -> name of the estimate in `lla.Criteria`, and its reading.
 ESTIMATES = {
@@ -90,22 +90,21 @@ def measured(
     options |= changes
     if len(pairs) == 1:
         return lla.criteria(model, pairs, **options)
-    facts = repr((sorted(config.items(), key=str), sorted(changes.items())))
-    with _unfinished(settings, model, pairs, facts) as folder:
+    with _unfinished(settings, model, pairs, {**config, **changes}) as folder:
         return lla.criteria(model, pairs, checkpoint=folder, **options)
 
 
 @contextlib.contextmanager
 def _unfinished(
-    settings: Settings, model: nn.Module, pairs: list[tuple[Tensor, Tensor]], facts: str
+    settings: Settings, model: nn.Module, pairs: list[tuple[Tensor, Tensor]], config: dict[str, Any]
 ) -> Iterator[Path]:
     """A folder for the spectra of single batches, which is emptied once all of them are finished.
 
     It stays, because another worker may be at the same spectra for another cell.
     """
     data = tensors_sha256(("", tensor) for pair in pairs for tensor in pair)
-    known = (machine.code_version(), weights_sha256(model), data, facts)
-    folder = settings.work / "unfinished" / sha256_of_bytes(repr(known).encode())[:16]
+    what = [machine.code_version(), weights_sha256(model), data]
+    folder = settings.work / "partial" / f"criteria-{config_hash({'what': what, 'how': config})}"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     yield folder

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 from lla.errors import InputError
 from paper_tables import colleagues, submit, workers
@@ -265,7 +266,7 @@ def test_a_session_with_workers_of_its_own_computes_each_cell_once(runs, undistu
     values = {record.key: record.value for record in read_records(runs.published)}
     assert values == {key: facts["value"] for key, facts in undisturbed[1].items()}
     threads = {record.threads for record in read_records(runs.journal)}
-    assert threads == {max(1, len(os.sched_getaffinity(0)) // 2)}, "they divide the CPUs"
+    assert threads == {max(1, colleagues.cores() // 2)}, "they divide the CPUs"
     assert "claims and report" in output
     assert "claims and report" not in other, "one of them writes the pages"
     assert "c5 finished before" in output, "the output of the first has all cells"
@@ -346,19 +347,19 @@ def test_workers_that_cannot_be(runs, given, message):
     code, output = runs.run(*given)
     assert code == 4, output
     assert message in output
+    assert "--workers 2 cannot be: " in output or "give a whole number" in message
     assert runs.computed() == []
 
 
-def test_how_many_workers_auto_is(make_cell, tmp_path, monkeypatch):
-    def number(sizes, cores=8, free=20, asked="auto", alone=None, **facts):
-        monkeypatch.setattr(colleagues, "_cores", lambda: cores)
+def test_how_many_workers_auto_is(make_cell, monkeypatch):
+    def number(sizes, cores=8, free=20, asked="auto", device="cpu"):
+        monkeypatch.setattr(colleagues, "cores", lambda: cores)
         monkeypatch.setattr(colleagues, "available_memory", lambda device: free * 2**30)
         cells = [
             dataclasses.replace(make_cell(column=f"c{i}"), memory=size * 2**30)
             for i, size in enumerate(sizes)
         ]
-        settings = SimpleNamespace(**({"device": "cpu", "work": tmp_path} | facts))
-        return colleagues.number(asked, cells, settings, alone)
+        return colleagues.number(asked, cells, torch.device(device))
 
     assert number([1] * 9) == 4
     assert number([1] * 9, cores=2) == 2
@@ -368,11 +369,16 @@ def test_how_many_workers_auto_is(make_cell, tmp_path, monkeypatch):
     assert number([12, 1, 1, 1], free=16) == 2, "the largest may run side by side"
     assert number([30, 1], free=8) == 1
     assert number([1] * 9, device="cuda") == 1
-    assert number([1] * 9, alone="a reason") == 1
     assert number([1] * 9, asked="6") == 6
     assert number([1] * 2, asked="6") == 2
-    with pytest.raises(InputError, match="--workers 6 cannot be: a reason"):
-        number([1] * 9, asked="6", alone="a reason")
+
+
+def test_auto_is_one_where_there_can_be_no_others(runs):
+    assert runs.run("-q")[0] == 0
+    code, output = runs.run("-q", "--workers=auto", "--recompute")
+    assert code == 0, output
+    assert " workers; " not in output
+    assert len(runs.computed()) == 2 * len([*ALL, "step"])
 
 
 def test_the_parts_of_workers_are_all_items_and_take_alike():

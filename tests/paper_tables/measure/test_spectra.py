@@ -14,7 +14,7 @@ BATCHES = 3
 
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
-    """Measures, and gives the estimates; the seeds of probes by batch that were computed."""
+    """Measures, and gives the estimates; and how many batches were computed."""
     computed = []
     quadrature = module.quadrature
 
