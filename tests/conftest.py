@@ -48,6 +48,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", list(_load_cases().BY_NAME), indirect=True)
 
 
+def pytest_collectstart(collector):
+    """The same random inputs at the head of a file whichever files were collected before."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(1)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """The same random weights and inputs whichever tests ran before."""
