@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRIC_NAMES, half_unit
+from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.engine.records import Record
 from paper_tables.evidence.legends import legend
+from paper_tables.evidence.nearest import agreement, nearest
 from paper_tables.exhibits.lenet_study.cells import METRICS, TABLE, TRIALS
 from paper_tables.paper import paper_value
 
@@ -39,14 +39,9 @@ def findings(records: Records) -> list[Finding]:
 
 def _nearest(metric: str, tried: Sequence[Record], printed: str) -> str:
     """The trial nearest to the printed value by ratio, and whether it agrees with it."""
-    near = min(tried, key=lambda r: abs(math.log((r.value or math.inf) / float(printed))))
-    start = measured(tried[0].value, tried[0].stderr)
-    value = measured(near.value, near.stderr)
-    agrees = abs((near.value or 0.0) - float(printed)) <= half_unit(printed) + 2 * (
-        near.stderr or 0.0
-    )
-    words = "which agrees within two standard errors" if agrees else "which differs from it"
+    start, near = tried[0], nearest(tried, printed)
     return (
-        f"{METRIC_NAMES[metric]} is {start} at the start, and nearest to the printed {printed} "
-        f"with '{near.column}': {value}, {words}."
+        f"{METRIC_NAMES[metric]} is {measured(start.value, start.stderr)} at the start, and "
+        f"nearest to the printed {printed} with '{near.column}': "
+        f"{measured(near.value, near.stderr)}, {agreement(near, printed)}."
     )

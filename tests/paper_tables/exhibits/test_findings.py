@@ -67,3 +67,23 @@ def test_who_predicts_better_is_said():
     text = text_of(planted_runs.run(values), "Does a criterion predict")
     assert "(LeNet, 1 run, 6 checkpoints [reduced]: tau of the loss on the new data" in text
     assert "**" not in text
+
+
+def test_what_a_long_training_makes_of_lenet_is_said():
+    values = planted_runs.series(np.random.default_rng(0))
+    values["training", "kh1"] = [0.9, 0.6, 0.4, 0.3, 0.19, 0.12, 0.5]  # the paper prints 0.18
+    values["training", "kh05"] = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.9]  # 0.17
+    values["training", "re"] = [0.9, 0.1, 3e-2, 2e-2, 9e-3, 3e-4, 0.5]  # 3e-4
+    short = planted_runs.run(values, epochs=range(7), training=1)
+    text = text_of([*planted_runs.run(values), *short], "LeNet after training: how long")
+    assert "After 50 epochs of LeNet on MNIST (loss 0.0009) [reduced]" in text
+    assert "K_H1 0.500 ± 0.010, 0.18 printed; K_H05 0.900 ± 0.018, 0.17 printed" in text
+    assert "K_H1 0.1900 ± 0.0038 at epoch 10 (loss 0.02), which agrees within two" in text
+    assert "K_H05 0.4000 ± 0.0080 at epoch 20 (loss 0.005), which differs from it" in text
+    assert "r_e (3.000 ± 0.060)e-4 at epoch 20 (loss 0.005), which agrees" in text
+
+
+def test_a_training_that_is_not_measured_at_its_end_says_nothing_of_its_length():
+    values = planted_runs.series(np.random.default_rng(0))
+    records = planted_runs.run(values, length=100)
+    assert not [f for f in findings(records) if f.title.startswith("LeNet after training")]
