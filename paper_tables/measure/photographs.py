@@ -68,7 +68,7 @@ COSTS = {
     "squeezenet": Cost(0.1, 45 * 2**20),
     # its double backward goes through the channels of depthwise convolutions one by one
     "mobilenet": Cost(0.2, 160 * 2**20, "linearized"),
-    "vit_tiny_patch16_224": Cost(0.2, 120 * 2**20),
+    "vit": Cost(0.2, 120 * 2**20),
     "vit_base_patch16_224": Cost(2.5, 600 * 2**20, "fresh", 4),
 }
 
@@ -201,7 +201,7 @@ def _basis_dtype(net: Network, steps: int) -> str | None:
 
 
 def _cost(net: Network) -> Cost:
-    return COSTS[net.name if net.row == "vit" else net.row]
+    return COSTS.get(net.name, COSTS[net.row])
 
 
 def _memory(net: Network, cost: Cost, images: int, area: float, steps: int) -> int:
