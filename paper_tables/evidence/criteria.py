@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from lla.report.text import measured
-from paper_tables.engine.cells import METRIC_NAMES, settings_key
+from paper_tables.engine.cells import METRIC_NAMES, settings_key, verdict
 from paper_tables.engine.exhibit import Decision, MissingError, Predicate, Records, Verdict
 from paper_tables.engine.fidelity import rank
 from paper_tables.engine.records import Record
@@ -28,6 +28,7 @@ CRITERIA = ("kh1", "kh05", "re")
 _NOT_YET = "not computed yet"
 _TO_PUT = re.compile("no [^:]+: put ")  # how `absent` cells name a file that is not there
 MODES = ("train", "eval")
+ONE_MODE = ("lenet",)  # networks of which no layer depends on the mode: both are one function
 REVERSED: dict[Verdict, Verdict] = {
     "holds": "fails",
     "fails": "holds",
@@ -105,6 +106,11 @@ class Evidence:
 
     records: tuple[Record, ...]
     absent: tuple[Record, ...] = ()
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes in which the network is another function."""
+        return ("eval",) if any(r.row in ONE_MODE for r in self.records) else MODES
 
     def find(
         self, column: str, metric: str, *, init: str = "torch", legacy: bool = False
@@ -225,7 +231,11 @@ def on_first(row: str, rule: Rule, across_data: bool = False) -> Predicate:
 
 
 def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
-    """Make a rule that some cells agree with the paper's: one that differs is enough to fail."""
+    """Make a rule that some cells agree with the paper's: one that differs is enough to fail.
+
+    A cell is marked as one that differs by two standard errors. Here its 95 % interval decides,
+    which is wider where few batches are behind it: no value in it may be close to the printed one.
+    """
 
     def predicate(evidence: Evidence) -> Decision:
         used, missing = [], []
@@ -235,13 +245,15 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
                     used.append(evidence.find(column, metric))
                 except MissingError as error:
                     missing.append(error)
-        differing = [r for r in used if r.verdict == "differs"]
+        marked = [r for r in used if r.verdict == "differs"]
+        differing = [r for r in marked if surely_differs(r)]
         if missing and not differing:  # one cell that differs is enough for "fails"
             raise _weightiest(missing)
         note = verdict_counts(used)
         if differing:
-            names = (f"{r.column} {METRIC_NAMES[r.metric]}" for r in differing)
-            note += f" (differs: {', '.join(names)})"
+            note += f" (differs: {_named(differing)})"
+        if unsure := [r for r in marked if r not in differing]:
+            note += f"; too few samples to be sure that {_named(unsure)} differs"
         if missing:
             note += f"; {len(missing)} of {len(used) + len(missing)} values are not computed"
         for title, choice in (("legacy", {"legacy": True}), ("uniform init", {"init": "uniform"})):
@@ -257,10 +269,24 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
         if unjudged:
             note += f"; {unjudged} without a verdict (a stand-in, or K_H05 at another m)"
         if differing:  # these decide, whatever the others are: a stand-in is never one of them
-            return Decision("fails", tuple(r for r in used if r.verdict == "differs"), note)
-        return Decision("undecided" if unjudged else "holds", tuple(used), note)
+            return Decision("fails", tuple(differing), note)
+        return Decision("undecided" if unjudged or marked else "holds", tuple(used), note)
 
     return predicate
+
+
+def surely_differs(record: Record) -> bool:
+    """Whether no value in a record's 95 % interval is close to the printed one."""
+    half = half_width(record)
+    if record.paper_value is None or half is None:
+        return False
+    value, printed = value_of(record), float(record.paper_value)
+    nearest = min(max(printed, value - half), value + half)
+    return verdict(nearest, None, record.paper_value, record.metric, record.fidelity) == "differs"
+
+
+def _named(records: Iterable[Record]) -> str:
+    return ", ".join(f"{r.column} {METRIC_NAMES[r.metric]}" for r in records)
 
 
 def every_evidence(

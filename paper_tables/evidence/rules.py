@@ -39,6 +39,7 @@ def symmetric(init: str = "torch", modes: tuple[str, ...] = MODES) -> Rule:
         used = [
             evidence.find(f"random/{mode}", metric, init=init)
             for mode in modes
+            if mode in evidence.modes
             for metric in CRITERIA
         ]
         note = in_words(used)
@@ -51,13 +52,14 @@ def symmetric(init: str = "torch", modes: tuple[str, ...] = MODES) -> Rule:
 
 def positive(evidence: Evidence) -> Decision:
     """A rule: almost only positive eigenvalues in a network that was trained to low loss."""
-    used = [evidence.find(f"pretrained/{mode}", "negative_share") for mode in MODES]
-    losses = [evidence.find(f"pretrained/{mode}", "loss") for mode in MODES]
+    modes = evidence.modes
+    used = [evidence.find(f"pretrained/{mode}", "negative_share") for mode in modes]
+    losses = [evidence.find(f"pretrained/{mode}", "loss") for mode in modes]
     highest = max(value_of(record) for record in losses)
     note = f"{in_words(used)}; loss {highest:.2g}"
     printed = [
         float(kh1.paper_value)
-        for mode in MODES
+        for mode in modes
         if (kh1 := evidence.find(f"pretrained/{mode}", "kh1")).paper_value
     ]
     if printed:  # K_H1 = negative / positive, so the share is K_H1 / (1 + K_H1)
@@ -73,11 +75,14 @@ def in_training(
     *metrics: str,
     states: tuple[str, str] = ("random", "pretrained"),
 ) -> Rule:
-    """A rule: a judge compares some metrics in two weight states, in both modes."""
+    """A rule: a judge compares some metrics in two weight states, in every mode."""
 
     def predicate(evidence: Evidence) -> Decision:
         used = evidence.find_all(
-            (f"{state}/{mode}", metric) for mode in MODES for metric in metrics for state in states
+            (f"{state}/{mode}", metric)
+            for mode in evidence.modes
+            for metric in metrics
+            for state in states
         )
         pairs = zip(used[::2], used[1::2], strict=True)
         return Decision(combined(judge(*pair) for pair in pairs), tuple(used), in_words(used))

@@ -37,6 +37,8 @@ FEWEST = 20  # points below the cap; fewer do not show a shape
 
 STATES = {"random init": "random", "pretrained": "pretrained"}
 
+_OPEN = "; open, as they rise on a coarse grid: "
+
 _Columns = dict[str, dict[str, Pool]]  # by axes, then by method
 
 
@@ -90,11 +92,13 @@ def _safe(evidence: Evidence) -> Decision:
     left_out = "; ".join(missing)
     if not found:
         raise MissingError(left_out)
-    exploding = _exploding(found)
+    exploding, open_ = _exploding(found), _open(found)
     note = f"none of {len(found)} planes explodes"
     if exploding:
         note = f"explode: {', '.join(exploding)}"
-    verdict: Verdict = "fails" if exploding else "undecided" if missing else "holds"
+    elif open_:
+        note += f"{_OPEN}{', '.join(open_)}"
+    verdict: Verdict = "fails" if exploding else "undecided" if missing or open_ else "holds"
     return _decision(verdict, note, list(found.values()), left_out)
 
 
@@ -105,28 +109,32 @@ def _filter(evidence: Evidence) -> Decision:
     if not prone:
         seen = [pool for columns in modes.values() for pool in _flat(columns)]
         return _decision("undecided", "no network explodes anywhere", seen, evidence.absent())
-    exceptions: list[str] = []
+    exceptions: dict[str, Pool] = {}
     avoided: dict[str, list[str]] = {"3": [], "3s": []}
     for (row, mode), columns in prone.items():
         for axes, column in columns.items():
             name = f"{display(row)} {mode}/{axes}"
             if "4" not in _exploding(column):
-                exceptions.append(name)
+                exceptions[name] = column["4"]
                 continue
             for method, names in avoided.items():
                 pool = evidence.blocks[row].pools.get(Place(mode, axes, method))
                 if pool is not None and pool.category() != "explodes":
                     names.append(name)
+    l2 = f"filter L2 does not explode for {', '.join(exceptions)}"
     note = (
-        f"filter L2 does not explode for {', '.join(exceptions) or 'none that is prone to it'}; "
-        f"true L1 avoids it for {', '.join(avoided['3']) or 'none'}; signed L1 for "
+        f"{l2 if exceptions else 'filter L2 explodes wherever anything does'}; true L1 avoids it "
+        f"for {', '.join(avoided['3']) or 'none'}; signed L1 for "
         f"{', '.join(avoided['3s']) or 'none'}"
     )
-    verdict: Verdict = "holds" if not exceptions and avoided["3"] else "fails"
-    if verdict == "holds" and evidence.reasons:
-        verdict = "undecided"
-    if verdict == "fails" and not exceptions and avoided["3s"]:
+    if not exceptions and not avoided["3"] and avoided["3s"]:
         note += ": that L1 helps is an effect of the signs"
+    # a network that is missing may be the one where L1 helps, or another exception
+    verdict: Verdict = "undecided"
+    if any(pool.safe for pool in exceptions.values()):
+        verdict = "fails"
+    elif not exceptions and not evidence.reasons:
+        verdict = "holds" if avoided["3"] else "fails"
     used = [pool for columns in prone.values() for pool in _flat(columns)]
     return _decision(verdict, note, used, evidence.absent())
 
@@ -142,7 +150,9 @@ def _hessian(evidence: Evidence) -> Decision:
             changed.setdefault((before, after), []).append(f"{display(row)} {mode} {method}")
     removed, added = (", ".join(changed.get(way, [])) for way in ((True, False), (False, True)))
     note = f"removed: {removed or 'nowhere'}; added: {added or 'nowhere'}"
-    return _decision("holds" if removed else "fails", note, used, evidence.absent())
+    # where networks are missing, it may be one of them
+    nowhere: Verdict = "undecided" if evidence.reasons else "fails"
+    return _decision("holds" if removed else nowhere, note, used, evidence.absent())
 
 
 def _frozen(evidence: Evidence) -> Decision:
@@ -189,29 +199,34 @@ def _none(evidence: Evidence) -> Decision:
 
 def _uniform(evidence: Evidence) -> Decision:
     """The planes that explode along uniform axes under filter L2, compared with Gaussian axes."""
-    pairs = {
-        f"{display(row)} {mode}": (uniform, normal)
-        for row, block in evidence.blocks.items()
-        for mode in MODES
-        if (uniform := block.pools.get(Place(mode, "uniform", "4"))) is not None
-        and (normal := block.pools.get(Place(mode, "normal", "4"))) is not None
-    }
+    along: dict[str, dict[str, Pool]] = {"uniform": {}, "normal": {}}
+    for row, block in evidence.blocks.items():
+        for mode in MODES:
+            for axes, pools in along.items():
+                pool = block.pools.get(Place(mode, axes, "4"))
+                if pool is not None:
+                    pools[f"{display(row)} {mode}"] = pool
+    uniform, normal = along.values()
+    pairs = {name: (uniform[name], normal[name]) for name in uniform if name in normal}
     if not pairs:
         raise evidence.nothing()
     used = [pool for pair in pairs.values() for pool in pair]
     ratios = (f"{name} {u.ratio:.2g} / {n.ratio:.2g}" for name, (u, n) in pairs.items())
     note = f"ratios under filter L2, uniform / Gaussian: {', '.join(ratios)}"
-    exploding = _exploding({name: uniform for name, (uniform, _) in pairs.items()})
+    exploding = _exploding(uniform)
     if not exploding:
         return _decision("undecided", f"nothing explodes along uniform axes; {note}", used)
-    left = [name for name in exploding if pairs[name][1].category() == "explodes"]
-    # a finer grid may show an explosion
-    open_ = [n for n, (_, pool) in pairs.items() if pool.category() == "rises" and not pool.safe]
+    alone = [name for name in exploding if name not in normal]
+    left = [name for name in exploding if name in normal and name in _exploding(normal)]
+    open_ = _open({name: normal[name] for name in pairs})
     if left:
         note += f"; still explode: {', '.join(left)}"
     if open_:
-        note += f"; open, as they rise on a coarse grid: {', '.join(open_)}"
-    verdict: Verdict = "fails" if left else "undecided" if open_ or evidence.reasons else "holds"
+        note += f"{_OPEN}{', '.join(open_)}"
+    if alone:
+        note += f"; not computed along Gaussian axes: {', '.join(alone)}"
+    lacking = open_ or alone or evidence.reasons
+    verdict: Verdict = "fails" if left else "undecided" if lacking else "holds"
     return _decision(verdict, note, used, evidence.absent())
 
 
@@ -234,6 +249,11 @@ def _modes(evidence: Evidence) -> dict[tuple[str, str], _Columns]:
 def _exploding(pools: Mapping[str, Pool]) -> list[str]:
     """The names of those that explode."""
     return [name for name, pool in pools.items() if pool.category() == "explodes"]
+
+
+def _open(pools: Mapping[str, Pool]) -> list[str]:
+    """The names of those that rise on a coarse grid: on a finer one they may explode."""
+    return [name for name, pool in pools.items() if pool.category() == "rises" and not pool.safe]
 
 
 def _flat(columns: _Columns) -> list[Pool]:

@@ -142,17 +142,33 @@ def test_claims_hold_on_the_papers_picture(claim):
 @pytest.mark.parametrize(
     ("claim", "where", "value"),
     [
-        ("H.sym", {"column": "random/train", "metric": "re", "init": "torch"}, 0.5),
+        ("H.sym", {"column": "random/eval", "metric": "re", "init": "torch"}, 0.5),
         ("H.pos", {"column": "pretrained/eval", "metric": "negative_share"}, 0.3),
         ("H.train", {"column": "during/eval", "metric": "negative_share"}, 0.6),
         ("T2.kh05", {"column": "pretrained/eval", "metric": "kh05"}, 1.2),
-        ("T2.kh1", {"column": "pretrained/train", "metric": "kh1"}, 1.2),
-        ("T2.re", {"column": "random/train", "metric": "re", "init": "torch"}, 1e-4),
+        ("T2.kh1", {"column": "pretrained/eval", "metric": "kh1"}, 1.2),
+        ("T2.re", {"column": "random/eval", "metric": "re", "init": "torch"}, 1e-4),
     ],
 )
 def test_claims_fail_and_stay_undecided(claim, where, value):
     assert judged(replaced(lenet(), value, 1e-6, **where), claim).verdict == "fails"
     assert judged(replaced(lenet(), value, 1.0, **where), claim).verdict == "undecided"
+
+
+def test_a_network_with_two_modes_is_judged_in_both():
+    where = {"column": "random/train", "metric": "re", "init": "torch"}
+    records = replaced(lenet(), 1e-4, 1e-6, **where)
+    assert judged(records, "T2.re").verdict == "holds", "LeNet is one function in both modes"
+    others = [dataclasses.replace(record, row="squeezenet") for record in records]
+    assert judged(others, "T2.re", "squeezenet").verdict == "fails"
+    without = [r for r in others if r.column != "random/train"]
+    assert judged(without, "T2.re", "squeezenet").verdict == "not_run"
+
+
+def test_lenets_most_faithful_mode_is_enough():
+    whole = [r for r in lenet(fidelity="paper", batch_size=2048) if "train" not in r.column]
+    found = judged([*lenet(), *whole], "T2.kh05")
+    assert (found.verdict, found.fidelity) == ("holds", "paper")
 
 
 def test_the_uniform_initialisation_is_judged_by_itself():
@@ -203,7 +219,7 @@ def test_one_cell_that_differs_is_enough():
 def test_missing_cells_are_said(claim):
     assert judged([], claim).verdict == "not_run"
     some = [r for r in lenet() if r.column != "pretrained/eval"]
-    found = judged([r for r in some if r.column != "random/train"], claim)
+    found = judged([r for r in some if r.column != "random/eval"], claim)
     assert found.verdict == "not_run"
     assert "not computed yet" in found.note
 

@@ -199,6 +199,19 @@ def test_one_cell_of_the_papers_data_decides_beside_stand_ins(record):
     assert found.records == (far,), "the verdict does not rest on the stand-in"
 
 
+def test_few_samples_cannot_make_a_cell_differ_for_sure(record):
+    rule = criteria.every_cell(COLUMNS[:1], ["kh1"])  # 0.98 is printed, 15 % are close
+    with_two = record(0.5, 0.04, n=2)  # 95 %: 0.5 ± 0.51
+    assert with_two.verdict == "differs"
+    found = rule(criteria.Evidence((with_two,)))
+    assert found.verdict == "undecided"
+    assert "too few samples to be sure that random/eval K_H1 differs" in found.note
+    assert rule(criteria.Evidence((record(0.5, 0.04, n=4),))).verdict == "fails"
+    assert rule(criteria.Evidence((record(0.5, None),))).verdict == "undecided"
+    assert rule(criteria.Evidence((record(1.5, 0.04, n=4),))).verdict == "fails"
+    assert rule(criteria.Evidence((record(1.2, 0.04, n=4),))).verdict == "undecided"
+
+
 def test_every_evidence_is_of_one_table_and_cell(record):
     small, large = record(config={"batch_size": 64}), record()
     others = [record(table="table4"), record(row="vit"), record(column="random/train")]
