@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy import stats
 
 from lla.quantiles import student_t
 from paper_tables.engine.exhibit import Verdict
@@ -49,6 +50,22 @@ def difference_width(first: tuple[float, int], second: tuple[float, int]) -> flo
         return 0.0
     freedom = variance**2 / sum(error**4 / n for error, n in parts)
     return quantile(freedom) * math.sqrt(variance)
+
+
+def deviation_interval(value: float, freedom: int) -> tuple[float, float]:
+    """The 95 % interval of a standard deviation, or of a range, which is proportional to it.
+
+    It takes the numbers to be normal.
+
+    Args:
+        value: the standard deviation.
+        freedom: degrees of freedom, at least 1.
+
+    >>> [round(bound, 2) for bound in deviation_interval(1.0, 7)]
+    [0.66, 2.04]
+    """
+    low, high = (math.sqrt(freedom / stats.chi2.ppf(p, freedom)) for p in (0.975, 0.025))
+    return value * low, value * high
 
 
 def combined(verdicts: Iterable[Verdict]) -> Verdict:

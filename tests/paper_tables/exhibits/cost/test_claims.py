@@ -58,15 +58,18 @@ def judged(records, claim, scope="lenet"):
     ("loader", "verdict"), [(1.0, "holds"), (1.9, "holds"), (0.3, "fails"), (2.1, "fails")]
 )
 def test_lenet_takes_ten_passes(monkeypatch, loader, verdict):
-    found = judged(planted(monkeypatch, loader=loader), "C.lenet")
+    found = judged(planted(monkeypatch, loader=loader, device="cuda (a GPU)"), "C.lenet")
     assert found.verdict == verdict
     assert found.fidelity == "reduced"
-    assert "10 s, predicted, on cpu is" in found.note
+    assert "10 s, predicted, on cuda (a GPU) is" in found.note
+    on_cpu = judged(planted(monkeypatch, loader=loader), "C.lenet")
+    assert on_cpu.verdict == "undecided"
+    assert "a CPU's ratio decides nothing" in on_cpu.note
 
 
 def test_a_budget_that_was_timed_is_taken_before_a_prediction(monkeypatch):
     timed = {(1, 1): 0.25, (5, 1): 1.25, (10, 4): 40.0}
-    found = judged(planted(monkeypatch, timed=timed), "C.lenet")
+    found = judged(planted(monkeypatch, timed=timed, device="cuda (a GPU)"), "C.lenet")
     assert (found.verdict, "40 s, measured" in found.note) == ("fails", True)
 
 
@@ -78,7 +81,7 @@ def test_other_sizes_than_the_papers_are_not_judged(monkeypatch, other):
 
 
 def test_stand_in_data_is_not_judged(monkeypatch):
-    found = judged(planted(monkeypatch, fidelity="substitute"), "C.lenet")
+    found = judged(planted(monkeypatch, fidelity="substitute", device="cuda (a GPU)"), "C.lenet")
     assert found.verdict == "not_run"
     assert "would be 'holds'" in found.note
 
@@ -126,11 +129,20 @@ def test_single_runs_spread(monkeypatch, probes, verdict):
 
 
 @pytest.mark.parametrize(
-    ("batches", "verdict"), [(0.045, "holds"), (0.002, "fails"), (0.2, "fails")]
+    ("batches", "count", "verdict"),
+    [
+        (0.035, 30, "holds"),
+        (0.002, 8, "fails"),
+        (0.4, 8, "fails"),
+        (0.045, 8, "undecided"),  # so few batches do not say how far they spread
+        (0.2, 4, "undecided"),
+    ],
 )
-def test_single_batches_spread(monkeypatch, batches, verdict):
-    found = judged(planted(monkeypatch, kh05=scattered(batches=batches)), "S.batch")
+def test_single_batches_spread(monkeypatch, batches, count, verdict):
+    kh05 = scattered(batches=batches, shape=(count, 20))
+    found = judged(planted(monkeypatch, kh05=kh05), "S.batch")
     assert found.verdict == verdict
+    assert "is not judged" in found.note
 
 
 def test_the_spread_needs_a_run_with_several_probes(monkeypatch):
