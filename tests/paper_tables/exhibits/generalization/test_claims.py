@@ -19,7 +19,7 @@ def steady(value, start=None):
     return [value if start is None else start] + [value] * (len(EPOCHS) - 1)
 
 
-def lenet(pair, **last):
+def lenet(pair, fidelity="paper", **last):
     """A run of LeNet whose values stay as they are."""
     values = {
         ("training", "accuracy"): 99.9,
@@ -30,7 +30,7 @@ def lenet(pair, **last):
     values |= {tuple(name.split("_", 1)): value for name, value in last.items()}
     return planted_runs.run(
         {place: steady(value) for place, value in values.items()}, pair=pair, stderr=0.01,
-        batches=4,
+        batches=4, fidelity=fidelity,
     )  # fmt: skip
 
 
@@ -57,6 +57,23 @@ def test_lenet_accuracies(mnist, svhn, trained, verdict):
     assert judged(records, "G.lenet").verdict == verdict
 
 
+def test_a_part_of_svhn_says_nothing_of_what_all_of_it_does():
+    records = lenet("mnist-svhn") + lenet("svhn-mnist", "reduced", training_accuracy=100.0)
+    found = judged(with_n(records), "G.lenet")
+    assert found.verdict == "undecided"
+    assert "not judged: trained on fewer images or epochs" in found.note
+    high = lenet("mnist-svhn", generalization_accuracy=25.0)
+    found = judged(with_n(high + lenet("svhn-mnist", "reduced")), "G.lenet")
+    assert found.verdict == "fails", "that part rests on MNIST"
+
+
+def test_an_accuracy_whose_interval_reaches_the_range_is_open():
+    records = lenet("mnist-svhn") + lenet(
+        "svhn-mnist", generalization_accuracy=58.5, training_accuracy=85.0
+    )
+    assert judged(with_n(records), "G.lenet").verdict == "undecided"
+
+
 def test_one_run_is_not_enough():
     found = judged(with_n(lenet("mnist-svhn")), "G.lenet")
     assert (found.verdict, found.note) == (
@@ -76,6 +93,34 @@ def test_kh05_rises_more_for_mnist(first, second, verdict):
         + lenet("svhn-mnist", training_kh05=second[0], generalization_kh05=second[1])
     )
     assert judged(records, "G.lenet.kh").verdict == verdict
+
+
+def test_one_epoch_at_a_jump_of_the_loss_does_not_decide():
+    values = {
+        ("training", "accuracy"): [10, 80, 99.5, 99.9, 99.9, 99.9, 99.5],
+        ("training", "kh05"): [0.9, 0.5, 0.3, 0.31, 0.29, 0.3, 0.95],
+        ("generalization", "kh05"): [0.9, 0.8, 0.5, 0.52, 0.49, 0.5, 0.5],
+    }
+    first = with_n(planted_runs.run(values, stderr=0.01))
+    second = with_n(lenet("svhn-mnist", training_kh05=0.4, generalization_kh05=0.45))
+    found = judged([*first, *second], "G.lenet.kh")
+    assert found.verdict == "undecided"  # +.2 four times, and -.45
+    assert "(mean of 5 epochs; at the last, 50 of 50, 0.9500 ± 0.0095 to" in found.note
+    values["training", "kh05"][-1] = 0.3
+    first = with_n(planted_runs.run(values, stderr=0.01))
+    assert judged([*first, *second], "G.lenet.kh").verdict == "holds"
+
+
+def test_batches_of_two_sizes_are_not_compared():
+    records = with_n(lenet("mnist-svhn") + lenet("svhn-mnist", training_kh05=0.7))
+    assert judged(records, "G.lenet.kh").verdict == "holds"
+    records = [
+        dataclasses.replace(r, batch_size=2048 if r.column == "mnist-svhn/training" else 120)
+        for r in records
+    ]
+    found = judged(records, "G.lenet.kh")
+    assert found.verdict == "undecided"
+    assert "not judged: batches of 2048 and of 120" in found.note
 
 
 @pytest.mark.parametrize(
