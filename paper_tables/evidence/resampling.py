@@ -33,23 +33,57 @@ def bounds(value: float, drawn: np.ndarray) -> Bounds:
     >>> bounds(0.5, np.array([0.4, np.nan, 0.6])).low
     0.405
     """
-    known = drawn[np.isfinite(drawn)]
-    if not known.size or not math.isfinite(value):
+    if not math.isfinite(value):
         return UNKNOWN
+    known = drawn[np.isfinite(drawn)]
+    if not known.size:
+        return Bounds(value, math.nan, math.nan)
     low, high = np.percentile(known, (2.5, 97.5))
     return Bounds(value, float(low), float(high))
 
 
-def counts_of(drawn: np.ndarray) -> np.ndarray:
+LEAST_GROUPS = 4  # fewer do not say how much groups differ
+
+
+def drawn_by_group(groups: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray | None:
+    """Resamples [B, N'] of points that come in groups of similar ones: their indices.
+
+    Groups are drawn, and then points of each, as many as a group has on average. Where every group
+    is one point this is the ordinary bootstrap.
+
+    Args:
+        groups: which group each point belongs to [N].
+        resamples: B.
+        seed: of the draws.
+
+    Returns:
+        None for fewer than `LEAST_GROUPS`.
+
+    >>> drawn_by_group(np.array([7, 7, 8, 9, 6]), 2).shape
+    (2, 4)
+    """
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    count = len(members)
+    if count < LEAST_GROUPS:
+        return None
+    rng, each = np.random.default_rng(seed), len(groups) // count
+    kinds = rng.integers(count, size=(resamples, count))
+    own = np.stack([rng.choice(found, (resamples, count, each)) for found in members])
+    rows, places = np.arange(resamples)[:, None], np.arange(count)
+    return own[kinds, rows, places].reshape(resamples, -1)
+
+
+def counts_of(drawn: np.ndarray, size: int) -> np.ndarray:
     """How often each of N points is drawn in each resample [B, N].
 
     Args:
-        drawn: indices of the points that were drawn [B, N].
+        drawn: indices of the points that were drawn [B, any number].
+        size: N.
 
-    >>> counts_of(np.array([[0, 0, 2]])).tolist()
+    >>> counts_of(np.array([[0, 0, 2]]), 3).tolist()
     [[2.0, 0.0, 1.0]]
     """
-    counts = np.zeros(drawn.shape)
+    counts = np.zeros((len(drawn), size))
     np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1)
     return counts
 

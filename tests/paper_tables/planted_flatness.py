@@ -17,8 +17,11 @@ def record(table, row, column, metric, value, stderr=None, fidelity="reduced", n
     )  # fmt: skip
 
 
-def networks_of(gaps, name="mnist", fidelity="reduced", seed=0, images=1000, **values):
-    """A family: a gap for each network, and values of measures; others are noise."""
+def networks_of(gaps, name="mnist", fidelity="reduced", seed=0, images=1000, alike=1, **values):
+    """A family: a gap for each network, and values of measures; others are noise.
+
+    So many networks one after the other are trained in one way.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for i, gap in enumerate(gaps):
@@ -26,8 +29,8 @@ def networks_of(gaps, name="mnist", fidelity="reduced", seed=0, images=1000, **v
         mine |= {"gap_loss": gap, "gap_accuracy": 10 * gap, family.CHANGE: 1e-15}
         for key, series in values.items():
             mine[key] = mine[f"rescaled_{key}"] = series[i]
-        training = {"lr": 0.1, "batch_size": 16, "weight_decay": 0.0, "seed": i, "target": 0.05,
-                    "images": images}  # fmt: skip
+        training = {"lr": 0.1 + i // alike / 1000, "batch_size": 16, "weight_decay": 0.0,
+                    "seed": i, "target": 0.05, "images": images}  # fmt: skip
         found += [
             record(
                 family.TABLE, name, f"s{i}", metric, mine[metric],

@@ -1,9 +1,9 @@
 """Whether a measure follows the generalization gap over a family of networks, from records.
 
 Kendall's tau and Pearson's r of every measure with the gap, before and after the random rescaling,
-with and without the published filter, which drops the three networks of smallest gap. Intervals are
-percentiles of a bootstrap over networks. A measure is compared with relative flatness on the same
-resamples.
+with and without the published filter, which drops the three networks of smallest gap. Networks that
+differ in their seed alone are alike, so intervals are percentiles of a bootstrap that draws ways to
+train and then networks of each. A measure is compared with relative flatness on the same resamples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from scipy import stats
 
 from paper_tables.engine.fidelity import least_faithful, rank
 from paper_tables.engine.records import Record, config_hash
-from paper_tables.evidence.resampling import Bounds, bounds, counts_of, pearsons, taus
+from paper_tables.evidence.resampling import (
+    Bounds,
+    bounds,
+    counts_of,
+    drawn_by_group,
+    pearsons,
+    taus,
+)
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.flatness.comparators import MEASURES
 from paper_tables.exhibits.flatness.family import METRICS, TABLE
@@ -38,6 +45,7 @@ class Members:
     fidelity: str
     values: pd.DataFrame  # one row a network, columns METRICS; index: its training in words
     errors: pd.DataFrame  # standard errors, NaN without one
+    ways: np.ndarray  # [N] which way to train each has; equal ones differ in their seed alone
     records: tuple[Record, ...]
 
     @property
@@ -113,7 +121,11 @@ def _members(name: str, mine: Sequence[tuple[tuple[str, str, str], dict[str, Rec
 
     used = tuple(metrics[m] for _, metrics in mine for m in METRICS)
     fidelity = least_faithful(record.fidelity for record in used)
-    return Members(name, fidelity, frame("value"), frame("stderr"), used)
+    trainings = [metrics[FIRST].config["training"] for _, metrics in mine]
+    ways = [config_hash({k: v for k, v in each.items() if k != "seed"}) for each in trainings]
+    number = {way: i for i, way in enumerate(dict.fromkeys(ways))}
+    numbers = np.array([number[way] for way in ways])
+    return Members(name, fidelity, frame("value"), frame("stderr"), numbers, used)
 
 
 def correlations(
@@ -124,7 +136,7 @@ def correlations(
     Args:
         family: the networks.
         gap: "gap_loss" or "gap_accuracy".
-        resamples: of networks, the same for all measures.
+        resamples: the same for all measures.
         seed: of the resamples.
 
     Returns:
@@ -134,12 +146,13 @@ def correlations(
     if len(family.values) < LEAST:
         return found
     for filtered in (False, True):
-        values = family.values
-        if filtered:
-            values = values.drop(values[gap].nsmallest(DROPPED).index)
-        n = len(values)
-        drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
-        counts, y = counts_of(drawn), values[gap].to_numpy()
+        gaps = family.values[gap]
+        kept = ~family.values.index.isin(gaps.nsmallest(DROPPED if filtered else 0).index)
+        values, n = family.values[kept], int(kept.sum())
+        drawn = drawn_by_group(family.ways[kept], resamples, seed)
+        if drawn is None:
+            drawn = np.empty((0, n), int)
+        counts, y = counts_of(drawn, n), values[gap].to_numpy()
         for rescaled in (False, True):
             prefix = "rescaled_" if rescaled else ""
             first = values[prefix + FIRST].to_numpy()

@@ -14,14 +14,13 @@ from lla.estimate import Estimate
 from paper_tables.engine.exhibit import MissingError, Records, Verdict
 from paper_tables.engine.records import Record, config_hash
 from paper_tables.evidence.criteria import missing, value_of
-from paper_tables.evidence.resampling import UNKNOWN, Bounds, bounds, pearsons
+from paper_tables.evidence.resampling import UNKNOWN, Bounds, bounds, drawn_by_group, pearsons
 from paper_tables.evidence.selection import by_cell, grouped
 from paper_tables.exhibits.minima.cells import TABLE
 from paper_tables.exhibits.minima.measured import COMPARED, FLATTER, INDEX
 from paper_tables.exhibits.minima.tasks import GOOD, TASKS, task
 
 LEAST = 6  # poisoned minima, below which no rank correlation is given
-LEAST_SHARES = 4  # of poison, below which it has no interval
 RESAMPLES = 2000
 LOSS = "training_loss"
 UNEQUAL = 10.0  # a ratio of training losses, from which on curvatures are not compared
@@ -210,23 +209,18 @@ def as_well(good: Group, bad: Sequence[Group], metric: str) -> Verdict:
 def rank_correlation(x: np.ndarray, y: np.ndarray, shares: np.ndarray) -> Bounds:
     """Spearman's correlation over networks and its 95 % interval; NaN where there is none.
 
-    Networks of one share of poison are alike. So the bootstrap draws shares, and then networks of
-    each, as many as there are in a share on average.
+    Networks of one share of poison are alike, so the bootstrap draws shares and networks of each.
 
     Args:
         x: a number of each network [N].
         y: another [N].
-        shares: of poison [N]; with fewer than `LEAST_SHARES` there is no interval.
+        shares: of poison [N]; with fewer than `LEAST_GROUPS` there is no interval.
     """
     if len(x) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return UNKNOWN
     value = float(stats.spearmanr(x, y).statistic)
-    members = [np.flatnonzero(shares == share) for share in np.unique(shares)]
-    if len(members) < LEAST_SHARES:
+    drawn = drawn_by_group(shares, RESAMPLES)
+    if drawn is None:
         return Bounds(value, math.nan, math.nan)
-    rng, each = np.random.default_rng(0), len(x) // len(members)
-    kinds = rng.integers(len(members), size=(RESAMPLES, len(members)))
-    own = [rng.choice(found, (RESAMPLES, len(members), each)) for found in members]
-    drawn = np.choose(kinds[:, :, None], own).reshape(RESAMPLES, -1)
     ranks = (stats.rankdata(values[drawn], axis=1) for values in (x, y))
     return bounds(value, pearsons(*ranks))

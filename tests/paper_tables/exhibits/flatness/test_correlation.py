@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from paper_tables.evidence.resampling import drawn_by_group
 from paper_tables.exhibits.flatness.correlation import best, correlations, members, verdict
 from tests.paper_tables.planted_flatness import networks_of
 
@@ -46,6 +47,31 @@ def test_a_bootstrap_of_tau_is_that_of_scipy_on_repeated_networks():
     assert (mine.tau.low, mine.tau.high) == pytest.approx(np.percentile(taus, (2.5, 97.5)).tolist())
     rs = [np.corrcoef(x[i], GAPS[i])[0, 1] for i in drawn]
     assert (mine.r.low, mine.r.high) == pytest.approx(np.percentile(rs, (2.5, 97.5)).tolist())
+
+
+def test_networks_of_one_training_count_as_one():
+    rng = np.random.default_rng(5)
+    ways = np.repeat(rng.uniform(0.1, 1.0, 6), 8)  # 48 networks, but 6 ways to train
+    gaps = ways + rng.normal(0, 1e-3, 48)
+    trace = np.repeat(rng.permutation(6), 8) + rng.normal(0, 1e-3, 48)
+    (apart,) = members(networks_of(gaps, trace=trace))
+    (together,) = members(networks_of(gaps, trace=trace, alike=8))
+    assert len(np.unique(together.ways)) == 6
+    one, other = (of(correlations(f, resamples=500), "trace").tau for f in (apart, together))
+    assert one.value == other.value
+    assert other.high - other.low > 2 * (one.high - one.low)
+    drawn = drawn_by_group(together.ways, 500)
+    taus = [stats.kendalltau(trace[i], gaps[i]).statistic for i in drawn]
+    assert (other.low, other.high) == pytest.approx(np.percentile(taus, (2.5, 97.5)).tolist())
+    for resample in drawn[:20]:
+        assert all(n % 8 == 0 for n in np.bincount(together.ways[resample]))
+
+
+def test_few_ways_to_train_have_no_interval():
+    (family,) = members(networks_of(GAPS, alike=8))
+    mine = of(correlations(family, resamples=20), "trace")
+    assert math.isnan(mine.tau.low)
+    assert mine.winner == "undecided"
 
 
 def test_what_follows_the_gap_wins(found):
