@@ -65,8 +65,13 @@ def _radius(row: str) -> Predicate:
             f"{math.exp(difference):.3g} times (95 % interval {low:.3g} to {high:.3g}) for "
             f"{bad.variant} ({good.count} and {bad.count} networks came to a minimum); {listed}"
         )
-        used = _used((good, *every), ("mean_radius",))
-        return Decision(decided(difference - math.log(TIMES), half), used, note, many=True)
+        verdict = decided(difference - math.log(TIMES), half)
+        better, room = _difference(good.values("test_accuracy"), bad.values("test_accuracy"))
+        if decided(better, room) != "holds":  # then they are no good and bad minima
+            verdict = "undecided"
+            note += f"; not judged: test accuracies are {better:.2g} ± {room:.2g} points apart"
+        used = _used((good, *every), ("mean_radius", "test_accuracy"))
+        return Decision(verdict, used, note, many=True)
 
     return predicate
 

@@ -50,6 +50,12 @@ def test_good_and_bad_are_compared_by_their_interval(claim, bad, verdict):
     assert "b = 0.3" in found.note
 
 
+def test_radii_of_minima_that_are_equally_good_are_not_compared():
+    found = judged(minima(test_accuracy=95.0), "radius")
+    assert found.verdict == "undecided"
+    assert "not judged: test accuracies are" in found.note
+
+
 def test_the_strongest_poison_decides_and_what_was_not_reached_is_left_out():
     records = minima()
     for seed in range(3):
