@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,14 @@ def gather(
 
 
 def tables(exhibits: Sequence[Exhibit], records: Records) -> list[Table]:
-    """The tables of all exhibits."""
-    return [table for exhibit in exhibits for table in exhibit.tables(records)]
+    """The tables of all exhibits; one that names no file of its own is on its exhibit's page."""
+    return [
+        dataclasses.replace(table, files=table.files or (f"{exhibit.name}.md",))
+        if table.groups
+        else table
+        for exhibit in exhibits
+        for table in exhibit.tables(records)
+    ]
 
 
 def _claims(judgements: Sequence[Judgement]) -> tuple[Claim, ...]:

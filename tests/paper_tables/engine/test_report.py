@@ -276,6 +276,18 @@ def test_both_pages_list_what_fails_and_by_how_much(written, results):
     assert f"\n- {failing.text}\n" in markdown
 
 
+def test_a_table_with_nothing_to_show_is_a_link_to_its_page(results, make_records):
+    records = make_records(
+        {"kh1": 0.5}, "as it is", table="lenet_study", fidelity="reduced", config={"m": 100}
+    )
+    write([*store.published(results), *records], results)
+    markdown = (results / "README.md").read_text()
+    title = "LeNet after training: what was tried for the paper's criteria"
+    assert f"\n- {title}: [lenet_study.md](lenet_study.md)\n" in markdown
+    assert not re.search(r"\n### [^\n]*\n\s*\n### ", markdown), "no heading without a text"
+    assert "### Table 2" in markdown
+
+
 def test_the_plots_are_valid_figures_of_plotly(results):
     import plotly.graph_objects as go
 
