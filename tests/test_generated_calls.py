@@ -693,7 +693,7 @@ class Watched(Call):
 
 
 @pytest.mark.hard_use(
-    "10,000 calls of the public functions and the command line with generated arguments give a "
+    "calls of the public functions with generated arguments, as many as are counted here, give a "
     "finite result or one of the library's own errors, and change no random state and no model"
 )
 @pytest.mark.timeout(10_000 if LONG else 300)

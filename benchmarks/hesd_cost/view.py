@@ -20,8 +20,8 @@ from paper_tables.evidence.criteria import value_of
 NAME = "hesd_cost"
 COLUMNS = {
     "seconds": "{seconds.value:.3g} {seconds.note}",
-    "standard error of K_H05": "{kh05.stderr:.2g}",
-    "of its value": "{relative:.1%}",
+    "standard error of K_H05": "{error}",
+    "of its value": "{relative}",
     "passes with a loader": "{seconds_loader:.3g}",
     "passes on the device": "{seconds_resident:.3g}",
 }
@@ -57,9 +57,17 @@ def _budget(cells: Cells, probes: int, batches: int) -> Line:
     known: dict[str, object] = dict(found)
     for metric, accuracy in cells["accuracy pass"].items():
         known[metric] = value_of(found["seconds"]) / value_of(accuracy)
-    if "kh05" in found:
-        known["relative"] = (found["kh05"].stderr or 0.0) / value_of(found["kh05"])
+    if "kh05" in found and not _estimated(cells):
+        known["error"] = "not estimated"
+    elif "kh05" in found:
+        error = found["kh05"].stderr or 0.0
+        known |= {"error": f"{error:.2g}", "relative": f"{error / value_of(found['kh05']):.1%}"}
     return view.line(str(probes), COLUMNS, known)
+
+
+def _estimated(cells: Cells) -> bool:
+    """Whether the scatter over batches is known; it is cut off at 0 where probes explain all."""
+    return value_of(cells["scatter"]["batches"]) > 0
 
 
 def file_name(record: Record) -> str:
@@ -97,7 +105,7 @@ def _draw(records: Records, _: Path) -> Figure:
         xscale="log",
         yscale="log",
         xlabel=f"seconds of the criteria ({view.machine(first)})",
-        ylabel="standard error of K_H05",
+        ylabel=f"standard error of K_H05{'' if _estimated(cells) else ', of the probes alone'}",
     )
     settings = f"batches of {first.batch_size}, m = {first.config['m']}"
     ax.set_title(f"{first.row}, {view.data(first)}, {settings}; numbers: n_hes", fontsize=9)

@@ -11,8 +11,8 @@ from lla.report.view import Table
 
 CLAIM_VERDICTS = ("holds", "fails", "undecided", "not_run")
 
-# A title and its text. Plain text is escaped, with empty lines between paragraphs; HTML is passed
-# as markupsafe.Markup.
+# A title and its text. Plain text is escaped, with empty lines between paragraphs and links to
+# files beside the report as in Markdown: [words](page.md). HTML is passed as markupsafe.Markup.
 Section = tuple[str, str]
 
 
@@ -36,6 +36,7 @@ class Claim:
     where: str
     decided_by: str
     outcomes: tuple[Outcome, ...]
+    work: str = ""  # that makes the claim
 
     @property
     def judged(self) -> bool:
@@ -85,6 +86,14 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A sentence, and what it lists."""
+
+    text: str
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a report shows."""
 
@@ -98,7 +107,7 @@ class Report:
     galleries: tuple[Gallery, ...]
     environment: Environment
     commands: tuple[tuple[str, str], ...]  # aim, command
-    answer: tuple[str, ...] = ()  # what comes of it all, in a few sentences
+    answer: tuple[Point, ...] = ()  # what comes of it all, in a few sentences
 
     @property
     def claim_counts(self) -> list[tuple[str, int]]:

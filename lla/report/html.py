@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from pathlib import Path
 
 from jinja2 import Template
@@ -15,6 +16,8 @@ from lla.report.plots import plotly_script
 from lla.report.view import absences
 
 LEAD = 120  # a longer note is folded, and shows this many characters
+
+LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+\.(?:md|csv|png))\)")
 
 # Verdict or fidelity -> the sign and word that are shown besides its colour.
 SIGNS = {
@@ -70,11 +73,24 @@ def _lead(note: str) -> str:
 
 
 def _paragraphs(text: str) -> Markup:
-    """A plain text as escaped paragraphs; HTML is returned unchanged."""
+    """A plain text as escaped paragraphs with links; HTML is returned unchanged."""
     if isinstance(text, Markup):
         return text
     parts = (part.strip() for part in text.split("\n\n"))
-    return Markup("\n").join(Markup("<p>{}</p>").format(escape(part)) for part in parts if part)
+    return Markup("\n").join(Markup("<p>{}</p>").format(_linked(part)) for part in parts if part)
+
+
+def _linked(text: str) -> Markup:
+    """A text, escaped, in which `[words](page.md)` leads to a file beside the report.
+
+    >>> str(_linked("see [a page](figures/a_1.png) & [0, 1](2)"))
+    'see <a href="figures/a_1.png">a page</a> &amp; [0, 1](2)'
+    """
+    words = LINK.split(text)
+    found = [escape(words[0])]
+    for shown, target, after in zip(words[1::3], words[2::3], words[3::3], strict=True):
+        found += [Markup('<a href="{}">{}</a>').format(target, shown), escape(after)]
+    return Markup("").join(found)
 
 
 def render_json(value: object) -> Markup:

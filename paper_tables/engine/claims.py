@@ -25,7 +25,7 @@ from paper_tables.engine.exhibit import (
     Verdict,
 )
 from paper_tables.engine.fidelity import least_faithful
-from paper_tables.engine.records import Record
+from paper_tables.engine.records import Record, Source
 from paper_tables.paper import Claim
 
 TEMPLATE = Path(__file__).with_name("claims.md.j2")
@@ -111,15 +111,35 @@ def judged(claim: Claim, scope: str, predicate: Predicate | None, records: Recor
     verdict, note = decision.verdict, decision.note
     if fidelity == "substitute":
         verdict = "not_run"
-        note = f"{_stand_ins(used)}; it would be {decision.verdict!r}: {note}"
+        note = f"{_stand_ins(used, records)}; it would be {decision.verdict!r}: {note}"
     return Judgement(claim, scope, verdict, fidelity, _cells(decision), note, tuple(used))
 
 
-def _stand_ins(used: Records) -> str:
-    """That some data or weights are not the paper's, in words; a record does not say which."""
-    sources = (s for r in used if r.fidelity == "substitute" for s in (r.data, r.weights) if s)
-    names = "; ".join(dict.fromkeys(source.name for source in sources))
-    return "computed with a stand-in" + (f", which is one of these: {names}" if names else "")
+def _stand_ins(used: Records, records: Records) -> str:
+    """Which data or weights are not the paper's, in words.
+
+    A record does not say which of its two is the stand-in. Weights that were trained here are none,
+    only the data may be. And what stands in the same table without being one is none either.
+    """
+    named = [source for r in used if r.fidelity == "substitute" for source in _inputs(r)]
+    tables = {r.table for r in used}
+    real = {
+        source
+        for r in records
+        if r.table in tables and r.fidelity not in ("substitute", None)
+        for source in _inputs(r)
+    }
+    names = list(dict.fromkeys(s.name for s in named if s not in real))
+    names = names or list(dict.fromkeys(s.name for s in named))
+    if len(names) < 2:
+        return ": ".join(["computed with a stand-in", *names])
+    return f"computed with a stand-in, which is one of these: {'; '.join(names)}"
+
+
+def _inputs(record: Record) -> list[Source]:
+    """The data of a record, and its weights unless they were trained here."""
+    weights = None if record.config.get("training") else record.weights
+    return [source for source in (record.data, weights) if source is not None]
 
 
 def _cells(decision: Decision) -> tuple[str, ...]:
@@ -139,16 +159,17 @@ def counts(judgements: Sequence[Judgement]) -> str:
 
 def write(judgements: Sequence[Judgement], exhibits: Sequence[Exhibit], results: Path) -> None:
     """Write `claims.md` and `claims.csv` into the folder of results."""
-    headers = ("id", "where", "claim", "scope", "verdict", "fidelity", "rests on", "note")
+    headers = ("id", "work", "where", "claim", "scope", "verdict", "fidelity", "rests on", "note")
     rows = [
-        (j.claim.id, j.claim.where, j.claim.statement, j.scope, j.verdict, j.fidelity or "",
-         ", ".join(j.cells), j.note)
+        (j.claim.id, j.work, j.claim.where, j.claim.statement, j.scope, j.verdict,
+         j.fidelity or "", ", ".join(j.cells), j.note)
         for j in judgements
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=list(headers))
     atomic_write(results / "claims.csv", csv_table(table))
     page = fill(
         TEMPLATE,
+        works=len({judgement.work for judgement in judgements}),
         counts=counts(judgements),
         legends=[exhibit.claims_legend for exhibit in exhibits if exhibit.claims_legend],
         table=markdown_table(rows, headers, aligned=False),

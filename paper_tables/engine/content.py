@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from paper_tables.engine.environment_section import commands, environment
 from paper_tables.engine.exhibit import Drawing, Exhibit, Records
 from paper_tables.engine.figures import path_of
 from paper_tables.engine.pages import VERDICT
-from paper_tables.paper.names import display
+from paper_tables.paper.names import display_scope
 
 TITLE = "Loss landscapes and Hessian spectra, measured again"
 LEAD = (
@@ -67,7 +68,7 @@ def gather(
     return Report(
         title=TITLE,
         lead=LEAD.format(source=paper.tables()["source"]),
-        answer=summary.sentences(judgements, records),
+        answer=summary.points(judgements, records),
         claims=_claims(judgements),
         claims_legend=CLAIMS_LEGEND,
         findings=tuple((found.title, found.text) for found in findings),
@@ -80,8 +81,14 @@ def gather(
 
 
 def tables(exhibits: Sequence[Exhibit], records: Records) -> list[Table]:
-    """The tables of all exhibits."""
-    return [table for exhibit in exhibits for table in exhibit.tables(records)]
+    """The tables of all exhibits; one that names no file of its own is on its exhibit's page."""
+    return [
+        dataclasses.replace(table, files=table.files or (f"{exhibit.name}.md",))
+        if table.groups
+        else table
+        for exhibit in exhibits
+        for table in exhibit.tables(records)
+    ]
 
 
 def _claims(judgements: Sequence[Judgement]) -> tuple[Claim, ...]:
@@ -96,13 +103,13 @@ def _claims(judgements: Sequence[Judgement]) -> tuple[Claim, ...]:
             outcomes.setdefault((j.verdict, j.fidelity, j.cells, j.note), []).append(j)
         c = mine[0].claim
         same = tuple(map(_outcome, outcomes.values()))
-        found.append(Claim(c.id, c.statement, c.where, c.decided_by, same))
+        found.append(Claim(c.id, c.statement, c.where, c.decided_by, same, mine[0].work))
     return tuple(found)
 
 
 def _outcome(same: Sequence[Judgement]) -> Outcome:
     first = same[0]
-    scopes = tuple(", ".join(map(display, j.scope.split(", "))) for j in same)
+    scopes = tuple(display_scope(j.scope) for j in same)
     return Outcome(first.verdict, scopes, first.fidelity, first.note, first.cells)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lla.report.view import Table
 from paper_tables.engine.records import Record, Source
 
 # What the marks of an entry mean.
@@ -33,6 +34,22 @@ LEGEND = (
     "An entry: measured ± standard error (the paper's value), verdict, [fidelity]. Verdict: "
     f"{_listed(VERDICT)}. Fidelity: {_listed(FIDELITY)}."
 )
+
+PLAIN_LEGEND = f"An entry: measured ± standard error, [fidelity]. Fidelity: {_listed(FIDELITY)}."
+
+
+def legend(tables: Sequence[Table]) -> str:
+    """The legend of a page: of all marks where printed values stand beside the measured ones.
+
+    Args:
+        tables: of the page.
+    """
+    found = [(group, entry) for table in tables for group, entry in table.entries]
+    if any(entry.paper is not None or entry.verdict in VERDICT for _, entry in found):
+        return LEGEND
+    marked = any(group.fidelity or entry.fidelity for group, entry in found)
+    lines = (line for table in tables for group in table.groups for line in group.lines)
+    return PLAIN_LEGEND if marked or any(line.fidelity for line in lines) else ""
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:

@@ -55,9 +55,10 @@ def write_exhibit(exhibit: Exhibit, records: Records, results: Path) -> None:
     """Write the pages of one exhibit: `<name>.md`, `.tex`, `.csv`, and those that it adds."""
     mine = [record for record in records if record.table in (exhibit.sources or (exhibit.name,))]
     tables = exhibit.tables(records)
+    legend = pages.legend(tables)
     texts = {
-        f"{exhibit.name}.md": view.markdown(tables, pages.LEGEND),
-        f"{exhibit.name}.tex": view.latex(tables, pages.LEGEND),
+        f"{exhibit.name}.md": view.markdown(tables, legend),
+        f"{exhibit.name}.tex": view.latex(tables, legend),
         f"{exhibit.name}.csv": csv_table(pages.frame(mine)),
         **exhibit.pages(records),
     }

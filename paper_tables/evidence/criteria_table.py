@@ -207,6 +207,11 @@ def _variant(record: Record) -> str:
     return ", ".join(part for part in (kind, f"{init} init" if init else "") if part)
 
 
+def _number(record: Record) -> str:
+    """How many images: batches of how many, or their number where there is one batch."""
+    return f"{record.batches} x {record.batch_size}" if record.batches else str(record.batch_size)
+
+
 def _settings(block: _Block) -> str:
     """What the values have in common; empty for a network that was not run."""
     values = [r for r in block.cells.values() if r.value is not None]
@@ -215,9 +220,7 @@ def _settings(block: _Block) -> str:
     first = next((r for r in values if r.m is not None), values[0])
     side = f" at {first.config['side']} px" if "side" in first.config else ""
     data = dict.fromkeys(
-        f"{display(r.data.name)} {r.batches} x {r.batch_size} images{side}"
-        for r in values
-        if r.data
+        f"{display(r.data.name)} {_number(r)} images{side}" for r in values if r.data
     )
     parts = [
         str(first.config.get("model", "")) if side else "",  # may be a stand-in

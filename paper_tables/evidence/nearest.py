@@ -22,5 +22,17 @@ def nearest(records: Iterable[Record], printed: str) -> Record:
 def agreement(record: Record, printed: str) -> str:
     """Whether a record agrees with the printed value, as the end of a sentence."""
     judged = verdict(record.value, record.stderr, printed, record.metric, record.fidelity)
-    agrees = judged == "reproduced"
-    return "which agrees within two standard errors" if agrees else "which differs from it"
+    words = {
+        "reproduced": "which agrees within two standard errors",
+        "close": "which is close",
+    }
+    return words.get(judged or "", "which differs from it")
+
+
+def apart(first: Record, second: Record) -> bool:
+    """Whether two values are more than two standard errors of their difference apart.
+
+    Without standard errors any difference counts.
+    """
+    away = abs((first.value or 0.0) - (second.value or 0.0))
+    return away > 2 * math.hypot(first.stderr or 0.0, second.stderr or 0.0)

@@ -29,3 +29,12 @@ _NAMES = {
 def display(name: str) -> str:
     """The name of a network or a data set as the paper writes it."""
     return _NAMES.get(name, name)
+
+
+def display_scope(scope: str) -> str:
+    """The scope of a claim with the names in it as the paper writes them.
+
+    >>> display_scope("lenet, uniform init"), display_scope("vit")
+    ('LeNet, uniform init', 'ViT')
+    """
+    return ", ".join(map(display, scope.split(", ")))

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -179,6 +180,26 @@ def test_a_case_that_is_measured_again_takes_the_place_of_itself(monkeypatch, tm
     text = (tmp_path / "benchmarks" / "hesd_cost.md").read_text()
     assert text.count("## lenet") == 1
     assert "2 s with a DataLoader" in text
+
+
+@pytest.mark.parametrize("batch_scatter", [0.0, 0.05])
+def test_a_scatter_over_batches_that_was_cut_off_is_not_extrapolated(monkeypatch, batch_scatter):
+    records = planted(monkeypatch, kh05=scattered())
+    records = [
+        dataclasses.replace(r, value=batch_scatter)
+        if (r.column, r.metric) == ("scatter", "batches")
+        else r
+        for r in records
+    ]
+    (table,) = EXHIBIT.tables(records)
+    column = table.columns.index("standard error of K_H05")
+    texts = {line.entries[column].text for group in table.groups for line in group.lines}
+    if batch_scatter:
+        assert "over batches 0.05 (from" in table.legend
+        assert "not estimated" not in texts
+    else:
+        assert "over batches not estimated" in table.legend
+        assert texts == {"not estimated"}
 
 
 def test_the_figure_marks_what_was_timed(monkeypatch):

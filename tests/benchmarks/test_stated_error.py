@@ -256,6 +256,13 @@ def test_the_cheapest_budget_stands_beside_this_library(tmp_path):
     assert (shown["slow"]["seconds a product"], shown["slow"]["seconds"]) == ("7", "")
 
 
+@pytest.mark.parametrize(("own", "words"), [(0.04, "within the 5%"), (0.07, "not within the 5%")])
+def test_the_real_error_is_said_beside_the_target(tmp_path, own, words):
+    cells(tmp_path, dataclasses.replace(CASE, steps=(2,)), planted(own=own))
+    text = (tmp_path / "benchmarks" / "stated_error.md").read_text()
+    assert f"K_H1 {own:.1%} ± {own / 2:.1%}, {words} that were asked for." in text
+
+
 def test_other_libraries_are_those_that_are_here(monkeypatch):
     here = Adapter("here", "torch", None, "torch")
     absent = Adapter("absent", "no_such_package", None, "no-such-package")

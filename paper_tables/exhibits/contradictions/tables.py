@@ -14,9 +14,10 @@ from paper_tables.paper.names import display
 COLUMNS = ("published", "measured", "standard errors apart", "samples", "settings")
 LEGEND = (
     "Measured values from which the printed one lies outside the 95 % interval; the most distant "
-    "come first. Where they are [reduced], they were measured with fewer examples, steps or "
-    "epochs than the paper's: then a difference is a reason to measure again, not proof that the "
-    "paper is wrong. Distances are in standard errors, widened for few samples by Student's t. "
+    "come first. Of several measurements of one value the most faithful counts, and of these that "
+    "of the most batches. Where they are [reduced], they were measured with fewer examples, steps "
+    "or epochs than the paper's: then a difference is a reason to measure again, not proof that "
+    "the paper is wrong. Distances are in standard errors, widened for few samples by Student's t. "
     "Categories of loss planes, which have no standard error, stand in Table 1."
 )
 

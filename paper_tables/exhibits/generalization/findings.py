@@ -7,6 +7,7 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.nearest import agreement, nearest
+from paper_tables.exhibits.generalization.loss_figures import figure_name, has_figure
 from paper_tables.exhibits.generalization.prediction import headline, predictions
 from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.paper import paper_value
@@ -56,6 +57,8 @@ def _long_training(followed: list[Run]) -> list[Finding]:
         __file__, "long", epochs=run.length, loss=_loss(run, run.length), fidelity=run.fidelity,
         ends="; ".join(ends), ways="; ".join(ways),
     )  # fmt: skip
+    if has_figure(run):
+        text += " " + legend(__file__, "figure", figure=figure_name(run))
     return [Finding("LeNet after training: how long", text)]
 
 

@@ -19,7 +19,7 @@ from paper_tables.engine.exhibit import Drawing, Records
 from paper_tables.engine.fidelity import least_faithful
 from paper_tables.engine.records import Record
 from paper_tables.exhibits.generalization.figures import STYLES
-from paper_tables.exhibits.generalization.runs import SIDES, Run, best_runs
+from paper_tables.exhibits.generalization.runs import SIDES, Run, best_runs, file_name
 from paper_tables.paper import paper_value
 from paper_tables.paper.names import display
 
@@ -32,7 +32,7 @@ def figures(records: Records) -> list[Drawing]:
     """One figure for each network and pair of data sets, of its most faithful and longest run."""
     return [
         Drawing(
-            name=f"generalization_{name}_by_loss",
+            name=figure_name(run),
             kind="figures",
             alt=f"K_H1, K_H05 and r_e of {display(run.row)} against its loss "
             f"({run.trained_on}-{run.other})",
@@ -40,9 +40,19 @@ def figures(records: Records) -> list[Drawing]:
             draw=functools.partial(draw, run),
             colours=32,
         )
-        for name, run in best_runs(records).items()
-        if (shown := _shown(run)) and len(_points(run, SIDES[0], METRICS[0])[0]) >= LEAST
+        for run in best_runs(records).values()
+        if (shown := _shown(run)) and has_figure(run)
     ]
+
+
+def figure_name(run: Run) -> str:
+    """The name of the figure of a run."""
+    return f"generalization_{file_name(run)}_by_loss"
+
+
+def has_figure(run: Run) -> bool:
+    """Whether a run has enough points for a figure."""
+    return len(_points(run, SIDES[0], METRICS[0])[0]) >= LEAST
 
 
 def draw(run: Run, _: Path | None = None) -> Figure:

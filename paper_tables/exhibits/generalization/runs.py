@@ -94,8 +94,12 @@ def runs(records: Iterable[Record]) -> list[Run]:
 
 def best_runs(records: Iterable[Record]) -> dict[str, Run]:
     """The most faithful and longest run of each network on two data sets, by a name for files."""
-    found = grouped(runs(records), lambda run: f"{run.row}_{run.trained_on}-{run.other}")
-    return {name: same[0] for name, same in found.items()}
+    return {name: same[0] for name, same in grouped(runs(records), file_name).items()}
+
+
+def file_name(run: Run) -> str:
+    """The part of a file's name that says which network and data sets it is about."""
+    return f"{run.row}_{run.trained_on}-{run.other}"
 
 
 def _training(record: Record) -> tuple[object, ...]:

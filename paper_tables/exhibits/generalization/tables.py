@@ -23,7 +23,9 @@ PLANES_TITLE = "Appendix A.1 and A.2: the loss around trained networks on both d
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """The runs, and the planes on both data sets if there are records of them."""
-    return [_runs(records), *criteria_table.other(records, PLANES, PLANES_TITLE)]
+    there = any(record.table == PLANES for record in records)
+    planes = criteria_table.table(records, PLANES, legend(__file__, "planes"), PLANES_TITLE)
+    return [_runs(records), *([planes] if there else [])]
 
 
 def _runs(records: Sequence[Record]) -> Table:

@@ -64,8 +64,8 @@ STATEMENTS = (
     Claim(
         "layerwise.off_blocks",
         "arXiv:2602.00816",
-        "curvature across layers is not small: more than half of ||H||_F lies off the diagonal "
-        "blocks of the layers",
+        "curvature across layers is not small: the part of H off the diagonal blocks of the layers "
+        "has more than half of the norm ||H||_F (a quarter of its square)",
         "||H off blocks||_F / ||H||_F, by its 95 % interval",
         ALL,
     ),

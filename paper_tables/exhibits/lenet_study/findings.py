@@ -9,7 +9,7 @@ from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Finding, Records
 from paper_tables.engine.records import Record
 from paper_tables.evidence.legends import legend
-from paper_tables.evidence.nearest import agreement, nearest
+from paper_tables.evidence.nearest import agreement, apart, nearest
 from paper_tables.exhibits.lenet_study.cells import METRICS, TABLE, TRIALS
 from paper_tables.paper import paper_value
 
@@ -38,10 +38,18 @@ def findings(records: Records) -> list[Finding]:
 
 
 def _nearest(metric: str, tried: Sequence[Record], printed: str) -> str:
-    """The trial nearest to the printed value by ratio, and whether it agrees with it."""
+    """The trial nearest to the printed value by ratio, and whether it agrees with it.
+
+    The start is the nearest where no trial comes nearer by more than chance.
+    """
     start, near = tried[0], nearest(tried, printed)
+    name, first = METRIC_NAMES[metric], measured(start.value, start.stderr)
+    if not apart(start, near):
+        return (
+            f"No trial brings {name} visibly nearer to the printed {printed} than the start, "
+            f"{first}, {agreement(start, printed)}."
+        )
     return (
-        f"{METRIC_NAMES[metric]} is {measured(start.value, start.stderr)} at the start, and "
-        f"nearest to the printed {printed} with '{near.column}': "
-        f"{measured(near.value, near.stderr)}, {agreement(near, printed)}."
+        f"{name} is {first} at the start, and nearest to the printed {printed} with "
+        f"'{near.column}': {measured(near.value, near.stderr)}, {agreement(near, printed)}."
     )

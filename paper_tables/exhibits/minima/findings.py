@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lla.report.text import measured
 from paper_tables.engine.exhibit import Finding, MissingError, Records
 from paper_tables.engine.fidelity import rank
@@ -28,12 +30,15 @@ def findings(records: Records) -> list[Finding]:
             f"{_shown(good, 'test_accuracy')} %, and those with {bad.variant} one of "
             f"{_shown(bad, 'test_accuracy')} %; mean radii are {_shown(good, 'mean_radius')} and "
             f"{_shown(bad, 'mean_radius')}, the log10 radial index {_shown(good, INDEX)} and "
-            f"{_shown(bad, INDEX)}. It is no volume: for an ellipsoid of spread 1 it would be too "
-            f"small by {good.mean('shortfall').value:.4g} orders of magnitude."
+            f"{_shown(bad, INDEX)}. It is no volume: for an ellipsoid whose eigenvalues spread by "
+            f"one decade it would be too small by {good.mean('shortfall').value:.4g} orders of "
+            "magnitude."
         )
         areas += unequal_losses(good, every)
-        rho = f"{index.rho} over {index.n} minima"
-        found.append(legend(__file__, "finding", words=words, areas=areas, rho=rho))
+        text = legend(__file__, "finding", words=words, areas=areas)
+        within = "order" if math.isfinite(index.rho.value) else "no order"
+        text += " " + legend(__file__, within, rho=index.rho, n=index.n)
+        found.append(text)
     if not found:
         return []
     return [Finding("Do good minima reach further than bad ones?", "\n\n".join(found))]

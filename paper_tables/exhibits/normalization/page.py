@@ -41,6 +41,7 @@ def pages(records: Records) -> dict[str, str]:
         least_change=LEAST_CHANGE,
         same=SAME,
         planes=len(ours),
+        points=[f"{n} x {n}" for n in sorted(_points(ours))],
         exploding=_count(ours, "explodes"),
         rising=_count(ours, "rises"),
         worst=max(ours, key=lambda p: p.ratio),
@@ -72,6 +73,11 @@ def _exploding_by_cause(study: Study) -> list[tuple[str, str, str]]:
             )
             found.append((axes, name, counts))
     return found
+
+
+def _points(planes: Sequence[Plane]) -> set[int]:
+    """The points of these planes along an axis."""
+    return {plane.record.config["points"] for plane in planes if "points" in plane.record.config}
 
 
 def _inputs(study: Study) -> list[tuple[str, str, str, Record]]:

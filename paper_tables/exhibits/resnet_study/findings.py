@@ -39,7 +39,7 @@ def findings(records: Records) -> list[Finding]:
     largest = (highest.value or 0.0) + 2 * (highest.stderr or 0.0)
     if largest * CLOSE < float(printed):
         words = f"{measured(highest.value, highest.stderr)} ({highest.column})"
-        text += " " + legend(__file__, "far", largest=words, printed=printed)
+        text += " " + legend(__file__, "far", largest=words, printed=printed, first=first)
         if PAPERS_SIZE in study:
             text += (
                 " Nor does the size of batch and pictures, which was the paper's in one setting."

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 
@@ -232,6 +233,23 @@ def test_stand_ins_decide_nothing():
     assert "'holds'" in found.note
 
 
+def test_only_what_is_a_stand_in_is_named():
+    weights = Source("rounded.pth", SHA)
+    standing_in = [
+        dataclasses.replace(r, weights=weights) for r in lenet(fidelity="substitute", data="mnist")
+    ]
+    note = judged(standing_in, "T2.kh1").note
+    assert "stand-in, which is one of these: mnist; rounded.pth; it would" in note
+    real = make(0.9, column="random/eval", data="mnist", batch_size=64)
+    assert "stand-in: rounded.pth; it would" in judged([*standing_in, real], "T2.kh1").note
+    trained = [
+        dataclasses.replace(r, config=r.config | {"training": {"seed": 0}}, config_hash="")
+        for r in lenet(fidelity="substitute", data="digits")
+    ]
+    trained = [dataclasses.replace(r, weights=weights) for r in trained]
+    assert "stand-in: digits; it would" in judged(trained, "T2.kh1").note
+
+
 def test_the_most_faithful_complete_settings_decide():
     stand_in = lenet(fidelity="substitute", data="digits")
     faithful = replaced(lenet(), 1.2, 1e-6, column="pretrained/eval", metric="kh1")
@@ -259,6 +277,8 @@ def test_every_claim_gets_a_line_and_the_rest_a_reason(tmp_path):
     claims.write(claims.judge(lenet(), find()), find(), tmp_path)
     text = (tmp_path / "claims.md").read_text()
     assert "| T2.kh1 " in text
+    assert "All works together (5): " in text
+    assert re.search(r"\| minima\.radius +\| arXiv:1906\.03291 +\| section 4 +\|", text)
     assert "| G.noabs " in text
     lines = (tmp_path / "claims.csv").read_text().splitlines()
     assert len(lines) == 1 + len(found)

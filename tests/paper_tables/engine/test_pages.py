@@ -5,6 +5,8 @@ import pytest
 
 from lla.report import pages
 from lla.report.text import latex_text, markdown_table, measured
+from lla.report.view import Entry, Group, Line, Table
+from paper_tables.engine import pages as pages_of_marks
 from paper_tables.engine import publish as render
 from paper_tables.engine.publish import write_exhibit
 from paper_tables.exhibits import find
@@ -113,6 +115,16 @@ def test_the_files(records, tmp_path):
 def test_an_empty_table_renders(tmp_path):
     render.write_all(find(), tmp_path)
     assert "no record yet" in (tmp_path / "table2.md").read_text()
+
+
+def test_the_legend_of_marks_stands_where_printed_values_do(records):
+    assert pages_of_marks.legend(table2.tables(records)) == pages_of_marks.LEGEND
+    entry = Entry("0.5 ± 0.1", fidelity="reduced")
+    plain = Table("a", "A", "", ("x",), (Group("", "", (Line("", (entry,)),)),))
+    assert pages_of_marks.legend([plain]) == pages_of_marks.PLAIN_LEGEND
+    assert "verdict" not in pages_of_marks.PLAIN_LEGEND.lower()
+    bare = Table("a", "A", "", ("x",), (Group("", "", (Line("", (Entry("yes"),)),)),))
+    assert pages_of_marks.legend([bare]) == ""
 
 
 def test_the_overview_shows_what_was_measured(records):

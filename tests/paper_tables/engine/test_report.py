@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from lla.report import html as report_html
 from paper_tables.engine import claims as judging
-from paper_tables.engine import content, report, store
+from paper_tables.engine import content, report, store, summary
 from paper_tables.engine.exhibit import Drawing, Exhibit, Finding
 from paper_tables.engine.records import Source, write_records
 from paper_tables.exhibits import find
@@ -79,6 +79,10 @@ def write(records, results, findings=()):
     judgements = judging.judge(records, exhibits)
     gather = functools.partial(content.gather, exhibits, records, judgements, drawings, results)
     report.write(gather, records, drawings, results)
+
+
+def judged(results):
+    return judging.judge(store.published(results), find())
 
 
 def artifact(folder, name, result):
@@ -197,13 +201,16 @@ def test_texts_are_escaped(results):
         else r
         for r in records
     ]
-    write(changed, results, [("<i>", f"{evil}\n\nagain"), ("B", Markup("<p>as it is</p>"))])
+    linked = "[<u>](a/b_1.png), [c](javascript:d) and [0, 1](2)"
+    findings = [("<i>", f"{evil}\n\nagain"), ("B", Markup("<p>as it is</p>")), ("C", linked)]
+    write(changed, results, findings)
     text = (results / "report.html").read_text()
     assert "<script>alert" not in text
     assert "<b>" not in text.replace("<p><b>", "")
     assert "<h2>&lt;i&gt;</h2>" in text
     assert "<p>again</p>" in text
     assert "<p>as it is</p>" in text
+    assert '<p><a href="a/b_1.png">&lt;u&gt;</a>, [c](javascript:d) and [0, 1](2)</p>' in text
     assert len([tag for tag, _ in Page(text).tags if tag == "script"]) == 3
 
 
@@ -255,6 +262,30 @@ def test_the_markdown_has_verdicts_tables_figures_and_commands(written, results)
     assert "](figures/hesd_lenet_mnist.png)" in text
     assert text.count("```sh\n") == 2
     assert "tox -e tables" in text
+
+
+def test_both_pages_list_what_fails_and_by_how_much(written, results):
+    text, _ = written
+    markdown = (results / "README.md").read_text()
+    (failing,) = [p for p in summary.points(judged(results), store.published(results))
+                  if p.text.startswith("Fails in every scope")]  # fmt: skip
+    assert failing.items
+    for item in failing.items:
+        assert f"\n  - {item}\n" in markdown
+        assert f"<li>{escape(item)}</li>" in text
+    assert f"\n- {failing.text}\n" in markdown
+
+
+def test_a_table_with_nothing_to_show_is_a_link_to_its_page(results, make_records):
+    records = make_records(
+        {"kh1": 0.5}, "as it is", table="lenet_study", fidelity="reduced", config={"m": 100}
+    )
+    write([*store.published(results), *records], results)
+    markdown = (results / "README.md").read_text()
+    title = "LeNet after training: what was tried for the paper's criteria"
+    assert f"\n- {title}: [lenet_study.md](lenet_study.md)\n" in markdown
+    assert not re.search(r"\n### [^\n]*\n\s*\n### ", markdown), "no heading without a text"
+    assert "### Table 2" in markdown
 
 
 def test_the_plots_are_valid_figures_of_plotly(results):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from paper_tables.exhibits import find
+from paper_tables.exhibits.generalization import loss_figures
 from paper_tables.exhibits.resnet_study.cells import TABLE, VARIANTS
 from paper_tables.exhibits.resnet_study.findings import PAPERS_SIZE
 from tests.paper_tables import planted_runs
@@ -67,6 +68,7 @@ def test_who_predicts_better_is_said():
     text = text_of(planted_runs.run(values), "Does a criterion predict")
     assert "(LeNet, 1 run, 6 checkpoints [reduced]: tau of the loss on the new data" in text
     assert "**" not in text
+    assert "[prediction.md](prediction.md)" in text
 
 
 def test_what_a_long_training_makes_of_lenet_is_said():
@@ -81,6 +83,8 @@ def test_what_a_long_training_makes_of_lenet_is_said():
     assert "K_H1 0.1900 ± 0.0038 at epoch 10 (loss 0.02), which agrees within two" in text
     assert "K_H05 0.4000 ± 0.0080 at epoch 20 (loss 0.005), which differs from it" in text
     assert "r_e (3.000 ± 0.060)e-4 at epoch 20 (loss 0.005), which agrees" in text
+    (figure,) = [each.name for each in loss_figures.figures(planted_runs.run(values))]
+    assert f"[{figure}](figures/{figure}.png) shows the criteria against the loss" in text
 
 
 def test_a_training_that_is_not_measured_at_its_end_says_nothing_of_its_length():

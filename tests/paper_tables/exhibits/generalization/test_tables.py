@@ -1,6 +1,7 @@
 import numpy as np
 
 from lla.report.text import measured
+from paper_tables.engine.records import Record, Source
 from paper_tables.exhibits.generalization import tables as run_table
 from tests.paper_tables import planted_runs
 
@@ -27,6 +28,17 @@ def test_a_run_has_a_line_for_every_epoch_with_criteria():
     assert columns["loss, training"].text == measured(loss.value, loss.stderr)
     assert group.lines[0].entries[found.columns.index("K_H05, other")] is None
     assert found.files == ("generalization.csv",)
+
+
+def test_planes_say_what_their_heights_mean_and_how_many_images():
+    record = Record(
+        table="shift_planes", row="lenet", column="mnist-svhn", metric="median_training", value=0.1,
+        fidelity="reduced", data=Source("mnist", "ab" * 32), config={}, batch_size=512, seed=0,
+    )  # fmt: skip
+    _, planes = run_table.tables([record])
+    assert planes.groups[0].settings.startswith("MNIST 512 images")
+    for word in ("*median loss*", "*Roughness*", "*change*"):
+        assert word in planes.legend
 
 
 def test_without_runs_it_is_left_out():

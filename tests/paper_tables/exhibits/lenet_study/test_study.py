@@ -82,6 +82,24 @@ def test_the_nearest_trial_is_named_with_its_verdict():
     assert findings.findings(records[-1:]) == []
 
 
+def test_where_no_trial_is_nearer_it_says_so():
+    records = [
+        record("as it is", "kh1", 0.2, 0.02),
+        record("float32", "kh1", 0.199, 0.02),
+        record("as it is", "kh05", 0.2, 0.001),
+        record("30 steps", "kh05", 0.3, 0.001),
+        record("as it is", "re", 3e-3, 1e-4),
+        record("30 steps", "re", 4.5e-4, 1e-5),
+    ]
+    (found,) = findings.findings(records)
+    assert (
+        "No trial brings K_H1 visibly nearer to the printed 0.18 than the start, 0.200 ± 0.020, "
+        "which agrees within two standard errors."
+    ) in found.text
+    assert "the start, 0.2000 ± 0.0010, which is close." in found.text
+    assert "'30 steps': (4.50 ± 0.10)e-4, which is close." in found.text
+
+
 def test_a_line_is_a_trial():
     records = [record(name, "kh1", 0.5, 0.01) for name in ("float32", "as it is")]
     (table,) = tables.tables(records)
