@@ -270,8 +270,7 @@ def every_cell(columns: Sequence[str], metrics: Sequence[str]) -> Rule:
             note += f"; {unjudged} without a verdict (a stand-in, or K_H05 at another m)"
         if differing:  # these decide, whatever the others are: a stand-in is never one of them
             return Decision("fails", tuple(differing), note)
-        judged = tuple(record for record in used if record.verdict is not None)
-        return Decision("undecided" if unjudged or marked else "holds", judged or tuple(used), note)
+        return Decision("undecided" if unjudged or marked else "holds", tuple(used), note)
 
     return predicate
 

@@ -50,7 +50,8 @@ def _off_blocks(records: Records) -> list[Finding]:
     found.sort(key=lambda item: rank(item[2].fidelity))
     large = sum(value_of(record) > OFF_BLOCKS for _, _, record in found)
     values = "; ".join(
-        f"{network_name(row)}, {column}, {_shown(record)} [{record.fidelity}]"
+        f"{network_name(row)}, {column}, {_shown(record)} (squared {value_of(record) ** 2:.2g}) "
+        f"[{record.fidelity}]"
         for row, column, record in found
     )
     words = f"above {OFF_BLOCKS:g} of ||H||_F for {large} of {len(found)} networks measured"
