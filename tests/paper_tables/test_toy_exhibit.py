@@ -69,5 +69,5 @@ def test_the_figure_is_drawn_and_shown(run):
 def test_the_claim_is_judged_with_those_of_the_paper(run):
     results, _ = run
     text = (results / "claims.md").read_text()
-    assert "| toy.fair | nowhere | coins are fair | all | holds | reduced |" in text
+    assert "| toy.fair | a toy | nowhere | coins are fair | all | holds | reduced |" in text
     assert "| T2.kh05 " in text

@@ -93,7 +93,8 @@ def test_each_is_short_and_on_the_page(fault, tmp_path):
     settings = Settings(PROFILES["quick"], tmp_path, tmp_path)
     (cell,) = (each for each in cells.cells(settings) if each.row == fault.name)
     records = cell.compute(cell, settings)
-    assert [r.value for r in records] == list(fault.numbers()), "the same every time"
+    # the same every time, but for the last bit, which depends on where a tensor lies in memory
+    assert [r.value for r in records] == pytest.approx(list(fault.numbers()), rel=1e-12)
     (table,) = tables.tables(records)
     (group,) = table.groups
     shown = [entry.text for entry in group.lines[0].entries]
