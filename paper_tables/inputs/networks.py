@@ -220,7 +220,9 @@ def load(
     if origin(settings, net, state).shared is not None:
         model, source, _ = lenet.network(settings, "trained")
         return Loaded(model, source, net.name)
-    root, download = settings.data_root, settings.download
+    # a file that is there is taken, as `origin` says, even if a download would be more faithful
+    root, there = settings.data_root, models.find_pretrained(net.name, settings.data_root)
+    download = settings.download and not there.available
     found = models.pretrained(net.name, root=root, download=download, **chosen)
     source = Source(found.file, found.sha256)
     return Loaded(found.model.to(settings.device), source, found.architecture)

@@ -228,7 +228,7 @@ def _compute_spectrum(cell: Cell, settings: Settings) -> list[Record]:
     try:
         loaded = _loaded(settings, case)
     except MissingDataError:  # a failed download: its message names folders of this machine
-        return _absent(cell, networks.NO_DOWNLOAD).not_run()
+        return cell.absent(networks.NO_DOWNLOAD).not_run()
     alike = networks.modes_alike(loaded.model)
     if alike:
         case = case._replace(mode="eval")

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import hashlib
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -164,6 +165,38 @@ def test_published_weights_are_taken_where_they_are(settings, monkeypatch):
     assert found["loss"].value == pytest.approx(np.mean(losses), rel=1e-5)
     assert (accuracy["accuracy"].value, accuracy["accuracy"].n) == (0.0, 4)
     assert "mean of train and eval mode" in accuracy["accuracy"].note
+
+
+@pytest.fixture
+def offline(settings, monkeypatch):
+    """Settings that download what is not found, on a machine without a network."""
+
+    def fetch(name, weights):
+        raise MissingDataError(f"no address could be downloaded ({name})", "/secret/folder")
+
+    monkeypatch.setattr(sys.modules[models.pretrained.__module__], "_download", fetch)
+    pictures_in(settings.data_root / "imagenet", 6, seed=1)
+    return dataclasses.replace(settings, download=True)
+
+
+def test_a_download_that_fails_is_a_reason(offline):
+    cells = cells_of(offline, "resnet18")
+    for found in run(offline, cells["resnet18-pretrained-eval-plain"], cells["resnet18-accuracy"]):
+        assert {r.verdict for r in found.values()} == {"not_run"}
+        assert {r.reason for r in found.values()} == {networks.NO_DOWNLOAD}
+
+
+def test_weights_that_are_there_are_not_downloaded(offline, monkeypatch):
+    known = WEIGHTS["squeezenet1_1"]
+    weights_in(offline.data_root, monkeypatch, "squeezenet1_1")
+    (planted,) = WEIGHTS["squeezenet1_1"]
+    monkeypatch.setitem(WEIGHTS, "squeezenet1_1", (known[0], dataclasses.replace(
+        planted, file="rounded.pth", fidelity="reduced")))  # fmt: skip
+    folder = offline.data_root / "weights"
+    (folder / planted.file).rename(folder / "rounded.pth")
+    (found,) = run(offline, cells_of(offline, "squeezenet")["squeezenet-pretrained-eval-plain"])
+    assert found["kh1"].weights.name == "rounded.pth"
+    assert found["kh1"].value is not None
 
 
 def test_table_4_compares_two_sets_of_pictures(settings, monkeypatch):
