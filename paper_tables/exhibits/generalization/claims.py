@@ -255,16 +255,16 @@ def _converged(run: Run) -> np.ndarray:
 
 def _late_pairs(run: Run, metric: str) -> list[tuple[Record, Record]]:
     """The records on both sides after the training has converged; else of the last epoch."""
-    both = [
-        (int(epoch), pair)
-        for epoch in run.epochs
-        if len(pair := [r for s in SIDES if (r := run.records.get((s, metric, int(epoch))))]) == 2
-    ]
+    both = {
+        epoch: (run.records[here], run.records[there])
+        for epoch in run.epochs.tolist()
+        if (here := (SIDES[0], metric, epoch)) in run.records
+        and (there := (SIDES[1], metric, epoch)) in run.records
+    }
     if not both:
         raise missing(f"{run.pair} {METRIC_NAMES[metric]} on both data sets")
-    late = dict(zip(run.epochs.tolist(), _converged(run).tolist(), strict=True))
-    chosen = [pair for epoch, pair in both if late[epoch]] or [both[-1][1]]
-    return [(here, there) for here, there in chosen]
+    late = run.epochs[_converged(run)].tolist()
+    return [both[epoch] for epoch in late if epoch in both] or [both[max(both)]]
 
 
 def _mean_change(pairs: Sequence[tuple[Record, Record]]) -> tuple[float, float, int]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from lla.report.text import measured
 from paper_tables.engine.cells import METRIC_NAMES
 from paper_tables.engine.exhibit import Finding, Records
+from paper_tables.evidence.criteria import CRITERIA
 from paper_tables.evidence.legends import legend
 from paper_tables.evidence.nearest import agreement, nearest
 from paper_tables.exhibits.generalization.loss_figures import figure_name, has_figure
 from paper_tables.exhibits.generalization.prediction import headline, predictions
 from paper_tables.exhibits.generalization.runs import Run, runs
 from paper_tables.paper import paper_value
-
-CRITERIA = ("kh1", "kh05", "re")
 
 
 def findings(records: Records) -> list[Finding]:

@@ -217,7 +217,8 @@ def _uniform(evidence: Evidence) -> Decision:
     if not exploding:
         return _decision("undecided", f"nothing explodes along uniform axes; {note}", used)
     alone = [name for name in exploding if name not in normal]
-    left = [name for name in exploding if name in normal and name in _exploding(normal)]
+    still = _exploding(normal)
+    left = [name for name in exploding if name in still]
     open_ = _open({name: normal[name] for name in pairs})
     if left:
         note += f"; still explode: {', '.join(left)}"
